@@ -1,0 +1,30 @@
+"""The recipes, `<data>/<model>.yaml`, found by name: `mnist/vae`."""
+
+from difflib import get_close_matches
+from importlib.resources import files
+from pathlib import Path
+
+FOLDER = Path(str(files(__name__)))
+
+
+def names() -> list[str]:
+    """The names of all recipes, sorted: `digits/vae`, `mnist/vae`, …"""
+    return sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.glob("**/*.yaml"))
+
+
+def find(name: str) -> Path:
+    """The file of the recipe called `name`, or `name` itself where it is the path of a YAML file.
+
+    Raises:
+        FileNotFoundError: `name` is neither; the message suggests what was perhaps meant.
+    """
+    known = names()
+    if name.removesuffix(".yaml") in known:
+        return FOLDER / f"{name.removesuffix('.yaml')}.yaml"
+    if Path(name).is_file():
+        return Path(name)
+    close = get_close_matches(name, known, n=3, cutoff=0.4)
+    hint = (
+        f"did you mean {' or '.join(close)}?" if close else f"the recipes are: {', '.join(known) or 'none'}."
+    )
+    raise FileNotFoundError(f"{name!r} is neither a recipe nor the path of a YAML file; {hint}")
