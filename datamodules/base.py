@@ -1,0 +1,327 @@
+"""What all datamodules share: the plan of batches, the loader that follows it, and the splits.
+
+A data set that fits is held in memory as it is stored (uint8 for images) and sliced a whole batch at a time; nothing
+is done per example. Which rows make up a batch depends only on (seed, epoch, batch, rank), so a run is reproducible,
+can be resumed in the middle of an epoch, and is sharded over processes without a distributed sampler.
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+
+Batch = Tensor | tuple[Tensor, Tensor]
+
+SPLIT_SEED = (
+    20_130_000  # which rows are validation rows; a constant, so that everyone's validation set is the same
+)
+
+
+def seeded(*key: int) -> torch.Generator:
+    """A CPU generator of its own for every tuple of non-negative integers (not a sum: (0, 1) is not (1, 0))."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """Which rows of a split make up each batch of this process.
+
+    Shuffled (training): every process gets the same number of full batches; the rows left over, fewer than
+    `batch_size * world_size`, are other ones in every epoch. Batch b of all ranks together is slice b of one
+    permutation, so W processes with batches of B see what one process with batches of W * B sees.
+
+    In order (evaluation): every row is in exactly one batch of one rank, and every rank has the same number of
+    batches, at most one row apart in size, because a collective operation in a step must be met by all of them.
+
+    Args:
+        num_rows: rows in the split.
+        batch_size: rows in a batch of one process.
+        seed: of the permutations.
+        shuffle: training (True) or evaluation (False).
+        rank, world_size: of this process.
+
+    Raises:
+        ValueError: if the rows do not give every process one batch.
+    """
+
+    num_rows: int
+    batch_size: int
+    seed: int = 0
+    shuffle: bool = False
+    rank: int = 0
+    world_size: int = 1
+
+    def __post_init__(self) -> None:
+        if self.shuffle and not len(self):
+            raise ValueError(
+                f"{self.num_rows} training examples do not fill one batch of {self.batch_size} on each of "
+                f"{self.world_size} process(es): set batch_size to {max(1, self.num_rows // self.world_size)} or less"
+            )
+        if self.num_rows < self.world_size:
+            raise ValueError(
+                f"{self.num_rows} examples cannot be shared out over {self.world_size} processes: use fewer processes"
+            )
+
+    def __len__(self) -> int:
+        """Batches per epoch, the same on every rank."""
+        if self.shuffle:
+            return self.num_rows // (self.batch_size * self.world_size)
+        # Never more batches than the shortest rank has rows: an empty batch has no mean.
+        fewest = self.num_rows // self.world_size
+        return min(math.ceil(self.num_rows / (self.batch_size * self.world_size)), fewest)
+
+    def batches(self, epoch: int) -> Sequence[Tensor]:
+        """The row numbers of each batch of this rank in `epoch`: len(self) tensors of int64."""
+        if not self.shuffle:
+            own = torch.arange(self.num_rows).tensor_split(self.world_size)[self.rank]
+            return own.tensor_split(len(self))
+        order = torch.randperm(self.num_rows, generator=seeded(self.seed, epoch))
+        return order.split(self.batch_size)[self.rank :: self.world_size][: len(self)]
+
+
+class Source(Protocol):
+    """Rows of stored data that can be read batch by batch."""
+
+    labels: Tensor | None
+
+    def __len__(self) -> int: ...
+
+    def select(self, rows: Tensor) -> "Source":
+        """The source that has only these rows, in this order."""
+
+    def read(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
+        """The stored data of each batch of row numbers, (B, *shape)."""
+
+
+class InMemory:
+    """A source held in memory.
+
+    Args:
+        x: (N, *shape), of any dtype.
+        labels: (N,) int64, or None.
+    """
+
+    def __init__(self, x: Tensor, labels: Tensor | None = None):
+        self.x, self.labels = x, labels
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def select(self, rows: Tensor) -> "InMemory":
+        return InMemory(self.x[rows], None if self.labels is None else self.labels[rows])
+
+    def read(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
+        for rows in batches:
+            yield self.x[rows]
+
+
+class Loader:
+    """Iterates over a source by its plan: `(x, y)`, or `x` where there are no labels.
+
+    It is what a torch DataLoader is to a Trainer, and keeps its place: `state_dict` says how many batches of which
+    epoch have been handed out, and after `load_state_dict` the next pass goes on from there. The state is the same
+    on every rank (Lightning saves that of rank 0).
+
+    Epochs are numbered by whoever calls `set_epoch` (the Trainer does, before each epoch); without it, by the
+    completed passes. A pass that is broken off is repeated, not continued: `next(iter(loader))` is always the first
+    batch.
+
+    Args:
+        source: the stored rows.
+        plan: which rows make up each batch.
+        scale: stored batch -> float32 batch in the data's range.
+        noise: (float32 batch, generator) -> batch: what is random about a batch beyond its rows. The generator is
+            seeded by (seed, epoch, batch, rank).
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        plan: BatchPlan,
+        scale: Callable[[Tensor], Tensor],
+        noise: Callable[[Tensor, torch.Generator], Tensor] | None = None,
+    ):
+        self.source, self.plan, self.scale, self.noise = source, plan, scale, noise
+        self.epoch = 0
+        self.handed_out = 0  # batches of this epoch
+        self._resume_at = 0  # where the next pass starts; a pass uses it up
+
+    @property
+    def sampler(self) -> "Loader":
+        """Itself: Lightning announces each epoch to `loader.sampler.set_epoch`."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Number the next pass; forgets a place to resume at in any other epoch."""
+        if epoch != self.epoch:
+            self.epoch, self.handed_out, self._resume_at = epoch, 0, 0
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __iter__(self) -> Iterator[Batch]:
+        # A generator: nothing here runs before the first batch is asked for. Lightning makes iterators that it never
+        # uses, and makes the one of a resumed epoch before it announces that epoch.
+        epoch, start, self._resume_at = self.epoch, self._resume_at, 0
+        batches = self.plan.batches(epoch)
+        self.handed_out = start
+        for index, stored in enumerate(self.source.read(batches[start:]), start=start):
+            x = self.scale(stored)
+            if self.noise is not None:
+                x = self.noise(x, seeded(self.plan.seed, epoch, index, self.plan.rank))
+            self.handed_out = index + 1
+            yield x if self.source.labels is None else (x, self.source.labels[batches[index]])
+        self.set_epoch(epoch + 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Epoch, batches handed out, and the plan that gives them their meaning."""
+        plan = asdict(self.plan)
+        del plan["rank"]
+        return {"epoch": self.epoch, "batch": self.handed_out, "plan": plan}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state` was taken."""
+        self.epoch, self.handed_out = state["epoch"], state["batch"]
+        self._resume_at = self.handed_out
+        plan = self.state_dict()["plan"]
+        changed = [f"{k} {state['plan'].get(k)} -> {v}" for k, v in plan.items() if state["plan"].get(k) != v]
+        if changed and 0 < self.handed_out < len(self):
+            warnings.warn(
+                f"resuming in the middle of epoch {self.epoch} with other batches ({', '.join(changed)}): the rest of "
+                "this epoch is not what the interrupted run would have seen. From the next epoch on all is well.",
+                stacklevel=2,
+            )
+
+
+class DataModule(LightningDataModule):
+    """Base of the datamodules: splits, shards and batches what a subclass loads.
+
+    A subclass states `shape`, `levels` and `num_classes` in its constructor or on the class, before any data are
+    there, and implements `load`. Rows are shared out over the processes of the Trainer, if there is one.
+
+    The validation rows are drawn from the training data with a fixed seed, the same for everyone; `seed` moves only
+    the order of the training batches and the noise in them.
+
+    Args:
+        batch_size: examples in a batch of one process.
+        val_size: examples held out of the training data for validation.
+        classes: use only the examples with these labels, in every split. Labels keep their numbers.
+        limit: train on the first `limit` examples only (of a fixed random order); at most all of them.
+        seed: of the training order and of noise redrawn in training.
+
+    Raises:
+        ValueError: for any argument out of its range.
+    """
+
+    shape: tuple[int, ...]
+    levels: int | None
+    num_classes: int | None
+    num_train: int | None = None  # examples that val_size is taken from, where that is known beforehand
+
+    def __init__(
+        self, *, batch_size: int, val_size: int, classes: list[int] | None, limit: int | None, seed: int
+    ) -> None:
+        super().__init__()
+        for name, value, least in (
+            ("batch_size", batch_size, 1),
+            ("val_size", val_size, 1),
+            ("limit", 1 if limit is None else limit, 1),
+            ("seed", seed, 0),
+        ):
+            if value < least:
+                raise ValueError(f"{name} is {value}, but must be at least {least}")
+        if classes is not None:
+            known = range(self.num_classes or 0)
+            if not classes or any(c not in known for c in classes):
+                raise ValueError(
+                    f"classes is {classes}, but {type(self).__name__} has "
+                    + (
+                        f"the labels 0 to {len(known) - 1}: name at least one of them"
+                        if known
+                        else "no labels"
+                    )
+                )
+        self.batch_size, self.val_size, self.seed = batch_size, val_size, seed
+        self.classes, self.limit = classes, limit
+        self.sources: dict[str, Source] = {}
+        if self.num_train is not None:
+            self._check_val_size(self.num_train)
+
+    # What a subclass says about its data
+
+    def load(self, split: str) -> Source:
+        """All rows of the "train" data (of which the validation rows are a part) or of the "test" data."""
+        raise NotImplementedError
+
+    def freeze(self, source: Source, split: str) -> Source:
+        """`source` with the training noise drawn once and for all, as evaluation wants it. Here: there is none."""
+        return source
+
+    def scale(self, stored: Tensor) -> Tensor:
+        """A stored batch as the floats that a model is given."""
+        return stored.float()
+
+    @property
+    def noise(self) -> Callable[[Tensor, torch.Generator], Tensor] | None:
+        """What is redrawn for each training batch, if anything."""
+        return None
+
+    # What Lightning calls
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load and split what `stage` needs (all of it for None); once."""
+        if stage in ("fit", "validate", None) and "train" not in self.sources:
+            data = self.load("train")
+            rows = self._rows_in_classes(data)
+            self._check_val_size(len(rows))
+            rows = rows[torch.randperm(len(rows), generator=seeded(SPLIT_SEED))]
+            val, train = rows[: self.val_size], rows[self.val_size :][: self.limit]
+            self.sources["val"] = self.freeze(data, "train").select(val)
+            self.sources["train"] = data.select(train)
+        if stage in ("test", "predict", None) and "test" not in self.sources:
+            data = self.load("test")
+            self.sources["test"] = self.freeze(data, "test").select(self._rows_in_classes(data))
+
+    def train_dataloader(self) -> Loader:
+        """Shuffled, full batches."""
+        return self._loader("train", "fit")
+
+    def val_dataloader(self) -> Loader:
+        """Every validation example once."""
+        return self._loader("val", "validate")
+
+    def test_dataloader(self) -> Loader:
+        """Every test example once."""
+        return self._loader("test", "test")
+
+    def predict_dataloader(self) -> Loader:
+        """The test examples."""
+        return self.test_dataloader()
+
+    def _loader(self, split: str, stage: str) -> Loader:
+        if split not in self.sources:  # used without a Trainer
+            self.prepare_data()
+            self.setup(stage)
+        source, training = self.sources[split], split == "train"
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        plan = BatchPlan(len(source), self.batch_size, self.seed, training, rank, world_size)
+        return Loader(source, plan, self.scale, self.noise if training else None)
+
+    def _rows_in_classes(self, source: Source) -> Tensor:
+        if self.classes is None:
+            return torch.arange(len(source))
+        assert source.labels is not None  # checked by the constructor
+        return torch.isin(source.labels, torch.tensor(self.classes)).nonzero().squeeze(1)
+
+    def _check_val_size(self, available: int) -> None:
+        if self.val_size >= available:
+            raise ValueError(
+                f"val_size is {self.val_size}, but there are only {available} training examples to take it from: "
+                f"set val_size to {available - 1} or less"
+            )

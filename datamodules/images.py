@@ -1,0 +1,251 @@
+"""Standard image data sets, held in memory as uint8."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from genzoo.datamodules.base import DataModule, InMemory, Source, seeded
+
+Binarize = Literal["none", "threshold", "static", "dynamic"]
+
+# Constants, so that the test digits and the bits that are drawn once are the same for everyone.
+DIGITS_SEED = 17_970_000
+BINARIZE_SEED = 20_080_000
+
+
+class ImageDataModule(DataModule):
+    """Images as float32 in [0, 1] on the grid k / (levels - 1).
+
+    Binarised data are three different tasks, whose likelihoods do not compare:
+
+    - `threshold`: 1 where the grey value is above one half;
+    - `static`: every pixel drawn once, 1 with the probability of its grey value (as Larochelle & Murray 2011; the
+      draw is ours, not their file);
+    - `dynamic`: training images are drawn anew each time they are seen (Salakhutdinov & Murray 2008; Burda et al.
+      2016); validation and test images have the bits of `static`.
+
+    Args:
+        binarize: none, threshold, static or dynamic.
+        split: batch_size, val_size, classes, limit and seed, see `DataModule`.
+
+    Raises:
+        ValueError: for any argument out of its range.
+    """
+
+    def __init__(self, *, binarize: Binarize, **split: Any) -> None:
+        if binarize not in get_args(Binarize):
+            raise ValueError(f"binarize is {binarize!r}, but must be one of {', '.join(get_args(Binarize))}")
+        super().__init__(**split)
+        assert self.levels is not None
+        self.binarize = binarize
+        self.top = self.levels - 1  # the stored value that means 1.0
+        if binarize != "none":
+            self.levels = 2
+
+    def load_images(self, split: str) -> tuple[Tensor, Tensor]:
+        """(N, C, H, W) uint8 grey levels and (N,) int64 labels of the "train" or "test" data."""
+        raise NotImplementedError
+
+    def load(self, split: str) -> Source:
+        """The images of a split as training wants them."""
+        images, labels = self.load_images(split)
+        if self.binarize == "threshold":
+            images = (images > self.top / 2).to(torch.uint8) * self.top
+        if self.binarize == "static":
+            images = draw_once(images, self.top, split)
+        return InMemory(images, labels)
+
+    def freeze(self, source: Source, split: str) -> Source:
+        """The images of a split as evaluation wants them: without noise."""
+        if self.binarize != "dynamic":
+            return source
+        assert isinstance(source, InMemory)
+        return InMemory(draw_once(source.x, self.top, split), source.labels)
+
+    def scale(self, stored: Tensor) -> Tensor:
+        """Stored levels to [0, 1]."""
+        return stored.float().div_(self.top)
+
+    @property
+    def noise(self) -> Callable[[Tensor, torch.Generator], Tensor] | None:
+        """The draw that dynamic binarisation makes for every training batch."""
+        return draw if self.binarize == "dynamic" else None
+
+
+def draw(grey: Tensor, generator: torch.Generator) -> Tensor:
+    """Bits as float32, each 1 with the probability that `grey`, in [0, 1], gives."""
+    return (torch.rand(grey.shape, generator=generator) < grey).float()
+
+
+def draw_once(images: Tensor, top: int, split: str) -> Tensor:
+    """uint8 images of 0 and `top`, each pixel `top` with probability pixel / top.
+
+    The draw is over the whole data set before it is split or cut, so that an image has the same bits whatever
+    `classes`, `val_size` or `limit` select.
+    """
+    generator = seeded(BINARIZE_SEED, ("train", "test").index(split))
+    chunks = [draw(chunk / top, generator).to(torch.uint8) for chunk in images.split(4096)]
+    return torch.cat(chunks) * top
+
+
+class DigitsDataModule(ImageDataModule):
+    """The 8 × 8 digits of the UCI repository with 17 grey levels, as scikit-learn ships them: no download.
+
+    1,797 images: 1,437 for training and validation, 360 for testing (a fixed random choice).
+
+    Args:
+        batch_size, val_size, classes, limit, seed: see `DataModule`.
+        binarize: see `ImageDataModule`.
+    """
+
+    shape = (1, 8, 8)
+    levels: int | None = 17
+    num_classes = 10
+    num_train = 1437
+
+    def __init__(
+        self,
+        batch_size: int = 64,
+        binarize: Binarize = "none",
+        val_size: int = 180,
+        classes: list[int] | None = None,
+        limit: int | None = None,
+        seed: int = 0,
+    ):
+        super().__init__(
+            binarize=binarize,
+            batch_size=batch_size,
+            val_size=val_size,
+            classes=classes,
+            limit=limit,
+            seed=seed,
+        )
+        self.save_hyperparameters(logger=False)
+
+    def load_images(self, split: str) -> tuple[Tensor, Tensor]:
+        """The images of scikit-learn's `load_digits`."""
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        images = torch.from_numpy(digits.images).to(torch.uint8).unsqueeze(1)
+        labels = torch.from_numpy(digits.target).long()
+        order = torch.randperm(len(images), generator=seeded(DIGITS_SEED))
+        rows = order[: self.num_train] if split == "train" else order[self.num_train :]
+        return images[rows], labels[rows]
+
+
+class TorchvisionDataModule(ImageDataModule):
+    """A data set that torchvision knows how to download and to read, in torchvision's own layout.
+
+    Args:
+        root: the folder that holds, or will hold, the data set's own folder (`<root>/MNIST/raw`, for example).
+            Files that are missing are downloaded.
+        batch_size, val_size, classes, limit, seed: see `DataModule`.
+        binarize: see `ImageDataModule`.
+
+    Raises:
+        FileNotFoundError: (from `prepare_data`) if files are missing and cannot be downloaded.
+        RuntimeError: (from `setup`) if the files are there but cannot be read.
+    """
+
+    dataset: str  # the class's name in torchvision.datasets
+    files: tuple[str, ...]  # under root
+    levels: int | None = 256
+    num_classes = 10
+
+    def __init__(
+        self,
+        root: str = "data",
+        batch_size: int = 128,
+        binarize: Binarize = "none",
+        val_size: int = 5000,
+        classes: list[int] | None = None,
+        limit: int | None = None,
+        seed: int = 0,
+    ):
+        super().__init__(
+            binarize=binarize,
+            batch_size=batch_size,
+            val_size=val_size,
+            classes=classes,
+            limit=limit,
+            seed=seed,
+        )
+        self.root = root
+        self.save_hyperparameters(logger=False)
+
+    def prepare_data(self) -> None:
+        """Download what is missing."""
+        missing = [file for file in self.files if not (Path(self.root) / file).is_file()]
+        if not missing:
+            return
+        from torchvision import datasets
+
+        try:
+            getattr(datasets, self.dataset)(self.root, download=True)
+        except (OSError, RuntimeError) as error:
+            raise FileNotFoundError(
+                f"{self.dataset} is not under root={self.root!r} ({', '.join(missing)} missing in "
+                f"{Path(self.root).resolve()}), and could not be downloaded. Without a network, copy the files there, "
+                f"or pass as root the folder that has them. The download said: {error}"
+            ) from error
+
+    def load_images(self, split: str) -> tuple[Tensor, Tensor]:
+        """What torchvision reads from its files."""
+        from torchvision import datasets
+
+        try:
+            data = getattr(datasets, self.dataset)(self.root, train=split == "train")
+            images, labels = torch.as_tensor(data.data), torch.as_tensor(data.targets).long()
+            images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
+            if images.shape[1:] != self.shape or len(images) != len(labels):
+                raise ValueError(f"found images {tuple(images.shape)} and {len(labels)} labels")
+        except Exception as error:  # whatever a damaged file makes the reader stumble over
+            raise RuntimeError(
+                f"the {self.dataset} files under {Path(self.root).resolve()} cannot be read, so they are incomplete or "
+                f"damaged: delete {', '.join(self.files)} there and run again. The reader said: {error!r}"
+            ) from error
+        return images, labels
+
+
+def _idx_files(folder: str) -> tuple[str, ...]:
+    parts = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+    return tuple(f"{folder}/raw/{part}-ubyte" for part in parts)
+
+
+class MNISTDataModule(TorchvisionDataModule):
+    """MNIST (LeCun et al. 1998): 60,000 images of 28 × 28 digits for training and validation, 10,000 for testing."""
+
+    dataset = "MNIST"
+    files = _idx_files("MNIST")
+    shape = (1, 28, 28)
+
+
+class FashionMNISTDataModule(TorchvisionDataModule):
+    """Fashion-MNIST (Xiao et al. 2017): 60,000 + 10,000 grey images of clothes, 28 × 28."""
+
+    dataset = "FashionMNIST"
+    files = _idx_files("FashionMNIST")
+    shape = (1, 28, 28)
+
+
+class KMNISTDataModule(TorchvisionDataModule):
+    """Kuzushiji-MNIST (Clanuwat et al. 2018): 60,000 + 10,000 cursive Japanese characters, 28 × 28."""
+
+    dataset = "KMNIST"
+    files = _idx_files("KMNIST")
+    shape = (1, 28, 28)
+
+
+class CIFAR10DataModule(TorchvisionDataModule):
+    """CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 colour photographs in ten classes, 32 × 32."""
+
+    dataset = "CIFAR10"
+    files = tuple(
+        f"cifar-10-batches-py/{file}"
+        for file in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta")
+    )
+    shape = (3, 32, 32)
