@@ -1,4 +1,4 @@
-"""Data for generative models: every datamodule states `shape`, `levels` and `num_classes`, and yields (x, y)."""
+"""Data: every datamodule states `shape`, `levels` and `num_classes`, and yields batches `(x, y)`."""
 
 from genzoo.datamodules.base import BatchPlan, DataModule, InMemory, Loader, Source
 from genzoo.datamodules.images import (

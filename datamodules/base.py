@@ -1,8 +1,9 @@
 """What all datamodules share: the plan of batches, the loader that follows it, and the splits.
 
-A data set that fits is held in memory as it is stored (uint8 for images) and sliced a whole batch at a time; nothing
-is done per example. Which rows make up a batch depends only on (seed, epoch, batch, rank), so a run is reproducible,
-can be resumed in the middle of an epoch, and is sharded over processes without a distributed sampler.
+A data set that fits is held in memory as it is stored (uint8 for images) and sliced a whole batch at a time;
+nothing is done per example. Which rows make up a batch depends only on (seed, epoch, batch, rank), so a run
+is reproducible, can be resumed in the middle of an epoch, and is sharded over processes without a distributed
+sampler.
 """
 
 import math
@@ -24,7 +25,7 @@ SPLIT_SEED = (
 
 
 def seeded(*key: int) -> torch.Generator:
-    """A CPU generator of its own for every tuple of non-negative integers (not a sum: (0, 1) is not (1, 0))."""
+    """A CPU generator of its own for every tuple of non-negative integers; (0, 1) is not (1, 0)."""
     return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
 
@@ -36,8 +37,9 @@ class BatchPlan:
     `batch_size * world_size`, are other ones in every epoch. Batch b of all ranks together is slice b of one
     permutation, so W processes with batches of B see what one process with batches of W * B sees.
 
-    In order (evaluation): every row is in exactly one batch of one rank, and every rank has the same number of
-    batches, at most one row apart in size, because a collective operation in a step must be met by all of them.
+    In order (evaluation): every row is in exactly one batch of one rank, and every rank has the same number
+    of batches, at most one row apart in size, because a collective operation in a step must be met by all of
+    them.
 
     Args:
         num_rows: rows in the split.
@@ -61,11 +63,12 @@ class BatchPlan:
         if self.shuffle and not len(self):
             raise ValueError(
                 f"{self.num_rows} training examples do not fill one batch of {self.batch_size} on each of "
-                f"{self.world_size} process(es): set batch_size to {max(1, self.num_rows // self.world_size)} or less"
+                f"{self.world_size} process(es): set batch_size to "
+                f"{max(1, self.num_rows // self.world_size)} or less"
             )
         if self.num_rows < self.world_size:
             raise ValueError(
-                f"{self.num_rows} examples cannot be shared out over {self.world_size} processes: use fewer processes"
+                f"{self.num_rows} examples cannot be shared out over {self.world_size} processes: use fewer"
             )
 
     def __len__(self) -> int:
@@ -114,9 +117,11 @@ class InMemory:
         return len(self.x)
 
     def select(self, rows: Tensor) -> "InMemory":
+        """See `Source`."""
         return InMemory(self.x[rows], None if self.labels is None else self.labels[rows])
 
     def read(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
+        """See `Source`."""
         for rows in batches:
             yield self.x[rows]
 
@@ -124,20 +129,20 @@ class InMemory:
 class Loader:
     """Iterates over a source by its plan: `(x, y)`, or `x` where there are no labels.
 
-    It is what a torch DataLoader is to a Trainer, and keeps its place: `state_dict` says how many batches of which
-    epoch have been handed out, and after `load_state_dict` the next pass goes on from there. The state is the same
-    on every rank (Lightning saves that of rank 0).
+    It is what a torch DataLoader is to a Trainer, and keeps its place: `state_dict` says how many batches of
+    which epoch have been handed out, and after `load_state_dict` the next pass goes on from there. The state
+    is the same on every rank (Lightning saves that of rank 0).
 
     Epochs are numbered by whoever calls `set_epoch` (the Trainer does, before each epoch); without it, by the
-    completed passes. A pass that is broken off is repeated, not continued: `next(iter(loader))` is always the first
-    batch.
+    completed passes. A pass that is broken off is repeated, not continued: `next(iter(loader))` is always the
+    first batch.
 
     Args:
         source: the stored rows.
         plan: which rows make up each batch.
         scale: stored batch -> float32 batch in the data's range.
-        noise: (float32 batch, generator) -> batch: what is random about a batch beyond its rows. The generator is
-            seeded by (seed, epoch, batch, rank).
+        noise: (float32 batch, generator) -> batch: what is random about a batch beyond its rows. The
+            generator is seeded by (seed, epoch, batch, rank).
     """
 
     def __init__(
@@ -152,9 +157,12 @@ class Loader:
         self.handed_out = 0  # batches of this epoch
         self._resume_at = 0  # where the next pass starts; a pass uses it up
 
+    # Lightning announces each epoch by `loader.sampler.set_epoch(epoch)`, as it does to torch's samplers.
+    batch_sampler = None
+
     @property
     def sampler(self) -> "Loader":
-        """Itself: Lightning announces each epoch to `loader.sampler.set_epoch`."""
+        """Itself."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
@@ -166,8 +174,8 @@ class Loader:
         return len(self.plan)
 
     def __iter__(self) -> Iterator[Batch]:
-        # A generator: nothing here runs before the first batch is asked for. Lightning makes iterators that it never
-        # uses, and makes the one of a resumed epoch before it announces that epoch.
+        # A generator: nothing here runs before the first batch is asked for. Lightning makes iterators that
+        # it never uses, and makes the one of a resumed epoch before it announces that epoch.
         epoch, start, self._resume_at = self.epoch, self._resume_at, 0
         batches = self.plan.batches(epoch)
         self.handed_out = start
@@ -193,8 +201,8 @@ class Loader:
         changed = [f"{k} {state['plan'].get(k)} -> {v}" for k, v in plan.items() if state["plan"].get(k) != v]
         if changed and 0 < self.handed_out < len(self):
             warnings.warn(
-                f"resuming in the middle of epoch {self.epoch} with other batches ({', '.join(changed)}): the rest of "
-                "this epoch is not what the interrupted run would have seen. From the next epoch on all is well.",
+                f"resuming within epoch {self.epoch} with other batches ({', '.join(changed)}): the rest of "
+                "this epoch is not what the interrupted run would have seen",
                 stacklevel=2,
             )
 
@@ -202,11 +210,11 @@ class Loader:
 class DataModule(LightningDataModule):
     """Base of the datamodules: splits, shards and batches what a subclass loads.
 
-    A subclass states `shape`, `levels` and `num_classes` in its constructor or on the class, before any data are
-    there, and implements `load`. Rows are shared out over the processes of the Trainer, if there is one.
+    A subclass states `shape`, `levels` and `num_classes` in its constructor or on the class, before any data
+    are there, and implements `load`. Rows are shared out over the processes of the Trainer, if there is one.
 
-    The validation rows are drawn from the training data with a fixed seed, the same for everyone; `seed` moves only
-    the order of the training batches and the noise in them.
+    The validation rows are drawn from the training data with a fixed seed, the same for everyone; `seed`
+    moves only the order of the training batches and the noise in them.
 
     Args:
         batch_size: examples in a batch of one process.
@@ -260,7 +268,7 @@ class DataModule(LightningDataModule):
         raise NotImplementedError
 
     def freeze(self, source: Source, split: str) -> Source:
-        """`source` with the training noise drawn once and for all, as evaluation wants it. Here: there is none."""
+        """`source` as evaluation wants it: the noise of training drawn once and for all."""
         return source
 
     def scale(self, stored: Tensor) -> Tensor:
@@ -322,6 +330,6 @@ class DataModule(LightningDataModule):
     def _check_val_size(self, available: int) -> None:
         if self.val_size >= available:
             raise ValueError(
-                f"val_size is {self.val_size}, but there are only {available} training examples to take it from: "
-                f"set val_size to {available - 1} or less"
+                f"val_size is {self.val_size}, but there are only {available} training examples to take it "
+                f"from: set val_size to {available - 1} or less"
             )

@@ -22,10 +22,10 @@ class ImageDataModule(DataModule):
     Binarised data are three different tasks, whose likelihoods do not compare:
 
     - `threshold`: 1 where the grey value is above one half;
-    - `static`: every pixel drawn once, 1 with the probability of its grey value (as Larochelle & Murray 2011; the
-      draw is ours, not their file);
-    - `dynamic`: training images are drawn anew each time they are seen (Salakhutdinov & Murray 2008; Burda et al.
-      2016); validation and test images have the bits of `static`.
+    - `static`: every pixel drawn once, 1 with the probability of its grey value (as Larochelle & Murray 2011;
+      the draw is ours, not their file);
+    - `dynamic`: training images are drawn anew each time they are seen (Salakhutdinov & Murray 2008; Burda et
+      al. 2016); validation and test images have the bits of `static`.
 
     Args:
         binarize: none, threshold, static or dynamic.
@@ -141,8 +141,8 @@ class TorchvisionDataModule(ImageDataModule):
     """A data set that torchvision knows how to download and to read, in torchvision's own layout.
 
     Args:
-        root: the folder that holds, or will hold, the data set's own folder (`<root>/MNIST/raw`, for example).
-            Files that are missing are downloaded.
+        root: the folder that holds, or will hold, the data set's own folder (`<root>/MNIST/raw`, for
+            example). Files that are missing are downloaded.
         batch_size, val_size, classes, limit, seed: see `DataModule`.
         binarize: see `ImageDataModule`.
 
@@ -189,8 +189,8 @@ class TorchvisionDataModule(ImageDataModule):
         except (OSError, RuntimeError) as error:
             raise FileNotFoundError(
                 f"{self.dataset} is not under root={self.root!r} ({', '.join(missing)} missing in "
-                f"{Path(self.root).resolve()}), and could not be downloaded. Without a network, copy the files there, "
-                f"or pass as root the folder that has them. The download said: {error}"
+                f"{Path(self.root).resolve()}), and could not be downloaded. Without a network, copy the "
+                f"files there, or pass as root the folder that has them. The download said: {error}"
             ) from error
 
     def load_images(self, split: str) -> tuple[Tensor, Tensor]:
@@ -205,8 +205,8 @@ class TorchvisionDataModule(ImageDataModule):
                 raise ValueError(f"found images {tuple(images.shape)} and {len(labels)} labels")
         except Exception as error:  # whatever a damaged file makes the reader stumble over
             raise RuntimeError(
-                f"the {self.dataset} files under {Path(self.root).resolve()} cannot be read, so they are incomplete or "
-                f"damaged: delete {', '.join(self.files)} there and run again. The reader said: {error!r}"
+                f"the {self.dataset} files under {Path(self.root).resolve()} are incomplete or damaged: "
+                f"delete {', '.join(self.files)} there and run again. The reader said: {error!r}"
             ) from error
         return images, labels
 
@@ -217,7 +217,7 @@ def _idx_files(folder: str) -> tuple[str, ...]:
 
 
 class MNISTDataModule(TorchvisionDataModule):
-    """MNIST (LeCun et al. 1998): 60,000 images of 28 × 28 digits for training and validation, 10,000 for testing."""
+    """MNIST (LeCun et al. 1998): 60,000 + 10,000 grey images of handwritten digits, 28 × 28."""
 
     dataset = "MNIST"
     files = _idx_files("MNIST")

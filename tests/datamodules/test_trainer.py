@@ -1,0 +1,134 @@
+"""The loaders under a real Lightning Trainer: epochs, interruption, two processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor
+
+from genzoo.datamodules import DigitsDataModule
+
+
+class Witness(LightningModule):
+    """Somebody's own module: writes down a fingerprint of every batch, and learns a little from it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(8, 8))
+        self.seen: list[tuple[int, int, float]] = []
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        x, y = batch
+        fingerprint = (x.flatten(1).double() @ torch.arange(1.0, 65, dtype=torch.double)).sum() + (
+            y * 1e6
+        ).sum()
+        self.seen.append((self.current_epoch, batch_idx, fingerprint.item()))
+        return ((self.weight - x) ** 2).mean()
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self.log("val", batch[0].mean(), batch_size=len(batch[0]))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class Interrupt(Callback):
+    """What a power cut is to a test in one process: nothing after this step happens."""
+
+    def __init__(self, step: int):
+        self.step = step
+
+    def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
+        if trainer.global_step == self.step:
+            raise RuntimeError("power cut")
+
+
+def quiet(folder: Path, **kwargs: object) -> Trainer:
+    return Trainer(
+        default_root_dir=folder,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **{"enable_checkpointing": False, "max_epochs": 4, **kwargs},
+    )
+
+
+def digits() -> DigitsDataModule:
+    return DigitsDataModule(batch_size=128, binarize="dynamic", seed=3)  # 9 batches an epoch
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Witness:
+    module = Witness()
+    quiet(tmp_path_factory.mktemp("whole")).fit(module, datamodule=digits())
+    return module
+
+
+def test_epochs_differ(uninterrupted: Witness) -> None:
+    assert len(uninterrupted.seen) == 4 * 9
+    assert len({fingerprint for *_, fingerprint in uninterrupted.seen}) == 4 * 9
+
+
+# 4: within an epoch; 9: after its last batch; 18: after that of the second; 23: within the third.
+@pytest.mark.parametrize("step", [1, 4, 9, 18, 23])
+def test_resumed_run_sees_the_batches_it_would_have_seen(
+    step: int, uninterrupted: Witness, tmp_path: Path
+) -> None:
+    checkpoint = ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=step, save_top_k=-1)
+    interrupted = Witness()
+    with pytest.raises(RuntimeError, match="power cut"):
+        quiet(tmp_path, callbacks=[checkpoint, Interrupt(step + 2)], enable_checkpointing=True).fit(
+            interrupted, datamodule=digits()
+        )
+
+    resumed = Witness()
+    quiet(tmp_path).fit(resumed, datamodule=digits(), ckpt_path=tmp_path / f"step={step}.ckpt")
+    assert resumed.seen == uninterrupted.seen[step:]
+    assert torch.equal(resumed.weight, uninterrupted.weight)
+
+
+@pytest.mark.parametrize("when", ["on_train_epoch_end", "on_validation_end"])
+def test_resumed_from_the_end_of_an_epoch(when: str, uninterrupted: Witness, tmp_path: Path) -> None:
+    checkpoint = ModelCheckpoint(
+        tmp_path, filename="{epoch}", save_top_k=-1, save_on_train_epoch_end=when == "on_train_epoch_end"
+    )
+    with pytest.raises(RuntimeError, match="power cut"):
+        quiet(tmp_path, callbacks=[checkpoint, Interrupt(20)], enable_checkpointing=True).fit(
+            Witness(), datamodule=digits()
+        )
+    resumed = Witness()
+    quiet(tmp_path).fit(resumed, datamodule=digits(), ckpt_path=tmp_path / "epoch=1.ckpt")
+    assert resumed.seen == uninterrupted.seen[18:]
+
+
+def test_reloaded_dataloaders_go_on_with_the_epochs(uninterrupted: Witness, tmp_path: Path) -> None:
+    module = Witness()
+    quiet(tmp_path, reload_dataloaders_every_n_epochs=1).fit(module, datamodule=digits())
+    assert module.seen == uninterrupted.seen
+
+
+def test_a_limited_epoch_is_the_beginning_of_the_whole_one(uninterrupted: Witness, tmp_path: Path) -> None:
+    module = Witness()
+    quiet(tmp_path, limit_train_batches=4).fit(module, datamodule=digits())
+    assert module.seen == [s for s in uninterrupted.seen if s[1] < 4]
+
+
+def test_validation_and_a_second_look_do_not_move_the_training_order(
+    uninterrupted: Witness, tmp_path: Path
+) -> None:
+    class Look(Callback):
+        def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
+            next(iter(trainer.datamodule.train_dataloader()))
+            torch.rand(3)
+
+    module = Witness()
+    quiet(tmp_path, callbacks=[Look()], val_check_interval=3).fit(module, datamodule=digits())
+    assert module.seen == uninterrupted.seen
