@@ -1,4 +1,4 @@
-"""The command `genzoo`: the small commands answer at once, `fit validate test predict` go on to Lightning's."""
+"""The command `genzoo`: the small commands answer at once, the others go on to Lightning."""
 
 import os
 import sys
@@ -7,18 +7,18 @@ from typing import NoReturn
 USAGE = """\
 usage: genzoo <command> [arguments]
 
-train and measure (Lightning's command line; `genzoo fit --help` lists everything it takes)
-  fit        genzoo fit --config mnist/vae                      train a recipe, by its name or as a YAML file
-  validate   genzoo validate --config mnist/vae --ckpt_path X   the validation figures of a checkpoint
-  test       genzoo test --config mnist/vae --ckpt_path X       the test figures of a checkpoint
-  predict    genzoo predict --config mnist/vae --ckpt_path X
+train and measure (`genzoo fit --help` lists everything that Lightning's command line takes)
+  fit        genzoo fit --config mnist/vae                     train a recipe: its name, or a YAML file
+  validate   genzoo validate --config mnist/vae --ckpt_path X  the validation figures of a checkpoint
+  test       genzoo test --config mnist/vae --ckpt_path X      the test figures of a checkpoint
+  predict    genzoo predict --config mnist/vae --ckpt_path X   what the model says of each test datum
 
 the zoo
-  list       genzoo list                                        the entries with their figures, and the recipes
-  cp         genzoo cp mnist/vae my.yaml                        copy a recipe to edit
-  sample     genzoo sample mnist/vae --out grid.png             draw samples of an entry
-  evaluate   genzoo evaluate mnist/vae                          measure an entry again, beside what it published
-  publish    genzoo publish --ckpt_path X --name mnist/vae      make an entry of a checkpoint
+  list       genzoo list                                       the entries with their figures, and the recipes
+  cp         genzoo cp mnist/vae my.yaml                       copy a recipe to edit
+  sample     genzoo sample mnist/vae --out grid.png            draw samples of an entry
+  evaluate   genzoo evaluate mnist/vae                         measure an entry, beside what it published
+  publish    genzoo publish --ckpt_path X --name mnist/vae     make an entry of a checkpoint
 
 `genzoo <command> --help` says more; GENZOO_DEBUG=1 shows where an error came from.
 """
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
         argv: The arguments after `genzoo`; by default those of the process.
 
     Raises:
-        SystemExit: 2, after one readable error, when the arguments, a recipe, an entry or the data are not right.
+        SystemExit: 2, after one readable error, for a mistake in the arguments, a recipe or the data.
     """
     argv = sys.argv[1:] if argv is None else argv
     command = argv[0] if argv else "--help"

@@ -1,6 +1,6 @@
-"""`genzoo fit`, `validate`, `test`, `predict`: Lightning's command line, with recipes, run folders and plain errors.
+"""`genzoo fit validate test predict`: Lightning's command line, with recipes, run folders and plain errors.
 
-Kept apart from `genzoo.cli`, because importing Lightning takes seconds and the small commands need none of it.
+Kept apart from `genzoo.cli`: importing Lightning takes seconds, and the small commands need none of it.
 """
 
 import inspect
@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import warnings
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -31,7 +32,7 @@ import genzoo.zoo
 from genzoo import recipes
 from genzoo.cli import debugging, refuse
 
-# A class can be called by its bare name in a recipe, and a checkpoint can be read, once the class is imported.
+# A recipe can call a class by its bare name, and a checkpoint can be read, once the class is imported.
 for _package in (genzoo.callbacks, genzoo.datamodules, genzoo.zoo):
     for _name in _package.__all__:
         getattr(_package, _name)
@@ -49,14 +50,16 @@ def run(argv: list[str]) -> None:
     """
     warnings.filterwarnings("ignore", category=DeprecationWarning, module="jsonargparse|lightning")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
-        lambda r: "Tip:" not in r.getMessage()
-    )
+    advertisements = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    advertisements.addFilter(lambda record: "Tip:" not in record.getMessage())
     try:
         argv, name = find_recipes(argv)
     except FileNotFoundError as error:
         refuse(str(error))
     GenzooCLI(argv, name)
+
+
+# ---------------------------------------------------------------------------------------------------- recipes
 
 
 def find_recipes(argv: list[str]) -> tuple[list[str], str | None]:
@@ -76,7 +79,7 @@ def find_recipes(argv: list[str]) -> tuple[list[str], str | None]:
 
 
 def run_name(recipe: str) -> str:
-    """`mnist/vae` for the recipe of that name, and for the `config.yaml` that one of its runs left; else the stem."""
+    """`mnist/vae` for that recipe and for the `config.yaml` that a run of it left; else the file's stem."""
     if recipe.removesuffix(".yaml") in recipes.names():
         return recipe.removesuffix(".yaml")
     path = Path(recipe).absolute()
@@ -86,35 +89,65 @@ def run_name(recipe: str) -> str:
     return path.stem
 
 
+# ----------------------------------------------------------------------------------------------- plain errors
+
+NOISE = ("Subtypes:", "Errors:", "Does not validate", "Expected a <class 'NoneType'>", "Expected a path but")
+
+
 def readable(message: str) -> str:
-    """jsonargparse's account of an error without its type names and raw namespaces: what was wrong, in a line or two."""
-    lines = []
+    """What an error of jsonargparse's says, in a line, without its type names and raw namespaces."""
+    said: list[str] = []
     for line in message.splitlines():
-        line = line.strip().removeprefix("- ").strip()
-        if line.startswith(
-            ("Given value", "Subtypes:", "Errors:", "Does not validate", "Expected a <class 'NoneType'>")
-        ):
+        line = line.strip().removeprefix("- ")
+        if line.startswith((*NOISE, "Given value type:", "Given value: Namespace", "Given value: NestedArg")):
             continue
         line = re.sub(r'^Parser key "(.*)":$', r"\1:", line)
+        line = re.sub(r"Expected an? <class '(.*?)'>", r"expected \1", line)
         line = re.sub(r"^Expected a dot import path string: (.*)$", r"no class is called \1", line)
-        if line and line not in lines:
-            lines.append(line)
-    return " ".join(lines) or message
+        line = re.sub(r"^Given value: ", "given ", line)
+        if line and line not in said:
+            said.append(line)
+    return re.sub(r":[,;] ", ": ", "; ".join(said)) or message
 
 
 class Parser(LightningArgumentParser):
     """A parser that answers a mistake with one readable error instead of five hundred lines of usage."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # noqa: D102
+        if not self.exit_on_error:  # a parser that jsonargparse nests in ours, whose error ours completes
+            super().error(message, ex)
         if debugging() and ex is not None:
             raise ex
         refuse(f"{readable(message)} (`{self.prog.replace(' [options]', '')} --help` lists what is accepted)")
 
 
+def refuse_nulls(config: Any, key: str) -> None:
+    """Refuses `null` where the type has no None: jsonargparse lets it through to the constructor."""
+    if not isinstance(config, Namespace) or "class_path" not in config:
+        return
+    try:
+        hints = get_type_hints(resolve_name(config.class_path).__init__)
+    except NameError:  # annotations that do not resolve say nothing
+        hints = {}
+    for argument, value in vars(config.get("init_args") or Namespace()).items():
+        hint = hints.get(argument, Any)
+        if argument in CONTRACT:  # the data will say
+            continue
+        if value is None and hint not in (Any, None) and type(None) not in get_args(hint):
+            expected = getattr(hint, "__name__", hint)
+            refuse(
+                f"{key}.init_args.{argument} is null, but {expected} is expected; without it the default holds"
+            )
+        refuse_nulls(value, f"{key}.init_args.{argument}")
+
+
+# --------------------------------------------------------------------------------------------------- the runs
+
+
 class SaveConfig(SaveConfigCallback):
     """Writes the resolved configuration beside the checkpoints, in one piece, before training begins.
 
-    It says nothing of the run folder itself, so a run can be repeated from it without touching the first one's files.
+    It says nothing of the run folder, so a run can be repeated from it without touching the first one's files.
     """
 
     def __init__(self, *args: Any, folder: Path, **kwargs: Any) -> None:
@@ -122,7 +155,6 @@ class SaveConfig(SaveConfigCallback):
         self.folder = folder
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: D102
-        self.folder.mkdir(parents=True, exist_ok=True)
         half = self.folder / "config.yaml.tmp"
         half.write_text(self.parser.dump(self.config, skip_none=False))
         os.replace(half, self.folder / "config.yaml")
@@ -131,8 +163,8 @@ class SaveConfig(SaveConfigCallback):
 class GenzooCLI(LightningCLI):
     """LightningCLI for any model and any data, with four habits of its own.
 
-    The data's `shape`, `levels` and `num_classes` go to the model wherever it takes them. Each run has a fresh folder,
-    `runs/<recipe>/<time>` (below `--trainer.default_root_dir` where that is given), for checkpoints, logs and the
+    The data's `shape`, `levels` and `num_classes` go to the model wherever it takes them. Each run has a fresh
+    folder, `runs/<recipe>/<time>` (below `--trainer.default_root_dir`, where given), for checkpoints, logs and the
     resolved configuration. The recipe wins over the hyperparameters that a checkpoint carries. An error that comes
     before the first training step is one line.
 
@@ -156,15 +188,14 @@ class GenzooCLI(LightningCLI):
             args=argv,
         )
 
-    # --- before anything is built -------------------------------------------------------------------------------
+    # ---- before anything is built
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:  # noqa: D102
         for contract in CONTRACT:
             parser.link_arguments(f"data.{contract}", f"model.init_args.{contract}", apply_on="instantiate")
-        logger = {"save_dir": HERE, "name": "", "version": ""}  # flat: <run>/metrics.csv
-        parser.set_defaults(
-            {"trainer.logger": {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": logger}}
-        )
+        flat = {"save_dir": HERE, "name": "", "version": ""}  # <run>/metrics.csv, no version_0 below it
+        csv = {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": flat}
+        parser.set_defaults({"trainer.logger": csv})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: D102
         self.config = parser.parse_args(args)
@@ -173,39 +204,42 @@ class GenzooCLI(LightningCLI):
         # Lightning would let the checkpoint's hyperparameters override the recipe and the command line here.
         command = self.config.subcommand
         checkpoint = self.config[command].ckpt_path
-        if checkpoint is None and command != "fit":
-            refuse(
-                f"`{command}` without --ckpt_path would measure random weights; give the file of a checkpoint"
-            )
-        if checkpoint is not None and "://" not in checkpoint and not Path(checkpoint).exists():
-            refuse(
-                f"--ckpt_path {checkpoint} does not exist; give the file that a run left in its checkpoints folder"
-            )
+        if checkpoint is None:
+            if command != "fit":
+                refuse(
+                    f"`{command}` without --ckpt_path would measure random weights; give a checkpoint's file"
+                )
+        elif "://" not in checkpoint:
+            if not Path(checkpoint).exists():
+                refuse(
+                    f"--ckpt_path {checkpoint} does not exist; give a file that a run left in checkpoints/"
+                )
+            if Path(checkpoint).is_file() and not zipfile.is_zipfile(checkpoint):
+                refuse(f"--ckpt_path {checkpoint} is no checkpoint, or one that was cut short")
 
     def before_instantiate_classes(self) -> None:  # noqa: D102
-        given = self.config[self.config.subcommand]
         for key in ("model", "data"):
-            refuse_nulls(given.get(key), key)
+            refuse_nulls(self.config[self.subcommand].get(key), key)
         self.parser.add_instantiator(self.build_logger, Logger, subclasses=True)
         self.parser.add_instantiator(self.build_checkpoint, ModelCheckpoint, subclasses=True)
 
-    # --- the run folder -----------------------------------------------------------------------------------------
+    # ---- the run folder
 
     @cached_property
     def run_folder(self) -> Path:
         """The folder of this run, made when first asked for; never one that was there before."""
         if rank_zero_only.rank != 0 and RUN_FOLDER in os.environ:
             return Path(os.environ[RUN_FOLDER])
-        given = self.config[self.config.subcommand]
-        name = self.name or given.model.class_path.rpartition(".")[2].lower()
-        time = f"{datetime.now():%Y-%m-%d_%H-%M-%S}" + (
-            "" if self.config.subcommand == "fit" else f"_{self.subcommand}"
+        given = self.config[self.subcommand]
+        base = Path(
+            given.trainer.default_root_dir or "runs", self.name or given.model.class_path.split(".")[-1]
+        )
+        stamp = f"{datetime.now():%Y-%m-%d_%H-%M-%S}" + (
+            "" if self.subcommand == "fit" else f"_{self.subcommand}"
         )
         for attempt in count(1):
-            folder = Path(
-                given.trainer.default_root_dir or "runs", name, time + (f"_{attempt}" if attempt > 1 else "")
-            )
-            if rank_zero_only.rank != 0:
+            folder = base / (stamp if attempt == 1 else f"{stamp}_{attempt}")
+            if rank_zero_only.rank != 0:  # launched from outside: Lightning broadcasts what rank 0 chose
                 return folder
             with suppress(FileExistsError):
                 folder.mkdir(parents=True)
@@ -218,7 +252,7 @@ class GenzooCLI(LightningCLI):
         if kwargs.get("save_dir") == HERE:
             kwargs["save_dir"] = str(self.run_folder)
         if issubclass(kind, WandbLogger):
-            kwargs["name"] = kwargs.get("name") or f"{self.name} {self.run_folder.name}"
+            kwargs["name"] = kwargs.get("name") or "/".join(self.run_folder.parts[-3:])
             kwargs["version"] = kwargs.get("version") or None
         return kind(*args, **kwargs)
 
@@ -231,22 +265,18 @@ class GenzooCLI(LightningCLI):
         config["default_root_dir"] = str(self.run_folder)
         given = config["callbacks"] or []
         config["callbacks"] = list(given) if isinstance(given, list) else [given]
-        wanted = (
-            self.subcommand == "fit"
-            and config["enable_checkpointing"] is not False
-            and not config["barebones"]
-        )
-        if wanted and not any(isinstance(callback, Checkpoint) for callback in config["callbacks"]):
+        keeps = any(isinstance(callback, Checkpoint) for callback in config["callbacks"])
+        if self.subcommand == "fit" and not keeps and config["enable_checkpointing"] is not False:
             config["callbacks"].append(self.build_checkpoint(ModelCheckpoint))
         self.save_config_kwargs = {"folder": self.run_folder}
         return super()._instantiate_trainer(config, callbacks)
 
-    # --- building and running -----------------------------------------------------------------------------------
+    # ---- building and running
 
     def instantiate_classes(self) -> None:  # noqa: D102
         with self.plain_errors():
             super().instantiate_classes()
-        # Lightning records every linked value, also those that the model does not take and could not be rebuilt with.
+        # Lightning records every linked value, also those that the model does not take: it could not be rebuilt.
         parameters = inspect.signature(type(self.model).__init__).parameters
         if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
             for contract in set(CONTRACT) - set(parameters):
@@ -255,52 +285,42 @@ class GenzooCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         with self.plain_errors():
             super()._run_subcommand(subcommand)
+        self.tidy()
 
     @contextmanager
     def plain_errors(self) -> Iterator[None]:
-        """Until the first training step an error in the input is one line; after it, a traceback like any bug's."""
+        """Before the first training step an error is one line; after it, a traceback, as a bug deserves."""
         try:
             yield
-        except (TypeError, ValueError, OSError, MisconfigurationException) as error:
+        except (
+            AttributeError,
+            TypeError,
+            ValueError,
+            OSError,
+            RuntimeError,
+            MisconfigurationException,
+        ) as error:
             trainer = getattr(self, "trainer", None)
             if debugging() or (trainer is not None and trainer.global_step > 0):
                 raise
-            refuse(readable(str(error)))
-        finally:
+            self.tidy()
+            refuse(f"{readable(str(error))} (GENZOO_DEBUG=1 shows where)")
+
+    def tidy(self) -> None:
+        """Takes the run folder away again where nothing was written into it: a dry run, a refused one."""
+        if "run_folder" in vars(self) and rank_zero_only.rank == 0:
             with suppress(OSError):
-                if hasattr(self, "trainer") and rank_zero_only.rank == 0:
-                    self.run_folder.rmdir()  # only where nothing was written into it: a dry run, a refused one
+                self.run_folder.rmdir()
 
     def after_fit(self) -> None:
         """Says where the run lies and what it came to."""
         if rank_zero_only.rank != 0:
             return
-        print(f"\nrun         {self.run_folder}")
-        checkpoint = self.trainer.checkpoint_callback
-        best = getattr(checkpoint, "best_model_path", None)
+        print(f"\nrun         {self.run_folder if self.run_folder.exists() else 'left nothing behind'}")
+        best = getattr(self.trainer.checkpoint_callback, "best_model_path", None)
         if best:
-            print(f"checkpoint  {best}")
+            print(f"checkpoint  {os.path.relpath(best)}")
         figures = {key: float(value) for key, value in sorted(self.trainer.callback_metrics.items())}
         width = max(map(len, figures), default=0)
         for key, value in figures.items():
             print(f"  {key:<{width}}  {value:.6g}")
-
-
-def refuse_nulls(config: Any, key: str) -> None:
-    """Refuses `null` where the type has no None: jsonargparse lets it through, and the constructor fails obscurely."""
-    if not isinstance(config, Namespace) or "class_path" not in config:
-        return
-    try:
-        hints = get_type_hints(resolve_name(config.class_path).__init__)
-    except NameError:  # annotations that do not resolve say nothing
-        hints = {}
-    for argument, value in vars(config.get("init_args") or Namespace()).items():
-        hint = hints.get(argument, Any)
-        if argument in CONTRACT:  # the data will say
-            continue
-        if value is None and hint not in (Any, None) and type(None) not in get_args(hint):
-            expected = getattr(hint, "__name__", hint)
-            refuse(
-                f"{key}.init_args.{argument} is null, but {expected} is expected; leave the line out for the default"
-            )
-        refuse_nulls(value, f"{key}.init_args.{argument}")
