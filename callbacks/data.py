@@ -1,0 +1,95 @@
+"""Reading a whole split, every datum once, whoever made the loaders and however many processes there are.
+
+The loaders a Trainer holds are made for training: cut into shares, padded so that the shares are equal, shuffled. A
+figure about a dataset needs each datum exactly once. So these functions read the split from the start on every rank;
+the ranks then share out the batches, because reading is cheap where features and likelihoods are not.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset
+
+SPLITS = ("train", "val", "test")
+
+
+def data_of(batch: Any) -> Tensor:
+    """x of a batch that is `x` or `(x, y, ...)`."""
+    return batch if isinstance(batch, Tensor) else batch[0]
+
+
+def split_batches(source: Trainer | LightningDataModule, split: str) -> Iterator[Any]:
+    """The batches of a split, unshared: from the datamodule if there is one, else from the Trainer's own loaders.
+
+    Raises:
+        ValueError: if there is no such split.
+    """
+    datamodule = source.datamodule if isinstance(source, Trainer) else source  # type: ignore[attr-defined]
+    if datamodule is None:
+        yield from _chain(_trainer_loaders(source, split))
+        return
+    with _without_trainer(datamodule):
+        if split == "test":  # a fit has set up only the splits that it needs
+            datamodule.setup("test")
+        try:
+            loaders = getattr(datamodule, f"{split}_dataloader")()
+        except MisconfigurationException as error:
+            raise ValueError(
+                f"{type(datamodule).__name__} has no {split}_dataloader, but the {split} split was asked for."
+            ) from error
+        yield from _chain(loaders)
+
+
+def first_rows(batches: Iterable[Any], limit: int | None) -> Iterator[Tensor]:
+    """x of each batch, up to `limit` data in all."""
+    left = limit
+    for batch in batches:
+        x = data_of(batch)
+        yield x if left is None else x[:left]
+        if left is not None:
+            left -= len(x)
+            if left <= 0:
+                return
+
+
+def _trainer_loaders(trainer: Any, split: str) -> Any:
+    loaders = {
+        "train": trainer.train_dataloader,
+        "val": trainer.val_dataloaders,
+        "test": trainer.test_dataloaders,
+    }[split]
+    if loaders is None:
+        raise ValueError(
+            f"The Trainer has no {split} dataloader at this point. Pass a datamodule to `fit`, whose {split}_dataloader"
+            " can be asked at any time, or choose another split."
+        )
+    return loaders
+
+
+def _chain(loaders: Any) -> Iterator[Any]:
+    for loader in loaders if isinstance(loaders, list | tuple) else [loaders]:
+        yield from _in_order(loader)
+
+
+def _in_order(loader: Any) -> Iterable[Any]:
+    """The loader without shuffling and without a share, where it is torch's with torch's own sampling."""
+    plain = isinstance(loader, DataLoader) and type(loader.batch_sampler) is BatchSampler
+    if not plain or isinstance(loader.dataset, IterableDataset):
+        return loader
+    return DataLoader(
+        loader.dataset, loader.batch_size, num_workers=loader.num_workers, collate_fn=loader.collate_fn
+    )
+
+
+@contextmanager
+def _without_trainer(datamodule: LightningDataModule) -> Iterator[None]:
+    """A datamodule that shares out its data by rank reads the rank from its Trainer: without one, it gives all."""
+    trainer, datamodule.trainer = datamodule.trainer, None
+    try:
+        yield
+    finally:
+        datamodule.trainer = trainer

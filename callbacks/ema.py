@@ -1,0 +1,273 @@
+"""An exponential moving average of the weights, in force wherever the model is looked at.
+
+Generative models sample better from averaged weights than from the last step's. This callback keeps the average
+beside the module, puts it into the module for every validation (so that likelihoods, samples and Fréchet distances
+are the average's, whatever the order of the callbacks) and takes it out again before training goes on.
+"""
+
+import weakref
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+Place = tuple[
+    dict[str, Any], str
+]  # where a module keeps one of its tensors: its dictionary, and the key there
+
+
+class EMA(Callback):
+    """Averages the trained weights: average ← d · average + (1 − d) · weights, after every optimiser step.
+
+    What is averaged: the parameters that an optimiser of the Trainer owns, and the floating-point buffers of the
+    networks (the module's direct children) that hold such parameters. Frozen networks and integer buffers are left
+    alone. A batch counts once however many optimisers stepped in it, and not at all while gradients accumulate.
+
+    Where it is used: in validation, from `on_validation_start` to `on_validation_end`; in every checkpoint, whose
+    `state_dict` holds the average (weights-only checkpoints too), so that `load_from_checkpoint`, `trainer.test` and
+    publishing give the model that was validated; and in the module itself once `fit` has returned. The raw weights
+    lie in the checkpoint under this callback's own key, and resuming with the callback restores both bit for bit.
+    Resuming such a checkpoint *without* this callback trains on from the average: nothing here can see that.
+
+    The average of a half-precision weight is kept in float32, where small updates are not lost.
+
+    Args:
+        decay: d, in [0, 1).
+        warmup: use min(d, (1 + n) / (10 + n)) after n updates, so that the random initial weights are soon forgotten.
+        modules: average only these submodules, by name (`["generator"]`); None averages all that is trained.
+
+    Raises:
+        ValueError: at construction if decay is outside [0, 1); before training if a name in `modules` is not a
+            submodule, or if the strategy shards the weights (FSDP, DeepSpeed): the average needs whole tensors.
+    """
+
+    def __init__(
+        self, decay: float = 0.999, warmup: bool = True, modules: Sequence[str] | None = None
+    ) -> None:
+        if not 0 <= decay < 1:
+            raise ValueError(
+                f"EMA: decay is {decay}; it must lie in [0, 1). Values from 0.99 to 0.9999 are usual."
+            )
+        self.decay = decay
+        self.warmup = warmup
+        self.modules = modules
+        self.num_updates = 0
+        self._owner: weakref.ref[LightningModule] | None = None
+        self._places: dict[str, Place] = {}  # by the name in the module's state_dict
+        self._average: dict[str, Tensor] = {}  # likewise; tied weights share one tensor
+        self._raw: dict[str, Tensor] | None = (
+            None  # the weights being trained, while the average is in the module
+        )
+        self._seen_step = 0
+        self._num_owned = 0
+
+    # --- the average -------------------------------------------------------------------------------------------
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuses what cannot work, before training starts."""
+        if isinstance(trainer.strategy, FSDPStrategy | ModelParallelStrategy | DeepSpeedStrategy):
+            raise ValueError(
+                f"EMA averages whole weights, but {type(trainer.strategy).__name__} shards them over the processes."
+                " Use a strategy that replicates the module (ddp), or train without EMA."
+            )
+        known = {name for name, _ in pl_module.named_modules()}
+        if unknown := [name for name in self.modules or () if name not in known]:
+            children = ", ".join(name for name, _ in pl_module.named_children())
+            raise ValueError(
+                f"EMA: modules names {unknown}, which {type(pl_module).__name__} does not have; it has: {children}."
+            )
+        if self._owner is None or self._owner() is not pl_module:
+            self._owner, self._average, self._raw, self.num_updates = weakref.ref(pl_module), {}, None, 0
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begins the average at the weights as they are, or goes on with the one at hand."""
+        self._swap_out()  # an earlier fit left the average in the module
+        self._follow(trainer, pl_module)
+        self._guard_weights_only_checkpoints(trainer, pl_module)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Steps are counted from here: a resumed Trainer starts at a later one."""
+        self._seen_step = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Updates the average if an optimiser stepped in this batch.
+
+        `global_step` counts the steps of all optimisers together, so only that it moved says something.
+        """
+        if trainer.global_step == self._seen_step:
+            return
+        self._seen_step = trainer.global_step
+        if _num_owned(trainer) != self._num_owned:  # a network was unfrozen on the way
+            self._follow(trainer, pl_module)
+        self._update()
+
+    @torch.no_grad()
+    def _update(self) -> None:
+        n = self.num_updates
+        weight = 1 - (min(self.decay, (1 + n) / (10 + n)) if self.warmup else self.decay)
+        averages, weights = [], []
+        for average, live in self._pairs():
+            if isinstance(live, torch.nn.Parameter):
+                averages.append(average)
+                weights.append(live.to(average.dtype))
+            else:  # a buffer may hold ±inf (an attention mask), and inf − inf is NaN
+                average.copy_(
+                    torch.where(average == live, average, average.lerp(live.to(average.dtype), weight))
+                )
+        if averages:
+            torch._foreach_lerp_(averages, weights, weight)
+        self.num_updates += 1
+
+    def _follow(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Finds the tensors to average; those not averaged yet begin at their present value."""
+        self._places = dict(self._trained(trainer, pl_module))
+        self._num_owned = _num_owned(trainer)
+        begun: dict[int, Tensor] = {}
+        for name, (store, key) in self._places.items():
+            live = store[key].detach()
+            if name in self._average:
+                average = self._average[name].to(live.device)
+            else:
+                average = live.to(_at_least_single(live.dtype), copy=True)
+            self._average[name] = begun.setdefault(id(store[key]), average)
+        self._average = {name: self._average[name] for name in self._places}
+
+    def _trained(self, trainer: Trainer, pl_module: LightningModule) -> Iterator[tuple[str, Place]]:
+        """The tensors to average, by their names in the module's state_dict."""
+        owned = {id(p) for o in trainer.optimizers for group in o.param_groups for p in group["params"]}
+        networks = {
+            child
+            for child, net in pl_module.named_children()
+            if any(id(p) in owned for p in net.parameters())
+        }
+        if any(id(p) in owned for p in pl_module.parameters(recurse=False)):
+            networks.add("")
+        for prefix, module in pl_module.named_modules(remove_duplicate=False):
+            if self.modules is not None and not any(f"{prefix}.".startswith(f"{m}.") for m in self.modules):
+                continue
+            dot = f"{prefix}." if prefix else ""
+            for key, parameter in module._parameters.items():
+                if parameter is not None and id(parameter) in owned:
+                    yield dot + key, (module._parameters, key)
+            if prefix.partition(".")[0] not in networks:
+                continue
+            for key, buffer in module._buffers.items():
+                persistent = key not in module._non_persistent_buffers_set
+                if buffer is not None and persistent and buffer.is_floating_point():
+                    yield dot + key, (module._buffers, key)
+
+    def _pairs(self) -> list[tuple[Tensor, Tensor]]:
+        """(average, the module's tensor), each tensor once though its weights be tied under several names."""
+        pairs = {
+            id(self._average[name]): (self._average[name], s[k]) for name, (s, k) in self._places.items()
+        }
+        return list(pairs.values())
+
+    # --- into the module and out of it -------------------------------------------------------------------------
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The average goes in before any other callback's validation hook of a later phase can look."""
+        if trainer.state.fn == TrainerFn.FITTING:
+            self._swap_in()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The raw weights come back."""
+        if trainer.state.fn == TrainerFn.FITTING:
+            self._swap_out()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """The raw weights come back if a validation broke off."""
+        self._swap_out()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The average stays in the module: what `fit` hands back is what was validated."""
+        self._swap_in()
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """As `on_train_end`, which Lightning skips when a resumed run had nothing left to train."""
+        self._swap_in()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Takes the guard off the module."""
+        vars(pl_module).pop("on_save_checkpoint", None)
+
+    @torch.inference_mode(False)  # validation runs in inference mode, whose tensors training may not touch
+    @torch.no_grad()
+    def _swap_in(self) -> None:
+        if self._raw is not None or not self._average:
+            return
+        self._raw = {name: store[key].detach().clone() for name, (store, key) in self._places.items()}
+        for average, live in self._pairs():
+            if torch.distributed.is_initialized() and not isinstance(live, torch.nn.Parameter):
+                torch.distributed.broadcast(average, src=0)  # each process saw its own batches' statistics
+            live.copy_(average)
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def _swap_out(self) -> None:
+        if self._raw is None:
+            return
+        for name, (store, key) in self._places.items():
+            store[key].copy_(self._raw[name])
+        self._raw = None
+
+    # --- checkpoints -------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """The number of updates and the raw weights: the average itself is the checkpoint's `state_dict`."""
+        if not self._average:
+            return {}
+        raw = self._raw or {name: store[key].detach() for name, (store, key) in self._places.items()}
+        return {"num_updates": self.num_updates, "raw": raw}
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Makes the average the checkpoint's weights."""
+        weights = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {name: self._average.get(name, value) for name, value in weights.items()}
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """When training resumes: takes the average from `state_dict`, and gives the module its raw weights back."""
+        if trainer.state.fn != TrainerFn.FITTING:
+            return
+        self._average, self._raw, self.num_updates = {}, None, 0
+        state = checkpoint["callbacks"].get(self.state_key)
+        if state is None:
+            rank_zero_info("EMA: the checkpoint holds no average; a new one begins at its weights.")
+            return
+        self.num_updates = state["num_updates"]
+        self._average = {name: checkpoint["state_dict"][name].clone() for name in state["raw"]}
+        own = pl_module.state_dict(keep_vars=True)
+        with torch.no_grad():
+            for name, value in state["raw"].items():
+                own[name].copy_(value)
+
+    def _guard_weights_only_checkpoints(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lightning asks no callback about a checkpoint with `save_weights_only=True`; it does ask the module."""
+        vars(pl_module).pop("on_save_checkpoint", None)
+        ask_module = pl_module.on_save_checkpoint
+
+        def on_save_checkpoint(checkpoint: dict[str, Any]) -> None:
+            if "callbacks" not in checkpoint:
+                self.on_save_checkpoint(trainer, pl_module, checkpoint)
+            ask_module(checkpoint)
+
+        pl_module.on_save_checkpoint = on_save_checkpoint  # type: ignore[method-assign]
+
+
+def _num_owned(trainer: Trainer) -> int:
+    return sum(len(group["params"]) for optimizer in trainer.optimizers for group in optimizer.param_groups)
+
+
+def _at_least_single(dtype: torch.dtype) -> torch.dtype:
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype

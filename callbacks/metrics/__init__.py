@@ -1,0 +1,1 @@
+"""The arithmetic of evaluation: features in, numbers out. Nothing here knows of Lightning."""

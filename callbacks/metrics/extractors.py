@@ -1,0 +1,109 @@
+"""What turns data into features: a module, an entry of the zoo, or Inception.
+
+A feature extractor is never a part of the model that it judges: it lives in a callback, outside the module tree, so
+that neither checkpoints nor optimisers nor `module.train()` reach it.
+"""
+
+import hashlib
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+INCEPTION = "inception"
+
+
+class FeatureExtractor:
+    """A frozen map from data (B, *shape) to features (B, d), in evaluation mode, with a name and a fingerprint.
+
+    Args:
+        source: an `nn.Module`, of which `features(x)` is used where it has that method and `module(x)` otherwise; the
+            name of a zoo entry ("mnist/classifier") or anything else that `genzoo.load` takes; or "inception", the
+            network of the FID: torch-fidelity's, 2048 dimensions, which takes images (B, 1 or 3, H, W) in [0, 1].
+        weights_path: a file with Inception's weights, for machines without a network.
+
+    Raises:
+        ValueError: if `weights_path` is given for anything but Inception.
+        RuntimeError: if Inception's weights cannot be had.
+    """
+
+    def __init__(self, source: str | nn.Module, weights_path: str | None = None) -> None:
+        if weights_path is not None and source != INCEPTION:
+            raise ValueError(
+                f"weights_path goes with the extractor {INCEPTION!r} alone, not with {source!r}."
+            )
+        self.is_inception = source == INCEPTION
+        if isinstance(source, nn.Module):
+            self.name = type(source).__name__
+            self.module = source
+        elif self.is_inception:
+            self.name = INCEPTION
+            self.module = Inception(weights_path)
+        else:
+            from genzoo.zoo import hub
+
+            self.name = source
+            self.module = hub.load(source)
+        self.module.requires_grad_(False)
+        self.fingerprint = fingerprint(self.module)
+        self._features: Any = getattr(self.module, "features", self.module)
+        if isinstance(self._features, nn.Sequential):  # torchvision calls its convolutional part so
+            self._features = self.module
+
+    def to(self, device: torch.device) -> "FeatureExtractor":
+        """Moves the module."""
+        self.module.to(device)
+        return self
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor) -> Tensor:
+        """Features of x: (B, *shape) -> (B, d)."""
+        self.module.eval()  # whoever shares the module may have switched it
+        return self._features(x)
+
+
+class Inception(nn.Module):
+    """torch-fidelity's Inception v3 as published with the FID, on images in [0, 1].
+
+    Images are rounded to 8 bits (not truncated) and grey ones repeated to three channels; the network resizes to
+    299 × 299 by the bilinear map of the original TensorFlow graph.
+    """
+
+    def __init__(self, weights_path: str | None = None) -> None:
+        super().__init__()
+        try:
+            from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+        except ImportError as error:
+            raise RuntimeError(
+                "The extractor 'inception' needs torch-fidelity: pip install 'genzoo[inception]'."
+            ) from error
+        try:
+            self.net = FeatureExtractorInceptionV3(
+                "inception-v3-compat", ["2048"], feature_extractor_weights_path=weights_path
+            )
+        except OSError as error:
+            raise RuntimeError(
+                f"Inception's weights could not be had ({error}). Without a network, fetch"
+                " https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
+                " elsewhere and name the file as `weights_path`."
+            ) from error
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 1 or 3, H, W) in [0, 1] -> (B, 2048).
+
+        Raises:
+            ValueError: for anything but grey or colour images.
+        """
+        if x.ndim != 4 or x.shape[1] not in (1, 3):
+            raise ValueError(f"Inception takes images (B, 1 or 3, H, W), but it was given {tuple(x.shape)}.")
+        pixels = (x.clamp(0, 1) * 255).round().to(torch.uint8)
+        return self.net(pixels.expand(-1, 3, -1, -1))[0]
+
+
+def fingerprint(module: nn.Module) -> str:
+    """A hash of what the module is (its printed structure) and of every weight."""
+    digest = hashlib.sha256(f"{type(module).__qualname__}\n{module}".encode())
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

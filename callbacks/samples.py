@@ -1,0 +1,119 @@
+"""Pictures of what the model does, while it trains."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from genzoo.callbacks.data import data_of
+from genzoo.callbacks.media import can_render, render
+from genzoo.callbacks.run_folder import run_folder
+from genzoo.callbacks.sampling import draw, due, seeded, supported
+from genzoo.zoo.interface import Completes, HasLatents, Samples
+
+
+class SampleLogger(Callback):
+    """Shows samples from fixed noise at the end of a validation, and whatever else the model can do.
+
+    * `samples`: `sample(num_samples)`, from the same seed every time, so that the eye follows one set of samples.
+    * `reconstructions`: data above their reconstructions (models with latents).
+    * `completions`: data of which the left half (then the top half) is known, and completions below them.
+    * `interpolations`: from one datum to another along each row (models with latents).
+
+    Each is written to `<run folder>/samples/<kind>-<step>.png` and sent to every WandbLogger and TensorBoardLogger of
+    the Trainer under its kind's name. Points in the plane are shown as a picture of where they lie, samples alone.
+    Training's random state is left as it was. Averaged weights (`EMA`) are in force, in whatever order the callbacks
+    are listed.
+
+    Args:
+        num_samples: how many samples.
+        num_examples: how many validation data to reconstruct, complete and interpolate between; 0 for none.
+        every_n_epochs: at every n-th epoch's validation, and at the last.
+        seed: of the noise.
+
+    Raises:
+        ValueError: before training, if the module can do none of this.
+    """
+
+    def __init__(
+        self, num_samples: int = 64, num_examples: int = 8, every_n_epochs: int = 1, seed: int = 0
+    ) -> None:
+        if num_samples < 1 or num_examples < 0 or every_n_epochs < 1:
+            raise ValueError(
+                "SampleLogger: num_samples and every_n_epochs must be at least 1 and num_examples at least 0, but they"
+                f" are {num_samples}, {every_n_epochs} and {num_examples}."
+            )
+        self.num_samples = num_samples
+        self.num_examples = num_examples
+        self.every_n_epochs = every_n_epochs
+        self.seed = seed
+        self._examples: Tensor | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuses a module that has nothing to show."""
+        if not isinstance(pl_module, Samples | Completes | HasLatents):
+            raise ValueError(
+                f"SampleLogger: {type(pl_module).__name__} has no method to show anything with. Give it"
+                " `sample(num_samples, *, generator=None)`, or take the callback away."
+            )
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keeps the first data of the first validation: the same examples are shown every time."""
+        if self._examples is None and self.num_examples and isinstance(pl_module, Completes | HasLatents):
+            self._examples = data_of(batch)[: self.num_examples].detach().clone()
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws on every rank, which keeps them in step, and writes on the first."""
+        if not due(trainer, self.every_n_epochs):
+            return
+        folder, step = run_folder(trainer) / "samples", trainer.global_step
+        for kind, x, columns in self._pages(pl_module):
+            if not (trainer.is_global_zero and can_render(tuple(x.shape[1:]))):
+                continue
+            medium = render(x, columns)
+            medium.write(folder / f"{kind}-{step:08d}{medium.suffix}")
+            for logger in trainer.loggers:
+                medium.send(logger, kind, step)
+
+    @torch.no_grad()
+    def _pages(self, module: LightningModule) -> Iterator[tuple[str, Tensor, int]]:
+        """(kind, data in reading order, columns) for each capability of the module."""
+        if isinstance(module, Samples):
+            yield "samples", draw(module.sample, self.num_samples, self.seed), _columns(self.num_samples)
+        if self._examples is None or self._examples.ndim != 4:
+            return
+        x = self._examples.to(module.device)
+        if isinstance(module, HasLatents):
+            with seeded(self.seed):
+                yield "reconstructions", torch.cat([x, module.reconstruct(x)]), len(x)
+        if isinstance(module, Completes):
+            yield "completions", torch.cat([self._complete(module, x, axis) for axis in (-1, -2)]), len(x)
+        if isinstance(module, HasLatents) and len(x) > 1:
+            half = len(x) // 2
+            with seeded(self.seed):
+                paths = module.interpolate(x[:half], x[half : 2 * half], 10)
+            yield "interpolations", paths.transpose(0, 1).flatten(0, 1), 10
+
+    def _complete(self, module: Completes, x: Tensor, axis: int) -> Tensor:
+        """What is known (the rest grey), three completions, and the data themselves: five rows."""
+        known = torch.zeros_like(x, dtype=torch.bool)
+        known.narrow(axis, 0, x.shape[axis] // 2).fill_(True)
+        with seeded(self.seed) as generator:
+            options = supported(module.complete, num_samples=3, generator=generator)
+            completed = module.complete(x, known, **options)
+        return torch.cat([torch.where(known, x, 0.5)[None], completed, x[None]]).flatten(0, 1)
+
+
+def _columns(n: int) -> int:
+    """A grid about as wide as it is high."""
+    return max(1, round(n**0.5))

@@ -1,0 +1,60 @@
+"""Drawing from a module the same way every time, and when a callback's turn has come."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor
+
+
+def due(trainer: Trainer, every_n_epochs: int) -> bool:
+    """Whether this validation counts: every n-th epoch and the last one, and never the sanity check."""
+    if trainer.sanity_checking:
+        return False
+    if trainer.state.fn != TrainerFn.FITTING:
+        return True
+    epoch = trainer.current_epoch + 1
+    return epoch % every_n_epochs == 0 or epoch == trainer.max_epochs
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[torch.Generator]:
+    """A generator of this seed; the global random states start from it too, and are put back at the end.
+
+    A callback that draws inside leaves training bit for bit as it would have been without the callback.
+    """
+    with isolate_rng():
+        torch.manual_seed(seed)
+        yield torch.Generator().manual_seed(seed)
+
+
+def draw(sample: Callable[..., Tensor], num_samples: int, seed: int) -> Tensor:
+    """`sample(num_samples)` for a fixed seed, without moving any random state.
+
+    The `generator` argument of genzoo's interface is used where the method has it; a method without it draws from the
+    global state, seeded for the occasion.
+    """
+    with seeded(seed) as generator:
+        return sample(num_samples, **supported(sample, generator=generator))
+
+
+def supported(function: Callable[..., Any], **options: Any) -> dict[str, Any]:
+    """Those of the keyword arguments that the function takes."""
+    parameters = inspect.signature(function).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return options
+    names = {p.name for p in parameters}
+    return {name: value for name, value in options.items() if name in names}
+
+
+def blocks(num_samples: int, batch_size: int, seed: int) -> list[tuple[int, int, int]]:
+    """Cuts a large draw into blocks (start, size, seed), the same however many processes share them out."""
+    starts = range(0, num_samples, batch_size)
+    generator = torch.Generator().manual_seed(seed)
+    seeds = torch.randint(2**62, (len(starts),), generator=generator).tolist()
+    return [(start, min(batch_size, num_samples - start), s) for start, s in zip(starts, seeds, strict=True)]
