@@ -1,13 +1,16 @@
 """Data: every datamodule states `shape`, `levels` and `num_classes`, and yields batches `(x, y)`."""
 
 from genzoo.datamodules.base import BatchPlan, DataModule, InMemory, Loader, Source
+from genzoo.datamodules.folder import ImageFolderDataModule
 from genzoo.datamodules.images import (
     CIFAR10DataModule,
     DigitsDataModule,
     FashionMNISTDataModule,
+    ImageDataModule,
     KMNISTDataModule,
     MNISTDataModule,
 )
+from genzoo.datamodules.points import PointsDataModule
 
 __all__ = [
     "BatchPlan",
@@ -15,9 +18,12 @@ __all__ = [
     "DataModule",
     "DigitsDataModule",
     "FashionMNISTDataModule",
+    "ImageDataModule",
+    "ImageFolderDataModule",
     "InMemory",
     "KMNISTDataModule",
     "Loader",
     "MNISTDataModule",
+    "PointsDataModule",
     "Source",
 ]

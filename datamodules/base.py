@@ -25,8 +25,9 @@ SPLIT_SEED = (
 
 
 def seeded(*key: int) -> torch.Generator:
-    """A CPU generator of its own for every tuple of non-negative integers; (0, 1) is not (1, 0)."""
-    return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+    """A CPU generator of its own for every tuple of non-negative integers."""
+    # The length goes first, because SeedSequence takes no notice of zeros at the end.
+    return torch.Generator().manual_seed(int(np.random.SeedSequence((len(key), *key)).generate_state(1)[0]))
 
 
 @dataclass(frozen=True)
@@ -267,6 +268,12 @@ class DataModule(LightningDataModule):
         """All rows of the "train" data (of which the validation rows are a part) or of the "test" data."""
         raise NotImplementedError
 
+    def split(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """The training rows, shuffled, and the validation rows, out of these rows of the "train" data."""
+        self._check_val_size(len(rows))
+        rows = rows[torch.randperm(len(rows), generator=seeded(SPLIT_SEED))]
+        return rows[self.val_size :], rows[: self.val_size]
+
     def freeze(self, source: Source, split: str) -> Source:
         """`source` as evaluation wants it: the noise of training drawn once and for all."""
         return source
@@ -286,12 +293,9 @@ class DataModule(LightningDataModule):
         """Load and split what `stage` needs (all of it for None); once."""
         if stage in ("fit", "validate", None) and "train" not in self.sources:
             data = self.load("train")
-            rows = self._rows_in_classes(data)
-            self._check_val_size(len(rows))
-            rows = rows[torch.randperm(len(rows), generator=seeded(SPLIT_SEED))]
-            val, train = rows[: self.val_size], rows[self.val_size :][: self.limit]
+            train, val = self.split(self._rows_in_classes(data))
             self.sources["val"] = self.freeze(data, "train").select(val)
-            self.sources["train"] = data.select(train)
+            self.sources["train"] = data.select(train[: self.limit])
         if stage in ("test", "predict", None) and "test" not in self.sources:
             data = self.load("test")
             self.sources["test"] = self.freeze(data, "test").select(self._rows_in_classes(data))

@@ -1,0 +1,277 @@
+"""A user's own images: held in memory where they fit, read by workers where they do not."""
+
+import math
+import os
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from genzoo.datamodules.base import SPLIT_SEED, DataModule, InMemory, Source, seeded
+
+SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+
+TEST_SEED = 20_150_000  # which files are test files, where there is no folder of them
+
+
+def decode(path: Path, shape: tuple[int, ...]) -> Tensor:
+    """One image file as uint8 (C, H, W): turned upright, cut to its middle, resized by Lanczos.
+
+    Transparent parts become white. Of an animation it is the first frame.
+
+    Raises:
+        ValueError: naming the file, if it cannot be decoded or has more than 8 bits a channel.
+    """
+    channels, height, width = shape
+    try:
+        with Image.open(path) as file:
+            if file.mode[0] in "IF":
+                raise ValueError(f"it has more than 8 bits a channel (Pillow's mode {file.mode!r})")
+            image = ImageOps.exif_transpose(file)
+            if image.has_transparency_data:
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            image = image.convert("L" if channels == 1 else "RGB")
+            image = ImageOps.fit(image, (width, height), method=Image.Resampling.LANCZOS)
+    except Exception as error:  # a damaged file makes Pillow's decoders raise nearly anything
+        raise ValueError(f"the image {path} cannot be used: {error}. Repair or remove it") from error
+    return torch.from_numpy(np.array(image).reshape(height, width, channels).transpose(2, 0, 1).copy())
+
+
+def verify(path: Path, shape: tuple[int, ...]) -> None:
+    """Find a damaged file at a fraction of the cost of decoding it.
+
+    A PNG file has checksums, and a JPEG file that was cut short lacks its end marker. `decode` judges
+    whatever is not seen to be whole in that way.
+
+    Raises:
+        ValueError: as `decode`.
+    """
+    try:
+        with Image.open(path) as file, open(path, "rb") as raw:
+            raw.seek(-min(64, path.stat().st_size), os.SEEK_END)
+            whole = file.format == "PNG" or (file.format == "JPEG" and b"\xff\xd9" in raw.read())
+            whole = whole and file.mode[0] not in "IF"
+            file.verify()
+    except Exception:
+        whole = False
+    if not whole:
+        decode(path, shape)
+
+
+class OnDisk(Dataset):
+    """A source that reads its files when they are wanted, ahead of time, in worker processes.
+
+    Args:
+        paths: N image files.
+        labels: (N,) int64, or None.
+        shape: (C, H, W) of the decoded images.
+        num_workers: processes; 0 reads in this one.
+    """
+
+    def __init__(
+        self, paths: Sequence[Path], labels: Tensor | None, shape: tuple[int, ...], num_workers: int
+    ):
+        self.paths, self.labels, self.shape, self.num_workers = paths, labels, shape, num_workers
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        return torch.stack([decode(self.paths[row], self.shape) for row in rows.tolist()])
+
+    def select(self, rows: Tensor) -> "OnDisk":
+        """See `Source`."""
+        labels = None if self.labels is None else self.labels[rows]
+        return OnDisk([self.paths[row] for row in rows.tolist()], labels, self.shape, self.num_workers)
+
+    def read(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
+        """See `Source`."""
+        # A generator of its own: a DataLoader without one draws a seed from the training's random state.
+        yield from DataLoader(
+            self, batch_size=None, sampler=batches, num_workers=self.num_workers, generator=torch.Generator()
+        )
+
+    def to_memory(self) -> InMemory:
+        """The same images, decoded now."""
+        images = torch.empty(len(self), *self.shape, dtype=torch.uint8)
+        with ThreadPoolExecutor() as pool:  # Pillow decodes outside Python's lock
+            for row, image in enumerate(pool.map(partial(decode, shape=self.shape), self.paths)):
+                images[row] = image
+        return InMemory(images, self.labels)
+
+
+def find_images(folder: Path) -> list[Path]:
+    """The image files anywhere under `folder` but the hidden ones; 2.png comes before 10.png."""
+    files = (file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    visible = (file for file in files if not any(p.startswith(".") for p in file.relative_to(folder).parts))
+    return sorted(visible, key=lambda file: natural(str(file)))
+
+
+def natural(name: str) -> list[tuple[int, int | str]]:
+    """The sort key that puts numbers within names in the order of their values."""
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", name)]
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """Where an image is, and the number of its class if it has one."""
+
+    path: Path
+    label: int | None
+
+
+def scan(root: Path) -> tuple[dict[str, list[ImageFile]], list[str]]:
+    """The images of each split that has a folder (otherwise all are "train"), and the class names."""
+    if not root.is_dir():
+        raise FileNotFoundError(
+            f"there is no folder {root.resolve()}: pass as root the folder that has the images"
+        )
+    folders = {f.name: f for f in root.iterdir() if f.is_dir() and not f.name.startswith(".")}
+    if "train" not in folders:
+        folders = {"train": root}
+    elif others := sorted(set(folders) - {"train", "val", "test"}):
+        raise ValueError(
+            f"{root.resolve()} has a folder train, so its others must be val and test, but there is also "
+            f"{', '.join(others)}: rename or move it"
+        )
+    splits: dict[str, list[ImageFile]] = {}
+    class_names: list[str] = []
+    for split in sorted(folders, key=("train", "val", "test").index):
+        folder = folders[split]
+        paths = find_images(folder)
+        if not paths:
+            raise FileNotFoundError(
+                f"there is no image in {folder.resolve()} (looked for {', '.join(sorted(SUFFIXES))})"
+            )
+        names = [path.relative_to(folder).parts[0] if path.parent != folder else "" for path in paths]
+        if split == "train":
+            class_names = sorted(set(names) - {""}, key=natural)
+        if not set(names) <= (set(class_names) or {""}):
+            raise ValueError(
+                f"the images in {folder.resolve()} must lie directly in it, or in class folders, all of which "
+                f"the training images have; found {', '.join(sorted({n or '(none)' for n in names}))}"
+            )
+        numbers = {name: number for number, name in enumerate(class_names)}
+        splits[split] = [ImageFile(path, numbers.get(name)) for path, name in zip(paths, names, strict=True)]
+    return splits, class_names
+
+
+def hold_out(files: list[ImageFile], fraction: float) -> tuple[list[ImageFile], list[ImageFile]]:
+    """The files that are kept and those that are held out for testing, by a fixed random choice."""
+    order = torch.randperm(len(files), generator=seeded(TEST_SEED)).tolist()
+    held_out = set(order[: max(1, round(fraction * len(files)))])
+    kept = [file for row, file in enumerate(files) if row not in held_out]
+    return kept, [file for row, file in enumerate(files) if row in held_out]
+
+
+class ImageFolderDataModule(DataModule):
+    """A folder of the user's own images as float32 (C, size, size) in [0, 1], 256 levels.
+
+    The folder has one of these forms, recognised by itself:
+
+    - `root/*.png`: images without labels; a batch is x;
+    - `root/<class>/**/*.png`: labelled images; the classes are numbered in natural order; a batch is (x, y);
+    - `root/train`, and `root/val` and `root/test` or either of them, each in one of the first two forms.
+
+    Where there is no `val` or `test`, a fixed random part of the others is held out.
+
+    Args:
+        root: the folder.
+        size: height and width to which images are brought (the middle square, resized).
+        channels: 3 for colour, 1 for grey.
+        batch_size, classes, limit, seed: see `DataModule`.
+        val_fraction: part of the training images that is held out where there is no `root/val`.
+        test_fraction: part of all images that is held out where there is no `root/test`.
+        in_memory: decode all images once and keep them (true), read them for each batch (false), or keep them
+            if they take no more than `memory_limit` (auto). The batches are the same, bit for bit.
+        memory_limit: bytes of decoded images, one byte a value.
+        num_workers: processes that read images which are not kept.
+
+    Raises:
+        FileNotFoundError: if there is no such folder, or no image in it.
+        ValueError: for any argument out of its range, or a folder of another form; from `prepare_data` or
+            `setup`, naming it, for an image that cannot be decoded.
+    """
+
+    levels: int | None = 256
+
+    def __init__(
+        self,
+        root: str,
+        size: int,
+        channels: int = 3,
+        batch_size: int = 128,
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.1,
+        classes: list[int] | None = None,
+        limit: int | None = None,
+        seed: int = 0,
+        in_memory: bool | Literal["auto"] = "auto",
+        memory_limit: int = 2 * 2**30,
+        num_workers: int = 2,
+    ):
+        if size < 1 or channels not in (1, 3):
+            raise ValueError(
+                f"size is {size} and channels {channels}: size must be at least 1, channels 1 or 3"
+            )
+        if not (0 < val_fraction < 1 and 0 < test_fraction < 1):
+            raise ValueError(
+                f"val_fraction is {val_fraction} and test_fraction {test_fraction}: "
+                "each must lie between 0 and 1"
+            )
+        if num_workers < 0:
+            raise ValueError(f"num_workers is {num_workers}, but must be at least 0")
+        self.shape = (channels, size, size)
+        self.files, self.class_names = scan(Path(root))
+        self.num_classes = len(self.class_names) or None
+        if "test" not in self.files:
+            self.files["train"], self.files["test"] = hold_out(self.files["train"], test_fraction)
+        pool = [f for f in self.files["train"] if classes is None or f.label in classes]
+        super().__init__(
+            batch_size=batch_size,
+            val_size=max(1, round(val_fraction * len(pool))),
+            classes=classes,
+            limit=limit,
+            seed=seed,
+        )
+        decoded_bytes = sum(map(len, self.files.values())) * math.prod(self.shape)
+        self.in_memory = decoded_bytes <= memory_limit if in_memory == "auto" else in_memory
+        self.num_workers = num_workers
+        self.save_hyperparameters(logger=False)
+
+    def prepare_data(self) -> None:
+        """Look for damaged files, where `setup` will not decode them all."""
+        if not self.in_memory:
+            paths = [file.path for files in self.files.values() for file in files]
+            with ThreadPoolExecutor() as pool:
+                for _ in pool.map(partial(verify, shape=self.shape), paths):
+                    pass
+
+    def load(self, split: str) -> Source:
+        """The images of a split; those of `root/val`, if there are any, come after those of "train"."""
+        files = self.files[split] + (self.files.get("val", []) if split == "train" else [])
+        labels = torch.tensor([file.label for file in files]) if self.class_names else None
+        source = OnDisk([file.path for file in files], labels, self.shape, self.num_workers)
+        return source.to_memory() if self.in_memory else source
+
+    def split(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """As the folders say, or else as in `DataModule`."""
+        if "val" not in self.files:
+            return super().split(rows)
+        own = rows < len(self.files["train"])
+        train, val = rows[own], rows[~own]
+        return train[torch.randperm(len(train), generator=seeded(SPLIT_SEED))], val
+
+    def scale(self, stored: Tensor) -> Tensor:
+        """uint8 to [0, 1]."""
+        return stored.float().div_(255)
