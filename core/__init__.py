@@ -1,6 +1,6 @@
 """genzoo: every family of generative model as a LightningModule behind one small interface.
 
-`load` takes an entry of the zoo by its name, folder or address, `list_models` lists them, `publish` makes one.
+`load` takes an entry of the zoo by name, folder or address; `list_models` lists them; `publish` makes one.
 The families are in `genzoo.zoo`, the data in `genzoo.datamodules`, the measurements in `genzoo.callbacks`.
 """
 

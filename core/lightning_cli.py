@@ -135,23 +135,26 @@ def refuse_nulls(config: Any, key: str) -> None:
             continue
         if value is None and hint not in (Any, None) and type(None) not in get_args(hint):
             expected = getattr(hint, "__name__", hint)
-            refuse(
-                f"{key}.init_args.{argument} is null, but {expected} is expected; without it the default holds"
-            )
+            refuse(f"{key}.init_args.{argument} is null, but {expected} is expected; leave it out")
         refuse_nulls(value, f"{key}.init_args.{argument}")
 
 
 # --------------------------------------------------------------------------------------------------- the runs
 
 
+def is_rank_zero() -> bool:
+    """Whether this process is the one that writes files."""
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
 class SaveConfig(SaveConfigCallback):
     """Writes the resolved configuration beside the checkpoints, in one piece, before training begins.
 
-    It says nothing of the run folder, so a run can be repeated from it without touching the first one's files.
+    It says nothing of the run folder, so a run can be repeated from it and keeps its hands off the first.
     """
 
-    def __init__(self, *args: Any, folder: Path, **kwargs: Any) -> None:
-        super().__init__(*args, save_to_log_dir=False, **kwargs)
+    def __init__(self, parser: LightningArgumentParser, config: Namespace, folder: Path) -> None:
+        super().__init__(parser, config, save_to_log_dir=False)
         self.folder = folder
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: D102
@@ -163,10 +166,10 @@ class SaveConfig(SaveConfigCallback):
 class GenzooCLI(LightningCLI):
     """LightningCLI for any model and any data, with four habits of its own.
 
-    The data's `shape`, `levels` and `num_classes` go to the model wherever it takes them. Each run has a fresh
-    folder, `runs/<recipe>/<time>` (below `--trainer.default_root_dir`, where given), for checkpoints, logs and the
-    resolved configuration. The recipe wins over the hyperparameters that a checkpoint carries. An error that comes
-    before the first training step is one line.
+    The data's `shape`, `levels` and `num_classes` go to the model wherever it takes them. Each run has a
+    fresh folder, `runs/<recipe>/<time>` (below `--trainer.default_root_dir`, where given), for checkpoints,
+    logs and the resolved configuration. The recipe wins over the hyperparameters that a checkpoint carries.
+    An error that comes before the first training step is one line.
 
     Args:
         argv: The arguments, starting with the subcommand; recipes are paths by now.
@@ -228,7 +231,7 @@ class GenzooCLI(LightningCLI):
     @cached_property
     def run_folder(self) -> Path:
         """The folder of this run, made when first asked for; never one that was there before."""
-        if rank_zero_only.rank != 0 and RUN_FOLDER in os.environ:
+        if not is_rank_zero() and RUN_FOLDER in os.environ:
             return Path(os.environ[RUN_FOLDER])
         given = self.config[self.subcommand]
         base = Path(
@@ -239,7 +242,7 @@ class GenzooCLI(LightningCLI):
         )
         for attempt in count(1):
             folder = base / (stamp if attempt == 1 else f"{stamp}_{attempt}")
-            if rank_zero_only.rank != 0:  # launched from outside: Lightning broadcasts what rank 0 chose
+            if not is_rank_zero():  # launched from outside: Lightning broadcasts what rank 0 chose
                 return folder
             with suppress(FileExistsError):
                 folder.mkdir(parents=True)
@@ -276,7 +279,7 @@ class GenzooCLI(LightningCLI):
     def instantiate_classes(self) -> None:  # noqa: D102
         with self.plain_errors():
             super().instantiate_classes()
-        # Lightning records every linked value, also those that the model does not take: it could not be rebuilt.
+        # Lightning records every linked value, also one that the model does not take: reloading would fail.
         parameters = inspect.signature(type(self.model).__init__).parameters
         if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
             for contract in set(CONTRACT) - set(parameters):
@@ -308,13 +311,13 @@ class GenzooCLI(LightningCLI):
 
     def tidy(self) -> None:
         """Takes the run folder away again where nothing was written into it: a dry run, a refused one."""
-        if "run_folder" in vars(self) and rank_zero_only.rank == 0:
+        if "run_folder" in vars(self) and is_rank_zero():
             with suppress(OSError):
                 self.run_folder.rmdir()
 
     def after_fit(self) -> None:
         """Says where the run lies and what it came to."""
-        if rank_zero_only.rank != 0:
+        if not is_rank_zero():
             return
         print(f"\nrun         {self.run_folder if self.run_folder.exists() else 'left nothing behind'}")
         best = getattr(self.trainer.checkpoint_callback, "best_model_path", None)

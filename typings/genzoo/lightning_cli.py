@@ -1,0 +1,1 @@
+../../core/lightning_cli.py

@@ -1,0 +1,157 @@
+"""Where entries come from and go to: Hugging Face, Weights & Biases, any URL that fsspec opens, the disk."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+CONFIG, WEIGHTS, METRICS, CARD = "config.yaml", "model.safetensors", "metrics.json", "README.md"
+SAMPLES = ("samples.png", "samples.wav", "samples.txt")
+
+
+def check_address(address: str, *, publishing: bool = False) -> None:
+    """Raises ValueError for an address that no entry can have, or to which none can be published."""
+    scheme, _, rest = address.partition("://")
+    forms = {"hf": (1, "hf://owner/name"), "wandb": (2, "wandb://entity/project/artifact")}
+    if scheme not in forms and publishing:
+        raise ValueError(f"{address}: publish to a folder, {forms['hf'][1]} or {forms['wandb'][1]}")
+    if scheme in forms and (rest.count("/") != forms[scheme][0] or not all(rest.split("/"))):
+        raise ValueError(f"{address}: such an address has the form {forms[scheme][1]}")
+
+
+def fetch(address: str, revision: str | None = None) -> Path:
+    """The local folder of the entry at `address`, downloaded unless a complete copy is in the cache.
+
+    Raises:
+        ValueError: the address is malformed.
+        OSError: it could not be reached.
+    """
+    check_address(address)
+    scheme, _, rest = address.partition("://")
+    if scheme == "hf":
+        return _fetch_hugging_face(rest, revision)
+    return _fetch_wandb(rest) if scheme == "wandb" else _fetch_url(address)
+
+
+def upload(folder: Path, address: str) -> str:
+    """Sends an entry to `hf://owner/name` or `wandb://entity/project/artifact`; returns the address to load.
+
+    Raises:
+        OSError: the service could not be reached, or refused.
+    """
+    scheme, _, rest = address.partition("://")
+    with _boundary(f"publish to {address}"):
+        return _upload_hugging_face(folder, rest) if scheme == "hf" else _upload_wandb(folder, rest)
+
+
+def cache_folder() -> Path:
+    """Where downloads and reference statistics are kept: $GENZOO_CACHE, or ~/.cache/genzoo."""
+    return Path(os.environ.get("GENZOO_CACHE") or Path.home() / ".cache" / "genzoo")
+
+
+@contextmanager
+def _boundary(action: str) -> Iterator[None]:
+    """One sentence for whatever goes wrong at a service; these libraries raise a dozen kinds of error."""
+    try:
+        yield
+    except Exception as error:
+        reason = next(iter(str(error).strip().splitlines()), "")
+        raise OSError(
+            f"could not {action} ({type(error).__name__}: {reason}); check the address and the network"
+        ) from error
+
+
+def _fetch_hugging_face(rest: str, revision: str | None) -> Path:
+    repository, _, at = rest.partition("@")
+    if at and revision:
+        raise ValueError(f"hf://{rest} states a revision, and revision={revision!r} was given as well")
+    from huggingface_hub import snapshot_download
+
+    with _boundary(f"fetch hf://{rest}"):
+        files = [CONFIG, WEIGHTS, METRICS, CARD, *SAMPLES]
+        return Path(snapshot_download(repository, revision=revision or at or None, allow_patterns=files))
+
+
+def _fetch_wandb(rest: str) -> Path:
+    import wandb
+
+    with _boundary(f"fetch wandb://{rest}"):
+        artifact = wandb.Api().artifact(rest if ":" in rest else f"{rest}:latest")
+        # an alias moves, a digest does not: what was fetched once is complete and stays right
+        folder = _cached(f"wandb://{artifact.qualified_name}#{artifact.digest}")
+        if not folder.is_dir():
+            with staged(folder) as staging:
+                artifact.download(root=str(staging))
+        return folder
+
+
+def _fetch_url(address: str) -> Path:
+    from fsspec.core import url_to_fs
+
+    with _boundary(f"fetch {address}"):
+        system, root = url_to_fs(address.rstrip("/"))
+        config = system.cat_file(f"{root}/{CONFIG}")
+        folder = _cached(address.rstrip("/"))
+        # config.yaml states the hash of the weights, so the cached copy is good while that file is the same
+        if not (folder / CONFIG).is_file() or (folder / CONFIG).read_bytes() != config:
+            with staged(folder) as staging:
+                system.get_file(f"{root}/{WEIGHTS}", str(staging / WEIGHTS))
+                for optional in (METRICS, CARD, *SAMPLES):
+                    if system.exists(f"{root}/{optional}"):
+                        system.get_file(f"{root}/{optional}", str(staging / optional))
+                (staging / CONFIG).write_bytes(config)
+        return folder
+
+
+def _cached(address: str) -> Path:
+    # keyed by the whole address: every entry has a file called model.safetensors
+    return cache_folder() / "entries" / hashlib.sha256(address.encode()).hexdigest()[:32]
+
+
+@contextmanager
+def staged(target: Path) -> Iterator[Path]:
+    """A folder that takes the place of `target` when the block ends well, and vanishes when it does not."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    old = staging.with_name(staging.name + ".old")
+    try:
+        yield staging
+        staging.chmod(0o755)  # mkdtemp's folders are private
+        if target.exists():
+            target.rename(old)
+        try:
+            staging.rename(target)
+        except OSError:
+            if old.exists():
+                old.rename(target)
+            raise
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _upload_hugging_face(folder: Path, repository: str) -> str:
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    api.create_repo(repository, exist_ok=True)
+    api.upload_folder(repo_id=repository, folder_path=str(folder), commit_message="genzoo publish")
+    return f"hf://{repository}"
+
+
+def _upload_wandb(folder: Path, rest: str) -> str:
+    import wandb
+
+    entity, project, name = rest.split("/")
+    name, _, alias = name.partition(":")
+    # a run of its own: the training run that may be open belongs to its logger
+    with wandb.init(entity=entity, project=project, job_type="publish", reinit="create_new") as run:
+        artifact = wandb.Artifact(name, type="model")
+        artifact.add_dir(str(folder))
+        logged = run.log_artifact(artifact, aliases=[alias] if alias else None)
+        if not run.offline:
+            logged.wait()
+    return f"wandb://{entity}/{project}/{name}:{alias or 'latest'}"
