@@ -1,8 +1,19 @@
 """Callbacks for any LightningModule that has the capability they ask for, not only genzoo's."""
 
 from genzoo.callbacks.ema import EMA
+from genzoo.callbacks.evaluation import evaluate
 from genzoo.callbacks.frechet import FrechetDistance
+from genzoo.callbacks.likelihood import LikelihoodLogger
+from genzoo.callbacks.publish import Publish
 from genzoo.callbacks.run_folder import run_folder
 from genzoo.callbacks.samples import SampleLogger
 
-__all__ = ["EMA", "FrechetDistance", "SampleLogger", "run_folder"]
+__all__ = [
+    "EMA",
+    "FrechetDistance",
+    "LikelihoodLogger",
+    "Publish",
+    "SampleLogger",
+    "evaluate",
+    "run_folder",
+]

@@ -1,8 +1,9 @@
 """Reading a whole split, every datum once, whoever made the loaders and however many processes there are.
 
-The loaders a Trainer holds are made for training: cut into shares, padded so that the shares are equal, shuffled. A
-figure about a dataset needs each datum exactly once. So these functions read the split from the start on every rank;
-the ranks then share out the batches, because reading is cheap where features and likelihoods are not.
+The loaders a Trainer holds are made for training: cut into shares, padded so that the shares are equal,
+shuffled. A figure about a dataset needs each datum exactly once. So these functions read the split from the
+start on every rank; the ranks then share out the batches, because reading is cheap where features and
+likelihoods are not.
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,7 +24,7 @@ def data_of(batch: Any) -> Tensor:
 
 
 def split_batches(source: Trainer | LightningDataModule, split: str) -> Iterator[Any]:
-    """The batches of a split, unshared: from the datamodule if there is one, else from the Trainer's own loaders.
+    """The batches of a split, unshared: from the datamodule, or without one from the Trainer's own loaders.
 
     Raises:
         ValueError: if there is no such split.
@@ -64,8 +65,8 @@ def _trainer_loaders(trainer: Any, split: str) -> Any:
     }[split]
     if loaders is None:
         raise ValueError(
-            f"The Trainer has no {split} dataloader at this point. Pass a datamodule to `fit`, whose {split}_dataloader"
-            " can be asked at any time, or choose another split."
+            f"The Trainer has no {split} dataloader at this point. Pass `fit` a datamodule, whose"
+            f" {split}_dataloader can be asked at any time, or choose another split."
         )
     return loaders
 
@@ -87,7 +88,7 @@ def _in_order(loader: Any) -> Iterable[Any]:
 
 @contextmanager
 def _without_trainer(datamodule: LightningDataModule) -> Iterator[None]:
-    """A datamodule that shares out its data by rank reads the rank from its Trainer: without one, it gives all."""
+    """A datamodule that shares out its data reads the rank from its Trainer: without one, it gives all."""
     trainer, datamodule.trainer = datamodule.trainer, None
     try:
         yield

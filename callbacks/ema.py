@@ -1,8 +1,9 @@
 """An exponential moving average of the weights, in force wherever the model is looked at.
 
-Generative models sample better from averaged weights than from the last step's. This callback keeps the average
-beside the module, puts it into the module for every validation (so that likelihoods, samples and Fréchet distances
-are the average's, whatever the order of the callbacks) and takes it out again before training goes on.
+Generative models sample better from averaged weights than from the last step's. This callback keeps the
+average beside the module, puts it into the module for every validation (so that likelihoods, samples and
+Fréchet distances are the average's, whatever the order of the callbacks) and takes it out again before
+training goes on.
 """
 
 import weakref
@@ -24,35 +25,37 @@ Place = tuple[
 class EMA(Callback):
     """Averages the trained weights: average ← d · average + (1 − d) · weights, after every optimiser step.
 
-    What is averaged: the parameters that an optimiser of the Trainer owns, and the floating-point buffers of the
-    networks (the module's direct children) that hold such parameters. Frozen networks and integer buffers are left
-    alone. A batch counts once however many optimisers stepped in it, and not at all while gradients accumulate.
+    What is averaged: the parameters that an optimiser of the Trainer owns, and the floating-point buffers of
+    the networks (the module's direct children) that hold such parameters. Frozen networks and integer buffers
+    are left alone. A batch counts once however many optimisers stepped in it, and not at all while gradients
+    accumulate.
 
-    Where it is used: in validation, from `on_validation_start` to `on_validation_end`; in every checkpoint, whose
-    `state_dict` holds the average (weights-only checkpoints too), so that `load_from_checkpoint`, `trainer.test` and
-    publishing give the model that was validated; and in the module itself once `fit` has returned. The raw weights
-    lie in the checkpoint under this callback's own key, and resuming with the callback restores both bit for bit.
-    Resuming such a checkpoint *without* this callback trains on from the average: nothing here can see that.
+    Where it is used: in validation, from `on_validation_start` to `on_validation_end`; in every checkpoint,
+    whose `state_dict` holds the average (weights-only checkpoints too), so that `load_from_checkpoint`,
+    `trainer.test` and publishing give the model that was validated; and in the module itself once `fit` has
+    returned. The raw weights lie in the checkpoint under this callback's own key, and resuming with the
+    callback restores both bit for bit. Resuming such a checkpoint *without* this callback trains on from the
+    average: nothing here can see that.
 
     The average of a half-precision weight is kept in float32, where small updates are not lost.
 
     Args:
         decay: d, in [0, 1).
-        warmup: use min(d, (1 + n) / (10 + n)) after n updates, so that the random initial weights are soon forgotten.
+        warmup: use min(d, (1 + n) / (10 + n)) after n updates, so that the random initial weights are soon
+            forgotten.
         modules: average only these submodules, by name (`["generator"]`); None averages all that is trained.
 
     Raises:
-        ValueError: at construction if decay is outside [0, 1); before training if a name in `modules` is not a
-            submodule, or if the strategy shards the weights (FSDP, DeepSpeed): the average needs whole tensors.
+        ValueError: at construction if decay is outside [0, 1); before training if a name in `modules` is not
+            a submodule, or if the strategy shards the weights (FSDP, DeepSpeed): the average needs whole
+            tensors.
     """
 
     def __init__(
         self, decay: float = 0.999, warmup: bool = True, modules: Sequence[str] | None = None
     ) -> None:
         if not 0 <= decay < 1:
-            raise ValueError(
-                f"EMA: decay is {decay}; it must lie in [0, 1). Values from 0.99 to 0.9999 are usual."
-            )
+            raise ValueError(f"EMA: decay is {decay}; it must lie in [0, 1), usually from 0.99 to 0.9999.")
         self.decay = decay
         self.warmup = warmup
         self.modules = modules
@@ -66,20 +69,21 @@ class EMA(Callback):
         self._seen_step = 0
         self._num_owned = 0
 
-    # --- the average -------------------------------------------------------------------------------------------
+    # ---- the average
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuses what cannot work, before training starts."""
         if isinstance(trainer.strategy, FSDPStrategy | ModelParallelStrategy | DeepSpeedStrategy):
             raise ValueError(
-                f"EMA averages whole weights, but {type(trainer.strategy).__name__} shards them over the processes."
-                " Use a strategy that replicates the module (ddp), or train without EMA."
+                f"EMA averages whole weights, but {type(trainer.strategy).__name__} shards them over the"
+                " processes. Use a strategy that replicates the module (ddp), or train without EMA."
             )
         known = {name for name, _ in pl_module.named_modules()}
         if unknown := [name for name in self.modules or () if name not in known]:
             children = ", ".join(name for name, _ in pl_module.named_children())
             raise ValueError(
-                f"EMA: modules names {unknown}, which {type(pl_module).__name__} does not have; it has: {children}."
+                f"EMA: modules names {unknown}, which {type(pl_module).__name__} does not have;"
+                f" it has: {children}."
             )
         if self._owner is None or self._owner() is not pl_module:
             self._owner, self._average, self._raw, self.num_updates = weakref.ref(pl_module), {}, None, 0
@@ -170,7 +174,7 @@ class EMA(Callback):
         }
         return list(pairs.values())
 
-    # --- into the module and out of it -------------------------------------------------------------------------
+    # ---- into the module and out of it
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The average goes in before any other callback's validation hook of a later phase can look."""
@@ -218,7 +222,7 @@ class EMA(Callback):
             store[key].copy_(self._raw[name])
         self._raw = None
 
-    # --- checkpoints -------------------------------------------------------------------------------------------
+    # ---- checkpoints
 
     def state_dict(self) -> dict[str, Any]:
         """The number of updates and the raw weights: the average itself is the checkpoint's `state_dict`."""
@@ -237,7 +241,7 @@ class EMA(Callback):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """When training resumes: takes the average from `state_dict`, and gives the module its raw weights back."""
+        """On resuming, takes the average from `state_dict` and gives the module its raw weights back."""
         if trainer.state.fn != TrainerFn.FITTING:
             return
         self._average, self._raw, self.num_updates = {}, None, 0
@@ -253,7 +257,7 @@ class EMA(Callback):
                 own[name].copy_(value)
 
     def _guard_weights_only_checkpoints(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Lightning asks no callback about a checkpoint with `save_weights_only=True`; it does ask the module."""
+        """Lightning asks no callback about checkpoints with `save_weights_only=True`; it asks the module."""
         vars(pl_module).pop("on_save_checkpoint", None)
         ask_module = pl_module.on_save_checkpoint
 

@@ -19,23 +19,24 @@ from genzoo.zoo.interface import Samples
 
 
 class FrechetDistance(Callback):
-    """Logs the Fréchet distance between samples and a split of the real data, for any module that has `sample`.
+    """Logs the Fréchet distance between samples and a split of the real data, for any module with `sample`.
 
-    It is logged as `val/fid` if the extractor is Inception, the network of the FID, and as `val/frechet` for any
-    other; with `kid` also `val/kid`, with `prdc` also `val/precision`, `val/recall`, `val/density`, `val/coverage`
-    (`genzoo.callbacks.metrics.manifold` has the definitions). A ModelCheckpoint can monitor each.
+    It is logged as `val/fid` if the extractor is Inception, the network of the FID, and as `val/frechet` for
+    any other; with `kid` also `val/kid`, with `prdc` also `val/precision`, `val/recall`, `val/density`,
+    `val/coverage` (`genzoo.callbacks.metrics.manifold` has the definitions). A ModelCheckpoint can monitor
+    each.
 
-    A distance says little without its floor: the distance of as many *real* data of another split from the same
-    reference, which a perfect model would reach. It is printed once, beside the first score.
+    A distance says little without its floor: the distance of as many *real* data of another split from the
+    same reference, which a perfect model would reach. It is printed once, beside the first score.
 
-    The samples come from fixed seeds, so a run's figures compare. They are drawn in blocks that the processes share,
-    so the figure does not depend on how many processes there are; nor does it move training's random state. The
-    extractor stays outside the module: in no checkpoint, in no optimiser. Averaged weights (`EMA`) are in force, in
-    whatever order the callbacks are listed. The sanity check is skipped.
+    The samples come from fixed seeds, so a run's figures compare. They are drawn in blocks that the processes
+    share, so the figure does not depend on how many processes there are; nor does it move training's random
+    state. The extractor stays outside the module: in no checkpoint, in no optimiser. Averaged weights (`EMA`)
+    are in force, in whatever order the callbacks are listed. The sanity check is skipped.
 
     Args:
-        extractor: data to features: an `nn.Module` (B, *shape) -> (B, d), the name of a zoo entry with `features`
-            ("mnist/classifier"), or "inception".
+        extractor: data to features: an `nn.Module` (B, *shape) -> (B, d), the name of a zoo entry with
+            `features` ("mnist/classifier"), or "inception".
         num_samples: how many samples. The distance is biased upwards for few; compare at equal numbers only.
         reference: the split of real data: "train", "val" or "test", whole.
         every_n_epochs: at every n-th epoch's validation, and at the last.
@@ -64,13 +65,11 @@ class FrechetDistance(Callback):
         cache_dir: str | None = None,
     ) -> None:
         if reference not in SPLITS:
-            raise ValueError(
-                f"FrechetDistance: reference is {reference!r}; it must be one of {', '.join(SPLITS)}."
-            )
+            raise ValueError(f"FrechetDistance: reference={reference!r} must be one of {', '.join(SPLITS)}.")
         if num_samples < 2 or every_n_epochs < 1 or batch_size < 1:
             raise ValueError(
-                "FrechetDistance: num_samples must be at least 2, every_n_epochs and batch_size at least 1, but they"
-                f" are {num_samples}, {every_n_epochs} and {batch_size}."
+                "FrechetDistance: num_samples must be at least 2, every_n_epochs and batch_size at least 1,"
+                f" but they are {num_samples}, {every_n_epochs} and {batch_size}."
             )
         self.source = extractor
         self.num_samples = num_samples
@@ -90,8 +89,8 @@ class FrechetDistance(Callback):
         """Finds the extractor, and refuses a module that cannot be sampled, before training starts."""
         if not isinstance(pl_module, Samples):
             raise ValueError(
-                f"FrechetDistance: {type(pl_module).__name__} has no `sample(num_samples, *, generator=None)` to draw"
-                " from. Give it one, or take the callback away."
+                f"FrechetDistance: {type(pl_module).__name__} has no `sample(num_samples, *, generator=None)`"
+                " to draw from. Give it one, or take the callback away."
             )
         if self._extractor is None:
             self._extractor = FeatureExtractor(self.source, self.weights_path)
@@ -107,7 +106,7 @@ class FrechetDistance(Callback):
 
     @torch.inference_mode()
     def _scores(self, trainer: Trainer, module: LightningModule) -> dict[str, float]:
-        assert self._extractor is not None
+        assert self._extractor is not None and isinstance(module, Samples)  # setup has seen to both
         extractor = self._extractor.to(module.device)
         keep = self.num_samples if self.kid or self.prdc else 0
         if self._real is None:
@@ -152,8 +151,9 @@ class FrechetDistance(Callback):
             cache_dir=self.cache_dir,
         )
         rank_zero_info(
-            f"{name} ({extractor.name}): {score:.3f} for {self.num_samples} samples against the {self.reference} split;"
-            f" floor {reference.distance(statistics):.3f}, of {statistics.count} real data of the {other} split."
+            f"{name} ({extractor.name}): {score:.3f} for {self.num_samples} samples against the"
+            f" {self.reference} split; floor {reference.distance(statistics):.3f}, of {statistics.count} real"
+            f" data of the {other} split."
         )
         self._floor_printed = True
 

@@ -1,7 +1,7 @@
 """From a batch of data to something that can be looked at: written to a file and sent to a logger.
 
-A modality is one class with a `suffix`, `write(path)` and `send(logger, key, step)`, and one branch of `render`. The
-callbacks know no more than that, so sound and text need no change to them.
+A modality is one class with a `suffix`, `write(path)` and `send(logger, key, step)`, and one branch of
+`render`. The callbacks know no more than that, so sound and text need no change to them.
 """
 
 import math
@@ -48,7 +48,7 @@ class Picture:
         os.replace(temporary, path)
 
     def send(self, logger: Logger, key: str, step: int) -> None:
-        """Sends the pixels to Weights & Biases or TensorBoard: always uint8, since wandb casts floats to 0 or 1."""
+        """Sends the pixels to wandb or TensorBoard, as uint8: wandb would cast floats to 0 or 1."""
         if isinstance(logger, WandbLogger):
             logger.log_image(key, [self.pixels.numpy()], step=step)
         elif isinstance(logger, TensorBoardLogger):
@@ -72,14 +72,14 @@ def render(x: Tensor, columns: int) -> Medium:
     """
     if not can_render(tuple(x.shape[1:])):
         raise ValueError(
-            f"Data of shape {tuple(x.shape[1:])} cannot be shown: images (1 or 3, H, W) and points (2,) can."
+            f"Data of shape {tuple(x.shape[1:])} cannot be shown; images (1 or 3, H, W) and points (2,) can."
         )
     x = x.detach().float().cpu()
     return Picture(_grid(x, columns) if x.ndim == 4 else _density(x))
 
 
 def _grid(images: Tensor, columns: int) -> Tensor:
-    n, channels, height, width = images.shape
+    n, _, height, width = images.shape
     pixels = (images.nan_to_num(0).clamp(0, 1) * 255).round().to(torch.uint8).expand(n, 3, height, width)
     zoom = max(1, MIN_TILE // max(height, width))
     pixels = pixels.repeat_interleave(zoom, -1).repeat_interleave(zoom, -2)

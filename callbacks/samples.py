@@ -17,15 +17,16 @@ from genzoo.zoo.interface import Completes, HasLatents, Samples
 class SampleLogger(Callback):
     """Shows samples from fixed noise at the end of a validation, and whatever else the model can do.
 
-    * `samples`: `sample(num_samples)`, from the same seed every time, so that the eye follows one set of samples.
+    * `samples`: `sample(num_samples)`, from the same seed every time, so that the eye follows one set of
+      samples.
     * `reconstructions`: data above their reconstructions (models with latents).
     * `completions`: data of which the left half (then the top half) is known, and completions below them.
     * `interpolations`: from one datum to another along each row (models with latents).
 
-    Each is written to `<run folder>/samples/<kind>-<step>.png` and sent to every WandbLogger and TensorBoardLogger of
-    the Trainer under its kind's name. Points in the plane are shown as a picture of where they lie, samples alone.
-    Training's random state is left as it was. Averaged weights (`EMA`) are in force, in whatever order the callbacks
-    are listed.
+    Each is written to `<run folder>/samples/<kind>-<step>.png` and sent to every WandbLogger and
+    TensorBoardLogger of the Trainer under its kind's name. Points in the plane are shown as a picture of
+    where they lie, samples alone. Training's random state is left as it was. Averaged weights (`EMA`) are in
+    force, in whatever order the callbacks are listed.
 
     Args:
         num_samples: how many samples.
@@ -42,8 +43,8 @@ class SampleLogger(Callback):
     ) -> None:
         if num_samples < 1 or num_examples < 0 or every_n_epochs < 1:
             raise ValueError(
-                "SampleLogger: num_samples and every_n_epochs must be at least 1 and num_examples at least 0, but they"
-                f" are {num_samples}, {every_n_epochs} and {num_examples}."
+                "SampleLogger: num_samples and every_n_epochs must be at least 1 and num_examples at least 0,"
+                f" but they are {num_samples}, {every_n_epochs} and {num_examples}."
             )
         self.num_samples = num_samples
         self.num_examples = num_examples

@@ -36,8 +36,8 @@ def seeded(seed: int) -> Iterator[torch.Generator]:
 def draw(sample: Callable[..., Tensor], num_samples: int, seed: int) -> Tensor:
     """`sample(num_samples)` for a fixed seed, without moving any random state.
 
-    The `generator` argument of genzoo's interface is used where the method has it; a method without it draws from the
-    global state, seeded for the occasion.
+    The `generator` argument of genzoo's interface is used where the method has it; a method without it draws
+    from the global state, seeded for the occasion.
     """
     with seeded(seed) as generator:
         return sample(num_samples, **supported(sample, generator=generator))

@@ -1,7 +1,7 @@
 """What turns data into features: a module, an entry of the zoo, or Inception.
 
-A feature extractor is never a part of the model that it judges: it lives in a callback, outside the module tree, so
-that neither checkpoints nor optimisers nor `module.train()` reach it.
+A feature extractor is never a part of the model that it judges: it lives in a callback, outside the module
+tree, so that neither checkpoints nor optimisers nor `module.train()` reach it.
 """
 
 import hashlib
@@ -14,12 +14,13 @@ INCEPTION = "inception"
 
 
 class FeatureExtractor:
-    """A frozen map from data (B, *shape) to features (B, d), in evaluation mode, with a name and a fingerprint.
+    """A frozen map from data (B, *shape) to features (B, d), with a name and a fingerprint.
 
     Args:
-        source: an `nn.Module`, of which `features(x)` is used where it has that method and `module(x)` otherwise; the
-            name of a zoo entry ("mnist/classifier") or anything else that `genzoo.load` takes; or "inception", the
-            network of the FID: torch-fidelity's, 2048 dimensions, which takes images (B, 1 or 3, H, W) in [0, 1].
+        source: an `nn.Module`, of which `features(x)` is used where it has that method and `module(x)`
+            otherwise; the name of a zoo entry ("mnist/classifier") or anything else that `genzoo.load` takes;
+            or "inception", the network of the FID: torch-fidelity's, 2048 dimensions, which takes images (B,
+            1 or 3, H, W) in [0, 1].
         weights_path: a file with Inception's weights, for machines without a network.
 
     Raises:
@@ -65,8 +66,8 @@ class FeatureExtractor:
 class Inception(nn.Module):
     """torch-fidelity's Inception v3 as published with the FID, on images in [0, 1].
 
-    Images are rounded to 8 bits (not truncated) and grey ones repeated to three channels; the network resizes to
-    299 × 299 by the bilinear map of the original TensorFlow graph.
+    Images are rounded to 8 bits (not truncated) and grey ones repeated to three channels; the network resizes
+    to 299 × 299 by the bilinear map of the original TensorFlow graph.
     """
 
     def __init__(self, weights_path: str | None = None) -> None:

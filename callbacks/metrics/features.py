@@ -1,7 +1,6 @@
 """The features of a set of data, shared out over the processes; those of real data are kept on disk."""
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from torch import Tensor
 from genzoo.callbacks.metrics.extractors import FeatureExtractor
 from genzoo.callbacks.metrics.frechet import FeatureStatistics
 from genzoo.callbacks.metrics.processes import agree, gather, rank, world_size
+from genzoo.zoo.sources import cache_folder
 
 
 def features_of(
@@ -23,15 +23,15 @@ def features_of(
     """Statistics of the features of all batches, and the first `keep` features themselves. Collective.
 
     Args:
-        batches: each makes its data, (B, *shape), when called; the same on every process, each of which calls its own
-            share alone.
+        batches: each makes its data, (B, *shape), when called; the same on every process, each of which calls
+            its own share alone.
         extractor: data to features.
         keep: how many features to return, for the scores that compare features one by one.
         device: where features are computed.
 
     Returns:
-        The statistics, and (at most keep, d) features in float32 on the CPU: the same on every process, and for any
-        number of processes.
+        The statistics, and (at most keep, d) features in float32 on the CPU: the same on every process, and
+        for any number of processes.
 
     Raises:
         ValueError: if there are no data, or the extractor does not give finite vectors.
@@ -70,8 +70,9 @@ def real_features(
 ) -> tuple[FeatureStatistics, Tensor]:
     """As `features_of`, for data that stay the same: computed once and kept on disk. Collective.
 
-    They are found again by what they were computed from: every byte of the data, the extractor's fingerprint, and
-    `keep`. A changed file, split, crop or extractor gives another key, so that nothing stale can be picked up.
+    They are found again by what they were computed from: every byte of the data, the extractor's fingerprint,
+    and `keep`. A changed file, split, crop or extractor gives another key, so that nothing stale can be
+    picked up.
 
     Args:
         read: starts reading from the beginning: batches (B, *shape), the same on every process.
@@ -80,20 +81,20 @@ def real_features(
         device: where features are computed.
         cache_dir: a folder; None is $GENZOO_CACHE, or else ~/.cache/genzoo.
     """
-    folder = (
-        Path(cache_dir or os.environ.get("GENZOO_CACHE") or "~/.cache/genzoo").expanduser() / "statistics"
-    )
-    path = folder / f"{_key(read(), extractor, keep)}.safetensors"
+    folder = cache_folder() if cache_dir is None else Path(cache_dir)
+    path = folder / "statistics" / f"{_key(read(), extractor, keep)}.safetensors"
     if not agree(path.is_file()):
-        statistics, features = features_of(
-            (lambda x=x: x for x in read()), extractor, keep=keep, device=device
-        )
+        statistics, features = features_of((_given(x) for x in read()), extractor, keep=keep, device=device)
         if rank() == 0:
             statistics.save(path, features=features)
         return statistics, features
     from safetensors.torch import load_file
 
     return agree((FeatureStatistics.load(path), load_file(path)["features"]) if rank() == 0 else None)
+
+
+def _given(x: Tensor) -> Callable[[], Tensor]:
+    return lambda: x
 
 
 def _key(batches: Iterable[Tensor], extractor: FeatureExtractor, keep: int) -> str:

@@ -4,8 +4,9 @@ Each set is summed up by a Gaussian, and the distance is that between the Gaussi
 
     d² = ‖μ₁ − μ₂‖² + tr Σ₁ + tr Σ₂ − 2 tr (Σ₁ Σ₂)^½          (Dowson & Landau 1982; Heusel et al. 2017)
 
-With Σ₁ = A Aᵀ the eigenvalues of Σ₁ Σ₂ are those of the symmetric Aᵀ Σ₂ A, so that tr (Σ₁ Σ₂)^½ = Σ √eigvalsh(Aᵀ Σ₂ A):
-real and non-negative whatever the ranks, and cheap once A is known. The reference is factored once.
+With Σ₁ = A Aᵀ the eigenvalues of Σ₁ Σ₂ are those of the symmetric Aᵀ Σ₂ A, so that tr (Σ₁ Σ₂)^½ = Σ
+√eigvalsh(Aᵀ Σ₂ A): real and non-negative whatever the ranks, and cheap once A is known. The reference is
+factored once.
 """
 
 import os
@@ -22,8 +23,8 @@ from genzoo.callbacks.metrics.processes import world_size
 class FeatureStatistics:
     """Number, mean and scatter Σ (x − μ)(x − μ)ᵀ of the features seen so far, in float64.
 
-    Batches are merged by their centred moments (Chan, Golub & LeVeque 1983), so nothing is lost where the mean is
-    large beside the spread, and any order or sharing-out of the batches gives the same to rounding.
+    Batches are merged by their centred moments (Chan, Golub & LeVeque 1983), so nothing is lost where the
+    mean is large beside the spread, and any order or sharing-out of the batches gives the same to rounding.
     """
 
     count: int
@@ -48,7 +49,7 @@ class FeatureStatistics:
         """
         if features.ndim != 2:
             raise ValueError(
-                f"Features must be a matrix (data, dimensions), but they are of shape {tuple(features.shape)}."
+                f"Features must be a matrix (data, dimensions), but their shape is {tuple(features.shape)}."
                 " Let the extractor flatten or average what it returns."
             )
         if not features.isfinite().all():
@@ -135,12 +136,13 @@ class FrechetReference:
         self.mean, covariance = statistics.mean, statistics.covariance
         self.trace = covariance.trace()
         values, vectors = torch.linalg.eigh(covariance)
-        # Directions without spread add nothing but rounding errors, whose square roots are not small: left out.
+        # Directions without spread add nothing but rounding errors, whose square roots are not small: left
+        # out.
         real = values > values[-1].clamp_min(0) * len(values) * torch.finfo(values.dtype).eps
         self.factor = vectors[:, real] * values[real].sqrt()
 
     def distance(self, statistics: FeatureStatistics) -> float:
-        """d², the squared Fréchet distance that is reported as such (and as FID), of the features' squared unit.
+        """d², which is what is reported as the Fréchet distance (and as FID), in the features' unit squared.
 
         Never negative: where rounding would make it so, it is 0.
 
@@ -149,7 +151,8 @@ class FrechetReference:
         """
         if statistics.mean.shape != self.mean.shape:
             raise ValueError(
-                f"Features of {len(statistics.mean)} dimensions cannot be compared with a reference of {len(self.mean)}."
+                f"Features of {len(statistics.mean)} dimensions cannot be compared with a reference of"
+                f" {len(self.mean)}."
             )
         covariance = statistics.covariance.to(self.mean.device)
         inner = self.factor.T @ covariance @ self.factor
@@ -160,7 +163,7 @@ class FrechetReference:
 
 
 def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
-    """d² between the Gaussians with these statistics; symmetric to rounding. See `FrechetReference.distance`."""
+    """d² between the Gaussians with these statistics; symmetric to rounding."""
     return FrechetReference(a).distance(b)
 
 

@@ -1,4 +1,4 @@
-"""What one number hides: KID, and how well samples lie in the data (precision) and the data in samples (recall).
+"""What one number hides: KID, how well samples lie in the data (precision) and data in samples (recall).
 
 All of them compare two sets of features as they are, without a Gaussian in between.
 """
@@ -14,8 +14,8 @@ def kernel_distance(
 ) -> tuple[float, float]:
     """KID: the unbiased squared MMD under the kernel (x·y / d + 1)³ (Bińkowski et al. 2018).
 
-    Averaged over subsets drawn without replacement by `seed`, the same on every process. Unbiased, so it may come out
-    negative where the two sets are alike; so does MMD(x, x).
+    Averaged over subsets drawn without replacement by `seed`, the same on every process. Unbiased, so it may
+    come out negative where the two sets are alike; so does MMD(x, x).
 
     Args:
         real: (N, d).
@@ -44,8 +44,8 @@ def kernel_distance(
 def manifold_scores(real: Tensor, fake: Tensor, *, k: int = 5) -> dict[str, float]:
     """Precision, recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020).
 
-    With r(x) the distance from a datum to its k-th nearest neighbour in its own set, and "inside a ball" meaning
-    strictly nearer than r, as in the reference implementation `prdc`:
+    With r(x) the distance from a datum to its k-th nearest neighbour in its own set, and "inside a ball"
+    meaning strictly nearer than r, as in the reference implementation `prdc`:
 
     * precision: the share of samples inside the ball of some real datum;
     * recall: the share of real data inside the ball of some sample;
@@ -105,7 +105,7 @@ def _subset(x: Tensor, size: int, generator: torch.Generator) -> Tensor:
 def _check(real: Tensor, fake: Tensor, least: int) -> None:
     if real.ndim != 2 or fake.ndim != 2 or real.shape[1] != fake.shape[1]:
         raise ValueError(
-            f"Features must be two matrices of one width, but they are {tuple(real.shape)} and {tuple(fake.shape)}."
+            f"Features must be matrices of one width, but are {tuple(real.shape)} and {tuple(fake.shape)}."
         )
     if min(len(real), len(fake)) < least:
         raise ValueError(
