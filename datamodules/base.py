@@ -130,13 +130,13 @@ class InMemory:
 class Loader:
     """Iterates over a source by its plan: `(x, y)`, or `x` where there are no labels.
 
-    It is what a torch DataLoader is to a Trainer, and keeps its place: `state_dict` says how many batches of
+    It is to a Trainer what a torch DataLoader is, and keeps its place: `state_dict` says how many batches of
     which epoch have been handed out, and after `load_state_dict` the next pass goes on from there. The state
     is the same on every rank (Lightning saves that of rank 0).
 
-    Epochs are numbered by whoever calls `set_epoch` (the Trainer does, before each epoch); without it, by the
-    completed passes. A pass that is broken off is repeated, not continued: `next(iter(loader))` is always the
-    first batch.
+    A new epoch, with another order and other noise, begins after a completed pass, and when a Trainer
+    announces one. Without an announcement a pass that was broken off is repeated: `next(iter(loader))` is
+    always the same batch.
 
     Args:
         source: the stored rows.
@@ -144,7 +144,12 @@ class Loader:
         scale: stored batch -> float32 batch in the data's range.
         noise: (float32 batch, generator) -> batch: what is random about a batch beyond its rows. The
             generator is seeded by (seed, epoch, batch, rank).
+        batches_per_epoch: how many batches the Trainer takes in an epoch, if not all of them; asked when it
+            announces an epoch.
     """
+
+    # Lightning announces each epoch by `loader.sampler.set_epoch(epoch)`, as it does to torch's samplers.
+    batch_sampler = None
 
     def __init__(
         self,
@@ -152,14 +157,14 @@ class Loader:
         plan: BatchPlan,
         scale: Callable[[Tensor], Tensor],
         noise: Callable[[Tensor, torch.Generator], Tensor] | None = None,
+        batches_per_epoch: Callable[[], float] | None = None,
     ):
         self.source, self.plan, self.scale, self.noise = source, plan, scale, noise
+        self.batches_per_epoch = batches_per_epoch or self.__len__
         self.epoch = 0
         self.handed_out = 0  # batches of this epoch
-        self._resume_at = 0  # where the next pass starts; a pass uses it up
-
-    # Lightning announces each epoch by `loader.sampler.set_epoch(epoch)`, as it does to torch's samplers.
-    batch_sampler = None
+        self._resume_at: int | None = None  # the batch at which the next pass starts, after load_state_dict
+        self._announced: int | None = None
 
     @property
     def sampler(self) -> "Loader":
@@ -167,26 +172,38 @@ class Loader:
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Number the next pass; forgets a place to resume at in any other epoch."""
-        if epoch != self.epoch:
-            self.epoch, self.handed_out, self._resume_at = epoch, 0, 0
+        """Begin a new epoch, if `epoch` is not the number announced before.
+
+        The first announcement gives the epoch its number, unless a place was restored: then that place
+        counts, because a Trainer that was stopped by `max_steps` takes the broken epoch for a whole one.
+        """
+        if epoch == self._announced:
+            return
+        first, self._announced = self._announced is None, epoch
+        if first and self._resume_at is None:
+            self.epoch = epoch
+        elif self.handed_out >= (self.batches_per_epoch() if first else 1):
+            self._next_epoch()
+
+    def _next_epoch(self) -> None:
+        self.epoch, self.handed_out, self._resume_at = self.epoch + 1, 0, None
 
     def __len__(self) -> int:
         return len(self.plan)
 
     def __iter__(self) -> Iterator[Batch]:
         # A generator: nothing here runs before the first batch is asked for. Lightning makes iterators that
-        # it never uses, and makes the one of a resumed epoch before it announces that epoch.
-        epoch, start, self._resume_at = self.epoch, self._resume_at, 0
-        batches = self.plan.batches(epoch)
+        # it never uses, and makes the first one before it announces the epoch.
+        epoch, start, self._resume_at = self.epoch, self._resume_at or 0, None
         self.handed_out = start
+        batches = self.plan.batches(epoch)
         for index, stored in enumerate(self.source.read(batches[start:]), start=start):
             x = self.scale(stored)
             if self.noise is not None:
                 x = self.noise(x, seeded(self.plan.seed, epoch, index, self.plan.rank))
             self.handed_out = index + 1
             yield x if self.source.labels is None else (x, self.source.labels[batches[index]])
-        self.set_epoch(epoch + 1)
+        self._next_epoch()
 
     def state_dict(self) -> dict[str, Any]:
         """Epoch, batches handed out, and the plan that gives them their meaning."""
@@ -196,7 +213,7 @@ class Loader:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken."""
-        self.epoch, self.handed_out = state["epoch"], state["batch"]
+        self.epoch, self.handed_out, self._announced = state["epoch"], state["batch"], None
         self._resume_at = self.handed_out
         plan = self.state_dict()["plan"]
         changed = [f"{k} {state['plan'].get(k)} -> {v}" for k, v in plan.items() if state["plan"].get(k) != v]
@@ -323,7 +340,10 @@ class DataModule(LightningDataModule):
         source, training = self.sources[split], split == "train"
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         plan = BatchPlan(len(source), self.batch_size, self.seed, training, rank, world_size)
-        return Loader(source, plan, self.scale, self.noise if training else None)
+        if not training:
+            return Loader(source, plan, self.scale)
+        taken = (lambda: self.trainer.num_training_batches) if self.trainer else None
+        return Loader(source, plan, self.scale, self.noise, taken)
 
     def _rows_in_classes(self, source: Source) -> Tensor:
         if self.classes is None:

@@ -158,8 +158,8 @@ def scan(root: Path) -> tuple[dict[str, list[ImageFile]], list[str]]:
             class_names = sorted(set(names) - {""}, key=natural)
         if not set(names) <= (set(class_names) or {""}):
             raise ValueError(
-                f"the images in {folder.resolve()} must lie directly in it, or in class folders, all of which "
-                f"the training images have; found {', '.join(sorted({n or '(none)' for n in names}))}"
+                f"the images in {folder.resolve()} must lie directly in it, or in class folders that the "
+                f"training images have too; found {', '.join(sorted({n or '(none)' for n in names}))}"
             )
         numbers = {name: number for number, name in enumerate(class_names)}
         splits[split] = [ImageFile(path, numbers.get(name)) for path, name in zip(paths, names, strict=True)]
@@ -229,6 +229,8 @@ class ImageFolderDataModule(DataModule):
                 f"val_fraction is {val_fraction} and test_fraction {test_fraction}: "
                 "each must lie between 0 and 1"
             )
+        if in_memory not in (True, False, "auto"):
+            raise ValueError(f"in_memory is {in_memory!r}, but must be true, false or auto")
         if num_workers < 0:
             raise ValueError(f"num_workers is {num_workers}, but must be at least 0")
         self.shape = (channels, size, size)

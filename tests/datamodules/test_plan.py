@@ -10,8 +10,8 @@ from genzoo.datamodules.base import seeded
 SIZES = [(n, b) for n in (4, 5, 17, 64, 101) for b in (1, 2, 7, 16)]
 
 
-def rows_of(ranks: list[BatchPlan], epoch: int = 0) -> list[list[int]]:
-    return [[row for batch in plan.batches(epoch) for row in batch.tolist()] for plan in ranks]
+def rows_of(*ranks: BatchPlan, epoch: int = 0) -> list[int]:
+    return [row for plan in ranks for batch in plan.batches(epoch) for row in batch.tolist()]
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 4])
@@ -20,7 +20,7 @@ def test_evaluation_sees_every_row_once_in_as_many_batches_on_every_rank(
     num_rows: int, batch_size: int, world_size: int
 ) -> None:
     ranks = [BatchPlan(num_rows, batch_size, rank=r, world_size=world_size) for r in range(world_size)]
-    assert sorted(sum(rows_of(ranks), [])) == list(range(num_rows))
+    assert sorted(rows_of(*ranks)) == list(range(num_rows))
     sizes = [len(batch) for plan in ranks for batch in plan.batches(0)]
     assert {len(plan.batches(0)) for plan in ranks} == {len(ranks[0])}
     assert min(sizes) >= 1 and max(sizes) - min(sizes) <= 1
@@ -38,7 +38,7 @@ def test_training_has_as_many_full_batches_on_every_rank(
             BatchPlan(num_rows, batch_size, shuffle=True, world_size=world_size)
         return
     ranks = [BatchPlan(num_rows, batch_size, 1, True, r, world_size) for r in range(world_size)]
-    rows = sum(rows_of(ranks), [])
+    rows = rows_of(*ranks)
     assert len(set(rows)) == len(rows)
     assert num_rows - len(rows) < batch_size * world_size
     assert {tuple(map(len, plan.batches(0))) for plan in ranks} == {(batch_size,) * len(ranks[0])}
@@ -52,7 +52,7 @@ def test_two_processes_see_together_what_one_sees_with_twice_the_batch() -> None
 
 def test_the_order_depends_on_seed_and_epoch_alone() -> None:
     def order(seed: int, epoch: int) -> tuple[int, ...]:
-        return tuple(rows_of([BatchPlan(64, 8, seed, shuffle=True)], epoch)[0])
+        return tuple(rows_of(BatchPlan(64, 8, seed, shuffle=True), epoch=epoch))
 
     orders = {order(seed, epoch) for seed in range(4) for epoch in range(4)}
     assert len(orders) == 16

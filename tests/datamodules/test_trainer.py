@@ -1,6 +1,6 @@
 """The loaders under a real Lightning Trainer: epochs, interruption, two processes."""
 
-import os
+import json
 import signal
 import subprocess
 import sys
@@ -121,6 +121,28 @@ def test_a_limited_epoch_is_the_beginning_of_the_whole_one(uninterrupted: Witnes
     assert module.seen == [s for s in uninterrupted.seen if s[1] < 4]
 
 
+def test_a_longer_run_goes_on_where_max_steps_stopped_a_shorter_one(
+    uninterrupted: Witness, tmp_path: Path
+) -> None:
+    short, long = (quiet(tmp_path, max_steps=steps, max_epochs=-1) for steps in (13, 30))
+    short.fit(Witness(), datamodule=digits())
+    short.save_checkpoint(tmp_path / "short.ckpt")
+    module = Witness()
+    long.fit(module, datamodule=digits(), ckpt_path=tmp_path / "short.ckpt")
+    # Lightning counts the broken epoch as one, so that its own numbers run ahead of the loader's.
+    assert [seen for *_, seen in module.seen] == [seen for *_, seen in uninterrupted.seen[13:30]]
+
+
+def test_resumed_from_the_end_of_a_limited_epoch(uninterrupted: Witness, tmp_path: Path) -> None:
+    first = quiet(tmp_path, limit_train_batches=4, max_epochs=2)
+    first.fit(Witness(), datamodule=digits())
+    first.save_checkpoint(tmp_path / "two.ckpt")
+    module = Witness()
+    rest = quiet(tmp_path, limit_train_batches=4, max_epochs=4)
+    rest.fit(module, datamodule=digits(), ckpt_path=tmp_path / "two.ckpt")
+    assert module.seen == [s for s in uninterrupted.seen if s[1] < 4 and s[0] >= 2]
+
+
 def test_validation_and_a_second_look_do_not_move_the_training_order(
     uninterrupted: Witness, tmp_path: Path
 ) -> None:
@@ -132,3 +154,75 @@ def test_validation_and_a_second_look_do_not_move_the_training_order(
     module = Witness()
     quiet(tmp_path, callbacks=[Look()], val_check_interval=3).fit(module, datamodule=digits())
     assert module.seen == uninterrupted.seen
+
+
+def run(script: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A script in a process of its own, with this file's names at hand."""
+    file = folder / "script.py"
+    header = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\nfrom test_trainer import *\n"
+    file.write_text(header + textwrap.dedent(script))
+    return subprocess.run(
+        [sys.executable, str(file), str(folder), *arguments], capture_output=True, text=True
+    )
+
+
+def test_resumed_after_sigkill(uninterrupted: Witness, tmp_path: Path) -> None:
+    script = """
+        import os, signal
+        folder = Path(sys.argv[1])
+
+        class Kill(Callback):
+            def on_train_batch_end(self, trainer, *_):
+                if trainer.global_step == 16:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        checkpoint = ModelCheckpoint(folder, filename="{step}", every_n_train_steps=7, save_top_k=-1)
+        trainer = quiet(folder, callbacks=[Kill(), checkpoint], enable_checkpointing=True)
+        trainer.fit(Witness(), datamodule=digits())
+    """
+    assert run(script, tmp_path).returncode == -signal.SIGKILL
+    resumed = Witness()
+    quiet(tmp_path).fit(resumed, datamodule=digits(), ckpt_path=tmp_path / "step=14.ckpt")
+    assert resumed.seen == uninterrupted.seen[14:]
+    assert torch.equal(resumed.weight, uninterrupted.weight)
+
+
+def test_two_processes_share_the_rows_out(tmp_path: Path) -> None:
+    script = """
+        class Rows(Witness):
+            def __init__(self):
+                super().__init__()
+                self.rows = {"train": [], "val": [], "test": []}
+
+            def note(self, split, batch):
+                self.rows[split].append([x.numpy().tobytes().hex() for x in batch[0]])
+
+            def training_step(self, batch, batch_idx):
+                self.note("train", batch)
+                return super().training_step(batch, batch_idx)
+
+            def validation_step(self, batch, batch_idx):
+                self.note("val", batch)
+
+            def test_step(self, batch, batch_idx):
+                self.note("test", batch)
+
+        folder = Path(sys.argv[1])
+        module, data = Rows(), DigitsDataModule(batch_size=7, val_size=101)
+        trainer = quiet(folder, devices=2, strategy="ddp", max_epochs=1, num_sanity_val_steps=0)
+        trainer.fit(module, datamodule=data)
+        trainer.test(module, datamodule=data)
+        (folder / f"{trainer.global_rank}.json").write_text(json.dumps(module.rows))
+    """
+    done = run(script, tmp_path)
+    assert done.returncode == 0, done.stderr
+    ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
+    data = DigitsDataModule(batch_size=7, val_size=101)
+    for split, loader in (("val", data.val_dataloader()), ("test", data.test_dataloader())):
+        seen = [row for rank in ranks for batch in rank[split] for row in batch]
+        assert sorted(seen) == sorted(x.numpy().tobytes().hex() for xs, _ in loader for x in xs)
+        assert len(ranks[0][split]) == len(ranks[1][split])
+    first, second = ({row for batch in rank["train"] for row in batch} for rank in ranks)
+    assert not first & second
+    assert {len(batch) for rank in ranks for batch in rank["train"]} == {7}
+    assert len(ranks[0]["train"]) == len(ranks[1]["train"]) == (1437 - 101) // 14

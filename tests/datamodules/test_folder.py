@@ -1,0 +1,239 @@
+"""A user's own images: every form of folder, kept in memory or read by workers."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from PIL import Image
+from torch import Tensor
+
+from genzoo.datamodules import ImageFolderDataModule
+from genzoo.datamodules.folder import decode, find_images
+
+
+def picture(seed: int, size: tuple[int, int] = (20, 16)) -> Image.Image:
+    generator = np.random.default_rng(seed)
+    return Image.fromarray(generator.integers(0, 256, (*size, 3), dtype=np.uint8))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Two classes with 20 images each, of several formats and sizes."""
+    for label, name in enumerate(("cat", "dog")):
+        (tmp_path / name).mkdir()
+        for i in range(20):
+            suffix = ("png", "jpg", "bmp")[i % 3]
+            picture(100 * label + i, (12 + i, 30 - i)).save(tmp_path / name / f"{i}.{suffix}")
+    return tmp_path
+
+
+def folder(root: Path, **kwargs: Any) -> ImageFolderDataModule:
+    return ImageFolderDataModule(**{"root": str(root), "size": 8, "batch_size": 8, **kwargs})
+
+
+def batches(data: ImageFolderDataModule, epochs: int = 1) -> list[tuple[Tensor, Tensor]]:
+    train = data.train_dataloader()
+    return [*(b for _ in range(epochs) for b in train), *data.val_dataloader(), *data.test_dataloader()]
+
+
+def test_the_contract_is_known_from_the_names_of_the_files(root: Path) -> None:
+    data = folder(root, channels=1)
+    assert (data.shape, data.levels, data.num_classes) == ((1, 8, 8), 256, 2)
+    assert data.class_names == ["cat", "dog"]
+    assert data.hparams["val_fraction"] == 0.1 and "val_size" not in data.hparams
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_kept_and_read_images_are_the_same_bit_for_bit(root: Path, channels: int, num_workers: int) -> None:
+    kept = folder(root, channels=channels, in_memory=True)
+    read = folder(root, channels=channels, in_memory=False, num_workers=num_workers)
+    read.prepare_data()
+    for (x, y), (x2, y2) in zip(batches(kept, 2), batches(read, 2), strict=True):
+        assert torch.equal(x, x2) and torch.equal(y, y2)
+        assert x.dtype == torch.float32 and x.shape[1:] == (channels, 8, 8)
+        assert torch.equal((x * 255).round() / 255, x)
+
+
+def test_what_does_not_fit_is_read(root: Path) -> None:
+    assert folder(root, memory_limit=40 * 3 * 64).in_memory
+    assert not folder(root, memory_limit=40 * 3 * 64 - 1).in_memory
+
+
+def test_every_image_is_in_one_split_with_its_label(root: Path) -> None:
+    data = folder(root, batch_size=1, val_fraction=0.25, test_fraction=0.2)
+    found = sorted((x.numpy().tobytes(), y.item()) for x, y in batches(data))
+    expected = sorted(
+        ((decode(file, data.shape) / 255).numpy().tobytes(), int(file.parent.name == "dog"))
+        for file in find_images(root)
+    )
+    assert found == expected
+    assert [len(data.sources[split]) for split in ("train", "val", "test")] == [24, 8, 8]
+
+
+def test_natural_order(tmp_path: Path) -> None:
+    for name in ("10.png", "9.png", "a2.png", "a10.png", ".hidden.png", "note.txt"):
+        picture(0).save(tmp_path / name, format="png")
+    assert [file.name for file in find_images(tmp_path)] == ["9.png", "10.png", "a2.png", "a10.png"]
+
+
+def test_a_flat_folder_has_no_labels(tmp_path: Path) -> None:
+    for i in range(10):
+        picture(i).save(tmp_path / f"{i}.png")
+    data = folder(tmp_path, batch_size=4)
+    assert data.num_classes is None
+    assert next(iter(data.train_dataloader())).shape == (4, 3, 8, 8)  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match="no labels"):
+        folder(tmp_path, classes=[0])
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_folders_of_splits(tmp_path: Path, in_memory: bool) -> None:
+    expected = {}
+    for seed, (split, num) in enumerate((("train", 12), ("val", 5), ("test", 3))):
+        for i in range(num):
+            file = tmp_path / split / f"class{i % 3}" / f"{i}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            picture(100 * seed + i).save(file)
+        files = find_images(tmp_path / split)
+        expected[split] = {(decode(file, (3, 8, 8)) / 255).numpy().tobytes() for file in files}
+    data = folder(tmp_path, batch_size=1, in_memory=in_memory, num_workers=0, limit=10)
+    loaders = (data.train_dataloader(), data.val_dataloader(), data.test_dataloader())
+    found = [{x.numpy().tobytes() for x, _ in loader} for loader in loaders]
+    assert found[1:] == [expected["val"], expected["test"]]
+    assert len(found[0]) == 10 and found[0] < expected["train"]
+
+
+def test_decoding(tmp_path: Path) -> None:
+    # The middle square of a wide picture of three colours is the middle one.
+    wide = np.zeros((8, 24, 3), np.uint8)
+    wide[:, 8:16] = (10, 200, 30)
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    assert (decode(tmp_path / "wide.png", (3, 8, 8)) == torch.tensor([10, 200, 30]).view(3, 1, 1)).all()
+    # Of the right size already: not a bit is changed.
+    picture(1, (8, 8)).save(tmp_path / "exact.png")
+    exact = decode(tmp_path / "exact.png", (3, 8, 8))
+    assert np.array_equal(exact.permute(1, 2, 0).numpy(), np.asarray(picture(1, (8, 8))))
+    # Fine stripes become grey when they are made small, not black or white.
+    stripes = np.tile(np.array([0, 255], np.uint8), (64, 32))
+    Image.fromarray(stripes).save(tmp_path / "stripes.png")
+    assert (decode(tmp_path / "stripes.png", (1, 8, 8)).float() - 127.5).abs().max() < 10
+    # Transparent is white; a picture that says it lies on its side is turned.
+    Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "clear.png")
+    assert (decode(tmp_path / "clear.png", (3, 8, 8)) == 255).all()
+    side = Image.fromarray(np.repeat(np.array([[0], [255]], np.uint8), 8, 1).repeat(4, 0))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    side.save(tmp_path / "side.png", exif=exif)
+    turned = decode(tmp_path / "side.png", (1, 8, 8))[0]
+    assert (turned[:, :4] == 255).all() and (turned[:, 4:] == 0).all()
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize("damage", ["cut.png", "cut.jpg", "text.png", "empty.jpg", "deep.png", "cut.bmp"])
+def test_a_damaged_image_is_named_before_training(root: Path, damage: str, in_memory: bool) -> None:
+    file = root / "cat" / damage
+    kind, suffix = damage.split(".")
+    if kind == "cut":
+        picture(0, (40, 40)).save(file)
+        file.write_bytes(file.read_bytes()[:-600])
+    elif kind == "deep":
+        Image.fromarray(np.full((9, 9), 60_000, np.uint16)).save(file)
+    else:
+        file.write_text("no image" if kind == "text" else "")
+    data = folder(root, in_memory=in_memory)
+    with pytest.raises(
+        ValueError, match=f"the image .*{kind}.{suffix} cannot be used: .*Repair or remove it"
+    ):
+        data.prepare_data()
+        data.setup("fit")
+        data.setup("test")
+
+
+def test_an_image_that_is_damaged_later_is_named_by_its_worker(root: Path) -> None:
+    data = folder(root, in_memory=False, limit=8)
+    data.prepare_data()
+    data.setup("fit")
+    for file in data.sources["train"].paths:  # type: ignore[attr-defined]
+        file.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"the image .* cannot be used"):
+        list(data.train_dataloader())
+
+
+def test_folders_of_another_form(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        folder(root / "nowhere")
+    (root / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"there is no image in .*empty \(looked for .bmp"):
+        folder(root / "empty")
+    picture(0).save(root / "loose.png")
+    with pytest.raises(ValueError, match=r"must lie directly in it, or in class folders.*\(none\), cat, dog"):
+        folder(root)
+    (root / "loose.png").unlink()
+    (root / "train").mkdir()
+    with pytest.raises(
+        ValueError, match="so its others must be val and test, but there is also cat, dog, empty"
+    ):
+        folder(root)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"size": 0}, "size is 0"),
+        ({"channels": 2}, "channels 2"),
+        ({"val_fraction": 1.0}, "val_fraction is 1.0"),
+        ({"num_workers": -1}, "num_workers is -1"),
+        ({"classes": [2]}, "has the labels 0 to 1"),
+        ({"in_memory": "yes"}, "in_memory is 'yes'"),
+    ],
+)
+def test_bad_arguments_are_refused_at_once(root: Path, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        folder(root, **arguments)
+
+
+class Sum(LightningModule):
+    """Writes down each batch's sum; the loss has no meaning."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen: list[float] = []
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        self.seen.append(batch[0].sum().item())
+        return self.weight * batch[0].mean()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_reading_goes_on_within_an_epoch_and_leaves_the_random_state_alone(
+    root: Path, tmp_path: Path
+) -> None:
+    def trainer(max_steps: int) -> Trainer:
+        return Trainer(
+            default_root_dir=tmp_path,
+            accelerator="cpu",
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            enable_checkpointing=False,
+            max_steps=max_steps,
+        )
+
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    whole = Sum()
+    trainer(8).fit(whole, datamodule=folder(root, in_memory=False))  # 4 batches an epoch
+    assert torch.equal(torch.get_rng_state(), state)
+    half = trainer(6)
+    half.fit(Sum(), datamodule=folder(root, in_memory=False))
+    half.save_checkpoint(tmp_path / "half.ckpt")
+    rest = Sum()
+    trainer(8).fit(rest, datamodule=folder(root, in_memory=False), ckpt_path=tmp_path / "half.ckpt")
+    assert rest.seen == whole.seen[6:]
