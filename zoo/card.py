@@ -29,7 +29,7 @@ def model_card(
     parts = [
         f"---\nlibrary_name: genzoo\nlicense: apache-2.0\ntags: [genzoo, generative, {family.lower()}]\n---",
         f"# {config['name']}",
-        said.get("description", f"A {family} from [genzoo](https://pypi.org/project/genzoo/).") + f" {size}.",
+        said.get("description", f"A {family} of genzoo.") + f" {size}.",
         "## Use\n\n"
         f'```python\nimport genzoo\n\nmodel = genzoo.load("{address}")  # eval mode, weights verified\n```',
         "## Data\n\n" + said.get("data", _data(config)),

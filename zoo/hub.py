@@ -14,6 +14,7 @@ import json
 import re
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -157,11 +158,47 @@ def load(
     folder = resolve(source, revision=revision)
     config = read_config(folder)
     state = _read_weights(folder / WEIGHTS, config["weights"]["sha256"])
+    return _assemble(config["model"], state, allow, str(folder / WEIGHTS))
+
+
+def load_checkpoint(path: str | Path, *, allow: tuple[type, ...] = ()) -> "LightningModule":
+    """The model of a training checkpoint, rebuilt as carefully as that of an entry; on the CPU, in eval mode.
+
+    Args:
+        path: A file that ModelCheckpoint wrote.
+        allow: Classes beyond genzoo's and torch.nn's that the model consists of.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no checkpoint of a model whose arguments are on record, or names other classes.
+    """
+    import pickle
 
     import torch
 
+    if not zipfile.is_zipfile(path):  # raises nothing for a missing file
+        Path(path).stat()
+        raise ValueError(f"{path} is no checkpoint, or one that was cut short")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        arguments = dict(checkpoint["hyper_parameters"])
+        block = {"class_path": arguments.pop("_class_path"), "init_args": arguments}
+    except (pickle.UnpicklingError, KeyError) as error:
+        raise ValueError(
+            f"{path} does not say how its model was built ({type(error).__name__}: {error})"
+        ) from None
+    arguments.pop("_instantiator", None)
+    return _assemble(block, checkpoint["state_dict"], allow, str(path))
+
+
+def _assemble(
+    block: Mapping[str, Any], state: dict[str, Any], allow: tuple[type, ...], origin: str
+) -> "LightningModule":
+    """Builds the model that `block` states and fills it with `state`, every key of it and no other."""
+    import torch
+
     with torch.random.fork_rng(devices=[]):  # the initial weights are drawn, then overwritten
-        model = _build_model(config["model"], allow)
+        model = _build_model(block, allow)
     expected = model.state_dict()
     for fault, keys in {
         "lacks": expected.keys() - state.keys(),
@@ -172,9 +209,7 @@ def load(
     }.items():
         if keys:
             shown = ", ".join(sorted(keys)[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
-            raise ValueError(
-                f"{folder / WEIGHTS} does not fit {config['model']['class_path']}: it {fault} {shown}"
-            )
+            raise ValueError(f"{origin} does not fit {block['class_path']}: it {fault} {shown}")
     model.load_state_dict(state, strict=True)  # half precision on disk becomes the model's own
     return model.eval()
 
@@ -186,7 +221,7 @@ def _read_weights(path: Path, sha256: str) -> dict[str, Any]:
     data = path.read_bytes()  # hashed and parsed from the same bytes
     if hashlib.sha256(data).hexdigest() != sha256:
         raise ValueError(
-            f"{path} is not what {CONFIG} says: its SHA-256 differs (cut short, or changed); fetch it anew"
+            f"{path} is not what {CONFIG} says: its SHA-256 differs; it was cut short or changed"
         )
     try:
         return deserialise(data)
@@ -271,7 +306,8 @@ def publish(
                 f"{type(module).__name__} has arguments that no file can state: {error}"
             ) from None
         (folder / METRICS).write_text(json.dumps(metrics or {}, indent=2) + "\n")
-        (folder / CARD).write_text(model_card(address, config, metrics or {}, card or {}))
+        loaded_by = address if remote or to is None else "path/to/this/folder"
+        (folder / CARD).write_text(model_card(loaded_by, config, metrics or {}, card or {}))
         if samples is not None:
             shutil.copyfile(samples, folder / f"samples{Path(samples).suffix}")
         load(folder, allow=(type(module), *allow))
@@ -299,8 +335,8 @@ def _describe(
 ) -> dict[str, Any]:
     if unstated := getattr(module, "unstated", []):
         raise ValueError(
-            f"{type(module).__name__} was given live modules for {', '.join(unstated)}, which no file"
-            " can state; train it from a recipe that names their classes, or build them in a class of your own"
+            f"{type(module).__name__} was given live modules for {', '.join(unstated)}, which no"
+            " file can state; train it from a recipe that names their classes, or build them inside a class"
         )
     shape = getattr(module, "shape", None)
     return {
