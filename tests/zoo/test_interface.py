@@ -1,0 +1,195 @@
+"""The data's contract, the hyperparameters' form, the mixins, and resuming, on a family as small as can be."""
+
+import functools
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from genzoo.zoo import VAE, Bernoulli, Classifier, Gaussian
+from genzoo.zoo.interface import Completes, HasLatents, HasLogProb, Samples, ScoresAnomalies, as_config
+
+SHAPE, LEVELS = (1, 4, 4), 17
+
+
+def grey(n=8, levels=LEVELS):
+    return torch.randint(levels, (n, *SHAPE)) / (levels - 1)
+
+
+def trainer(folder, **kwargs):
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    return Trainer(default_root_dir=folder, accelerator="cpu", **{"max_epochs": 1, **quiet, **kwargs})
+
+
+BAD = [
+    (lambda x: x[0], ValueError, r"built for data of shape \(1, 4, 4\)"),
+    (lambda x: x.flatten(1), ValueError, "but was given"),
+    (lambda x: x.permute(0, 2, 3, 1), ValueError, "given"),
+    (lambda x: (x * 255).byte(), TypeError, "Divide uint8 images by 255"),
+    (lambda x: x.numpy(), TypeError, "ndarray"),
+    (lambda x: x.where(x < 2, x).index_fill(0, torch.tensor([3]), torch.nan), ValueError, "1 of 8 data"),
+    (lambda x: x * 2 - 1, ValueError, r"values in \[0, 1\]"),
+    (lambda x: x * 0.97 + 0.01, ValueError, "grid k/16"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "error", "message"), BAD)
+def test_bad_data_get_one_clear_error_from_every_capability(spoil, error, message):
+    model, x = VAE(SHAPE, LEVELS), spoil(grey().clamp(0.1) * 16 // 1 / 16)
+    for method in (model.check, model.log_prob, model.bits_per_dim, model.anomaly_score):
+        with pytest.raises(error, match=message):
+            method(x)
+
+
+@pytest.mark.parametrize(("spoil", "error", "message"), [b for b in BAD if b[2] not in ("ndarray",)])
+def test_bad_data_stop_a_run_before_its_first_step(tmp_path, spoil, error, message):
+    x = spoil(grey())
+    if message.startswith("built"):
+        x = x[None].expand(8, *x.shape).flatten(0, 1)
+    model = VAE(SHAPE, LEVELS)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with pytest.raises((TypeError, ValueError)):
+        trainer(tmp_path).fit(model, DataLoader(x, batch_size=8))
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+
+
+def test_labels_out_of_range_stop_a_run_before_its_first_step(tmp_path):
+    data = TensorDataset(grey(), torch.arange(8))
+    with pytest.raises(ValueError, match="num_classes=5"):
+        trainer(tmp_path).fit(Classifier(SHAPE, LEVELS, 5), DataLoader(data, batch_size=8))
+
+
+@pytest.mark.parametrize("as_batch", [lambda x: x, lambda x: (x,), lambda x: (x, torch.zeros(len(x)))])
+def test_a_batch_is_x_or_x_and_y(as_batch):
+    x = grey()
+    got, labels = VAE(SHAPE, LEVELS).unpack(as_batch(x), "train")
+    assert torch.equal(got, x)
+    assert (labels is None) == (not isinstance(as_batch(x), tuple) or len(as_batch(x)) == 1)
+
+
+@pytest.mark.parametrize(
+    ("known", "error", "message"),
+    [
+        (torch.ones(SHAPE), TypeError, "boolean"),
+        ("all", TypeError, "str"),
+        (torch.ones(3, 3, dtype=torch.bool), ValueError, "broadcast"),
+    ],
+)
+def test_bad_masks_are_refused(known, error, message):
+    with pytest.raises(error, match=message):
+        VAE(SHAPE, LEVELS).complete(grey(), known)
+
+
+def test_completion_never_reads_what_is_unknown():
+    model, x = VAE(SHAPE, LEVELS).eval(), grey(2)
+    known = torch.rand(SHAPE) < 0.5
+    spoiled = torch.where(known, x, torch.nan)
+    a, b = (model.complete(v, known, generator=torch.Generator().manual_seed(0)) for v in (x, spoiled))
+    assert torch.equal(a, b)
+    assert torch.equal(a[0][:, known], x[:, known])
+
+
+def test_a_capability_that_a_model_lacks_is_a_method_that_it_lacks():
+    model = Classifier(SHAPE, LEVELS, 3)
+    for capability in (Samples, HasLogProb, ScoresAnomalies, Completes, HasLatents):
+        assert not isinstance(model, capability)
+
+
+# ------------------------------------------------------------------------------------------- hyperparameters
+
+
+def test_arguments_in_a_files_form():
+    assert as_config((1, 2)) == [1, 2]
+    assert as_config(Gaussian(scale=0.1)) == {
+        "class_path": "genzoo.zoo.likelihoods.Gaussian",
+        "init_args": {"scale": 0.1},
+    }
+    adam = as_config(functools.partial(torch.optim.Adam, lr=0.1))
+    assert adam == {"class_path": "torch.optim.adam.Adam", "init_args": {"lr": 0.1}}
+    for live in (lambda p: p, nn.Linear(1, 1)):
+        with pytest.raises(TypeError):
+            as_config(live)
+
+
+def test_a_module_built_from_python_comes_back_from_its_checkpoint(tmp_path):
+    torch.manual_seed(0)
+    model = VAE(
+        SHAPE,
+        2,
+        latent_dim=3,
+        likelihood=Bernoulli(),
+        optimizer=functools.partial(torch.optim.Adam, lr=0.123),
+    )
+    run = trainer(tmp_path)
+    run.fit(model, DataLoader(grey(levels=2), batch_size=4))
+    run.save_checkpoint(tmp_path / "model.ckpt")
+    torch.load(tmp_path / "model.ckpt", weights_only=True)
+    again = VAE.load_from_checkpoint(tmp_path / "model.ckpt")
+    assert again.latent_dim == 3
+    assert again.configure_optimizers().param_groups[0]["lr"] == 0.123
+    x = grey(levels=2)
+    again.eval(), model.eval()
+    assert torch.equal(model.anomaly_score(x), again.anomaly_score(x))
+
+
+def test_a_module_with_a_network_of_the_users_own_asks_for_it(tmp_path):
+    def network():
+        return nn.Sequential(nn.Flatten(), nn.Linear(16, 6))
+
+    model = VAE(SHAPE, 2, latent_dim=3, encoder=network(), optimizer=lambda p: torch.optim.SGD(p, 0.1))
+    assert model.unstated == ["encoder"]
+    run = trainer(tmp_path)
+    run.fit(model, DataLoader(grey(levels=2), batch_size=4))
+    run.save_checkpoint(tmp_path / "model.ckpt")
+    with pytest.raises(ValueError, match=r"encoder=\.\.\."):
+        VAE.load_from_checkpoint(tmp_path / "model.ckpt")
+    again = VAE.load_from_checkpoint(tmp_path / "model.ckpt", encoder=network())
+    assert all(torch.equal(v, again.state_dict()[k]) for k, v in model.state_dict().items())
+
+
+# --------------------------------------------------------------------------------------------------- the steps
+
+
+def test_the_mean_over_a_ragged_dataset_is_its_sum_over_n(tmp_path):
+    x = grey(11)
+    model = VAE(SHAPE, LEVELS).eval()
+    logged = trainer(tmp_path).validate(model, DataLoader(x, batch_size=4), verbose=False)[0]
+    whole = trainer(tmp_path).validate(model, DataLoader(x, batch_size=11), verbose=False)[0]
+    assert set(logged) == {f"val/{n}" for n in ("nll", "elbo", "kl", "reconstruction", "bits_per_dim")}
+    for name, value in logged.items():
+        assert value == pytest.approx(whole[name], rel=1e-6)
+    assert logged["val/bits_per_dim"] == pytest.approx(logged["val/nll"] / (16 * 0.6931471805599453), rel=1e-6)
+
+
+def test_optimiser_and_schedule_come_from_arguments_and_count_steps(tmp_path):
+    model = VAE(
+        SHAPE,
+        LEVELS,
+        optimizer=functools.partial(torch.optim.SGD, lr=1e-3),
+        lr_scheduler=functools.partial(torch.optim.lr_scheduler.StepLR, step_size=1, gamma=0.5),
+    )
+    run = trainer(tmp_path)
+    run.fit(model, DataLoader(grey(12), batch_size=4))
+    assert run.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-3 * 0.5**3)
+    assert isinstance(VAE(SHAPE, LEVELS).configure_optimizers(), torch.optim.AdamW)
+
+
+def test_a_resumed_run_draws_the_random_numbers_it_would_have_drawn(tmp_path):
+    data = DataLoader(grey(12), batch_size=4)  # takes a seed from the global state at the start of each epoch
+
+    def build():
+        torch.manual_seed(0)
+        return VAE(SHAPE, LEVELS)
+
+    whole = build()
+    trainer(tmp_path, max_epochs=4).fit(whole, data)
+    half = build()
+    first = trainer(tmp_path, max_epochs=2)
+    first.fit(half, data)
+    first.save_checkpoint(tmp_path / "half.ckpt")
+    torch.manual_seed(99)
+    resumed = VAE(SHAPE, LEVELS)
+    trainer(tmp_path, max_epochs=4).fit(resumed, data, ckpt_path=tmp_path / "half.ckpt")
+    assert all(torch.equal(v, resumed.state_dict()[k]) for k, v in whole.state_dict().items())

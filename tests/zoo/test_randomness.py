@@ -1,0 +1,42 @@
+"""Noise that depends on a seed, or on the datum, and on nothing else."""
+
+import pytest
+import torch
+
+from genzoo.zoo.randomness import PerDatum, normal, uniform
+
+X = torch.rand(10, 1, 4, 4)
+
+
+def test_a_datums_stream_does_not_depend_on_its_batch_or_place():
+    whole = normal((10, 3), like=X, generator=PerDatum(X))
+    order = torch.randperm(10)
+    assert torch.equal(normal((10, 3), like=X, generator=PerDatum(X[order])), whole[order])
+    assert torch.equal(normal((4, 3), like=X, generator=PerDatum(X[3:7])), whole[3:7])
+    particles = normal((6, 10, 3), like=X, generator=PerDatum(X), batch_dim=1)
+    assert torch.equal(normal((6, 4, 3), like=X, generator=PerDatum(X[3:7]), batch_dim=1), particles[:, 3:7])
+
+
+def test_streams_go_on_differ_between_data_and_seeds_and_are_normal():
+    x = torch.rand(500, 8)
+    generator = PerDatum(x)
+    first, second = (normal((500, 40), like=x, generator=generator) for _ in range(2))
+    other = normal((500, 40), like=x, generator=PerDatum(x, seed=1))
+    for a, b in ((first, second), (first, other), (first[:-1], first[1:])):
+        assert abs(float((a * b).mean())) < 0.03
+    assert abs(float(first.mean())) < 0.03
+    assert abs(float(first.var()) - 1) < 0.04
+    assert abs(float(uniform((500, 40), like=x, generator=generator).mean()) - 0.5) < 0.01
+
+
+def test_a_torch_generator_repeats_and_leaves_the_global_state_alone():
+    before = torch.get_rng_state()
+    a, b = (normal((5,), like=X, generator=torch.Generator().manual_seed(3)) for _ in range(2))
+    assert torch.equal(a, b)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not torch.equal(normal((5,), like=X), normal((5,), like=X))
+
+
+def test_streams_of_another_batch_are_refused():
+    with pytest.raises(ValueError, match="made for 10 data"):
+        normal((9, 2), like=X, generator=PerDatum(X))

@@ -1,0 +1,257 @@
+"""The VAE against the linear-Gaussian model, where every quantity has a closed form (probabilistic PCA)."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.distributions import MultivariateNormal, Normal, kl_divergence
+
+from genzoo.zoo import VAE, Bernoulli, Gaussian, PerDatum
+from genzoo.zoo.interface import Completes, HasLatents, HasLogProb, Samples, ScoresAnomalies
+
+NOISE = 0.6  # σ of x = W z + b + σ ε
+LATENT, DIMS = 3, 7
+
+
+class LinearGaussian:
+    """p(x) = N(b, W Wᵀ + σ² I); with orthogonal columns of W the exact posterior is diagonal."""
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        basis, _ = torch.linalg.qr(torch.randn(DIMS, LATENT, generator=generator, dtype=torch.float64))
+        self.weight = basis * torch.tensor([1.5, 1.0, 0.5], dtype=torch.float64)
+        self.bias = torch.randn(DIMS, generator=generator, dtype=torch.float64)
+        covariance = self.weight @ self.weight.T + NOISE**2 * torch.eye(DIMS, dtype=torch.float64)
+        self.marginal = MultivariateNormal(self.bias, covariance)
+        self.precision = self.weight.T @ self.weight / NOISE**2 + torch.eye(LATENT, dtype=torch.float64)
+        self.to_mean = torch.linalg.solve(self.precision, self.weight.T) / NOISE**2
+        self.data = self.marginal.sample((64,))
+
+    def vae(self, *, error: float = 0.0) -> VAE:
+        """The VAE that is this model, with the exact posterior, or one whose mean is off and scale too large."""
+        encoder = nn.Linear(DIMS, 2 * LATENT, dtype=torch.float64)
+        decoder = nn.Linear(LATENT, DIMS, dtype=torch.float64)
+        with torch.no_grad():
+            encoder.weight.zero_()
+            encoder.weight[:LATENT] = self.to_mean
+            encoder.bias[:LATENT] = -self.to_mean @ self.bias + error
+            encoder.bias[LATENT:] = -0.5 * self.precision.diagonal().log() + error
+            decoder.weight.copy_(self.weight)
+            decoder.bias.copy_(self.bias)
+        likelihood = Gaussian(scale=NOISE)
+        return VAE((DIMS,), None, latent_dim=LATENT, encoder=encoder, decoder=decoder, likelihood=likelihood)
+
+
+@pytest.fixture(scope="module")
+def linear() -> LinearGaussian:
+    torch.manual_seed(0)
+    return LinearGaussian()
+
+
+def test_exact_posterior_makes_every_importance_weight_the_marginal(linear):
+    model, x = linear.vae(), linear.data
+    exact = linear.marginal.log_prob(x)
+    for particles in (1, 2, 7):
+        bound = model.log_prob(x, num_particles=particles)
+        torch.testing.assert_close(bound, exact, atol=1e-10, rtol=0)
+
+
+def test_elbo_with_exact_posterior_is_log_p_in_expectation_by_quadrature(linear):
+    """E_q log p(x | z) − KL in closed form: Gaussian expectations are exact, so no Monte Carlo remains."""
+    model, x = linear.vae(), linear.data
+    q = model.encode(x).base_dist
+    residual = x - q.loc @ linear.weight.T - linear.bias
+    spread = (linear.weight.square().sum(0) * q.scale.square()).sum(1)
+    expected = -0.5 * (residual.square().sum(1) + spread) / NOISE**2 - DIMS * math.log(NOISE * math.sqrt(2 * math.pi))
+    elbo = expected - kl_divergence(q, Normal(0.0, 1.0)).sum(1)
+    torch.testing.assert_close(elbo, linear.marginal.log_prob(x), atol=1e-10, rtol=0)
+    # and the model's own estimate agrees with these closed forms
+    draws = torch.stack([torch.stack([(e := model.elbo(x))[0], e[1].sum(1)]) for _ in range(4000)])
+    error = draws[:, 0].std(0) / math.sqrt(len(draws))
+    assert bool(((draws[:, 0].mean(0) - expected).abs() < 5 * error).all())
+    torch.testing.assert_close(draws[0, 1], kl_divergence(q, Normal(0.0, 1.0)).sum(1))
+
+
+def test_bound_rises_with_particles_to_log_p_and_never_above(linear):
+    model, x = linear.vae(error=0.8), linear.data[:16]
+    exact = linear.marginal.log_prob(x).mean()
+    torch.manual_seed(0)
+    means, errors = [], []
+    for particles, repeats in ((1, 2000), (5, 800), (50, 200), (500, 60), (5000, 20)):
+        values = torch.stack([model.log_prob(x, num_particles=particles).mean() for _ in range(repeats)])
+        means.append(float(values.mean()))
+        errors.append(float(values.std() / math.sqrt(repeats)))
+    for k in range(4):
+        assert means[k] < means[k + 1] + 3 * math.hypot(errors[k], errors[k + 1])
+    assert all(mean < float(exact) + 3 * error for mean, error in zip(means, errors, strict=True))
+    assert means[0] < float(exact) - 0.5
+    assert means[-1] == pytest.approx(float(exact), abs=0.02)
+
+
+def test_gap_of_a_wrong_posterior_is_its_divergence(linear):
+    """ELBO = log p(x) − KL(q ‖ posterior)."""
+    model, x = linear.vae(error=0.3), linear.data
+    q, exact = model.encode(x).base_dist, linear.vae().encode(x).base_dist
+    gap = kl_divergence(q, exact).sum(1)
+    torch.manual_seed(1)
+    elbo = torch.stack([(e := model.elbo(x))[0] - e[1].sum(1) for _ in range(4000)])
+    error = elbo.std(0) / math.sqrt(len(elbo))
+    assert bool(((linear.marginal.log_prob(x) - gap - elbo.mean(0)).abs() < 5 * error).all())
+
+
+def test_chunks_of_particles_do_not_change_the_bound(linear, monkeypatch):
+    model, x = linear.vae(error=0.5), linear.data[:8]
+    whole = model.log_prob(x, num_particles=60, generator=PerDatum(x))
+    monkeypatch.setattr("genzoo.zoo.vae.PARTICLE_BUDGET", 7 * x.numel() + 1)
+    torch.testing.assert_close(model.log_prob(x, num_particles=60, generator=PerDatum(x)), whole, rtol=0, atol=0.5)
+    torch.manual_seed(0)
+    many = torch.stack([model.log_prob(x, num_particles=60) for _ in range(300)])
+    monkeypatch.undo()
+    again = torch.stack([model.log_prob(x, num_particles=60) for _ in range(300)])
+    error = (many.std(0) ** 2 / 300 + again.std(0) ** 2 / 300).sqrt()
+    assert bool(((many.mean(0) - again.mean(0)).abs() < 5 * error).all())
+
+
+@pytest.mark.parametrize("error", [0.0, 0.4])
+def test_completion_reaches_the_analytic_conditional(linear, error):
+    """Metropolis-within-Gibbs leaves p(x_u | x_k) fixed even with a wrong posterior."""
+    model = linear.vae(error=error)
+    known = torch.zeros(DIMS, dtype=torch.bool)
+    known[:4] = True
+    x = linear.data[:1]
+    out = model.complete(x, known, num_samples=4000, generator=torch.Generator().manual_seed(0))[:, 0]
+    assert torch.equal(out[:, known], x[:, known].expand(4000, -1))
+    covariance, mean = linear.marginal.covariance_matrix, linear.marginal.mean
+    gain = covariance[4:, :4] @ torch.linalg.inv(covariance[:4, :4])
+    conditional_mean = mean[4:] + gain @ (x[0, :4] - mean[:4])
+    conditional = covariance[4:, 4:] - gain @ covariance[:4, 4:]
+    assert (out[:, 4:].mean(0) - conditional_mean).abs().max() < 0.06
+    assert (out[:, 4:].T.cov() - conditional).abs().max() < 0.08
+
+
+def test_samples_have_the_models_moments(linear):
+    x = linear.vae().sample(40_000, generator=torch.Generator().manual_seed(0))
+    assert (x.mean(0) - linear.marginal.mean).abs().max() < 0.04
+    assert (x.T.cov() - linear.marginal.covariance_matrix).abs().max() < 0.08
+
+
+def test_kl_is_zero_exactly_where_the_posterior_is_the_prior():
+    encoder = nn.Linear(4, 4)
+    nn.init.zeros_(encoder.weight), nn.init.zeros_(encoder.bias)
+    model = VAE((4,), None, latent_dim=2, encoder=encoder)
+    _, kl = model.elbo(torch.randn(5, 4))
+    assert torch.equal(kl, torch.zeros(5, 2))
+
+
+def test_discrete_model_sums_to_one_over_all_images():
+    """Σ_x p(x) over all binary 2×2 images, p(x) = ∫ p(x | z) p(z) dz on a grid of z; the bound stays below."""
+    torch.manual_seed(0)
+    model = VAE((1, 2, 2), 2, latent_dim=1, network="mlp", width=16, depth=1).double()
+    images = torch.tensor([[i >> b & 1 for b in range(4)] for i in range(16)]).double().view(16, 1, 2, 2)
+    z = torch.linspace(-8, 8, 4001).double()[:, None]
+    prior = Normal(0.0, 1.0).log_prob(z[:, 0]) + math.log(16 / 4000)
+    log_p = torch.stack([(model.decode(z).log_prob(x.expand(4001, 1, 2, 2)) + prior).logsumexp(0) for x in images])
+    assert float(log_p.detach().exp().sum()) == pytest.approx(1, abs=1e-6)
+    bound = model.log_prob(images, num_particles=20_000, generator=PerDatum(images))
+    torch.testing.assert_close(bound, log_p, atol=0.02, rtol=0)
+
+
+def test_training_loss_is_the_negative_elbo_when_beta_is_one():
+    x = torch.randint(2, (6, 1, 4, 4)).float()
+    quantities = VAE((1, 4, 4), 2).objective(x, None)
+    torch.testing.assert_close(quantities["loss"], -quantities["elbo"])
+    torch.testing.assert_close(quantities["elbo"], quantities["reconstruction"] - quantities["kl"])
+
+
+def test_beta_warmup_and_free_bits_shape_the_loss_but_never_the_evaluation():
+    x = torch.randint(2, (6, 1, 4, 4)).float()
+    model = VAE((1, 4, 4), 2, latent_dim=5, beta=4.0, kl_warmup=100, free_bits=0.7)
+    assert model.beta_at(0) == 0
+    assert model.beta_at(25) == pytest.approx(1.0)
+    assert model.beta_at(1000) == 4.0
+    plain = VAE((1, 4, 4), 2, latent_dim=5)
+    plain.load_state_dict(model.state_dict())
+    ours, theirs = model.evaluation(x, None, PerDatum(x)), plain.evaluation(x, None, PerDatum(x))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+    bits = VAE((1, 4, 4), 2, latent_dim=5, free_bits=0.7)
+    bits.load_state_dict(model.state_dict())
+    quantities = bits.objective(x, None)
+    _, kl = bits.elbo(x)
+    penalty = kl.mean(0).clamp_min(0.7).sum()
+    torch.testing.assert_close(quantities["loss"] + quantities["reconstruction"], penalty.expand(6))
+
+
+def test_it_has_the_capabilities_it_says():
+    model = VAE((1, 4, 4), 2)
+    assert all(isinstance(model, c) for c in (Samples, HasLogProb, ScoresAnomalies, Completes, HasLatents))
+    assert model.log_prob_kind == "lower_bound"
+
+
+def test_interpolation_ends_at_the_reconstructions_and_traversal_moves_one_code():
+    model = VAE((1, 8, 8), 17, latent_dim=4).eval()
+    a, b = torch.randint(17, (2, 3, 1, 8, 8)) / 16
+    path = model.interpolate(a, b, 5)
+    assert path.shape == (5, 3, 1, 8, 8)
+    torch.testing.assert_close(path[0], model.reconstruct(a))
+    torch.testing.assert_close(path[-1], model.reconstruct(b))
+    z = model.encode(a).mean
+    moved = z.clone()
+    moved[:, 2] = 1.5
+    torch.testing.assert_close(model.traverse(a, 2, [0.0, 1.5])[1], model.decode(moved).mean)
+    with pytest.raises(ValueError, match="4 dimensions"):
+        model.traverse(a, 4, [0.0])
+    with pytest.raises(ValueError, match="steps=1"):
+        model.interpolate(a, b, 1)
+
+
+def test_anomaly_scores_rank_noise_above_what_was_learned():
+    torch.manual_seed(0)
+    x = torch.zeros(64, 1, 8, 8)
+    x[:, :, 2:6, 2:6] = 1
+    model = VAE((1, 8, 8), 2, latent_dim=2, network="mlp", width=32, depth=1)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    for _ in range(60):
+        optimizer.zero_grad()
+        model.objective(x, None)["loss"].mean().backward()
+        optimizer.step()
+    odd = torch.randint(2, (64, 1, 8, 8)).float()
+    for scorer in (None, "nll"):
+        assert model.anomaly_score(odd, scorer=scorer).min() > model.anomaly_score(x, scorer=scorer).max()
+        assert torch.equal(model.anomaly_score(odd, scorer=scorer), model.anomaly_score(odd, scorer=scorer))
+    with pytest.raises(ValueError, match="knows"):
+        model.anomaly_score(x, scorer="magic")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"latent_dim": 0}, "latent_dim=0"),
+        ({"beta": -1.0}, "beta=-1"),
+        ({"network": "transformer"}, "network='transformer'"),
+        ({"likelihood": Bernoulli(), "levels": 256}, "levels=256"),
+        ({"network": "resnet", "shape": (4,)}, "images"),
+        ({"shape": (1, 0, 4)}, "positive integers"),
+        ({"levels": 1}, "levels=1"),
+    ],
+)
+def test_impossible_arguments_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        VAE(**{"shape": (1, 4, 4), "levels": 2, **arguments})
+
+
+def test_networks_of_the_wrong_size_are_refused():
+    x = torch.zeros(2, 1, 4, 4)
+    with pytest.raises(ValueError, match="encoder must map"):
+        VAE((1, 4, 4), 2, latent_dim=3, encoder=nn.Sequential(nn.Flatten(), nn.Linear(16, 3))).encode(x)
+    with pytest.raises(ValueError, match="decoder must map"):
+        VAE((1, 4, 4), 2, latent_dim=3, decoder=nn.Linear(3, 15)).sample(2)
+
+
+def test_labels_are_refused_and_particles_counted():
+    model = VAE((1, 4, 4), 2)
+    with pytest.raises(ValueError, match="unconditional"):
+        model.sample(2, labels=torch.tensor([0, 1]))
+    with pytest.raises(ValueError, match="num_particles=0"):
+        model.log_prob(torch.zeros(2, 1, 4, 4), num_particles=0)

@@ -1,0 +1,116 @@
+"""A small image classifier, whose penultimate layer serves as a frozen feature extractor.
+
+Fréchet distances on grey digits need features of grey digits; Inception's mean little there. The zoo's classifiers
+are trained by a recipe, hashed, and state their accuracy, so that a distance measured on them means the same next
+year.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from genzoo.zoo.interface import GenerativeModule
+from genzoo.zoo.randomness import Generator
+
+
+class Classifier(GenerativeModule):
+    """Convolutions with batch normalisation, a feature layer, a softmax.
+
+    Args:
+        shape: (C, H, W) of the images.
+        levels: how many values each pixel can take.
+        num_classes: at least 2.
+        feature_dim: d, of the features.
+        width: channels of the first stage; the second has twice as many.
+        max_shift: training images are shifted by up to so many pixels in each direction, zeros moving in.
+        dropout: of the features, while training.
+        optimizer: as in `GenerativeModule`.
+        lr_scheduler: as in `GenerativeModule`.
+
+    Raises:
+        ValueError: if the data are no images or have fewer than two classes.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        levels: int | None,
+        num_classes: int | None,
+        *,
+        feature_dim: int = 64,
+        width: int = 32,
+        max_shift: int = 0,
+        dropout: float = 0.0,
+        optimizer: OptimizerCallable | None = None,
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__(shape, levels, optimizer=optimizer, lr_scheduler=lr_scheduler)
+        if len(self.shape) != 3:
+            raise ValueError(f"A Classifier is for images (C, H, W), but shape={self.shape}.")
+        if num_classes is None or num_classes < 2:
+            raise ValueError(f"num_classes={num_classes}: a Classifier needs labels of at least two classes.")
+        self.num_classes, self.feature_dim, self.max_shift = num_classes, feature_dim, max_shift
+        channels = [self.shape[0], width, width, 2 * width, 2 * width]
+        layers: list[nn.Module] = []
+        for i, (before, after) in enumerate(pairwise(channels)):
+            layers += [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+            if i % 2 == 1:
+                layers.append(nn.MaxPool2d(2, ceil_mode=True))
+        self.trunk = nn.Sequential(*layers)
+        height, width_ = (-(-n // 4) for n in self.shape[1:])
+        self.embed = nn.Linear(2 * width * height * width_, feature_dim)
+        self.dropout = nn.Dropout(dropout)
+        self.outlet = nn.Linear(feature_dim, num_classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        """The penultimate layer: (B, *shape) in [0, 1] to (B, feature_dim), non-negative."""
+        return F.relu(self.embed(self.trunk(2 * x - 1).flatten(1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, *shape) in [0, 1] to logits (B, num_classes)."""
+        return self.outlet(self.dropout(self.features(x)))
+
+    def objective(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+        """Cross-entropy, in nats, on shifted images."""
+        return self._scores(_shift(x, self.max_shift) if self.max_shift else x, labels)
+
+    def evaluation(self, x: Tensor, labels: Tensor | None, generator: Generator) -> dict[str, Tensor]:
+        """Cross-entropy ("loss", nats) and accuracy (0 or 1 for each datum)."""
+        return self._scores(x, labels)
+
+    def _scores(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+        if labels is None:
+            raise ValueError("A Classifier is trained on batches (x, y), but the batch has no labels y.")
+        logits = self(x).float()
+        loss = F.cross_entropy(logits, labels, reduction="none")
+        return {"loss": loss, "accuracy": (logits.argmax(1) == labels).float()}
+
+    def unpack(self, batch: object, stage: str | None = None) -> tuple[Tensor, Tensor | None]:
+        """As the base does, and checks the labels of the first batch of each stage."""
+        first = stage is not None and stage not in self._checked_stages
+        x, labels = super().unpack(batch, stage)
+        if first and labels is not None and not bool(((labels >= 0) & (labels < self.num_classes)).all()):
+            raise ValueError(
+                f"Labels lie in [{int(labels.min())}, {int(labels.max())}], but this Classifier has"
+                f" num_classes={self.num_classes}: they must lie in [0, {self.num_classes - 1}]."
+            )
+        return x, labels
+
+    def predict_step(self, batch: object, batch_idx: int = 0) -> dict[str, Tensor]:
+        """The class probabilities, (B, num_classes)."""
+        x, _ = self.unpack(batch, "predict")
+        return {"probabilities": self(x).softmax(1)}
+
+
+def _shift(x: Tensor, most: int) -> Tensor:
+    """Each image shifted by its own whole number of pixels in [−most, most]², zeros moving in."""
+    b, _, height, width = x.shape
+    padded = F.pad(x, (most, most, most, most))
+    rows = torch.randint(0, 2 * most + 1, (b, 1, 1), device=x.device) + torch.arange(height, device=x.device)[:, None]
+    columns = torch.randint(0, 2 * most + 1, (b, 1, 1), device=x.device) + torch.arange(width, device=x.device)
+    batch = torch.arange(b, device=x.device)[:, None, None]
+    return padded.permute(0, 2, 3, 1)[batch, rows, columns].permute(0, 3, 1, 2)

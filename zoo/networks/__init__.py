@@ -1,0 +1,7 @@
+"""Backbones that know nothing of any family: tensors in, tensors out."""
+
+from genzoo.zoo.networks.mlp import MLP as MLP
+from genzoo.zoo.networks.resnet import ResNetDecoder as ResNetDecoder
+from genzoo.zoo.networks.resnet import ResNetEncoder as ResNetEncoder
+
+__all__ = ["MLP", "ResNetDecoder", "ResNetEncoder"]

@@ -1,0 +1,80 @@
+"""Noise that can be repeated: where every family draws its random numbers.
+
+A seed should give the same picture on every device, and an evaluated figure should not depend on how the dataset
+was cut into batches. So noise drawn from a `torch.Generator` is drawn on that generator's own device and moved,
+and `PerDatum` gives each datum a stream of its own.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+
+class PerDatum:
+    """A batch of random streams, one for each datum, seeded by the datum's own bytes.
+
+    What is drawn for a datum is then the same in any batch, in any order and on any number of processes: with it,
+    a dataset's likelihood is one number. Two equal data share their noise, which leaves each estimate unbiased.
+
+    Args:
+        x: (B, ...), the data. Successive draws go on along each stream.
+        seed: another seed gives other, independent streams.
+    """
+
+    def __init__(self, x: Tensor, seed: int = 0) -> None:
+        rows = x.detach().to("cpu", torch.float32 if x.is_floating_point() else x.dtype).contiguous().numpy()
+        self.streams = [torch.Generator().manual_seed(_hash(row.tobytes(), seed)) for row in rows]
+
+    def __len__(self) -> int:
+        return len(self.streams)
+
+
+Generator = torch.Generator | PerDatum
+
+
+def normal(size: Sequence[int], *, like: Tensor, generator: Generator | None = None, batch_dim: int = 0) -> Tensor:
+    """Standard normal noise of the given size, on the device and in the dtype of `like`.
+
+    Args:
+        size: the shape of the result.
+        like: gives device and dtype.
+        generator: None draws from the global state of the device; a `PerDatum` from its streams.
+        batch_dim: which dimension of `size` counts the data (for a `PerDatum`).
+
+    Raises:
+        ValueError: if a `PerDatum` holds another number of streams than `size[batch_dim]`.
+    """
+    return _draw(torch.randn, size, like, generator, batch_dim)
+
+
+def uniform(size: Sequence[int], *, like: Tensor, generator: Generator | None = None, batch_dim: int = 0) -> Tensor:
+    """Uniform noise in [0, 1) of the given size; arguments as in `normal`."""
+    return _draw(torch.rand, size, like, generator, batch_dim)
+
+
+def _draw(
+    sampler: Callable[..., Tensor],
+    size: Sequence[int],
+    like: Tensor,
+    generator: Generator | None,
+    batch_dim: int,
+) -> Tensor:
+    if generator is None:
+        return sampler(*size, device=like.device, dtype=like.dtype)
+    if isinstance(generator, torch.Generator):
+        return sampler(*size, generator=generator, device=generator.device, dtype=like.dtype).to(like.device)
+    if len(generator) != size[batch_dim]:
+        raise ValueError(
+            f"The PerDatum generator was made for {len(generator)} data, but noise for {size[batch_dim]} was asked"
+            f" for (dimension {batch_dim} of {tuple(size)}). Make it from the same batch: PerDatum(x)."
+        )
+    rest = [n for i, n in enumerate(size) if i != batch_dim]
+    rows = [sampler(*rest, generator=stream, dtype=like.dtype) for stream in generator.streams]
+    return torch.stack(rows, batch_dim).to(like.device)
+
+
+def _hash(data: bytes, seed: int) -> int:
+    digest = hashlib.blake2b(data, digest_size=8, key=str(seed).encode()).digest()
+    return int.from_bytes(digest, "little") >> 1  # manual_seed takes 63 bits

@@ -1,0 +1,258 @@
+"""The variational autoencoder (Kingma & Welling 2014; Rezende, Mohamed & Wierstra 2014).
+
+A latent-variable model p(x) = ∫ p(x | z) p(z) dz with p(z) = N(0, I), learned with an approximate posterior
+q(z | x) = N(μ(x), diag σ²(x)) by maximising the evidence lower bound
+
+    ELBO(x) = E_{q(z|x)} [log p(x | z)] − KL(q(z | x) ‖ p(z)) = log p(x) − KL(q(z | x) ‖ p(z | x)) ≤ log p(x).
+
+Both terms are in nats of the whole datum. KL has a closed form; the expectation is estimated with one reparameterised
+draw z = μ + σ ε, ε ~ N(0, I).
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+from torch.distributions import Independent, Normal
+
+from genzoo.zoo.interface import CompletionMixin, GenerativeModule, LatentMixin, LogProbKind, LogProbMixin
+from genzoo.zoo.likelihoods import Likelihood, Output, default_likelihood
+from genzoo.zoo.networks.mlp import MLP
+from genzoo.zoo.networks.resnet import ResNetDecoder, ResNetEncoder
+from genzoo.zoo.randomness import Generator, PerDatum, normal, uniform
+
+
+class VAE(LogProbMixin, CompletionMixin, LatentMixin, GenerativeModule):
+    """A variational autoencoder with one layer of Gaussian latents.
+
+    Capabilities: `sample`, `log_prob` (a lower bound), `anomaly_score`, `complete`, `encode`, `decode`,
+    `reconstruct`, `interpolate`, `traverse`.
+
+    Args:
+        shape: of one datum.
+        levels: how many values each dimension can take; None for continuous data.
+        latent_dim: d, the number of latent variables.
+        network: "mlp" (gated residual perceptrons, any data) or "resnet" (residual convolutions, images); None takes
+            "resnet" for images, "mlp" for the rest.
+        width: hidden units of the perceptrons, or channels of the convolutions at full image size; None takes 512 or
+            32.
+        depth: residual blocks, for convolutions at each resolution; None takes 2 or 1.
+        encoder: a module of your own, (B, *shape) in [−1, 1] (in the data's range, if continuous) to (B, 2 d): μ and
+            log σ.
+        decoder: a module of your own, (B, d) to P numbers for each dimension of the datum, (B, P, *shape) up to
+            reshaping, where P is the likelihood's `num_parameters(levels)`.
+        likelihood: p(x | z); None takes `default_likelihood(levels)`.
+        beta: weight of KL in the training loss (Higgins et al. 2017). Evaluation always uses 1.
+        kl_warmup: training steps over which that weight rises linearly from 0 (Bowman et al. 2016).
+        free_bits: nats for each latent dimension, averaged over the batch, below which its KL is not penalised
+            (Kingma et al. 2016, eq. 15). Evaluation ignores it.
+        optimizer: as in `GenerativeModule`.
+        lr_scheduler: as in `GenerativeModule`.
+
+    Raises:
+        ValueError: on arguments that do not fit each other or the data.
+    """
+
+    log_prob_kind: LogProbKind = "lower_bound"
+
+    #: sweeps of the completion's Markov chain; the first quarter is burn-in without rejection
+    completion_sweeps = 64
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        levels: int | None,
+        *,
+        latent_dim: int = 32,
+        network: Literal["mlp", "resnet"] | None = None,
+        width: int | None = None,
+        depth: int | None = None,
+        encoder: nn.Module | None = None,
+        decoder: nn.Module | None = None,
+        likelihood: Likelihood | None = None,
+        beta: float = 1.0,
+        kl_warmup: int = 0,
+        free_bits: float = 0.0,
+        optimizer: OptimizerCallable | None = None,
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__(shape, levels, optimizer=optimizer, lr_scheduler=lr_scheduler)
+        if latent_dim < 1:
+            raise ValueError(f"latent_dim={latent_dim}: a VAE has at least one latent variable.")
+        if beta < 0 or kl_warmup < 0 or free_bits < 0:
+            raise ValueError(f"beta={beta}, kl_warmup={kl_warmup}, free_bits={free_bits}: none may be negative.")
+        self.latent_dim = latent_dim
+        self.likelihood = likelihood or default_likelihood(levels)
+        self.beta, self.kl_warmup, self.free_bits = beta, kl_warmup, free_bits
+        self.num_parameters = self.likelihood.num_parameters(levels)
+
+        network = network or ("resnet" if len(self.shape) == 3 else "mlp")
+        if network not in ("mlp", "resnet"):
+            raise ValueError(f"network={network!r}: choose 'mlp' or 'resnet', or give `encoder` and `decoder`.")
+        if network == "mlp":
+            sizes = {"width": width or 512, "depth": 2 if depth is None else depth}
+            self.encoder = encoder or MLP(self.num_dims, 2 * latent_dim, **sizes)
+            self.decoder = decoder or MLP(latent_dim, self.num_parameters * self.num_dims, **sizes)
+        else:
+            sizes = {"width": width or 32, "depth": 1 if depth is None else depth}
+            self.encoder = encoder or ResNetEncoder(self.shape, 2 * latent_dim, **sizes)
+            self.decoder = decoder or ResNetDecoder(latent_dim, self.shape, self.num_parameters, **sizes)
+
+    # ---- the model
+
+    def encode(self, x: Tensor) -> Independent:
+        """q(z | x), a normal distribution with diagonal covariance over (B, latent_dim)."""
+        h = self.encoder(x if self.levels is None else 2 * x - 1)
+        if h.shape != (len(x), 2 * self.latent_dim):
+            raise ValueError(
+                f"The encoder must map (B, *shape) to (B, 2 × latent_dim) = {(len(x), 2 * self.latent_dim)},"
+                f" μ and log σ side by side, but gave {tuple(h.shape)}."
+            )
+        mean, log_scale = h.to(x.dtype).chunk(2, dim=1)
+        return Independent(Normal(mean, log_scale.clamp(-7, 7).exp(), validate_args=False), 1, validate_args=False)
+
+    def decode(self, z: Tensor) -> Output:
+        """p(x | z) for z of shape (B, latent_dim)."""
+        parameters = self.decoder(z)
+        size = (len(z), self.num_parameters, *self.shape)
+        if parameters.numel() != math.prod(size):
+            raise ValueError(
+                f"The decoder must map (B, {self.latent_dim}) to {self.num_parameters} numbers for each dimension of"
+                f" the datum, {size} up to reshaping, but gave {tuple(parameters.shape)}."
+            )
+        return self.likelihood.output(parameters.reshape(size), self.levels)
+
+    def prior(self, like: Tensor) -> Independent:
+        """p(z) = N(0, I)."""
+        mean = torch.zeros(self.latent_dim, device=like.device, dtype=like.dtype)
+        return Independent(Normal(mean, torch.ones_like(mean), validate_args=False), 1, validate_args=False)
+
+    # ---- training
+
+    def elbo(self, x: Tensor, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
+        """The two terms of the bound.
+
+        Returns:
+            E_q log p(x | z) estimated with one draw, (B,), and KL(q ‖ p) of each latent, (B, latent_dim); nats.
+        """
+        q = self.encode(x).base_dist
+        z = q.loc + q.scale * normal(q.loc.shape, like=q.loc, generator=generator)
+        kl = 0.5 * (q.loc.square() + q.scale.square() - 1) - q.scale.log()
+        return self.decode(z).log_prob(x), kl
+
+    def objective(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+        """−E_q log p(x | z) + β_t Σ_d max(λ, KL_d), with β_t rising over `kl_warmup` steps and free bits λ."""
+        reconstruction, kl = self.elbo(x)
+        penalty = kl.sum(1)
+        if self.free_bits > 0:
+            penalty = kl.mean(0).clamp_min(self.free_bits).sum().expand(len(x))
+        loss = self.beta_at(self.global_step) * penalty - reconstruction
+        elbo = reconstruction - kl.sum(1)
+        return {"loss": loss, "elbo": elbo, "reconstruction": reconstruction, "kl": kl.sum(1)}
+
+    def beta_at(self, step: int) -> float:
+        """The weight of KL at a training step."""
+        return self.beta * (min(1.0, step / self.kl_warmup) if self.kl_warmup else 1.0)
+
+    def evaluation(self, x: Tensor, labels: Tensor | None, generator: Generator) -> dict[str, Tensor]:
+        """The ELBO and its terms with β = 1 and no free bits, so that nll = −ELBO bounds −log p(x) from above."""
+        reconstruction, kl = self.elbo(x, generator)
+        elbo = reconstruction - kl.sum(1)
+        return {"nll": -elbo, "elbo": elbo, "reconstruction": reconstruction, "kl": kl.sum(1)}
+
+    # ---- capabilities
+
+    @torch.no_grad()
+    def sample(self, num_samples: int, *, labels: Tensor | None = None, generator: Generator | None = None) -> Tensor:
+        """z ~ p(z), then x ~ p(x | z): a draw, not the mean.
+
+        Returns:
+            (num_samples, *shape), in the data's range and on its grid.
+
+        Raises:
+            ValueError: if labels are given: this model is unconditional.
+        """
+        if labels is not None:
+            raise ValueError("This VAE is unconditional: it was not trained on labels, so it cannot sample for one.")
+        like = next(self.parameters())
+        z = normal((num_samples, self.latent_dim), like=like, generator=generator)
+        return self.decode(z).sample(generator)
+
+    @torch.no_grad()
+    def log_prob(self, x: Tensor, *, num_particles: int = 1, generator: Generator | None = None) -> Tensor:
+        """A lower bound on log p(x): log (1/K) Σ_k p(x, z_k) / q(z_k | x), z_k ~ q(z | x) (Burda et al. 2016, eq. 8).
+
+        Args:
+            x: (B, *shape).
+            num_particles: K. With 1 it is an estimate of the ELBO; it rises with K towards log p(x).
+            generator: `PerDatum(x)` makes the value depend on x alone.
+
+        Returns:
+            (B,), nats.
+        """
+        self.check(x)
+        if num_particles < 1:
+            raise ValueError(f"num_particles={num_particles}: the bound takes at least one importance sample.")
+        q = self.encode(x)
+        chunk = max(1, PARTICLE_BUDGET // (x.numel() * self.num_parameters))
+        chunks = []
+        for done in range(0, num_particles, chunk):
+            k = min(chunk, num_particles - done)
+            noise = normal((k, *q.mean.shape), like=q.mean, generator=generator, batch_dim=1)
+            chunks.append(self.log_weights(x, q, q.mean + q.base_dist.scale * noise).double().logsumexp(0))
+        return (torch.stack(chunks).logsumexp(0) - math.log(num_particles)).to(x.dtype)
+
+    def log_weights(self, x: Tensor, q: Independent, z: Tensor) -> Tensor:
+        """log p(x | z) + log p(z) − log q(z | x) for z of shape (K, B, latent_dim): (K, B), nats."""
+        k = len(z)
+        log_likelihood = self.decode(z.flatten(0, 1)).log_prob(x.expand(k, *x.shape).flatten(0, 1))
+        return log_likelihood.view(k, -1) + self.prior(z).log_prob(z) - q.log_prob(z)
+
+    @torch.no_grad()
+    def anomaly_score(self, x: Tensor, *, scorer: str | None = None) -> Tensor:
+        """How badly x is explained.
+
+        Args:
+            x: (B, *shape).
+            scorer: "reconstruction" (the default): −log p(x | z = E_q z), which leaves out how unusual the code is
+                and tells one class from others better than the bound does; "nll": −ELBO.
+
+        Returns:
+            (B,), nats, higher = odder.
+        """
+        self.check(x)
+        if scorer in (None, "reconstruction"):
+            return -self.decode(self.encode(x).mean).log_prob(x)
+        if scorer == "nll":
+            return self.evaluation(x, None, PerDatum(x))["nll"]
+        raise ValueError(f"scorer={scorer!r}: a VAE knows 'reconstruction' and 'nll'.")
+
+    def fill_in(self, x: Tensor, known: Tensor, num_samples: int, generator: Generator | None) -> Tensor:
+        """Metropolis-within-Gibbs (Mattei & Frellsen 2018, algorithm 1), which leaves p(x_unknown | x_known) fixed.
+
+        Each sweep proposes z' ~ q(z | x), accepts it with probability min(1, w(z') / w(z)) where
+        w(z) = p(x, z) / q(z | x), and draws the unknown dimensions anew from p(x | z). The burn-in accepts every
+        proposal (pseudo-Gibbs, Rezende et al. 2014, appendix F), which finds the typical set sooner.
+        """
+        mask = known.expand(num_samples, *x.shape).flatten(0, 1)
+        target = x.expand(num_samples, *x.shape).flatten(0, 1)
+        z = normal((len(target), self.latent_dim), like=target, generator=generator)
+        state = torch.where(mask, target, self.decode(z).sample(generator))
+        for sweep in range(self.completion_sweeps):
+            q = self.encode(state)
+            proposal = q.mean + q.base_dist.scale * normal(z.shape, like=z, generator=generator)
+            if sweep < self.completion_sweeps // 4:
+                z = proposal
+            else:
+                log_ratio = self.log_weights(state, q, torch.stack([proposal, z]))
+                accept = uniform((len(z),), like=z, generator=generator).log() < log_ratio[0] - log_ratio[1]
+                z = torch.where(accept[:, None], proposal, z)
+            state = torch.where(mask, target, self.decode(z).sample(generator))
+        return state.unflatten(0, (num_samples, len(x)))
+
+
+#: numbers of decoder output held at once while evaluating importance samples: about what caches hold
+PARTICLE_BUDGET = 2**22
