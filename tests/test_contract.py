@@ -1,0 +1,160 @@
+"""One contract over every family: a new family is tested by adding its line to FAMILIES."""
+
+import math
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from torch.utils.data import DataLoader, TensorDataset
+
+from genzoo.zoo import VAE, PerDatum
+from genzoo.zoo.interface import (
+    Completes,
+    GenerativeModule,
+    HasLatents,
+    HasLogProb,
+    Samples,
+    ScoresAnomalies,
+)
+
+IMAGES = [((1, 8, 8), 17), ((1, 8, 8), 2), ((3, 8, 8), 256), ((1, 7, 9), 256)]
+POINTS = [((2,), None)]
+# a family, the data that it is for, and what it can do
+FAMILIES = [
+    (VAE, IMAGES + POINTS, {Samples, HasLogProb, ScoresAnomalies, Completes, HasLatents}),
+]
+CAPABILITIES = {Samples, HasLogProb, ScoresAnomalies, Completes, HasLatents}
+CASES = [(family, shape, levels) for family, data, _ in FAMILIES for shape, levels in data]
+
+
+@pytest.fixture(params=CASES, ids=lambda case: f"{case[0].__name__}-{case[1]}-{case[2]}")
+def case(request):
+    """A family built from shape and levels alone, and a batch for it."""
+    family, shape, levels = request.param
+    torch.manual_seed(0)
+    model = family(shape=shape, levels=levels).eval()
+    x = torch.randn(5, *shape) if levels is None else torch.randint(levels, (5, *shape)) / (levels - 1)
+    return model, x
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def needs(model, capability):
+    if not isinstance(model, capability):
+        pytest.skip(f"{type(model).__name__} does not claim {capability.__name__}")
+
+
+@pytest.mark.parametrize(("family", "data", "claimed"), FAMILIES)
+def test_capabilities_are_those_claimed(family, data, claimed):
+    model = family(shape=data[0][0], levels=data[0][1])
+    assert {c for c in CAPABILITIES if isinstance(model, c)} == claimed
+
+
+def test_samples(case):
+    model, x = case
+    needs(model, Samples)
+    a, b, c = model.sample(4, generator=seeded()), model.sample(4, generator=seeded()), model.sample(4)
+    assert a.shape == (4, *model.shape)
+    assert a.dtype == torch.float32
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+    assert not a.requires_grad
+    model.check(a)
+
+
+def test_likelihood(case):
+    model, x = case
+    needs(model, HasLogProb)
+    assert model.log_prob_kind in ("exact", "lower_bound", "estimate")
+    value = model.log_prob(x, num_particles=3, generator=PerDatum(x))
+    assert value.shape == (5,)
+    assert bool(torch.isfinite(value).all())
+    assert model.levels is None or bool((value <= 1e-4).all())
+    bits = model.bits_per_dim(x, num_particles=3, generator=PerDatum(x))
+    torch.testing.assert_close(bits, -value / (math.prod(model.shape) * math.log(2)))
+    alone = torch.cat([model.log_prob(v[None], num_particles=3, generator=PerDatum(v[None])) for v in x])
+    torch.testing.assert_close(alone, value, rtol=1e-5, atol=1e-4)
+
+
+def test_anomaly_scores(case):
+    model, x = case
+    needs(model, ScoresAnomalies)
+    score = model.anomaly_score(x)
+    assert score.shape == (5,)
+    assert torch.equal(score, model.anomaly_score(x))
+    torch.testing.assert_close(model.anomaly_score(x[2:3]), score[2:3], rtol=1e-4, atol=1e-4)
+
+
+def test_completion(case):
+    model, x = case
+    needs(model, Completes)
+    for known in (torch.rand(x.shape) < 0.5, torch.rand(model.shape) < 0.5):
+        out = model.complete(x, known, num_samples=2, generator=seeded())
+        assert out.shape == (2, *x.shape)
+        mask = known.expand(x.shape)
+        assert torch.equal(out[:, mask], x[mask].expand(2, -1))
+        assert torch.equal(out, model.complete(x, known, num_samples=2, generator=seeded()))
+        model.check(out.flatten(0, 1))
+    everything = torch.ones(model.shape, dtype=torch.bool)
+    assert torch.equal(model.complete(x, everything), x[None])
+
+
+def test_latents(case):
+    model, x = case
+    needs(model, HasLatents)
+    z = model.encode(x).mean
+    assert z.shape[0] == 5
+    assert z.ndim == 2
+    assert model.reconstruct(x).shape == x.shape
+    torch.testing.assert_close(model.reconstruct(x), model.decode(z).mean)
+    assert model.interpolate(x, x.flip(0), 3).shape == (3, *x.shape)
+    assert model.traverse(x, 0, [-1.0, 0.0, 1.0]).shape == (3, *x.shape)
+
+
+def test_every_named_parameter_gets_a_gradient(case):
+    model, x = case
+    model.train()
+    model.objective(x, torch.zeros(5, dtype=torch.long))["loss"].mean().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and bool(parameter.grad.abs().sum() > 0), name
+
+
+def test_training_and_evaluation_quantities_are_per_datum(case):
+    model, x = case
+    labels = torch.zeros(5, dtype=torch.long)
+    for quantities in (model.objective(x, labels), model.evaluation(x, labels, PerDatum(x))):
+        assert all(value.shape == (5,) for value in quantities.values())
+
+
+def test_a_bare_trainer_fits_saves_and_loads_it(case, tmp_path):
+    model, x = case
+    data = DataLoader(TensorDataset(x, torch.zeros(5, dtype=torch.long)), batch_size=2)
+    trainer = Trainer(
+        max_epochs=1,
+        default_root_dir=tmp_path,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    before = [p.detach().clone() for p in model.parameters()]
+    trainer.fit(model, data, data)
+    assert any(not torch.equal(p, q) for p, q in zip(before, model.parameters(), strict=True))
+    trainer.save_checkpoint(tmp_path / "model.ckpt")
+    again = type(model).load_from_checkpoint(tmp_path / "model.ckpt").eval()
+    model.eval()
+    assert (again.shape, again.levels) == (model.shape, model.levels)
+    assert all(torch.equal(v, again.state_dict()[k]) for k, v in model.state_dict().items())
+    if isinstance(model, HasLogProb):
+        ours, theirs = (m.log_prob(x, generator=PerDatum(x)) for m in (model, again))
+        assert torch.equal(ours, theirs)
+
+
+def test_it_says_what_it_was_built_from(case):
+    model, _ = case
+    assert isinstance(model, GenerativeModule)
+    assert model.hparams["shape"] == list(model.shape)
+    assert model.hparams["_class_path"].startswith("genzoo.zoo.")
+    assert model.unstated == []
