@@ -19,9 +19,7 @@ from torch import Tensor
 
 Batch = Tensor | tuple[Tensor, Tensor]
 
-SPLIT_SEED = (
-    20_130_000  # which rows are validation rows; a constant, so that everyone's validation set is the same
-)
+SPLIT_SEED = 20_130_000  # which rows are validation rows; a constant, so that everyone's validation set is the same
 
 
 def seeded(*key: int) -> torch.Generator:
@@ -123,8 +121,9 @@ class InMemory:
 
     def read(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
         """See `Source`."""
+        x = self.x.numpy()  # the same memory; numpy copies rows several times as fast as torch's indexing
         for rows in batches:
-            yield self.x[rows]
+            yield torch.from_numpy(x[rows.numpy()])
 
 
 class Loader:
@@ -267,11 +266,7 @@ class DataModule(LightningDataModule):
             if not classes or any(c not in known for c in classes):
                 raise ValueError(
                     f"classes is {classes}, but {type(self).__name__} has "
-                    + (
-                        f"the labels 0 to {len(known) - 1}: name at least one of them"
-                        if known
-                        else "no labels"
-                    )
+                    + (f"the labels 0 to {len(known) - 1}: name at least one of them" if known else "no labels")
                 )
         self.batch_size, self.val_size, self.seed = batch_size, val_size, seed
         self.classes, self.limit = classes, limit
@@ -338,12 +333,13 @@ class DataModule(LightningDataModule):
             self.prepare_data()
             self.setup(stage)
         source, training = self.sources[split], split == "train"
-        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        trainer = self.trainer
+        rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         plan = BatchPlan(len(source), self.batch_size, self.seed, training, rank, world_size)
         if not training:
             return Loader(source, plan, self.scale)
-        taken = (lambda: self.trainer.num_training_batches) if self.trainer else None
-        return Loader(source, plan, self.scale, self.noise, taken)
+        batches_per_epoch = (lambda: trainer.num_training_batches) if trainer else None
+        return Loader(source, plan, self.scale, self.noise, batches_per_epoch)
 
     def _rows_in_classes(self, source: Source) -> Tensor:
         if self.classes is None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from genzoo.datamodules.base import SPLIT_SEED, DataModule, InMemory, Source, seeded
+from genzoo.datamodules.images import rescale
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
@@ -78,9 +79,7 @@ class OnDisk(Dataset):
         num_workers: processes; 0 reads in this one.
     """
 
-    def __init__(
-        self, paths: Sequence[Path], labels: Tensor | None, shape: tuple[int, ...], num_workers: int
-    ):
+    def __init__(self, paths: Sequence[Path], labels: Tensor | None, shape: tuple[int, ...], num_workers: int):
         self.paths, self.labels, self.shape, self.num_workers = paths, labels, shape, num_workers
 
     def __len__(self) -> int:
@@ -133,9 +132,7 @@ class ImageFile:
 def scan(root: Path) -> tuple[dict[str, list[ImageFile]], list[str]]:
     """The images of each split that has a folder (otherwise all are "train"), and the class names."""
     if not root.is_dir():
-        raise FileNotFoundError(
-            f"there is no folder {root.resolve()}: pass as root the folder that has the images"
-        )
+        raise FileNotFoundError(f"there is no folder {root.resolve()}: pass as root the folder that has the images")
     folders = {f.name: f for f in root.iterdir() if f.is_dir() and not f.name.startswith(".")}
     if "train" not in folders:
         folders = {"train": root}
@@ -221,13 +218,10 @@ class ImageFolderDataModule(DataModule):
         num_workers: int = 2,
     ):
         if size < 1 or channels not in (1, 3):
-            raise ValueError(
-                f"size is {size} and channels {channels}: size must be at least 1, channels 1 or 3"
-            )
+            raise ValueError(f"size is {size} and channels {channels}: size must be at least 1, channels 1 or 3")
         if not (0 < val_fraction < 1 and 0 < test_fraction < 1):
             raise ValueError(
-                f"val_fraction is {val_fraction} and test_fraction {test_fraction}: "
-                "each must lie between 0 and 1"
+                f"val_fraction is {val_fraction} and test_fraction {test_fraction}: each must lie between 0 and 1"
             )
         if in_memory not in (True, False, "auto"):
             raise ValueError(f"in_memory is {in_memory!r}, but must be true, false or auto")
@@ -276,4 +270,4 @@ class ImageFolderDataModule(DataModule):
 
     def scale(self, stored: Tensor) -> Tensor:
         """uint8 to [0, 1]."""
-        return stored.float().div_(255)
+        return rescale(stored, 255)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -67,7 +68,7 @@ class ImageDataModule(DataModule):
 
     def scale(self, stored: Tensor) -> Tensor:
         """Stored levels to [0, 1]."""
-        return stored.float().div_(self.top)
+        return rescale(stored, self.top)
 
     @property
     def noise(self) -> Callable[[Tensor, torch.Generator], Tensor] | None:
@@ -75,9 +76,17 @@ class ImageDataModule(DataModule):
         return draw if self.binarize == "dynamic" else None
 
 
+def rescale(stored: Tensor, top: int) -> Tensor:
+    """uint8 levels of 0 to `top` as float32 in [0, 1]."""
+    # By numpy, in one thread: a batch is too small for torch to share it out over threads at a gain, and waiting
+    # for them takes a hundred times as long as the work when the cores are busy with something else.
+    return torch.from_numpy(np.divide(stored.numpy(), top, dtype=np.float32))
+
+
 def draw(grey: Tensor, generator: torch.Generator) -> Tensor:
     """Bits as float32, each 1 with the probability that `grey`, in [0, 1], gives."""
-    return (torch.rand(grey.shape, generator=generator) < grey).float()
+    uniform = torch.rand(grey.shape, generator=generator)
+    return torch.from_numpy(np.less(uniform.numpy(), grey.numpy()).astype(np.float32))  # see rescale
 
 
 def draw_once(images: Tensor, top: int, split: str) -> Tensor:
@@ -87,8 +96,8 @@ def draw_once(images: Tensor, top: int, split: str) -> Tensor:
     `classes`, `val_size` or `limit` select.
     """
     generator = seeded(BINARIZE_SEED, ("train", "test").index(split))
-    chunks = [draw(chunk / top, generator).to(torch.uint8) for chunk in images.split(4096)]
-    return torch.cat(chunks) * top
+    bits = [draw(rescale(chunk, top), generator).to(torch.uint8) for chunk in images.split(4096)]
+    return torch.cat(bits) * top
 
 
 class DigitsDataModule(ImageDataModule):

@@ -92,39 +92,32 @@ class PointsDataModule(DataModule):
         if name not in get_args(Name):
             raise ValueError(f"name is {name!r}, but must be one of {', '.join(get_args(Name))}")
         if noise is not None and (name not in NOISE or noise <= 0):
-            raise ValueError(
-                f"noise is {noise}, but " + ("must be above 0" if name in NOISE else f"{name} has none")
-            )
+            raise ValueError(f"noise is {noise}, but " + ("must be above 0" if name in NOISE else f"{name} has none"))
         if train_size < 2 or test_size < 1:
-            raise ValueError(
-                f"train_size is {train_size} and test_size {test_size}, but must be at least 2 and 1"
-            )
-        self.name, self.noise_std = name, NOISE.get(name, 0.0) if noise is None else noise
-        self.num_train, self.test_size = train_size, test_size
+            raise ValueError(f"train_size is {train_size} and test_size {test_size}, but must be at least 2 and 1")
+        self.density, self.noise_std = name, NOISE.get(name, 0.0) if noise is None else noise
+        self.num_train, self.sizes = train_size, {"train": train_size, "test": test_size}
         self.centres = CENTRES[name]() if name in CENTRES else None
-        self.num_classes = (
-            len(SQUARES) if name == "checkerboard" else 2 if self.centres is None else len(self.centres)
-        )
+        self.num_classes = 2 if name in CURVES else len(SQUARES if self.centres is None else self.centres)
         super().__init__(batch_size=batch_size, val_size=val_size, classes=None, limit=limit, seed=seed)
         self.save_hyperparameters(logger=False)
 
     def load(self, split: str) -> Source:
         """The points of a split, drawn with a fixed seed."""
         generator = seeded(POINTS_SEED, ("train", "test").index(split))
-        x, component = self.draw(self.num_train if split == "train" else self.test_size, generator)
+        x, component = self.draw(self.sizes[split], generator)
         return InMemory(x.float(), component)
 
     def draw(self, num_points: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Points of the density, float64 (N, 2), and the components that they come from, int64 (N,)."""
-        assert self.num_classes is not None
-        component = torch.randint(self.num_classes, (num_points,), generator=generator)
+        component = torch.randint(self.num_classes or 0, (num_points,), generator=generator)
         uniform = torch.rand(num_points, 2, dtype=torch.float64, generator=generator)
-        if self.name == "checkerboard":
+        if self.density == "checkerboard":
             return SQUARES[component] + uniform, component
         if self.centres is not None:
             mean = self.centres[component]
         else:
-            mean = CURVES[self.name](uniform[:, 0])[component, torch.arange(num_points)]
+            mean = CURVES[self.density](uniform[:, 0])[component, torch.arange(num_points)]
         noise = torch.randn(num_points, 2, dtype=torch.float64, generator=generator)
         return mean + self.noise_std * noise, component
 
@@ -138,7 +131,7 @@ class PointsDataModule(DataModule):
             (B,) float64, nats; -inf outside the squares of `checkerboard`.
         """
         x = x.double()
-        if self.name == "checkerboard":
+        if self.density == "checkerboard":
             inside = ((x[:, None] >= SQUARES) & (x[:, None] < SQUARES + 1)).all(-1).any(-1)
             return (inside.double() / len(SQUARES)).log()
         means, log_weights = self._mixture()
@@ -165,4 +158,4 @@ class PointsDataModule(DataModule):
         pieces = math.ceil(30 / (4 * self.noise_std))  # neither curve is faster than 30 in √t
         root = ((torch.arange(pieces)[:, None] + (nodes + 1) / 2) / pieces).flatten()
         weights = (weights / (2 * pieces)).repeat(pieces) * 2 * root  # dt = 2 √t d√t
-        return CURVES[self.name](root**2).flatten(0, 1), (weights / 2).log().repeat(2)
+        return CURVES[self.density](root**2).flatten(0, 1), (weights / 2).log().repeat(2)

@@ -145,9 +145,7 @@ def test_a_damaged_image_is_named_before_training(root: Path, damage: str, in_me
     else:
         file.write_text("no image" if kind == "text" else "")
     data = folder(root, in_memory=in_memory)
-    with pytest.raises(
-        ValueError, match=f"the image .*{kind}.{suffix} cannot be used: .*Repair or remove it"
-    ):
+    with pytest.raises(ValueError, match=f"the image .*{kind}.{suffix} cannot be used: .*Repair or remove it"):
         data.prepare_data()
         data.setup("fit")
         data.setup("test")
@@ -174,9 +172,7 @@ def test_folders_of_another_form(root: Path, tmp_path: Path) -> None:
         folder(root)
     (root / "loose.png").unlink()
     (root / "train").mkdir()
-    with pytest.raises(
-        ValueError, match="so its others must be val and test, but there is also cat, dog, empty"
-    ):
+    with pytest.raises(ValueError, match="so its others must be val and test, but there is also cat, dog, empty"):
         folder(root)
 
 
@@ -212,9 +208,7 @@ class Sum(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def test_reading_goes_on_within_an_epoch_and_leaves_the_random_state_alone(
-    root: Path, tmp_path: Path
-) -> None:
+def test_reading_goes_on_within_an_epoch_and_leaves_the_random_state_alone(root: Path, tmp_path: Path) -> None:
     def trainer(max_steps: int) -> Trainer:
         return Trainer(
             default_root_dir=tmp_path,

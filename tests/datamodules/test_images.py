@@ -81,9 +81,7 @@ def test_digits_are_the_whole_real_data_set_on_the_grid() -> None:
     from sklearn.datasets import load_digits
 
     expected = {(*row.astype(int), label) for row, label in zip(*load_digits(return_X_y=True), strict=True)}
-    found = {
-        (*(16 * image).int().flatten().tolist(), label.item()) for image, label in zip(x, y, strict=True)
-    }
+    found = {(*(16 * image).int().flatten().tolist(), label.item()) for image, label in zip(x, y, strict=True)}
     assert found == expected
 
 
@@ -145,9 +143,7 @@ def test_dynamic_evaluation_is_the_static_draw() -> None:
     static, dynamic = DigitsDataModule(binarize="static"), DigitsDataModule(binarize="dynamic", seed=9)
     for name in LOADERS[1:]:
         for _ in range(2):
-            assert torch.equal(
-                everything(getattr(static, name)())[0], everything(getattr(dynamic, name)())[0]
-            )
+            assert torch.equal(everything(getattr(static, name)())[0], everything(getattr(dynamic, name)())[0])
 
 
 def test_a_bit_is_one_with_the_probability_of_its_grey_value() -> None:
@@ -189,12 +185,8 @@ def test_too_few_examples_are_said_before_training() -> None:
         DigitsDataModule(limit=10).train_dataloader()
 
 
-@pytest.mark.parametrize(
-    "cls", [MNISTDataModule, FashionMNISTDataModule, KMNISTDataModule, CIFAR10DataModule]
-)
-def test_without_files_and_network(
-    cls: type[DataModule], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("cls", [MNISTDataModule, FashionMNISTDataModule, KMNISTDataModule, CIFAR10DataModule])
+def test_without_files_and_network(cls: type[DataModule], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import urllib.request
     from urllib.error import URLError
 

@@ -30,9 +30,7 @@ def test_evaluation_sees_every_row_once_in_as_many_batches_on_every_rank(
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 4])
 @pytest.mark.parametrize(("num_rows", "batch_size"), SIZES)
-def test_training_has_as_many_full_batches_on_every_rank(
-    num_rows: int, batch_size: int, world_size: int
-) -> None:
+def test_training_has_as_many_full_batches_on_every_rank(num_rows: int, batch_size: int, world_size: int) -> None:
     if num_rows < batch_size * world_size:
         with pytest.raises(ValueError, match=f"set batch_size to {max(1, num_rows // world_size)} or less"):
             BatchPlan(num_rows, batch_size, shuffle=True, world_size=world_size)

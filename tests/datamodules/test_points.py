@@ -59,9 +59,7 @@ def test_the_density_of_a_blurred_curve_is_the_integral_along_it(name: Name, noi
 )
 def test_mean_log_density_of_the_points_is_minus_the_entropy(name: Name, entropy: float) -> None:
     # The components hardly overlap, so the entropy is that of the choice plus that of one component.
-    log_density = PointsDataModule(name).log_density(
-        PointsDataModule(name).draw(20_000, torch.Generator())[0]
-    )
+    log_density = PointsDataModule(name).log_density(PointsDataModule(name).draw(20_000, torch.Generator())[0])
     error = log_density.std().item() / math.sqrt(len(log_density))
     assert log_density.mean().item() == pytest.approx(-entropy, abs=4 * error + 1e-12)
 
@@ -87,8 +85,7 @@ def test_batches(name: Name) -> None:
     assert x.shape == (100, 2) and x.dtype == torch.float32
     assert set(y.tolist()) <= set(range(data.num_classes or 0))
     assert [
-        len(loader.source)
-        for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader())
+        len(loader.source) for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader())
     ] == [500, 100, 50]
     assert data.log_density(x).isfinite().all()
     again = PointsDataModule(name, train_size=600, val_size=100, test_size=50, batch_size=100)

@@ -26,9 +26,7 @@ class Witness(LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         x, y = batch
-        fingerprint = (x.flatten(1).double() @ torch.arange(1.0, 65, dtype=torch.double)).sum() + (
-            y * 1e6
-        ).sum()
+        fingerprint = (x.flatten(1).double() @ torch.arange(1.0, 65, dtype=torch.double)).sum() + (y * 1e6).sum()
         self.seen.append((self.current_epoch, batch_idx, fingerprint.item()))
         return ((self.weight - x) ** 2).mean()
 
@@ -79,9 +77,7 @@ def test_epochs_differ(uninterrupted: Witness) -> None:
 
 # 4: within an epoch; 9: after its last batch; 18: after that of the second; 23: within the third.
 @pytest.mark.parametrize("step", [1, 4, 9, 18, 23])
-def test_resumed_run_sees_the_batches_it_would_have_seen(
-    step: int, uninterrupted: Witness, tmp_path: Path
-) -> None:
+def test_resumed_run_sees_the_batches_it_would_have_seen(step: int, uninterrupted: Witness, tmp_path: Path) -> None:
     checkpoint = ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=step, save_top_k=-1)
     interrupted = Witness()
     with pytest.raises(RuntimeError, match="power cut"):
@@ -121,9 +117,7 @@ def test_a_limited_epoch_is_the_beginning_of_the_whole_one(uninterrupted: Witnes
     assert module.seen == [s for s in uninterrupted.seen if s[1] < 4]
 
 
-def test_a_longer_run_goes_on_where_max_steps_stopped_a_shorter_one(
-    uninterrupted: Witness, tmp_path: Path
-) -> None:
+def test_a_longer_run_goes_on_where_max_steps_stopped_a_shorter_one(uninterrupted: Witness, tmp_path: Path) -> None:
     short, long = (quiet(tmp_path, max_steps=steps, max_epochs=-1) for steps in (13, 30))
     short.fit(Witness(), datamodule=digits())
     short.save_checkpoint(tmp_path / "short.ckpt")
@@ -143,9 +137,7 @@ def test_resumed_from_the_end_of_a_limited_epoch(uninterrupted: Witness, tmp_pat
     assert module.seen == [s for s in uninterrupted.seen if s[1] < 4 and s[0] >= 2]
 
 
-def test_validation_and_a_second_look_do_not_move_the_training_order(
-    uninterrupted: Witness, tmp_path: Path
-) -> None:
+def test_validation_and_a_second_look_do_not_move_the_training_order(uninterrupted: Witness, tmp_path: Path) -> None:
     class Look(Callback):
         def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
             next(iter(trainer.datamodule.train_dataloader()))
@@ -161,9 +153,7 @@ def run(script: str, folder: Path, *arguments: str) -> subprocess.CompletedProce
     file = folder / "script.py"
     header = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\nfrom test_trainer import *\n"
     file.write_text(header + textwrap.dedent(script))
-    return subprocess.run(
-        [sys.executable, str(file), str(folder), *arguments], capture_output=True, text=True
-    )
+    return subprocess.run([sys.executable, str(file), str(folder), *arguments], capture_output=True, text=True)
 
 
 def test_resumed_after_sigkill(uninterrupted: Witness, tmp_path: Path) -> None:
