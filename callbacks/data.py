@@ -81,9 +81,7 @@ def _in_order(loader: Any) -> Iterable[Any]:
     plain = isinstance(loader, DataLoader) and type(loader.batch_sampler) is BatchSampler
     if not plain or isinstance(loader.dataset, IterableDataset):
         return loader
-    return DataLoader(
-        loader.dataset, loader.batch_size, num_workers=loader.num_workers, collate_fn=loader.collate_fn
-    )
+    return DataLoader(loader.dataset, loader.batch_size, num_workers=loader.num_workers, collate_fn=loader.collate_fn)
 
 
 @contextmanager

@@ -17,9 +17,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-Place = tuple[
-    dict[str, Any], str
-]  # where a module keeps one of its tensors: its dictionary, and the key there
+Place = tuple[dict[str, Any], str]  # where a module keeps one of its tensors: its dictionary, and the key there
 
 
 class EMA(Callback):
@@ -51,9 +49,7 @@ class EMA(Callback):
             tensors.
     """
 
-    def __init__(
-        self, decay: float = 0.999, warmup: bool = True, modules: Sequence[str] | None = None
-    ) -> None:
+    def __init__(self, decay: float = 0.999, warmup: bool = True, modules: Sequence[str] | None = None) -> None:
         if not 0 <= decay < 1:
             raise ValueError(f"EMA: decay is {decay}; it must lie in [0, 1), usually from 0.99 to 0.9999.")
         self.decay = decay
@@ -63,9 +59,7 @@ class EMA(Callback):
         self._owner: weakref.ref[LightningModule] | None = None
         self._places: dict[str, Place] = {}  # by the name in the module's state_dict
         self._average: dict[str, Tensor] = {}  # likewise; tied weights share one tensor
-        self._raw: dict[str, Tensor] | None = (
-            None  # the weights being trained, while the average is in the module
-        )
+        self._raw: dict[str, Tensor] | None = None  # the weights being trained, while the average is in the module
         self._seen_step = 0
         self._num_owned = 0
 
@@ -82,8 +76,7 @@ class EMA(Callback):
         if unknown := [name for name in self.modules or () if name not in known]:
             children = ", ".join(name for name, _ in pl_module.named_children())
             raise ValueError(
-                f"EMA: modules names {unknown}, which {type(pl_module).__name__} does not have;"
-                f" it has: {children}."
+                f"EMA: modules names {unknown}, which {type(pl_module).__name__} does not have; it has: {children}."
             )
         if self._owner is None or self._owner() is not pl_module:
             self._owner, self._average, self._raw, self.num_updates = weakref.ref(pl_module), {}, None, 0
@@ -122,9 +115,7 @@ class EMA(Callback):
                 averages.append(average)
                 weights.append(live.to(average.dtype))
             else:  # a buffer may hold ±inf (an attention mask), and inf − inf is NaN
-                average.copy_(
-                    torch.where(average == live, average, average.lerp(live.to(average.dtype), weight))
-                )
+                average.copy_(torch.where(average == live, average, average.lerp(live.to(average.dtype), weight)))
         if averages:
             torch._foreach_lerp_(averages, weights, weight)
         self.num_updates += 1
@@ -147,9 +138,7 @@ class EMA(Callback):
         """The tensors to average, by their names in the module's state_dict."""
         owned = {id(p) for o in trainer.optimizers for group in o.param_groups for p in group["params"]}
         networks = {
-            child
-            for child, net in pl_module.named_children()
-            if any(id(p) in owned for p in net.parameters())
+            child for child, net in pl_module.named_children() if any(id(p) in owned for p in net.parameters())
         }
         if any(id(p) in owned for p in pl_module.parameters(recurse=False)):
             networks.add("")
@@ -169,9 +158,7 @@ class EMA(Callback):
 
     def _pairs(self) -> list[tuple[Tensor, Tensor]]:
         """(average, the module's tensor), each tensor once though its weights be tied under several names."""
-        pairs = {
-            id(self._average[name]): (self._average[name], s[k]) for name, (s, k) in self._places.items()
-        }
+        pairs = {id(self._average[name]): (self._average[name], s[k]) for name, (s, k) in self._places.items()}
         return list(pairs.values())
 
     # ---- into the module and out of it
@@ -231,16 +218,12 @@ class EMA(Callback):
         raw = self._raw or {name: store[key].detach() for name, (store, key) in self._places.items()}
         return {"num_updates": self.num_updates, "raw": raw}
 
-    def on_save_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Makes the average the checkpoint's weights."""
         weights = checkpoint["state_dict"]
         checkpoint["state_dict"] = {name: self._average.get(name, value) for name, value in weights.items()}
 
-    def on_load_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """On resuming, takes the average from `state_dict` and gives the module its raw weights back."""
         if trainer.state.fn != TrainerFn.FITTING:
             return

@@ -72,9 +72,7 @@ def evaluate(
         ValueError: if there is no such split, or an extractor is given for a module without `sample`.
     """
     if extractor is not None and not isinstance(module, Samples):
-        raise ValueError(
-            f"evaluate: {type(module).__name__} has no `sample`, so there is nothing for an extractor."
-        )
+        raise ValueError(f"evaluate: {type(module).__name__} has no `sample`, so there is nothing for an extractor.")
     figures = [_parameters(module)]
     datamodule.prepare_data()
     if split != "test" or extractor is not None:  # the floor is measured on training data
@@ -224,11 +222,7 @@ def hardware(device: torch.device) -> str:
     """What the device is, in words."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return (
-        f"{torch.get_num_threads()} CPU threads ({platform.machine()})"
-        if device.type == "cpu"
-        else device.type
-    )
+    return f"{torch.get_num_threads()} CPU threads ({platform.machine()})" if device.type == "cpu" else device.type
 
 
 def _commit() -> str | None:

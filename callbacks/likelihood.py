@@ -92,9 +92,7 @@ class LikelihoodLogger(Callback):
             `log_prob`.
     """
 
-    def __init__(
-        self, num_particles: int = 100, split: str = "val", every_n_epochs: int = 1, seed: int = 0
-    ) -> None:
+    def __init__(self, num_particles: int = 100, split: str = "val", every_n_epochs: int = 1, seed: int = 0) -> None:
         if split not in SPLITS:
             raise ValueError(f"LikelihoodLogger: split={split!r} must be one of {', '.join(SPLITS)}.")
         if num_particles < 1 or every_n_epochs < 1:

@@ -71,9 +71,7 @@ class Publish(Callback):
         if stage != "fit":
             return
         if trainer.datamodule is None:  # type: ignore[attr-defined]
-            raise ValueError(
-                "Publish: an entry states its data, so give `fit` a datamodule, not bare dataloaders."
-            )
+            raise ValueError("Publish: an entry states its data, so give `fit` a datamodule, not bare dataloaders.")
         if unstated := getattr(pl_module, "unstated", None):
             raise ValueError(
                 f"Publish: {type(pl_module).__name__} was given {', '.join(unstated)} as live modules, which"
@@ -115,9 +113,7 @@ class Publish(Callback):
             if trainer.is_global_zero:
                 self._publish(pl_module, datamodule, metrics)
 
-    def _publish(
-        self, module: LightningModule, datamodule: LightningDataModule, metrics: dict[str, Any]
-    ) -> None:
+    def _publish(self, module: LightningModule, datamodule: LightningDataModule, metrics: dict[str, Any]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             place = hub.publish(
                 module,

@@ -38,9 +38,7 @@ class SampleLogger(Callback):
         ValueError: before training, if the module can do none of this.
     """
 
-    def __init__(
-        self, num_samples: int = 64, num_examples: int = 8, every_n_epochs: int = 1, seed: int = 0
-    ) -> None:
+    def __init__(self, num_samples: int = 64, num_examples: int = 8, every_n_epochs: int = 1, seed: int = 0) -> None:
         if num_samples < 1 or num_examples < 0 or every_n_epochs < 1:
             raise ValueError(
                 "SampleLogger: num_samples and every_n_epochs must be at least 1 and num_examples at least 0,"

@@ -30,9 +30,7 @@ class FeatureExtractor:
 
     def __init__(self, source: str | nn.Module, weights_path: str | None = None) -> None:
         if weights_path is not None and source != INCEPTION:
-            raise ValueError(
-                f"weights_path goes with the extractor {INCEPTION!r} alone, not with {source!r}."
-            )
+            raise ValueError(f"weights_path goes with the extractor {INCEPTION!r} alone, not with {source!r}.")
         self.is_inception = source == INCEPTION
         if isinstance(source, nn.Module):
             self.name = type(source).__name__

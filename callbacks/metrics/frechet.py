@@ -71,9 +71,7 @@ class FeatureStatistics:
             ValueError: if the dimensions differ.
         """
         if self.mean.shape != other.mean.shape:
-            raise ValueError(
-                f"Features of {len(other.mean)} dimensions cannot join those of {len(self.mean)}."
-            )
+            raise ValueError(f"Features of {len(other.mean)} dimensions cannot join those of {len(self.mean)}.")
         count = self.count + other.count
         if other.count == 0:
             return

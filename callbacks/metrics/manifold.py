@@ -83,9 +83,7 @@ def manifold_scores(real: Tensor, fake: Tensor, *, k: int = 5) -> dict[str, floa
 def _radii(x: Tensor, k: int) -> Tensor:
     """(N,), the distance of each row to its k-th nearest other row."""
     # Itself is the nearest of the k + 1, at distance 0.
-    return torch.cat(
-        [torch.cdist(rows, x).topk(k + 1, largest=False).values[:, -1] for rows in x.split(CHUNK)]
-    )
+    return torch.cat([torch.cdist(rows, x).topk(k + 1, largest=False).values[:, -1] for rows in x.split(CHUNK)])
 
 
 def _mmd(x: Tensor, y: Tensor) -> Tensor:

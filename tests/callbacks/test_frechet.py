@@ -1,0 +1,263 @@
+"""The FrechetDistance callback: what it logs, what it leaves alone, and that every process agrees."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from foreign import Foreign, points
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from genzoo.callbacks import EMA, FrechetDistance
+from genzoo.callbacks.metrics.extractors import FeatureExtractor, fingerprint
+from genzoo.callbacks.metrics.features import real_features
+from genzoo.callbacks.metrics.frechet import FeatureStatistics, frechet_distance
+from genzoo.datamodules import DigitsDataModule
+
+
+def extractor(d: int = 5, seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, d), nn.BatchNorm1d(d))
+
+
+class Points(LightningDataModule):
+    """Plain loaders, with a last batch that is not full."""
+
+    def __init__(self, test: int = 61) -> None:
+        super().__init__()
+        self.test = test
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader(points(80, 0), 16, shuffle=True)
+
+    def val_dataloader(self) -> DataLoader:
+        return DataLoader(points(50, 1), 16)
+
+    def test_dataloader(self) -> DataLoader:
+        return DataLoader(points(self.test, 2), 16)
+
+
+class Repeats(Foreign):
+    """Its samples come from the generator, and are near real data."""
+
+    def sample(self, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:  # type: ignore[override]
+        x = torch.rand(num_samples, 1, 4, 4, generator=generator)
+        return (x * self.net[0].weight.sigmoid().mean()).clamp(0, 1)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return sum(p.sum() for p in self.net.parameters())
+
+
+def test_logs_the_distance_of_the_samples_from_the_reference(trainer: Callable[..., Trainer]) -> None:
+    run = trainer(FrechetDistance(extractor(), num_samples=70, batch_size=32, kid=True, prdc=True), max_epochs=1)
+    torch.manual_seed(0)
+    module, data = Repeats(lr=0.0), Points()
+    run.fit(module, data)
+
+    features = FeatureExtractor(extractor())
+    assert run.callbacks[0]._extractor.fingerprint == features.fingerprint
+    real = FeatureStatistics.of(features(points(61, 2).tensors[0]))
+    again = trainer(FrechetDistance(extractor(), num_samples=70, batch_size=32), max_epochs=1)
+    again.validate(module, datamodule=data, verbose=False)
+    assert again.callback_metrics["val/frechet"] == run.callback_metrics["val/frechet"]
+
+    from genzoo.callbacks.sampling import blocks, draw
+
+    samples = torch.cat([draw(module.sample, size, seed) for _, size, seed in blocks(70, 32, 0)])
+    expected = frechet_distance(real, FeatureStatistics.of(features(samples)))
+    assert run.callback_metrics["val/frechet"].item() == pytest.approx(expected, rel=1e-6)
+    assert {"val/kid", "val/precision", "val/recall", "val/density", "val/coverage"} <= run.callback_metrics.keys()
+
+
+def test_better_samples_score_lower_and_real_ones_near_the_floor(
+    trainer: Callable[..., Trainer], capsys: pytest.CaptureFixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Perfect(Repeats):
+        def sample(self, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:  # type: ignore[override]
+            return torch.rand(num_samples, 1, 4, 4, generator=generator)
+
+    scores = {}
+    for kind in (Perfect, Repeats):
+        run = trainer(FrechetDistance(extractor(), num_samples=80), max_epochs=1)
+        run.fit(kind(lr=0.0), Points(test=80))
+        scores[kind] = run.callback_metrics["val/frechet"].item()
+    said = [r.getMessage() for r in caplog.records if "floor" in r.getMessage()]
+    assert (
+        len(said) == 2 and "80 samples against the test split" in said[0] and "80 real data of the train" in said[0]
+    )
+    floor = float(said[0].split("floor ")[1].split(",")[0])
+    assert scores[Repeats] > 3 * scores[Perfect]
+    assert scores[Perfect] < 3 * floor
+
+
+def test_leaves_training_checkpoint_and_optimiser_alone(
+    tmp_path: Path, trainer: Callable[..., Trainer], fit: Callable[..., Foreign]
+) -> None:
+    class Draws(Foreign):
+        """Without a generator argument: it draws from the global state."""
+
+    kept = ModelCheckpoint(tmp_path, monitor="val/frechet")
+    with_it = fit(trainer(FrechetDistance(extractor(), num_samples=20, reference="val"), kept))
+    without = fit(trainer())
+    for name, value in without.state_dict().items():
+        assert torch.equal(value, with_it.state_dict()[name]), name
+    saved = torch.load(kept.best_model_path, weights_only=True)
+    assert saved["state_dict"].keys() == without.state_dict().keys()
+    assert kept.best_model_score is not None
+
+
+def test_the_extractor_stays_frozen_and_in_eval_mode(trainer: Callable[..., Trainer]) -> None:
+    module = extractor()
+    before = fingerprint(module)
+    trainer(FrechetDistance(module, num_samples=20), max_epochs=1).fit(Repeats(), Points())
+    assert fingerprint(module) == before and not module.training
+    assert not any(p.requires_grad for p in module.parameters())
+
+
+def test_the_reference_is_read_from_disk_and_keyed_by_the_data(tmp_path: Path) -> None:
+    x = points(61, 2).tensors[0]
+    calls = []
+
+    class Counts(nn.Flatten):
+        def forward(self, x: Tensor) -> Tensor:
+            calls.append(len(x))
+            return super().forward(x)
+
+    features = FeatureExtractor(Counts())
+
+    def look(x: Tensor, keep: int = 0) -> Any:
+        return real_features(lambda: x.split(16), features, keep=keep, cache_dir=tmp_path)
+
+    first, kept = look(x, keep=20)
+    again, kept_again = look(x, keep=20)
+    assert sum(calls) == 61  # the second time came from the disk
+    assert torch.equal(first.mean, again.mean) and torch.equal(first.scatter, again.scatter)
+    assert torch.equal(kept, kept_again) and torch.equal(kept, x[:20].flatten(1))
+    changed = x.clone()
+    changed[60, 0, 3, 3] += 1e-3
+    assert not torch.equal(look(changed)[0].mean, first.mean)
+    assert sum(calls) == 122
+    assert not list(tmp_path.glob("**/.*"))
+
+
+def test_the_sanity_check_and_epochs_in_between_are_skipped(trainer: Callable[..., Trainer]) -> None:
+    drawn = []
+
+    class Counts(Repeats):
+        def sample(self, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:  # type: ignore[override]
+            drawn.append(self.trainer.current_epoch if self.trainer.validating else None)
+            return super().sample(num_samples, generator=generator)
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            return self.net(torch.zeros(2, 3)).sum()
+
+    callback = FrechetDistance(extractor(), num_samples=20, every_n_epochs=2)
+    trainer(callback, max_epochs=5).fit(Counts(), Points())
+    assert drawn == [1, 3, 4]  # every second epoch, and the last
+
+
+def test_sees_averaged_weights(trainer: Callable[..., Trainer]) -> None:
+    scores = []
+    for order in (0, 1):
+        callbacks = [FrechetDistance(extractor(), num_samples=50), EMA(0.99)]
+        run = trainer(*(callbacks[::-1] if order else callbacks))
+        torch.manual_seed(0)
+        module = Repeats()
+        run.fit(module, Points())
+        scores.append(run.callback_metrics["val/frechet"].item())
+        after = trainer(FrechetDistance(extractor(), num_samples=50))
+        after.validate(module, datamodule=Points(), verbose=False)  # fit hands back the average
+        scores.append(after.callback_metrics["val/frechet"].item())
+    assert len(set(scores)) == 1
+
+
+@pytest.mark.parametrize("data", [Points, DigitsDataModule])
+def test_two_processes_measure_what_one_does(trainer: Callable[..., Trainer], data: Any) -> None:
+    metrics = []
+    for options in ({}, {"devices": 2, "strategy": "ddp_spawn"}):
+        digits = data is DigitsDataModule
+        net = nn.Sequential(nn.Flatten(), nn.Linear(64, 5)) if digits else extractor()
+        if digits:
+            nn.init.constant_(net[1].weight, 0.1)
+            net[1].weight.data[:, ::3] *= torch.arange(1, 6)[:, None]
+            nn.init.zeros_(net[1].bias)
+        callback = FrechetDistance(net, num_samples=70, batch_size=16, kid=True, prdc=True)
+        run = trainer(callback, max_epochs=1, **options)
+        torch.manual_seed(0)
+        run.fit((Eights if digits else Repeats)(lr=0.0), data())
+        metrics.append({k: v.item() for k, v in run.callback_metrics.items() if k.startswith("val/")})
+    for name in ("val/frechet", "val/kid", "val/precision", "val/recall", "val/density", "val/coverage"):
+        assert metrics[1][name] == pytest.approx(metrics[0][name], rel=1e-6), name
+
+
+class Eights(Repeats):
+    """Samples of the digits' shape."""
+
+    def sample(self, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:  # type: ignore[override]
+        return torch.rand(num_samples, 1, 8, 8, generator=generator)
+
+
+class Without(LightningModule):
+    def training_step(self, batch: Any, batch_idx: int) -> None: ...
+
+    def configure_optimizers(self) -> None: ...
+
+
+def test_mistakes_are_refused_before_training(trainer: Callable[..., Trainer], fit: Callable[..., Any]) -> None:
+    with pytest.raises(ValueError, match="Without has no `sample"):
+        fit(trainer(FrechetDistance(extractor())), Without())
+    with pytest.raises(ValueError, match="reference='tset' must be one of train, val, test"):
+        FrechetDistance(extractor(), reference="tset")
+    with pytest.raises(ValueError, match="num_samples must be at least 2"):
+        FrechetDistance(extractor(), num_samples=1)
+    with pytest.raises(ValueError, match="goes with the extractor 'inception' alone"):
+        fit(trainer(FrechetDistance("digits/classifier", weights_path="x.pth")))
+    with pytest.raises(ValueError, match="no test dataloader"):
+        fit(trainer(FrechetDistance(extractor(), num_samples=20)))
+
+
+def test_inception_without_weights_says_what_to_do(tmp_path: Path, trainer: Callable[..., Trainer], fit: Any) -> None:
+    missing = str(tmp_path / "weights.pth")
+    with pytest.raises(RuntimeError, match="name the file as `weights_path`"):
+        fit(trainer(FrechetDistance("inception", weights_path=missing)))
+
+
+def test_inception_takes_grey_images_and_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch_fidelity.feature_extractor_inceptionv3 as fidelity
+
+    from genzoo.callbacks.metrics.extractors import Inception
+
+    given = []
+
+    class Net(nn.Module):
+        def __init__(self, name: str, features: list[str], feature_extractor_weights_path: str | None) -> None:
+            super().__init__()
+            assert (features, feature_extractor_weights_path) == (["2048"], "file.pth")
+
+        def forward(self, x: Tensor) -> tuple[Tensor]:
+            given.append(x)
+            return (x.float().mean((2, 3)),)
+
+    monkeypatch.setattr(fidelity, "FeatureExtractorInceptionV3", Net)
+    features = FeatureExtractor("inception", "file.pth")
+    assert features.is_inception and features.name == "inception"
+    features(torch.tensor([0.0, 0.5, 0.999, 1.0]).view(1, 1, 2, 2))
+    assert given[0].dtype == torch.uint8
+    assert given[0][0, 2].flatten().tolist() == [0, 128, 255, 255]  # rounded; truncation would give 127 and 254
+    with pytest.raises(ValueError, match=r"images \(B, 1 or 3, H, W\), but it was given \(2, 5\)"):
+        Inception("file.pth")(torch.zeros(2, 5))
+
+
+def test_a_zoo_entry_is_an_extractor(trainer: Callable[..., Trainer], tmp_path: Path) -> None:
+    from genzoo.zoo import Classifier, hub
+
+    torch.manual_seed(0)
+    folder = hub.publish(Classifier((1, 8, 8), 17, 10, feature_dim=6, width=4), "digits/c", to=tmp_path / "entry")
+    features = FeatureExtractor(str(folder))
+    assert features(torch.rand(3, 1, 8, 8)).shape == (3, 6)
+    assert json.loads((Path(folder) / "metrics.json").read_text()) == {}
