@@ -41,7 +41,7 @@ def parser() -> ArgumentParser:
         "pattern",
         nargs="?",
         default="*",
-        help="which ones, as file names are matched: 'mnist/*' (default: all)",
+        help="which ones: 'mnist/*', as file names are matched",
     )
 
     add = command("cp", copy_recipe, "Copies a recipe, to be edited and given to `genzoo fit --config`.")
@@ -60,9 +60,7 @@ def parser() -> ArgumentParser:
     add_protocol(add)
     add("--out", help="a metrics.json to write")
 
-    add = command(
-        "publish", publish, "Makes an entry of a checkpoint: measures it, writes its card, stores it."
-    )
+    add = command("publish", publish, "Makes an entry of a checkpoint: measures it, writes its card, stores it.")
     add("--ckpt_path", required=True, help="the checkpoint")
     add("--name", required=True, help="the entry's name, like mnist/vae")
     add(
@@ -193,7 +191,7 @@ def evaluate(given: Namespace) -> None:
         print(f"{figure['name']:<16}{figure['value']:>14.6g}{shown:>14}  {figure['unit']}")
     if given.out:
         half = Path(f"{given.out}.tmp")
-        half.write_text(json.dumps(metrics, indent=2) + "\n")
+        half.write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         os.replace(half, given.out)
         print(given.out)
 
@@ -237,9 +235,7 @@ def run_config(given: Namespace) -> Path:
     for folder in (beside.parent, beside):
         if (folder / "config.yaml").is_file():
             return folder / "config.yaml"
-    raise FileNotFoundError(
-        f"no config.yaml beside {given.ckpt_path}, to say what data it is for; give --config"
-    )
+    raise FileNotFoundError(f"no config.yaml beside {given.ckpt_path}, to say what data it is for; give --config")
 
 
 def build_data(block: Any, root: str | None) -> "LightningDataModule":

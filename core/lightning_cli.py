@@ -113,6 +113,10 @@ def readable(message: str) -> str:
 class Parser(LightningArgumentParser):
     """A parser that answers a mistake with one readable error instead of five hundred lines of usage."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("allow_abbrev", False)  # or `max_epoch` would pass for `max_epochs`
+        super().__init__(*args, **kwargs)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # noqa: D102
         if not self.exit_on_error:  # a parser that jsonargparse nests in ours, whose error ours completes
             super().error(message, ex)
@@ -209,14 +213,10 @@ class GenzooCLI(LightningCLI):
         checkpoint = self.config[command].ckpt_path
         if checkpoint is None:
             if command != "fit":
-                refuse(
-                    f"`{command}` without --ckpt_path would measure random weights; give a checkpoint's file"
-                )
+                refuse(f"`{command}` without --ckpt_path would measure random weights; give a checkpoint's file")
         elif "://" not in checkpoint:
             if not Path(checkpoint).exists():
-                refuse(
-                    f"--ckpt_path {checkpoint} does not exist; give a file that a run left in checkpoints/"
-                )
+                refuse(f"--ckpt_path {checkpoint} does not exist; give a file that a run left in checkpoints/")
             if Path(checkpoint).is_file() and not zipfile.is_zipfile(checkpoint):
                 refuse(f"--ckpt_path {checkpoint} is no checkpoint, or one that was cut short")
 
@@ -234,12 +234,8 @@ class GenzooCLI(LightningCLI):
         if not is_rank_zero() and RUN_FOLDER in os.environ:
             return Path(os.environ[RUN_FOLDER])
         given = self.config[self.subcommand]
-        base = Path(
-            given.trainer.default_root_dir or "runs", self.name or given.model.class_path.split(".")[-1]
-        )
-        stamp = f"{datetime.now():%Y-%m-%d_%H-%M-%S}" + (
-            "" if self.subcommand == "fit" else f"_{self.subcommand}"
-        )
+        base = Path(given.trainer.default_root_dir or "runs", self.name or given.model.class_path.split(".")[-1])
+        stamp = f"{datetime.now():%Y-%m-%d_%H-%M-%S}" + ("" if self.subcommand == "fit" else f"_{self.subcommand}")
         for attempt in count(1):
             folder = base / (stamp if attempt == 1 else f"{stamp}_{attempt}")
             if not is_rank_zero():  # launched from outside: Lightning broadcasts what rank 0 chose

@@ -54,7 +54,7 @@ class Entry:
     def metrics(self) -> dict[str, Any]:
         """What metrics.json holds: `figures`, `evaluation`, `training`, `environment`; {} without it."""
         path = self.path / METRICS
-        return json.loads(path.read_text()) if path.is_file() else {}
+        return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
 
 def list_models(pattern: str = "*") -> list[Entry]:
@@ -78,18 +78,19 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{folder} is no entry of a zoo: it has no {CONFIG}")
     try:
-        config = yaml.safe_load(path.read_text())
+        text = path.read_text("utf-8")
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+            raise ValueError(
+                f"{path} is damaged: genzoo writes no aliases, with which a small file grows without end"
+            )
+        config = yaml.safe_load(text)
         written, stated = config["genzoo"], (config["model"]["class_path"], config["weights"]["sha256"])
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} is damaged or not written by genzoo ({type(error).__name__}: {error})"
-        ) from None
+        raise ValueError(f"{path} is damaged or not written by genzoo ({type(error).__name__}: {error})") from None
     if not all(isinstance(text, str) for text in (written, *stated)):
         raise ValueError(f"{path} is damaged: genzoo, class_path and sha256 must be text")
     if _release(written) > _release(__version__):
-        raise ValueError(
-            f"{path} was written by genzoo {written}, and this is {__version__}: pip install -U genzoo"
-        )
+        raise ValueError(f"{path} was written by genzoo {written}, and this is {__version__}: pip install -U genzoo")
     return config
 
 
@@ -125,11 +126,7 @@ def resolve(source: str | Path, *, revision: str | None = None) -> Path:
     else:
         names = [entry.name for entry in list_models()]
         close = get_close_matches(address, names, n=3, cutoff=0.4)
-        hint = (
-            f"did you mean {' or '.join(close)}?"
-            if close
-            else f"the zoo has: {', '.join(names) or 'no entry'}."
-        )
+        hint = f"did you mean {' or '.join(close)}?" if close else f"the zoo has: {', '.join(names) or 'no entry'}."
         raise FileNotFoundError(f"{address!r} is neither an entry of the zoo nor a folder; {hint}")
     if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
         raise FileNotFoundError(f"{address} is no entry of a zoo: it must hold {CONFIG} and {WEIGHTS}")
@@ -139,9 +136,7 @@ def resolve(source: str | Path, *, revision: str | None = None) -> Path:
 # ---------------------------------------------------------------------------------------------------- loading
 
 
-def load(
-    source: str | Path, *, revision: str | None = None, allow: tuple[type, ...] = ()
-) -> "LightningModule":
+def load(source: str | Path, *, revision: str | None = None, allow: tuple[type, ...] = ()) -> "LightningModule":
     """The model of an entry, verified, on the CPU and in eval mode.
 
     Args:
@@ -184,9 +179,7 @@ def load_checkpoint(path: str | Path, *, allow: tuple[type, ...] = ()) -> "Light
         arguments = dict(checkpoint["hyper_parameters"])
         block = {"class_path": arguments.pop("_class_path"), "init_args": arguments}
     except (pickle.UnpicklingError, KeyError) as error:
-        raise ValueError(
-            f"{path} does not say how its model was built ({type(error).__name__}: {error})"
-        ) from None
+        raise ValueError(f"{path} does not say how its model was built ({type(error).__name__}: {error})") from None
     arguments.pop("_instantiator", None)
     return _assemble(block, checkpoint["state_dict"], allow, str(path))
 
@@ -203,9 +196,7 @@ def _assemble(
     for fault, keys in {
         "lacks": expected.keys() - state.keys(),
         "has, unknown to the model,": state.keys() - expected.keys(),
-        "has in another shape": {
-            k for k in expected.keys() & state.keys() if expected[k].shape != state[k].shape
-        },
+        "has in another shape": {k for k in expected.keys() & state.keys() if expected[k].shape != state[k].shape},
     }.items():
         if keys:
             shown = ", ".join(sorted(keys)[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
@@ -220,9 +211,7 @@ def _read_weights(path: Path, sha256: str) -> dict[str, Any]:
 
     data = path.read_bytes()  # hashed and parsed from the same bytes
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise ValueError(
-            f"{path} is not what {CONFIG} says: its SHA-256 differs; it was cut short or changed"
-        )
+        raise ValueError(f"{path} is not what {CONFIG} says: its SHA-256 differs; it was cut short or changed")
     try:
         return deserialise(data)
     except SafetensorError as error:
@@ -286,9 +275,7 @@ def publish(
     address = name if to is None else str(to)
     remote = "://" in address
     if not NAME.fullmatch(name):
-        raise ValueError(
-            f"name={name!r}: give letters, digits, '.', '_' and '-', in parts divided by '/': mnist/vae"
-        )
+        raise ValueError(f"name={name!r}: give letters, digits, '.', '_' and '-', in parts divided by '/': mnist/vae")
     if unknown := set(card or {}) - set(SECTIONS):
         raise ValueError(f"card has unknown sections {sorted(unknown)}; there are {', '.join(SECTIONS)}")
     if samples is not None and f"samples{Path(samples).suffix}" not in SAMPLES:
@@ -300,28 +287,23 @@ def publish(
         config = {"genzoo": __version__, "name": name, **_describe(module, data)}
         config["weights"] = _write_weights(folder / WEIGHTS, module, dtype)
         try:
-            (folder / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
-        except yaml.YAMLError as error:
-            raise ValueError(
-                f"{type(module).__name__} has arguments that no file can state: {error}"
-            ) from None
-        (folder / METRICS).write_text(json.dumps(metrics or {}, indent=2) + "\n")
+            config = json.loads(json.dumps(config))  # plain values only, none of them shared
+        except TypeError as error:
+            raise ValueError(f"{type(module).__name__} has arguments that no file can state: {error}") from None
+        stated = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+        (folder / CONFIG).write_text(stated, encoding="utf-8")
+        measured = json.dumps(metrics or {}, indent=2, ensure_ascii=False)
+        (folder / METRICS).write_text(measured + "\n", encoding="utf-8")
         loaded_by = address if remote or to is None else "path/to/this/folder"
-        (folder / CARD).write_text(model_card(loaded_by, config, metrics or {}, card or {}))
+        (folder / CARD).write_text(model_card(loaded_by, config, metrics or {}, card or {}), "utf-8")
         if samples is not None:
             shutil.copyfile(samples, folder / f"samples{Path(samples).suffix}")
         load(folder, allow=(type(module), *allow))
 
     if not remote:
         target = EMBEDDED / name if to is None else Path(to)
-        if (
-            target.exists()
-            and not (target / CONFIG).is_file()
-            and (target.is_file() or any(target.iterdir()))
-        ):
-            raise ValueError(
-                f"{target} exists and is no entry of a zoo, so it is not replaced; choose another"
-            )
+        if target.exists() and not (target / CONFIG).is_file() and (target.is_file() or any(target.iterdir())):
+            raise ValueError(f"{target} exists and is no entry of a zoo, so it is not replaced; choose another")
         with staged(target.absolute()) as staging:
             write(staging)
         return target
@@ -330,9 +312,7 @@ def publish(
         return upload(Path(temporary), address)
 
 
-def _describe(
-    module: "LightningModule", data: "Mapping[str, Any] | LightningDataModule | None"
-) -> dict[str, Any]:
+def _describe(module: "LightningModule", data: "Mapping[str, Any] | LightningDataModule | None") -> dict[str, Any]:
     if unstated := getattr(module, "unstated", []):
         raise ValueError(
             f"{type(module).__name__} was given live modules for {', '.join(unstated)}, which no"
@@ -341,9 +321,7 @@ def _describe(
     shape = getattr(module, "shape", None)
     return {
         "model": _stated(module),
-        "data": None
-        if data is None
-        else _without_root(dict(data) if isinstance(data, Mapping) else _stated(data)),
+        "data": None if data is None else _without_root(dict(data) if isinstance(data, Mapping) else _stated(data)),
         "shape": None if shape is None else list(shape),
         "levels": getattr(module, "levels", None),
         "num_classes": getattr(module, "num_classes", None),
@@ -371,13 +349,9 @@ def _write_weights(path: Path, module: "LightningModule", dtype: str) -> dict[st
     state = {}
     for key, value in module.state_dict().items():
         # only float32 is narrowed: tables that are kept in float64 are kept so for a reason
-        stored = (
-            value.detach().cpu().to(getattr(torch, dtype) if value.dtype == torch.float32 else value.dtype)
-        )
+        stored = value.detach().cpu().to(getattr(torch, dtype) if value.dtype == torch.float32 else value.dtype)
         if not bool(torch.isfinite(stored).all()):
-            raise ValueError(
-                f"{key} holds NaN or infinite values as {stored.dtype}; these weights are not published"
-            )
+            raise ValueError(f"{key} holds NaN or infinite values as {stored.dtype}; these weights are not published")
         state[key] = stored.contiguous().clone()
     data = save(state)
     path.write_bytes(data)

@@ -1,0 +1,140 @@
+"""The small commands, each through the entry point that a user's shell calls."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import genzoo
+from genzoo import recipes
+from genzoo.cli import main
+from genzoo.zoo import VAE, hub
+
+Captured = pytest.CaptureFixture[str]
+
+
+def refused(argv: list[str], capsys: Captured) -> str:
+    """The one line with which the command refuses."""
+    with pytest.raises(SystemExit) as ended:
+        main(argv)
+    assert ended.value.code == 2
+    error = capsys.readouterr().err.strip()
+    assert "Traceback" not in error and error.startswith("genzoo: error: ") and "\n" not in error
+    return error
+
+
+@pytest.fixture
+def entry(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    module = VAE(shape=(1, 8, 8), levels=17, latent_dim=2, network="mlp", width=8, depth=1)
+    data = {"class_path": "genzoo.datamodules.DigitsDataModule", "init_args": {"limit": 200}}
+    figure = {"name": "nll", "value": 99.0, "unit": "nats", "split": "test", "protocol": "p", "num_examples": 9}
+    metrics = {"figures": [figure], "evaluation": {"num_particles": 3, "num_samples": 50, "seed": 4}}
+    return Path(genzoo.publish(module, "digits/vae", to=tmp_path / "entry", data=data, metrics=metrics))
+
+
+def test_usage_names_every_command(capsys: Captured) -> None:
+    from genzoo.commands import NAMES
+
+    main([])
+    usage = capsys.readouterr().out
+    main(["--help"])
+    assert capsys.readouterr().out == usage
+    assert all(f"  {name} " in usage for name in NAMES)
+    main(["--version"])
+    assert capsys.readouterr().out == f"genzoo {genzoo.__version__}\n"
+
+
+def test_an_unknown_command(capsys: Captured) -> None:
+    assert "did you mean sample?" in refused(["sampel"], capsys)
+    assert "the commands are: fit, validate" in refused(["zzzz"], capsys)
+
+
+@pytest.mark.parametrize("command", ["list", "cp", "sample", "evaluate", "publish"])
+def test_help_waits_for_nothing_heavy(command: str) -> None:
+    code = (
+        "import sys\nfrom genzoo.cli import main\n"
+        f"try: main([{command!r}, '--help'])\nexcept SystemExit as end: assert not end.code\n"
+        "assert not {'torch', 'lightning', 'jsonargparse', 'wandb', 'huggingface_hub'} & set(sys.modules)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert shown.stdout.startswith(f"usage: genzoo {command}")
+
+
+def test_python_m_genzoo() -> None:
+    shown = subprocess.run([sys.executable, "-m", "genzoo"], check=True, capture_output=True, text=True)
+    assert shown.stdout.startswith("usage: genzoo")
+
+
+# ---- list and cp
+
+
+def test_list_shows_entries_with_figures_and_recipes(
+    entry: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "EMBEDDED", entry.parent)
+    main(["list"])
+    shown = capsys.readouterr().out
+    assert "nll 99 nats" in shown
+    assert all(name in shown for name in recipes.names())
+    main(["list", "no/*"])
+    assert "nll" not in capsys.readouterr().out
+
+
+def test_every_recipe_begins_by_saying_what_it_trains() -> None:
+    assert recipes.names()
+    for name in recipes.names():
+        assert recipes.find(name).read_text().startswith("# "), name
+
+
+def test_cp_copies_and_never_overwrites(tmp_path: Path, capsys: Captured) -> None:
+    target = tmp_path / "my.yaml"
+    main(["cp", "digits/classifier", str(target)])
+    assert target.read_text() == recipes.find("digits/classifier").read_text()
+    target.write_text("mine")
+    assert "exists and is not overwritten" in refused(["cp", "digits/classifier", str(target)], capsys)
+    assert target.read_text() == "mine"
+    assert "did you mean digits/classifier" in refused(["cp", "digits/clasifier", str(tmp_path / "x")], capsys)
+
+
+# ---- sample, evaluate, publish
+
+
+def test_sample_writes_a_picture_that_the_seed_decides(entry: Path, tmp_path: Path, capsys: Captured) -> None:
+    from PIL import Image
+
+    out = [tmp_path / f"{i}.png" for i in range(3)]
+    for path, seed in zip(out, (7, 7, 8), strict=True):
+        main(["sample", str(entry), "--num_samples", "9", "--out", str(path), "--seed", str(seed), "--device", "cpu"])
+    assert out[0].read_bytes() == out[1].read_bytes() != out[2].read_bytes()
+    assert Image.open(out[0]).size[0] > 3 * 8
+    assert "--num_samples 0" in refused(["sample", str(entry), "--num_samples", "0"], capsys)
+    assert "neither an entry" in refused(["sample", "no/such"], capsys)
+
+
+def test_evaluate_uses_the_published_protocol(entry: Path, tmp_path: Path, capsys: Captured) -> None:
+    main(["evaluate", str(entry), "--device", "cpu", "--out", str(tmp_path / "m.json")])
+    shown = capsys.readouterr().out
+    row = next(line.split() for line in shown.splitlines() if line.startswith("nll"))
+    metrics = json.loads((tmp_path / "m.json").read_text("utf-8"))
+    assert metrics["evaluation"]["num_particles"] == 3 and metrics["evaluation"]["seed"] == 4
+    measured = {figure["name"]: figure["value"] for figure in metrics["figures"]}
+    assert float(row[1]) == pytest.approx(measured["nll"], rel=1e-5) and row[2] == "99"
+    main(["evaluate", str(entry), "--device", "cpu", "--num_particles", "1", "--out", str(tmp_path / "m.json")])
+    metrics = json.loads((tmp_path / "m.json").read_text("utf-8"))
+    assert metrics["evaluation"]["num_particles"] == 1
+
+
+def test_evaluate_refuses_a_hostile_data_block(entry: Path, tmp_path: Path, capsys: Captured) -> None:
+    text = (entry / "config.yaml").read_text()
+    (entry / "config.yaml").write_text(text.replace("genzoo.datamodules.DigitsDataModule", "os.system"))
+    assert "os.system" in refused(["evaluate", str(entry)], capsys)
+
+
+def test_debugging_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GENZOO_DEBUG", "1")
+    with pytest.raises(FileNotFoundError):
+        main(["sample", "no/such"])

@@ -1,0 +1,284 @@
+"""`genzoo fit` and its kin, from the recipe to the files that a run leaves."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+import genzoo
+from genzoo import recipes
+from genzoo.cli import main
+
+Captured = pytest.CaptureFixture[str]
+
+RECIPE = """\
+# A very small VAE of digits.
+model:
+  class_path: VAE
+  init_args:
+    latent_dim: 2
+    network: mlp
+    width: 8
+    depth: 1
+    likelihood: {class_path: Categorical}
+    optimizer: {class_path: torch.optim.AdamW, init_args: {lr: 0.01}}
+data: {class_path: DigitsDataModule, init_args: {limit: 128}}
+trainer: {max_epochs: 1, accelerator: cpu, log_every_n_steps: 1}
+"""
+QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
+
+
+@pytest.fixture(autouse=True)
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of one's own with the recipe `small.yaml` in it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.yaml").write_text(RECIPE)
+    return tmp_path / "small.yaml"
+
+
+def fit(*options: str, config: str = "small.yaml") -> Path:
+    """Trains, and returns the folder of the run."""
+    before = set(Path("runs").glob("**/config.yaml"))
+    main(["fit", "--config", config, *QUIET, *options])
+    (new,) = set(Path("runs").glob("**/config.yaml")) - before
+    return new.parent
+
+
+def checkpoint(run: Path) -> dict[str, Any]:
+    (path,) = (run / "checkpoints").glob("*.ckpt")
+    return torch.load(path, weights_only=True)
+
+
+def refused(capsys: Captured, *options: str, command: str = "fit") -> str:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--config", "small.yaml", *QUIET, *options])
+    assert ended.value.code == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("genzoo: error: ") and "Namespace" not in error and "<class" not in error
+    assert not list(Path.cwd().glob("runs/**/*.ckpt"))
+    return error
+
+
+# ---- what a run leaves
+
+
+def test_a_run_has_a_folder_of_its_own(capsys: Captured) -> None:
+    first = fit()
+    assert first.parent == Path("runs/small")
+    assert {path.name for path in first.iterdir()} == {"checkpoints", "config.yaml", "hparams.yaml", "metrics.csv"}
+    with (first / "metrics.csv").open() as file:
+        assert any(row["val/nll"] for row in csv.DictReader(file))
+    shown = capsys.readouterr().out
+    assert str(first) in shown and "val/nll" in shown and "val/bits_per_dim" in shown
+    before = {path: path.read_bytes() for path in first.rglob("*") if path.is_file()}
+    second = fit()
+    assert second != first
+    assert {path: path.read_bytes() for path in first.rglob("*") if path.is_file()} == before
+    assert not Path("lightning_logs").exists()
+
+
+def test_the_resolved_configuration_repeats_the_run() -> None:
+    first = fit("--model.latent_dim", "3")
+    resolved = yaml.safe_load((first / "config.yaml").read_text())
+    assert resolved["seed_everything"] == 0 and resolved["model"]["init_args"]["latent_dim"] == 3
+    assert str(first) not in (first / "config.yaml").read_text()  # or it would overwrite the first
+    second = fit(config=str(first / "config.yaml"))
+    assert second.parent == first.parent  # known by the recipe's name again
+    for key, value in checkpoint(first)["state_dict"].items():
+        assert torch.equal(value, checkpoint(second)["state_dict"][key])
+
+
+def test_two_runs_in_one_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datetime
+
+    from genzoo import lightning_cli
+
+    class Clock(datetime.datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return cls(2026, 1, 2, 3, 4, 5)
+
+    monkeypatch.setattr(lightning_cli, "datetime", Clock)
+    assert [fit().name for _ in range(2)] == ["2026-01-02_03-04-05", "2026-01-02_03-04-05_2"]
+
+
+def test_a_recipe_is_found_by_its_name() -> None:
+    run = fit("--trainer.max_steps=1", "--trainer.limit_val_batches=1", config="digits/classifier")
+    assert run.parent == Path("runs/digits/classifier")
+
+
+def test_later_configurations_override() -> None:
+    Path("more.yaml").write_text("model: {init_args: {latent_dim: 5}}")
+    run = fit("-c", "more.yaml")
+    assert run.parent == Path("runs/small")
+    assert checkpoint(run)["hyper_parameters"]["latent_dim"] == 5
+
+
+def test_default_root_dir_moves_the_runs(tmp_path: Path) -> None:
+    main(["fit", "--config=small.yaml", *QUIET, "--trainer.default_root_dir", "elsewhere"])
+    assert len(list(Path("elsewhere/small").glob("*/checkpoints/*.ckpt"))) == 1 and not Path("runs").exists()
+
+
+def test_a_dry_run_leaves_nothing() -> None:
+    main(["fit", "--config", "small.yaml", *QUIET, "--trainer.fast_dev_run=true"])
+    assert not list(Path("runs").rglob("*.*"))
+
+
+def test_the_data_state_shape_and_levels() -> None:
+    hparams = checkpoint(fit("--data.binarize=threshold", "--model.likelihood=Bernoulli"))["hyper_parameters"]
+    assert hparams["shape"] == (1, 8, 8) or list(hparams["shape"]) == [1, 8, 8]
+    assert hparams["levels"] == 2 and "num_classes" not in hparams  # a VAE takes no such argument
+
+
+def test_a_checkpoint_loads_in_a_fresh_interpreter() -> None:
+    (path,) = (fit() / "checkpoints").glob("*.ckpt")
+    code = (
+        "from genzoo.zoo import VAE\n"
+        f"model = VAE.load_from_checkpoint({str(path)!r})\n"
+        "assert type(model).__name__ == 'VAE' and model.latent_dim == 2 and model.shape == (1, 8, 8)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# ---- loggers
+
+
+def test_without_a_logger() -> None:
+    run = fit("--trainer.logger=false")
+    assert {path.name for path in run.iterdir()} == {"checkpoints", "config.yaml"}
+
+
+def test_tensorboard_is_one_flag_away() -> None:
+    run = fit("--trainer.logger=TensorBoardLogger")
+    assert list(run.glob("events.out.tfevents.*")) and (run / "checkpoints").is_dir()
+
+
+def test_wandb_is_one_flag_away() -> None:
+    import wandb
+
+    wandb.teardown()  # it would remember the folder of an earlier test
+    for _ in range(2):  # nor does the second clash with the first
+        run = fit("--trainer.logger=WandbLogger", "--trainer.logger.offline=true", "--trainer.logger.project=zoo")
+        wandb.finish()
+        assert list(run.glob("wandb/offline-run-*/*.wandb"))
+        assert {path.name for path in run.iterdir()} == {"checkpoints", "config.yaml", "wandb"}
+
+
+# ---- checkpoints and the recipe
+
+
+def test_the_recipe_wins_over_the_checkpoint() -> None:
+    first = fit()
+    (path,) = (first / "checkpoints").glob("*.ckpt")
+    second = fit("--ckpt_path", str(path), "--trainer.max_epochs=2", "--model.beta=0.5")
+    resumed = checkpoint(second)
+    assert resumed["hyper_parameters"]["beta"] == 0.5
+    assert resumed["global_step"] == 2 * checkpoint(first)["global_step"]
+
+
+def test_resuming_is_going_on() -> None:
+    whole = checkpoint(fit("--trainer.max_epochs=2"))
+    (path,) = (fit() / "checkpoints").glob("*.ckpt")
+    resumed = checkpoint(fit("--ckpt_path", str(path), "--trainer.max_epochs=2"))
+    for key, value in whole["state_dict"].items():
+        assert torch.equal(value, resumed["state_dict"][key]), key
+
+
+def test_measuring_needs_a_checkpoint(capsys: Captured) -> None:
+    for command in ("validate", "test", "predict"):
+        assert "random weights" in refused(capsys, command=command)
+    assert "does not exist" in refused(capsys, "--ckpt_path=best", command="test")
+    Path("cut.ckpt").write_bytes(b"PK\x03\x04")
+    assert "cut short" in refused(capsys, "--ckpt_path=cut.ckpt")
+
+
+def test_test_measures_the_checkpoint_and_touches_no_run(capsys: Captured) -> None:
+    run = fit()
+    (path,) = (run / "checkpoints").glob("*.ckpt")
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    main(["test", "--config", "small.yaml", *QUIET, "--ckpt_path", str(path)])
+    assert "test/nll" in capsys.readouterr().out
+    assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
+
+
+def test_another_familys_checkpoint_is_refused(capsys: Captured) -> None:
+    (path,) = (fit() / "checkpoints").glob("*.ckpt")
+    with pytest.raises(SystemExit):
+        main(["test", "--config", "digits/classifier", *QUIET, "--trainer.accelerator=cpu", "--ckpt_path", str(path)])
+    assert "state_dict" in capsys.readouterr().err
+
+
+# ---- mistakes
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ("--model.widht=3", "'widht' is not accepted"),
+        ("--model.latent_dim=null", "latent_dim is null, but int is expected"),
+        ("--model.latent_dim=two", "expected int"),
+        ("--model.latent_dim=0", "latent_dim=0"),
+        ("--model=VEA", "no class is called VEA"),
+        ("--model.likelihood=Bernoulli", "levels=17"),
+        ("--data=DigitDataModule", "no class is called DigitDataModule"),
+        ("--data.batch_size=0", "batch_size"),
+        ("--data.binarize=maybe", "binarize"),
+        ("--trainer.max_epoch=3", "--trainer.max_epoch"),
+        ("--trainer.callbacks+=EAM", "no class is called EAM"),
+        ("--model.optimizer.lr=-1", "learning rate"),
+        ("--nonsense", "--nonsense"),
+        ("--config=digits/vea", "neither a recipe nor the path"),
+    ],
+)
+def test_a_mistake_is_one_line(capsys: Captured, option: str, says: str) -> None:
+    assert says in refused(capsys, option)
+
+
+def test_a_misspelt_key_in_the_file(recipe: Path, capsys: Captured) -> None:
+    recipe.write_text(RECIPE.replace("latent_dim", "latentdim"))
+    assert "'latentdim' is not accepted" in refused(capsys)
+    recipe.write_text(RECIPE.replace("trainer:", "trianer:"))
+    assert "trianer" in refused(capsys)
+    recipe.write_text("model: [")
+    assert "small.yaml" in refused(capsys) or "pars" in refused(capsys)
+
+
+def test_no_arguments_at_all(capsys: Captured) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit"])
+    assert "required" in capsys.readouterr().err
+
+
+# ---- recipes and publishing
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_recipe_parses(name: str, capsys: Captured) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["fit", "--config", name, "--print_config"])
+    assert not ended.value.code
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert isinstance(printed["seed_everything"], int)
+    assert printed["model"]["class_path"].startswith("genzoo.")
+
+
+def test_from_a_checkpoint_to_an_entry(capsys: Captured) -> None:
+    (path,) = (fit() / "checkpoints").glob("*.ckpt")
+    options = ["--num_particles", "2", "--device", "cpu", "--dtype", "float16"]
+    main(["publish", "--ckpt_path", str(path), "--name", "digits/small", "--to", "entry", *options])
+    entry = Path("entry")
+    files = {"config.yaml", "metrics.json", "README.md", "model.safetensors", "samples.png"}
+    assert {file.name for file in entry.iterdir()} == files
+    assert genzoo.load(entry).sample(2).shape == (2, 1, 8, 8)
+    published = json.loads((entry / "metrics.json").read_text("utf-8"))
+    assert published["training"]["steps"] > 0 and published["training"]["seed"] == 0
+    main(["evaluate", "entry", "--device", "cpu", "--out", "again.json"])
+    again = json.loads(Path("again.json").read_text("utf-8"))
+    nll = [next(f["value"] for f in m["figures"] if f["name"] == "nll") for m in (published, again)]
+    assert nll[0] == nll[1]  # measured on the weights as they are stored

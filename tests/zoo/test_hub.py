@@ -1,0 +1,569 @@
+"""Entries survive the way out and back in; damaged and hostile ones are refused, and nothing is half-written."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from lightning.pytorch import LightningModule
+from torch import nn
+
+import genzoo
+from genzoo.datamodules import DigitsDataModule
+from genzoo.zoo import VAE, hub
+from genzoo.zoo.likelihoods import DiscretisedLogistic
+
+FIGURE = {"name": "nll", "value": 1.25, "unit": "nats", "split": "test", "protocol": "p", "num_examples": 9}
+
+
+def tiny(**options: Any) -> VAE:
+    return VAE(shape=(1, 8, 8), levels=17, latent_dim=2, network="mlp", width=8, depth=1, **options)
+
+
+@pytest.fixture(scope="module")
+def module() -> VAE:
+    torch.manual_seed(0)
+    return tiny(likelihood=DiscretisedLogistic())
+
+
+@pytest.fixture
+def entry(module: VAE, tmp_path: Path) -> Path:
+    return Path(genzoo.publish(module, "digits/vae", to=tmp_path / "entry", metrics={"figures": [FIGURE]}))
+
+
+def edit(entry: Path, change: dict[str, Any]) -> None:
+    config = yaml.safe_load((entry / "config.yaml").read_text())
+    (entry / "config.yaml").write_text(yaml.safe_dump({**config, **change}))
+
+
+def assert_same(a: nn.Module, b: nn.Module) -> None:
+    assert a.state_dict().keys() == b.state_dict().keys()
+    for key, value in a.state_dict().items():
+        assert torch.equal(value, b.state_dict()[key]), key
+
+
+# ---- out and back in
+
+
+def test_a_loaded_model_is_the_published_one(module: VAE, entry: Path) -> None:
+    loaded = genzoo.load(entry)
+    assert type(loaded) is VAE and not loaded.training and loaded.likelihood == DiscretisedLogistic()
+    assert_same(module, loaded)
+    x = loaded.sample(3, generator=torch.Generator().manual_seed(0))
+    noise = {"generator": torch.Generator().manual_seed(1)}, {"generator": torch.Generator().manual_seed(1)}
+    assert torch.equal(loaded.log_prob(x, **noise[0]), module.eval().log_prob(x, **noise[1]))
+
+
+def test_a_loaded_model_can_be_published_again(entry: Path, tmp_path: Path) -> None:
+    again = genzoo.publish(genzoo.load(entry), "digits/vae", to=tmp_path / "again")
+    assert (Path(again) / "model.safetensors").read_bytes() == (entry / "model.safetensors").read_bytes()
+
+
+def test_an_entry_has_its_files_and_they_say_what_it_is(module: VAE, tmp_path: Path) -> None:
+    picture = tmp_path / "grid.png"
+    picture.write_bytes(b"png")
+    data = DigitsDataModule(limit=100)
+    training = {"training": {"recipe": "digits/vae", "seconds": 4000, "steps": 7, "hardware": "2 CPU threads"}}
+    said = {"description": "A small one.", "limits": "Many."}
+    place = hub.publish(
+        module,
+        "digits/vae",
+        to=tmp_path / "entry",
+        data=data,
+        metrics={"figures": [FIGURE | {"kind": "lower_bound", "standard_error": 0.5}], **training},
+        card=said,
+        samples=picture,
+    )
+    assert isinstance(place, Path)
+    files = {"config.yaml", "model.safetensors", "metrics.json", "README.md", "samples.png"}
+    assert {path.name for path in place.iterdir()} == files
+    entry = hub.Entry("digits/vae", place)
+    assert entry.config["shape"] == [1, 8, 8] and entry.config["levels"] == 17
+    assert entry.config["data"]["class_path"].endswith("DigitsDataModule")
+    assert entry.config["data"]["init_args"]["limit"] == 100
+    assert entry.metrics["figures"][0]["value"] == 1.25
+    card = (place / "README.md").read_text("utf-8")
+    for text in ("A small one.", "Many.", "nll (lower bound)", "1.25 ± 0.5", "1 h 6 min", "digits/vae", "17 levels"):
+        assert text in card, text
+
+
+def test_the_data_root_is_not_published(module: VAE, tmp_path: Path) -> None:
+    data = {"class_path": "genzoo.datamodules.MNISTDataModule", "init_args": {"root": "/home/me", "seed": 3}}
+    place = Path(hub.publish(module, "x", to=tmp_path / "e", data=data))
+    assert hub.Entry("x", place).config["data"]["init_args"] == {"seed": 3}
+    assert "/home/me" not in "".join(path.read_text("utf-8") for path in place.glob("*.[myR]*[dln]"))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_on_disk_is_cast_back(module: VAE, tmp_path: Path, dtype: Any) -> None:
+    place = Path(genzoo.publish(module, "half", to=tmp_path / "half", dtype=dtype))
+    loaded = genzoo.load(place)
+    for key, value in module.state_dict().items():
+        assert loaded.state_dict()[key].dtype == torch.float32
+        assert torch.equal(loaded.state_dict()[key], value.to(getattr(torch, dtype)).float())
+
+
+def test_float64_tables_keep_their_precision(tmp_path: Path) -> None:
+    module = Plain(3)
+    module.register_buffer("table", torch.linspace(0, 1, 7, dtype=torch.float64))
+    module.register_buffer("steps", torch.tensor(2**40))
+    state = hub._write_weights(tmp_path / "w.safetensors", module, "float16")
+    stored = hub._read_weights(tmp_path / "w.safetensors", state["sha256"])
+    assert torch.equal(stored["table"], module.table) and torch.equal(stored["steps"], module.steps)
+    assert stored["net.weight"].dtype == torch.float16
+
+
+def test_loading_leaves_the_random_state_alone(entry: Path) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    genzoo.load(entry)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_optimisers_are_on_record_but_not_built(entry: Path) -> None:
+    config = yaml.safe_load((entry / "config.yaml").read_text())
+    config["model"]["init_args"]["optimizer"] = {"class_path": "os.system", "init_args": {"lr": 1.0}}
+    edit(entry, config)
+    loaded = genzoo.load(entry)
+    assert loaded.optimizer is None and loaded.hparams["optimizer"]["init_args"] == {"lr": 1.0}
+
+
+class Plain(LightningModule):
+    """Somebody's own module."""
+
+    def __init__(self, width: int, act: nn.Module | None = None):
+        super().__init__()
+        self.save_hyperparameters(ignore=["act"])
+        self.net = nn.Linear(width, width)
+
+
+def test_a_class_of_ones_own_needs_to_be_allowed(tmp_path: Path) -> None:
+    place = Path(genzoo.publish(Plain(3), "mine", to=tmp_path / "mine"))
+    assert type(genzoo.load(place, allow=(Plain,))) is Plain
+    with pytest.raises(ValueError, match="allow="):
+        genzoo.load(place)
+
+
+# ---- names
+
+
+def test_embedded_entries_are_listed_in_natural_order(
+    module: VAE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "EMBEDDED", tmp_path)
+    for name in ("mnist/vae-10", "mnist/vae-2", "digits/vae"):
+        genzoo.publish(module, name)
+    assert [e.name for e in genzoo.list_models()] == ["digits/vae", "mnist/vae-2", "mnist/vae-10"]
+    assert [e.name for e in genzoo.list_models("mnist/*")] == ["mnist/vae-2", "mnist/vae-10"]
+    assert_same(genzoo.load("mnist/vae-2"), module)
+    assert 'genzoo.load("digits/vae")' in (tmp_path / "digits/vae/README.md").read_text()
+    with pytest.raises(FileNotFoundError, match="did you mean mnist/vae-2"):
+        genzoo.load("mnist/vae-3")
+    with pytest.raises(FileNotFoundError, match="the zoo has: digits/vae"):
+        genzoo.load("zzz")
+
+
+def test_every_embedded_entry_loads_as_its_metrics_say() -> None:
+    for entry in genzoo.list_models():
+        loaded = genzoo.load(entry.name)
+        assert sum(p.numel() for p in loaded.parameters()) == entry.config["weights"]["parameters"]
+        assert entry.metrics["figures"], entry.name
+
+
+def test_embedded_weights_stay_small() -> None:
+    assert sum(p.stat().st_size for p in hub.EMBEDDED.rglob("*") if p.is_file()) <= 24 * 2**20
+
+
+def test_importing_the_hub_imports_no_torch() -> None:
+    code = "import sys, genzoo; genzoo.list_models(); assert not {'torch', 'lightning', 'wandb'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# ---- damaged and hostile entries
+
+
+def test_truncated_weights(entry: Path) -> None:
+    weights = entry / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="SHA-256"):
+        genzoo.load(entry)
+
+
+def test_exchanged_weights(entry: Path) -> None:
+    weights = entry / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(bytes(data))
+    with pytest.raises(ValueError, match="SHA-256"):
+        genzoo.load(entry)
+
+
+def test_weights_that_are_no_safetensors(entry: Path) -> None:
+    import hashlib
+    import pickle
+
+    data = pickle.dumps({"weight": 1})
+    (entry / "model.safetensors").write_bytes(data)
+    config = hub.read_config(entry)
+    edit(entry, {"weights": {**config["weights"], "sha256": hashlib.sha256(data).hexdigest()}})
+    with pytest.raises(ValueError, match="no safetensors file"):
+        genzoo.load(entry)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [({"width": 9}, "another shape"), ({"depth": 2}, "lacks"), ({"depth": 0}, "unknown to the model")],
+)
+def test_weights_that_do_not_fit(entry: Path, change: dict[str, Any], fault: str) -> None:
+    model = hub.read_config(entry)["model"]
+    edit(entry, {"model": {**model, "init_args": {**model["init_args"], **change}}})
+    with pytest.raises(ValueError, match=fault):
+        genzoo.load(entry)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "os.system",
+        "builtins.eval",
+        "genzoo.zoo.hub.os.system",
+        "genzoo.zoo.hub.publish",
+        "torch.nn.functional.relu",
+        "torch.nn.init.os.system",
+        "torch.hub.load",
+        "torch.nn",
+        "VAE",
+        "subprocess.Popen",
+        "genzoo.zoo.vae.math.exp",
+        "trap.Trap",
+        None,
+        ["os.system"],
+    ],
+)
+@pytest.mark.parametrize("where", ["model", "argument"])
+def test_hostile_class_paths_are_refused_and_not_imported(
+    entry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: Any, where: str
+) -> None:
+    (tmp_path / "trap.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    model = hub.read_config(entry)["model"]
+    hostile = {"class_path": path, "init_args": {"command": f"touch {tmp_path / 'pwned'}"}}
+    if where == "argument":
+        hostile = {**model, "init_args": {**model["init_args"], "likelihood": hostile}}
+    edit(entry, {"model": hostile})
+    with pytest.raises(ValueError, match=r"class_path|damaged"):
+        genzoo.load(entry)
+    assert "trap" not in sys.modules and not (tmp_path / "pwned").exists()
+
+
+def test_a_string_stays_a_string(entry: Path) -> None:
+    model = hub.read_config(entry)["model"]
+    edit(entry, {"model": {**model, "init_args": {**model["init_args"], "likelihood": "os.system"}}})
+    with pytest.raises((ValueError, AttributeError)):  # the family's constructor got the text itself
+        genzoo.load(entry)
+
+
+def test_a_part_is_no_model(entry: Path) -> None:
+    edit(entry, {"model": {"class_path": "torch.nn.Linear", "init_args": {"in_features": 1, "out_features": 1}}})
+    with pytest.raises(ValueError, match="part of one"):
+        genzoo.load(entry)
+
+
+def test_arguments_that_the_class_does_not_take(entry: Path) -> None:
+    model = hub.read_config(entry)["model"]
+    edit(entry, {"model": {**model, "init_args": {**model["init_args"], "widht": 3}}})
+    with pytest.raises(ValueError, match="widht"):
+        genzoo.load(entry)
+
+
+def test_a_tag_in_yaml_is_not_executed(entry: Path, tmp_path: Path) -> None:
+    (entry / "config.yaml").write_text(f"!!python/object/apply:os.system ['touch {tmp_path / 'pwned'}']")
+    with pytest.raises(ValueError, match="damaged"):
+        genzoo.load(entry)
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_a_bomb_of_aliases(entry: Path) -> None:
+    bomb = "a: &a [1, 1]\n" + "".join(f"{y}: &{y} [*{x}, *{x}]\n" for x, y in zip("abcdef", "bcdefg", strict=True))
+    (entry / "config.yaml").write_text((entry / "config.yaml").read_text() + bomb)
+    with pytest.raises(ValueError, match="aliases"):
+        genzoo.load(entry)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "genzoo: 0.1.0", "a: [", "\x00", "genzoo: 1\nmodel: 2\nweights: 3"])
+def test_damaged_configurations(entry: Path, text: str) -> None:
+    (entry / "config.yaml").write_text(text)
+    with pytest.raises(ValueError, match="damaged"):
+        genzoo.load(entry)
+
+
+def test_an_entry_of_a_newer_genzoo(entry: Path) -> None:
+    edit(entry, {"genzoo": "999.0.0"})
+    with pytest.raises(ValueError, match=r"genzoo 999\.0\.0.*pip install -U genzoo"):
+        genzoo.load(entry)
+
+
+def test_a_folder_that_is_no_entry(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no entry of a zoo"):
+        genzoo.load(tmp_path)
+
+
+# ---- publishing writes everything or nothing
+
+
+def test_replacing_an_entry(module: VAE, entry: Path) -> None:
+    (entry / "stale.txt").write_text("from before")
+    torch.manual_seed(1)
+    other = tiny()
+    genzoo.publish(other, "digits/vae", to=entry)
+    assert_same(genzoo.load(entry), other)
+    assert not (entry / "stale.txt").exists()
+    assert [path.name for path in entry.parent.iterdir()] == ["entry"]
+
+
+def test_a_failure_leaves_the_old_entry(module: VAE, entry: Path) -> None:
+    before = {path.name: path.read_bytes() for path in entry.iterdir()}
+    bad = tiny()
+    bad.encoder.inlet.weight.data[0, 0] = torch.nan
+    with pytest.raises(ValueError, match="NaN"):
+        genzoo.publish(bad, "digits/vae", to=entry)
+    assert {path.name: path.read_bytes() for path in entry.iterdir()} == before
+    assert [path.name for path in entry.parent.iterdir()] == ["entry"]
+
+
+def test_a_failed_swap_puts_the_old_entry_back(module: VAE, entry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = (entry / "model.safetensors").read_bytes()
+    rename = Path.rename
+
+    def refuse(self: Path, target: Path) -> Path:
+        if target == entry and not self.name.endswith(".old"):
+            raise OSError("disk full")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(OSError, match="disk full"):
+        genzoo.publish(tiny(), "digits/vae", to=entry)
+    assert (entry / "model.safetensors").read_bytes() == before
+    assert [path.name for path in entry.parent.iterdir()] == ["entry"]
+
+
+def test_other_peoples_folders_are_not_replaced(module: VAE, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ValueError, match="not replaced"):
+        genzoo.publish(module, "x", to=tmp_path)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("name", ["", "../x", "/x", "a//b", "a b", ".hidden", "a/../b"])
+def test_bad_names(module: VAE, name: str) -> None:
+    with pytest.raises(ValueError, match="name="):
+        genzoo.publish(module, name)
+
+
+@pytest.mark.parametrize("to", ["s3://bucket/x", "hf://owner", "hf://a/b/c", "wandb://entity/artifact"])
+def test_bad_destinations(module: VAE, to: str) -> None:
+    with pytest.raises(ValueError, match=r"hf://owner/name|wandb://entity/project/artifact"):
+        genzoo.publish(module, "x", to=to)
+
+
+def test_arguments_that_no_file_can_state(tmp_path: Path) -> None:
+    module = Plain(3)
+    module.hparams["extra"] = object()
+    with pytest.raises(ValueError, match="no file can state"):
+        genzoo.publish(module, "x", to=tmp_path / "x")
+    assert not any(tmp_path.iterdir())
+
+
+def test_unknown_sections_of_the_card(module: VAE, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"licens.*description, data, limits, licence"):
+        genzoo.publish(module, "x", to=tmp_path / "x", card={"license": "MIT"})
+
+
+def test_live_modules_cannot_be_published(tmp_path: Path) -> None:
+    own = tiny(encoder=nn.Sequential(nn.Flatten(), nn.Linear(64, 4)))
+    with pytest.raises(ValueError, match=r"live modules for encoder"):
+        genzoo.publish(own, "x", to=tmp_path / "x")
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_model_that_would_not_load_back_is_not_published(tmp_path: Path) -> None:
+    module = Plain(3)
+    module.extra = nn.Linear(1, 1)  # not built by the constructor
+    with pytest.raises(ValueError, match="unknown to the model"):
+        genzoo.publish(module, "x", to=tmp_path / "x")
+    assert not any(tmp_path.iterdir())
+
+
+# ---- addresses
+
+
+@pytest.fixture
+def remote(entry: Path) -> str:
+    """The entry, at an fsspec address in memory."""
+    import fsspec
+
+    system = fsspec.filesystem("memory")
+    system.rm("/zoo", recursive=True) if system.exists("/zoo") else None
+    system.put(str(entry), "/zoo", recursive=True)
+    return "memory://zoo"
+
+
+def test_any_url_that_fsspec_opens(module: VAE, remote: str, entry: Path) -> None:
+    assert_same(genzoo.load(remote), module)
+    assert_same(genzoo.load(f"file://{entry}"), module)
+    assert hub.resolve(remote) != hub.resolve(f"file://{entry}")  # four files called alike, four places
+
+
+def test_what_is_fetched_is_cached_until_it_changes(module: VAE, remote: str, entry: Path) -> None:
+    import fsspec
+
+    folder = hub.resolve(remote)
+    stamp = (folder / "model.safetensors").stat().st_mtime_ns
+    assert hub.resolve(remote) == folder
+    assert (folder / "model.safetensors").stat().st_mtime_ns == stamp
+    torch.manual_seed(3)
+    other = tiny()
+    genzoo.publish(other, "digits/vae", to=entry)
+    fsspec.filesystem("memory").rm("/zoo", recursive=True)
+    fsspec.filesystem("memory").put(str(entry), "/zoo", recursive=True)
+    assert_same(genzoo.load(remote), other)
+
+
+def test_an_interrupted_download_leaves_nothing(remote: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    def broken(self: Any, source: str, target: str, **_: Any) -> None:
+        Path(target).write_bytes(b"half")
+        raise ConnectionResetError("cable")
+
+    monkeypatch.setenv("GENZOO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(MemoryFileSystem, "get_file", broken)
+    with pytest.raises(OSError, match=r"could not fetch memory://zoo .*cable"):
+        genzoo.load(remote)
+    assert not any((tmp_path / "cache" / "entries").iterdir())
+
+
+def test_an_address_that_is_not_there() -> None:
+    with pytest.raises(OSError, match=r"could not fetch memory://nowhere"):
+        genzoo.load("memory://nowhere")
+    with pytest.raises(OSError, match=r"could not fetch http://127\.0\.0\.1:9/x"):
+        genzoo.load("http://127.0.0.1:9/x")
+    with pytest.raises(ValueError, match="revision"):
+        genzoo.load("memory://nowhere", revision="main")
+
+
+def test_hugging_face(module: VAE, entry: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import huggingface_hub
+
+    uploaded: dict[str, Any] = {}
+
+    class Api:
+        def create_repo(self, repo: str, exist_ok: bool) -> None:
+            assert exist_ok
+            uploaded["repo"] = repo
+
+        def upload_folder(self, repo_id: str, folder_path: str, commit_message: str) -> None:
+            uploaded["files"] = {path.name: path.read_bytes() for path in Path(folder_path).iterdir()}
+
+    def snapshot(repo: str, revision: str | None, allow_patterns: list[str]) -> str:
+        uploaded["asked"] = (repo, revision)
+        folder = tmp_path / "snapshot"
+        folder.mkdir(exist_ok=True)
+        for name, data in uploaded["files"].items():
+            assert name in allow_patterns
+            (folder / name).write_bytes(data)
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    address = genzoo.publish(module, "digits/vae", to="hf://me/digits-vae")
+    assert address == "hf://me/digits-vae" and uploaded["repo"] == "me/digits-vae"
+    assert b'genzoo.load("hf://me/digits-vae")' in uploaded["files"]["README.md"]
+    assert_same(genzoo.load(address), module)
+    assert uploaded["asked"] == ("me/digits-vae", None)
+    genzoo.load(f"{address}@v1")
+    assert uploaded["asked"] == ("me/digits-vae", "v1")
+    genzoo.load(address, revision="v2")
+    assert uploaded["asked"] == ("me/digits-vae", "v2")
+
+
+def test_no_network_is_one_clear_error(module: VAE, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    def unreachable(*_: Any, **__: Any) -> None:
+        raise ConnectionError("Name or service not known\nand forty more lines")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
+    monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", unreachable)
+    with pytest.raises(OSError, match=r"could not fetch hf://a/b \(ConnectionError: Name or service not known\)"):
+        genzoo.load("hf://a/b")
+    with pytest.raises(OSError, match=r"could not publish to hf://a/b"):
+        genzoo.publish(module, "x", to="hf://a/b")
+
+
+def test_wandb_artifacts_are_fetched(module: VAE, entry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import wandb
+
+    asked = []
+
+    class Artifact:
+        qualified_name, digest = "me/zoo/vae:v0", "abc"
+
+        def download(self, root: str) -> None:
+            asked.append(root)
+            for path in entry.iterdir():
+                (Path(root) / path.name).write_bytes(path.read_bytes())
+
+    class Api:
+        def artifact(self, path: str) -> Artifact:
+            asked.append(path)
+            return Artifact()
+
+    monkeypatch.setattr(wandb, "Api", Api)
+    assert_same(genzoo.load("wandb://me/zoo/vae"), module)
+    assert asked[0] == "me/zoo/vae:latest"
+    genzoo.load("wandb://me/zoo/vae:v0")
+    assert [path for path in asked if path.startswith("me/")][1:] == ["me/zoo/vae:v0"] and len(asked) == 3
+
+
+def test_publishing_to_a_real_offline_wandb_run(module: VAE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "staging"))
+    import wandb
+
+    wandb.teardown()  # it would remember the folder of an earlier test
+    address = genzoo.publish(module, "digits/vae", to="wandb://me/zoo/vae")
+    assert address == "wandb://me/zoo/vae:latest"
+    (log,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    assert b"model.safetensors" in log.read_bytes()
+    names = {path.name.partition("-")[0] for path in (tmp_path / "staging").rglob("*") if path.is_file()}
+    assert names  # the files wait to be synchronised
+    assert os.environ["WANDB_MODE"] == "offline"
+
+
+# ---- checkpoints
+
+
+def test_a_training_checkpoint_is_rebuilt(tmp_path: Path) -> None:
+    from lightning.pytorch import Trainer
+
+    module = tiny()
+    trainer = Trainer(max_steps=1, logger=False, default_root_dir=tmp_path, enable_progress_bar=False)
+    trainer.fit(module, DigitsDataModule())
+    trainer.save_checkpoint(tmp_path / "x.ckpt")
+    assert_same(hub.load_checkpoint(tmp_path / "x.ckpt"), module)
+    data = (tmp_path / "x.ckpt").read_bytes()
+    (tmp_path / "cut.ckpt").write_bytes(data[: len(data) // 2])
+    with pytest.raises(ValueError, match="cut short"):
+        hub.load_checkpoint(tmp_path / "cut.ckpt")
+    torch.save({"state_dict": {}}, tmp_path / "bare.ckpt")
+    with pytest.raises(ValueError, match="how its model was built"):
+        hub.load_checkpoint(tmp_path / "bare.ckpt")
+    with pytest.raises(FileNotFoundError):
+        hub.load_checkpoint(tmp_path / "none.ckpt")
