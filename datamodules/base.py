@@ -38,7 +38,7 @@ class BatchPlan:
 
     In order (evaluation): every row is in exactly one batch of one rank, and every rank has the same number
     of batches, at most one row apart in size, because a collective operation in a step must be met by all of
-    them.
+    them. (Single rows cannot always be shared out so: with batch_size 1 some batches have two.)
 
     Args:
         num_rows: rows in the split.
@@ -67,7 +67,8 @@ class BatchPlan:
             )
         if self.num_rows < self.world_size:
             raise ValueError(
-                f"{self.num_rows} examples cannot be shared out over {self.world_size} processes: use fewer"
+                f"{self.num_rows} examples cannot be shared out over {self.world_size} process(es): there must be "
+                "at least one for each"
             )
 
     def __len__(self) -> int:
@@ -245,12 +246,18 @@ class DataModule(LightningDataModule):
     """
 
     shape: tuple[int, ...]
-    levels: int | None
-    num_classes: int | None
+    levels: int | None = None
+    num_classes: int | None = None
     num_train: int | None = None  # examples that val_size is taken from, where that is known beforehand
 
     def __init__(
-        self, *, batch_size: int, val_size: int, classes: list[int] | None, limit: int | None, seed: int
+        self,
+        *,
+        val_size: int,
+        batch_size: int = 128,
+        classes: list[int] | None = None,
+        limit: int | None = None,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         for name, value, least in (

@@ -20,6 +20,16 @@ BINARIZE_SEED = 20_080_000
 class ImageDataModule(DataModule):
     """Images as float32 in [0, 1] on the grid k / (levels - 1).
 
+    For images in arrays of your own, state `shape`, `levels` and `num_classes` and return the arrays:
+
+        class Faces(ImageDataModule):
+            shape, levels = (1, 64, 64), 256
+
+            def load_images(self, split):
+                return torch.from_numpy(np.load(f"faces_{split}.npy")), None
+
+        trainer.fit(model, Faces(val_size=1000, batch_size=64))
+
     Binarised data are three different tasks, whose likelihoods do not compare:
 
     - `threshold`: 1 where the grey value is above one half;
@@ -36,18 +46,19 @@ class ImageDataModule(DataModule):
         ValueError: for any argument out of its range.
     """
 
-    def __init__(self, *, binarize: Binarize, **split: Any) -> None:
+    def __init__(self, *, binarize: Binarize = "none", **split: Any) -> None:
         if binarize not in get_args(Binarize):
             raise ValueError(f"binarize is {binarize!r}, but must be one of {', '.join(get_args(Binarize))}")
         super().__init__(**split)
-        assert self.levels is not None
+        if self.levels is None:
+            raise TypeError(f"{type(self).__name__} must state `levels`: its images are stored as 0 to levels - 1")
         self.binarize = binarize
         self.top = self.levels - 1  # the stored value that means 1.0
         if binarize != "none":
             self.levels = 2
 
-    def load_images(self, split: str) -> tuple[Tensor, Tensor]:
-        """(N, C, H, W) uint8 grey levels and (N,) int64 labels of the "train" or "test" data."""
+    def load_images(self, split: str) -> tuple[Tensor, Tensor | None]:
+        """(N, C, H, W) uint8 levels, and (N,) int64 labels or None, of the "train" or "test" data."""
         raise NotImplementedError
 
     def load(self, split: str) -> Source:
@@ -212,6 +223,8 @@ class TorchvisionDataModule(ImageDataModule):
             images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
             if images.shape[1:] != self.shape or len(images) != len(labels):
                 raise ValueError(f"found images {tuple(images.shape)} and {len(labels)} labels")
+            if not 0 <= labels.min() <= labels.max() < self.num_classes:
+                raise ValueError(f"found labels from {labels.min()} to {labels.max()}")
         except Exception as error:  # whatever a damaged file makes the reader stumble over
             raise RuntimeError(
                 f"the {self.dataset} files under {Path(self.root).resolve()} are incomplete or damaged: "

@@ -15,6 +15,7 @@ from genzoo.datamodules import (
     DataModule,
     DigitsDataModule,
     FashionMNISTDataModule,
+    ImageDataModule,
     KMNISTDataModule,
     Loader,
     MNISTDataModule,
@@ -203,6 +204,29 @@ def test_a_damaged_file_is_named(root: Path) -> None:
     file.write_bytes(file.read_bytes()[:-1000])
     with pytest.raises(RuntimeError, match=r"incomplete or damaged: delete .*train-images-idx3-ubyte"):
         mnist(root).setup()
+
+
+def test_a_label_out_of_range_is_named(root: Path) -> None:
+    file = root / "MNIST" / "raw" / "t10k-labels-idx1-ubyte"
+    file.write_bytes(file.read_bytes()[:-1] + b"\x0a")
+    with pytest.raises(RuntimeError, match="found labels from 0 to 10"):
+        mnist(root).setup("test")
+
+
+class Stripes(ImageDataModule):
+    """Arrays of somebody's own."""
+
+    shape, levels = (1, 4, 4), 4
+
+    def load_images(self, split: str) -> tuple[Tensor, None]:
+        return torch.arange(4, dtype=torch.uint8).expand(50, 1, 4, 4), None
+
+
+def test_arrays_of_ones_own() -> None:
+    x = next(iter(Stripes(val_size=10, batch_size=20).train_dataloader()))
+    assert torch.equal(x, torch.tensor([0, 1 / 3, 2 / 3, 1]).expand(20, 1, 4, 4))
+    with pytest.raises(ValueError, match="Stripes has no labels"):
+        Stripes(val_size=10, classes=[1])
 
 
 def test_cifar_is_read_as_channels_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

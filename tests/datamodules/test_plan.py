@@ -59,7 +59,7 @@ def test_the_order_depends_on_seed_and_epoch_alone() -> None:
 
 
 def test_too_few_rows_for_the_processes() -> None:
-    with pytest.raises(ValueError, match="3 examples cannot be shared out over 4 processes"):
+    with pytest.raises(ValueError, match="3 examples cannot be shared out over 4 process"):
         BatchPlan(3, 8, world_size=4)
 
 
