@@ -1,0 +1,159 @@
+"""From a run to an entry: the figures, the weights they were measured on, and the record of the training."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import nn
+
+import genzoo
+from genzoo.callbacks import EMA, Publish, evaluate
+from genzoo.datamodules import DigitsDataModule
+from genzoo.zoo import VAE, Classifier
+
+QUICK = {"num_particles": 3, "num_samples": 100, "progress": False}
+
+
+def tiny(**options: Any) -> VAE:
+    torch.manual_seed(0)
+    return VAE((1, 8, 8), 17, latent_dim=2, network="mlp", width=16, depth=1, **options)
+
+
+def figures(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {figure["name"]: figure for figure in metrics["figures"]}
+
+
+def features(d: int = 4) -> nn.Module:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, d))
+
+
+def test_every_figure_says_what_it_is() -> None:
+    model, data = tiny(), DigitsDataModule(batch_size=100)
+    model.train()
+    before = [value.clone() for value in model.state_dict().values()]
+    metrics = evaluate(model, data, extractor=features(), **QUICK)
+    assert model.training and all(map(torch.equal, before, model.state_dict().values()))
+    found = figures(metrics)
+    assert list(found) == [
+        *("parameters", "nll", "bits_per_dim", "sampling_time", "frechet"),
+        *("kid", "precision", "recall", "density", "coverage"),
+    ]
+    for figure in found.values():
+        assert {"name", "value", "unit", "protocol"} <= figure.keys()
+        if figure["name"] not in ("parameters", "sampling_time"):
+            assert figure["split"] == "test"
+            assert figure["num_examples"] == (360 if figure["name"] in ("nll", "bits_per_dim") else 100)
+    assert found["nll"]["kind"] == "lower_bound" and "3 samples" in found["nll"]["protocol"]
+    assert found["nll"]["standard_error"] > 0
+    assert found["bits_per_dim"]["value"] == pytest.approx(found["nll"]["value"] / 64 / 0.6931471805599453)
+    assert 0 <= found["frechet"]["floor"] < found["frechet"]["value"]
+    assert "100 real data of the train split" in found["frechet"]["floor_protocol"]
+    assert found["parameters"]["value"] == sum(p.numel() for p in model.parameters())
+    assert {"commit", "genzoo", "torch", "lightning", "python"} == metrics["environment"].keys()
+    json.dumps(metrics)
+
+
+def test_the_stated_arguments_give_the_figures_again() -> None:
+    first = evaluate(tiny(), DigitsDataModule(batch_size=64), num_particles=3, progress=False)
+    again = evaluate(tiny(), DigitsDataModule(batch_size=360), progress=False, **first["evaluation"])
+    assert figures(again)["nll"]["value"] == pytest.approx(figures(first)["nll"]["value"], rel=1e-6)
+    assert again["evaluation"] == first["evaluation"]
+
+
+def test_a_classifier_has_an_accuracy() -> None:
+    torch.manual_seed(0)
+    model, data = Classifier((1, 8, 8), 17, 10, feature_dim=4, width=4), DigitsDataModule()
+    found = figures(evaluate(model, data, progress=False))
+    assert list(found) == ["parameters", "accuracy"]
+    data.setup("test")
+    x, y = (torch.cat(parts) for parts in zip(*data.test_dataloader(), strict=True))
+    with torch.no_grad():
+        expected = (model.eval()(x).argmax(1) == y).double().mean().item()
+    assert found["accuracy"]["value"] == pytest.approx(expected)
+    with pytest.raises(ValueError, match="Classifier has no `sample`"):
+        evaluate(model, data, extractor=features())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_publishes_the_average_as_it_is_stored(tmp_path: Path, trainer: Callable[..., Trainer], dtype: Any) -> None:
+    entry = tmp_path / "entry"
+    model, data = tiny(), DigitsDataModule(limit=256)
+    publish = Publish("digits/vae", to=str(entry), evaluation=QUICK, dtype=dtype)
+    run = trainer(publish, EMA(0.9), max_epochs=1)  # before EMA in the list: the order does not matter
+    run.fit(model, data)
+    metrics = json.loads((entry / "metrics.json").read_text())
+    assert metrics["training"]["recipe"] == "digits/vae" and metrics["training"]["steps"] == run.global_step
+    assert metrics["training"]["seconds"] > 0 and "CPU" in metrics["training"]["hardware"]
+    assert (entry / "samples.png").is_file() and "nll" in (entry / "README.md").read_text()
+
+    loaded = genzoo.load(entry)
+    for name, value in model.state_dict().items():
+        expected = value.half().float() if dtype == "float16" else value  # the module itself keeps all its digits
+        assert torch.equal(loaded.state_dict()[name], expected), name
+    again = figures(evaluate(loaded, DigitsDataModule(), progress=False, **metrics["evaluation"]))
+    assert again["nll"]["value"] == pytest.approx(figures(metrics)["nll"]["value"], rel=1e-6)
+
+
+def test_publishes_the_best_checkpoint_and_leaves_the_module(tmp_path: Path, trainer: Callable[..., Trainer]) -> None:
+    class Spoil(Callback):
+        """From the second epoch on, the weights are worthless."""
+
+        def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
+            if trainer.current_epoch:
+                for parameter in pl_module.parameters():
+                    torch.nn.init.constant_(parameter, 0.3)
+
+    entry, model = tmp_path / "entry", tiny()
+    best = ModelCheckpoint(tmp_path / "checkpoints", monitor="val/nll")
+    run = trainer(Spoil(), Publish("digits/vae", to=str(entry), evaluation=QUICK), best, max_epochs=2)
+    run.fit(model, DigitsDataModule(limit=256))
+    assert "epoch=0" in best.best_model_path
+    saved = torch.load(best.best_model_path, weights_only=True)["state_dict"]
+    loaded = genzoo.load(entry).state_dict()
+    assert all(torch.equal(saved[name], value) for name, value in loaded.items())
+    assert not any(torch.equal(saved[name], value) for name, value in model.state_dict().items())
+
+
+def test_the_time_of_an_interrupted_run_counts(tmp_path: Path, trainer: Callable[..., Trainer]) -> None:
+    data = DigitsDataModule(limit=256)
+    trainer(Publish("a", str(tmp_path / "a"), QUICK), ModelCheckpoint(tmp_path, filename="c"), max_epochs=1).fit(
+        tiny(), data
+    )
+    path = tmp_path / "c.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    assert checkpoint["callbacks"]["Publish"]["seconds"] > 0
+    checkpoint["callbacks"]["Publish"]["seconds"] = 1000.0
+    torch.save(checkpoint, path)
+    trainer(Publish("b", str(tmp_path / "b"), QUICK), max_epochs=2).fit(tiny(), data, ckpt_path=path)
+    assert 1000 < json.loads((tmp_path / "b" / "metrics.json").read_text())["training"]["seconds"] < 1100
+
+
+def test_two_processes_publish_one_entry(tmp_path: Path, trainer: Callable[..., Trainer]) -> None:
+    entry = tmp_path / "entry"
+    publish = Publish("digits/vae", to=str(entry), evaluation=QUICK)
+    run = trainer(publish, EMA(0.9), max_epochs=1, devices=2, strategy="ddp_spawn")
+    run.fit(tiny(), DigitsDataModule(limit=256))
+    metrics = json.loads((entry / "metrics.json").read_text())
+    alone = figures(evaluate(genzoo.load(entry), DigitsDataModule(), progress=False, **metrics["evaluation"]))
+    assert metrics["training"]["hardware"].startswith("2 × ")
+    assert figures(metrics)["nll"]["num_examples"] == 360  # each once
+    assert alone["nll"]["value"] == pytest.approx(figures(metrics)["nll"]["value"], rel=1e-6)
+
+
+def test_what_cannot_be_published_is_refused_before_training(
+    tmp_path: Path, trainer: Callable[..., Trainer], fit: Any
+) -> None:
+    with pytest.raises(ValueError, match="give `fit` a datamodule"):
+        fit(trainer(Publish("x", str(tmp_path / "x"))))
+    model = tiny()
+    model.unstated = ["encoder"]
+    with pytest.raises(ValueError, match="VAE was given encoder as live modules"):
+        trainer(Publish("x", str(tmp_path / "x"))).fit(model, DigitsDataModule())
+    trainer(Publish("x", str(tmp_path / "x")), fast_dev_run=True).fit(tiny(), DigitsDataModule())
+    assert not (tmp_path / "x").exists()

@@ -1,0 +1,172 @@
+"""SampleLogger: the pictures on disk and in the loggers, and that training does not notice."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from foreign import Foreign
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
+from PIL import Image
+from torch import Tensor
+
+from genzoo.callbacks import EMA, SampleLogger, run_folder
+from genzoo.callbacks.media import can_render, render
+
+
+def pixels(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path))
+
+
+class Shades(Foreign):
+    """Its sample i has the brightness i / 15 everywhere; it can reconstruct, interpolate and complete, in its way."""
+
+    def sample(self, num_samples: int, **_: Any) -> Tensor:
+        return torch.linspace(0, 1, num_samples).view(-1, 1, 1, 1).expand(-1, 1, 4, 4) + 0 * self.net[0].bias.sum()
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return self.net(torch.randn(4, 3)).square().mean()
+
+    def encode(self, x: Tensor) -> Any: ...
+
+    def decode(self, z: Tensor) -> Any: ...
+
+    def traverse(self, x: Tensor, dim: int, values: Any) -> Any: ...
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        return 1 - x
+
+    def interpolate(self, a: Tensor, b: Tensor, steps: int) -> Tensor:
+        return torch.stack([torch.lerp(a, b, w) for w in torch.linspace(0, 1, steps).tolist()])
+
+    def complete(self, x: Tensor, known: Tensor, *, num_samples: int = 1, generator: Any = None) -> Tensor:
+        noise = torch.rand(num_samples, *x.shape, generator=generator)
+        return torch.where(known, x, noise)
+
+
+def test_draws_a_page_for_each_capability(tmp_path: Path, trainer: Callable[..., Trainer], fit: Any) -> None:
+    fit(trainer(SampleLogger(num_samples=16), max_epochs=2), Shades())
+    folder = tmp_path / "samples"
+    kinds = ("completions", "interpolations", "reconstructions", "samples")
+    assert sorted(p.name for p in folder.iterdir()) == [f"{k}-{step:08d}.png" for k in kinds for step in (5, 10)]
+
+    page = pixels(folder / "samples-00000010.png")
+    assert page.shape == (4 * 66 + 2, 4 * 66 + 2, 3)  # 4 × 4 tiles of 4 × 4 pixels, each pixel shown as 16 × 16
+    centres = page[34::66, 34::66, 0].flatten()
+    np.testing.assert_array_equal(centres, np.round(np.linspace(0, 1, 16) * 255))
+
+    page = pixels(folder / "reconstructions-00000010.png")[:, :, 0].astype(int)
+    above, below = page[2:66, 2:66], page[68:132, 2:66]
+    assert abs(above + below - 255).max() <= 1  # a datum above its "reconstruction"
+
+    page = pixels(folder / "completions-00000010.png")[:, :, 0]
+    data = page[4 * 66 + 2 : 5 * 66, 2:66]
+    left, right = np.s_[:, :32], np.s_[:, 32:]
+    for row in range(1, 4):
+        tile = page[row * 66 + 2 : row * 66 + 66, 2:66]
+        assert (tile[left] == data[left]).all() and not (tile[right] == data[right]).all()
+    assert (page[2:66, 2:66][right] == 128).all()  # what is not known is grey
+
+    same = [(folder / f"completions-{step:08d}.png").read_bytes() for step in (5, 10)]
+    assert same[0] == same[1]  # the same examples, the same noise
+
+
+def test_training_does_not_notice(trainer: Callable[..., Trainer], fit: Callable[..., Foreign]) -> None:
+    with_it, without = fit(trainer(SampleLogger())), fit(trainer())
+    for name, value in without.state_dict().items():
+        assert torch.equal(value, with_it.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("order", [0, 1])
+def test_shows_averaged_weights(tmp_path: Path, trainer: Callable[..., Trainer], fit: Any, order: int) -> None:
+    callbacks = [SampleLogger(4), EMA(0.99)]
+    module = fit(trainer(*(callbacks[::-1] if order else callbacks), max_epochs=1))
+    logger = SampleLogger(4)
+    from genzoo.callbacks.sampling import draw
+
+    module.eval()
+    with torch.no_grad():
+        expected = render(draw(module.sample, 4, logger.seed), 2)
+    np.testing.assert_array_equal(pixels(tmp_path / "samples/samples-00000005.png"), expected.pixels.numpy())
+
+
+def test_wandb_stores_the_right_brightness(tmp_path: Path, trainer: Any, fit: Any, monkeypatch: Any) -> None:
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    logger = WandbLogger(project="test", save_dir=tmp_path, offline=True)
+    fit(trainer(SampleLogger(num_samples=16), logger=logger, max_epochs=1), Shades())
+    wandb.finish()
+    stored = {p.name.split("_")[0]: p for p in tmp_path.glob("wandb/offline-run-*/files/media/images/*.png")}
+    assert set(stored) == {"samples", "reconstructions", "completions", "interpolations"}
+    centres = pixels(stored["samples"])[34::66, 34::66, 0].flatten()
+    np.testing.assert_array_equal(centres, np.round(np.linspace(0, 1, 16) * 255))
+    (run,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
+    assert run.stat().st_size > 0
+
+
+def test_tensorboard_reads_them_back(tmp_path: Path, trainer: Any, fit: Any) -> None:
+    pytest.importorskip("tensorboard")
+    from io import BytesIO
+
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    logger = TensorBoardLogger(tmp_path / "tb")
+    fit(trainer(SampleLogger(num_samples=16), logger=[logger, CSVLogger(tmp_path / "csv")], max_epochs=1), Shades())
+    events = EventAccumulator(logger.log_dir).Reload()
+    assert set(events.Tags()["images"]) == {"samples", "reconstructions", "completions", "interpolations"}
+    (image,) = events.Images("samples")
+    assert image.step == 5
+    centres = np.asarray(Image.open(BytesIO(image.encoded_image_string)))[34::66, 34::66, 0].flatten()
+    np.testing.assert_array_equal(centres, np.round(np.linspace(0, 1, 16) * 255))
+
+
+def test_two_processes_write_once(tmp_path: Path, trainer: Any, fit: Any) -> None:
+    fit(trainer(SampleLogger(4), devices=2, strategy="ddp_spawn", max_epochs=1))
+    assert [p.name for p in (tmp_path / "samples").iterdir()] == ["samples-00000003.png"]
+
+
+def test_the_run_folder_is_the_one_with_the_checkpoints(tmp_path: Path, trainer: Any, fit: Any) -> None:
+    run = tmp_path / "runs" / "one"
+    fit(trainer(SampleLogger(4), ModelCheckpoint(run / "checkpoints"), max_epochs=1))
+    assert (run / "samples").is_dir() and (run / "checkpoints").is_dir()
+    assert run_folder(trainer()) == tmp_path
+    assert run_folder(trainer(logger=CSVLogger(tmp_path / "logs", "a", "b"))) == tmp_path / "logs" / "a" / "b"
+
+
+def test_nothing_to_show_is_refused_before_training(trainer: Any, fit: Any) -> None:
+    class Mute(LightningModule):
+        def training_step(self, batch: Any, batch_idx: int) -> None: ...
+
+        def configure_optimizers(self) -> None: ...
+
+    with pytest.raises(ValueError, match="Mute has no method to show anything with"):
+        fit(trainer(SampleLogger()), Mute())
+    with pytest.raises(ValueError, match="num_samples"):
+        SampleLogger(num_samples=0)
+
+
+def test_colour_and_ragged_grids() -> None:
+    x = torch.zeros(5, 3, 64, 64)
+    x[:, 0] = 1.5  # clipped
+    page = render(x, 2).pixels  # type: ignore[attr-defined]
+    assert page.shape == (3 * 66 + 2, 2 * 66 + 2, 3)
+    assert page[10, 10].tolist() == [255, 0, 0]
+    assert page[-10, -10].tolist() == [128, 128, 128]  # there is no sixth image
+
+
+def test_points_are_shown_where_they_lie() -> None:
+    right, top = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    x = torch.stack([right, top, -right, -top, torch.full((2,), torch.nan)]).repeat(20, 1)
+    ink = 255 - render(x, 1).pixels[:, :, 0].float()  # type: ignore[attr-defined]
+    size = len(ink)
+    rows, columns = ink.nonzero().T
+    assert (columns[rows < size * 0.1].float().mean() / size - 0.5).abs() < 0.02  # (0, 1) is at the top
+    assert (rows[columns > size * 0.9].float().mean() / size - 0.5).abs() < 0.02
+    assert len(rows) == 4 * 9
+    assert not can_render((7,)) and not can_render((2, 8, 8))
+    with pytest.raises(ValueError, match=r"shape \(7,\) cannot be shown"):
+        render(torch.zeros(3, 7), 1)
