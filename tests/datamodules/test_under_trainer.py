@@ -151,7 +151,7 @@ def test_validation_and_a_second_look_do_not_move_the_training_order(uninterrupt
 def run(script: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """A script in a process of its own, with this file's names at hand."""
     file = folder / "script.py"
-    header = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\nfrom test_trainer import *\n"
+    header = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\nfrom test_under_trainer import *\n"
     file.write_text(header + textwrap.dedent(script))
     return subprocess.run([sys.executable, str(file), str(folder), *arguments], capture_output=True, text=True)
 
