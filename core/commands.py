@@ -121,7 +121,10 @@ def table(left: str, right: str, rows: list[tuple[str, str]]) -> None:
 def in_words(figure: dict[str, Any]) -> str:
     """`nll ≤ 85.9 nats`, as a line of the list has room for it."""
     relation = " ≤" if figure.get("kind") == "lower_bound" else ""  # of the likelihood: an upper bound here
-    return f"{figure['name']}{relation} {figure['value']:.4g} {figure['unit']}"
+    value = figure["value"]
+    shown = f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+    unit = figure["unit"] if figure["unit"] != figure["name"] else ""
+    return f"{figure['name']}{relation} {shown} {unit}".rstrip()
 
 
 def first_comment(recipe: Path) -> str:

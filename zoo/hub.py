@@ -121,8 +121,8 @@ def resolve(source: str | Path, *, revision: str | None = None) -> Path:
         folder = fetch(address, revision)
     elif isinstance(source, str) and (EMBEDDED / source / CONFIG).is_file() and NAME.fullmatch(source):
         folder = EMBEDDED / source
-    elif Path(source).is_dir():
-        folder = Path(source)
+    elif Path(source).expanduser().is_dir():
+        folder = Path(source).expanduser()
     else:
         names = [entry.name for entry in list_models()]
         close = get_close_matches(address, names, n=3, cutoff=0.4)
@@ -301,7 +301,7 @@ def publish(
         load(folder, allow=(type(module), *allow))
 
     if not remote:
-        target = EMBEDDED / name if to is None else Path(to)
+        target = EMBEDDED / name if to is None else Path(to).expanduser()
         if target.exists() and not (target / CONFIG).is_file() and (target.is_file() or any(target.iterdir())):
             raise ValueError(f"{target} exists and is no entry of a zoo, so it is not replaced; choose another")
         with staged(target.absolute()) as staging:

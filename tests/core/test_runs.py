@@ -55,6 +55,12 @@ def checkpoint(run: Path) -> dict[str, Any]:
     return torch.load(path, weights_only=True)
 
 
+def logged(run: Path, figure: str) -> float:
+    """The last value of a figure in the run's metrics.csv."""
+    with (run / "metrics.csv").open() as file:
+        return [float(row[figure]) for row in csv.DictReader(file) if row.get(figure)][-1]
+
+
 def refused(capsys: Captured, *options: str, command: str = "fit") -> str:
     with pytest.raises(SystemExit) as ended:
         main([command, "--config", "small.yaml", *QUIET, *options])
@@ -72,8 +78,7 @@ def test_a_run_has_a_folder_of_its_own(capsys: Captured) -> None:
     first = fit()
     assert first.parent == Path("runs/small")
     assert {path.name for path in first.iterdir()} == {"checkpoints", "config.yaml", "hparams.yaml", "metrics.csv"}
-    with (first / "metrics.csv").open() as file:
-        assert any(row["val/nll"] for row in csv.DictReader(file))
+    assert logged(first, "val/nll") > 0
     shown = capsys.readouterr().out
     assert str(first) in shown and "val/nll" in shown and "val/bits_per_dim" in shown
     before = {path: path.read_bytes() for path in first.rglob("*") if path.is_file()}
@@ -214,6 +219,33 @@ def test_another_familys_checkpoint_is_refused(capsys: Captured) -> None:
     assert "state_dict" in capsys.readouterr().err
 
 
+def test_two_processes_share_one_run_and_agree_with_one(tmp_path: Path) -> None:
+    two = ["--trainer.strategy=ddp", "--trainer.devices=2", "--trainer.max_epochs=1"]
+    subprocess.run(
+        [sys.executable, "-m", "genzoo", "fit", "--config", "small.yaml", *QUIET, *two],
+        check=True,
+        capture_output=True,
+    )
+    (run,) = Path("runs/small").iterdir()
+    (path,) = (run / "checkpoints").glob("*.ckpt")
+    main(["validate", "--config", "small.yaml", *QUIET, "--ckpt_path", str(path)])
+    (alone,) = (folder for folder in Path("runs/small").iterdir() if folder != run)
+    for figure in ("val/nll", "val/elbo", "val/kl"):
+        assert logged(run, figure) == pytest.approx(logged(alone, figure), rel=1e-5), figure
+
+
+def test_a_hostile_checkpoint_is_not_published(capsys: Captured) -> None:
+    run = fit()
+    (path,) = (run / "checkpoints").glob("*.ckpt")
+    hostile = torch.load(path, weights_only=True)
+    hostile["hyper_parameters"]["likelihood"] = {"class_path": "os.system", "init_args": {"command": "touch pwned"}}
+    torch.save(hostile, path)
+    with pytest.raises(SystemExit):
+        main(["publish", "--ckpt_path", str(path), "--name", "x", "--to", "entry"])
+    assert "os.system" in capsys.readouterr().err
+    assert not Path("pwned").exists() and not Path("entry").exists()
+
+
 # ---- mistakes
 
 
@@ -247,6 +279,16 @@ def test_a_misspelt_key_in_the_file(recipe: Path, capsys: Captured) -> None:
     assert "trianer" in refused(capsys)
     recipe.write_text("model: [")
     assert "small.yaml" in refused(capsys) or "pars" in refused(capsys)
+
+
+def test_callbacks_are_cleared_and_appended() -> None:
+    Path("ema.yaml").write_text("trainer: {callbacks: [{class_path: EMA}]}")
+    averaged = checkpoint(fit("-c", "ema.yaml"))["callbacks"]
+    assert any("EMA" in name for name in averaged)
+    cleared = checkpoint(fit("-c", "ema.yaml", "--trainer.callbacks=null"))["callbacks"]
+    assert not any("EMA" in name for name in cleared)
+    appended = checkpoint(fit("-c", "ema.yaml", "--trainer.callbacks+=LearningRateMonitor"))["callbacks"]
+    assert any("EMA" in name for name in appended)
 
 
 def test_no_arguments_at_all(capsys: Captured) -> None:

@@ -3,7 +3,10 @@
 import os
 import subprocess
 import sys
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -417,6 +420,21 @@ def test_any_url_that_fsspec_opens(module: VAE, remote: str, entry: Path) -> Non
     assert_same(genzoo.load(remote), module)
     assert_same(genzoo.load(f"file://{entry}"), module)
     assert hub.resolve(remote) != hub.resolve(f"file://{entry}")  # four files called alike, four places
+
+
+def test_a_web_server(module: VAE, entry: Path) -> None:
+    (entry / "metrics.json").unlink()  # what an entry can do without
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(entry.parent))) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/{entry.name}/"
+        assert_same(genzoo.load(address), module)
+        assert {path.name for path in hub.resolve(address).iterdir()} == {path.name for path in entry.iterdir()}
+        server.shutdown()
 
 
 def test_what_is_fetched_is_cached_until_it_changes(module: VAE, remote: str, entry: Path) -> None:
