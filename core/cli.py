@@ -35,6 +35,12 @@ def refuse(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
+def import_from_here() -> None:
+    """Lets a recipe, or `--allow`, name a class in a file of the current folder, as `python -m` would."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+
+
 def main(argv: list[str] | None = None) -> None:
     """Runs one command.
 

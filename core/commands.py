@@ -5,9 +5,11 @@ import os
 from argparse import ArgumentParser, Namespace
 from difflib import get_close_matches
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from genzoo import recipes
+from genzoo.cli import import_from_here
 from genzoo.zoo import hub
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ def parser() -> ArgumentParser:
     add("--num_samples", type=int, default=64, help="how many (default: 64)")
     add("--out", default="samples.png", help="the picture to write (default: samples.png)")
     add("--seed", type=int, default=0, help="the same seed draws the same samples (default: 0)")
-    add("--device", help="cpu, cuda, … (default: a GPU, if there is one)")
+    add_machine(add)
 
     add = command("evaluate", evaluate, "Measures an entry again, as it was measured for its publication.")
     add("entry", help="a name, a folder or an address")
@@ -93,7 +95,13 @@ def add_protocol(add: Any) -> None:
         help="the entry whose features give the distances, or inception (default: as published)",
     )
     add("--seed", type=int, help="of all noise (default: as published)")
+    add_machine(add)
+
+
+def add_machine(add: Any) -> None:
+    """What every command that loads a model takes."""
     add("--device", help="cpu, cuda, … (default: a GPU, if there is one)")
+    add("--allow", action="append", default=[], help="a class of your own that is part of it: my_file.MyClass")
 
 
 # --------------------------------------------------------------------------------------------------- the zoo
@@ -152,7 +160,7 @@ def sample(given: Namespace) -> None:
     """`genzoo sample`."""
     if given.num_samples < 1:
         raise ValueError(f"--num_samples {given.num_samples}: give 1 or more")
-    module = hub.load(given.entry).to(device(given))
+    module = hub.load(given.entry, allow=allowed(given)).to(device(given))
     picture(module, Path(given.out), given.num_samples, given.seed)
     print(given.out)
 
@@ -182,7 +190,7 @@ def evaluate(given: Namespace) -> None:
 
     folder = hub.resolve(given.entry)
     entry = hub.Entry(given.entry, folder)
-    module, data = hub.load(folder), build_data(entry.config.get("data"), given.root)
+    module, data = hub.load(folder, allow=allowed(given)), build_data(entry.config.get("data"), given)
     options = {**entry.metrics.get("evaluation", {}), **protocol(given)}
     metrics = genzoo.callbacks.evaluate(module, data, device=device(given), **options)
 
@@ -210,9 +218,9 @@ def publish(given: Namespace) -> None:
     from genzoo.callbacks.media import can_render
     from genzoo.zoo.interface import Samples
 
-    module = hub.load_checkpoint(given.ckpt_path)
+    module = hub.load_checkpoint(given.ckpt_path, allow=allowed(given))
     config = yaml.safe_load(run_config(given).read_text())
-    data = build_data(config.get("data"), given.root)
+    data = build_data(config.get("data"), given)
     dtype = getattr(torch, given.dtype)
     state = module.state_dict()  # measured as it will be stored
     module.load_state_dict({k: v.to(dtype) if v.dtype == torch.float32 else v for k, v in state.items()})
@@ -225,7 +233,14 @@ def publish(given: Namespace) -> None:
             samples = Path(folder) / "samples.png"
             picture(module, samples, 64, 0)
         place = hub.publish(
-            module, given.name, to=given.to, data=data, metrics=metrics, samples=samples, dtype=given.dtype
+            module,
+            given.name,
+            to=given.to,
+            data=data,
+            metrics=metrics,
+            samples=samples,
+            dtype=given.dtype,
+            allow=allowed(given),
         )
     print(f"published {given.name}: {place}")
 
@@ -241,20 +256,29 @@ def run_config(given: Namespace) -> Path:
     raise FileNotFoundError(f"no config.yaml beside {given.ckpt_path}, to say what data it is for; give --config")
 
 
-def build_data(block: Any, root: str | None) -> "LightningDataModule":
-    """The datamodule that {class_path, init_args} states, one of genzoo's, with the data at `root`."""
+def allowed(given: Namespace) -> tuple[type, ...]:
+    """The classes that `--allow` names; they alone are imported by name, for it is the user who names them."""
+    import_from_here()
+    try:
+        return tuple(resolve_name(path) for path in given.allow)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"--allow {' '.join(given.allow)}: {error}") from None
+
+
+def build_data(block: Any, given: Namespace) -> "LightningDataModule":
+    """The datamodule that {class_path, init_args} states, with the data at `--root`."""
     import inspect
 
     import genzoo.datamodules
-    from genzoo.zoo.build import build, exported
+    from genzoo.zoo.build import build, by_path, exported
 
     if not isinstance(block, dict) or "class_path" not in block:
         raise ValueError("it is not on record what data it is for (no `data:` in the configuration)")
-    classes = exported(genzoo.datamodules)
+    classes = {**exported(genzoo.datamodules), **by_path(allowed(given))}
     path, options = str(block["class_path"]), dict(block.get("init_args") or {})
     path = path if "." in path else f"genzoo.datamodules.{path}"  # a recipe may use the bare name
-    if path in classes and root is not None and "root" in inspect.signature(classes[path]).parameters:
-        options["root"] = root
+    if path in classes and given.root is not None and "root" in inspect.signature(classes[path]).parameters:
+        options["root"] = given.root
     return build({"class_path": path, "init_args": options}, classes)
 
 

@@ -30,7 +30,7 @@ import genzoo.callbacks
 import genzoo.datamodules
 import genzoo.zoo
 from genzoo import recipes
-from genzoo.cli import debugging, refuse
+from genzoo.cli import debugging, import_from_here, refuse
 
 # A recipe can call a class by its bare name, and a checkpoint can be read, once the class is imported.
 for _package in (genzoo.callbacks, genzoo.datamodules, genzoo.zoo):
@@ -52,6 +52,7 @@ def run(argv: list[str]) -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     advertisements = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     advertisements.addFilter(lambda record: "Tip:" not in record.getMessage())
+    import_from_here()
     try:
         argv, name = find_recipes(argv)
     except FileNotFoundError as error:

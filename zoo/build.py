@@ -14,9 +14,7 @@ from torch import nn
 
 def exported(package: ModuleType) -> dict[str, type]:
     """The classes in `package.__all__`, under the package's name and under that of their own module."""
-    classes = {
-        name: getattr(package, name) for name in package.__all__ if inspect.isclass(getattr(package, name))
-    }
+    classes = {name: getattr(package, name) for name in package.__all__ if inspect.isclass(getattr(package, name))}
     return {f"{package.__name__}.{name}": cls for name, cls in classes.items()} | by_path(classes.values())
 
 
@@ -30,9 +28,7 @@ def model_classes(extra: Iterable[type] = ()) -> dict[str, type]:
     import genzoo.zoo
     import genzoo.zoo.networks
 
-    layers = {
-        name: cls for name, cls in vars(nn).items() if inspect.isclass(cls) and issubclass(cls, nn.Module)
-    }
+    layers = {name: cls for name, cls in vars(nn).items() if inspect.isclass(cls) and issubclass(cls, nn.Module)}
     return {
         **{f"torch.nn.{name}": cls for name, cls in layers.items()},
         **by_path(layers.values()),
@@ -62,7 +58,7 @@ def build(value: Any, classes: Mapping[str, type]) -> Any:
     if not isinstance(path, str) or path not in classes:
         raise ValueError(
             f"class_path {path!r} is none of the classes that an entry may name (genzoo's and torch.nn's);"
-            " if you trust it, import the class and give it: load(..., allow=(TheClass,))"
+            " if you trust it, allow it: load(..., allow=(TheClass,)), or --allow its_module.TheClass"
         )
     if not isinstance(arguments, dict) or not all(isinstance(key, str) for key in arguments):
         raise ValueError(f"the init_args of {path} must be a mapping from names to values, not {arguments!r}")

@@ -38,6 +38,7 @@ QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of one's own with the recipe `small.yaml` in it."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "small.yaml").write_text(RECIPE)
     return tmp_path / "small.yaml"
 
@@ -232,6 +233,24 @@ def test_two_processes_share_one_run_and_agree_with_one(tmp_path: Path) -> None:
     (alone,) = (folder for folder in Path("runs/small").iterdir() if folder != run)
     for figure in ("val/nll", "val/elbo", "val/kl"):
         assert logged(run, figure) == pytest.approx(logged(alone, figure), rel=1e-5), figure
+
+
+def test_a_class_of_ones_own_from_training_to_sampling(capsys: Captured) -> None:
+    Path("own_net.py").write_text(
+        "from torch import nn\n"
+        "class Encoder(nn.Sequential):\n"
+        "    def __init__(self, width: int):\n"
+        "        super().__init__(nn.Flatten(), nn.Linear(64, width), nn.SiLU(), nn.Linear(width, 4))\n"
+    )
+    run = fit("--model.encoder=own_net.Encoder", "--model.encoder.width=5")
+    (path,) = (run / "checkpoints").glob("*.ckpt")
+    publish = ["publish", "--ckpt_path", str(path), "--name", "own", "--to", "entry", "--device=cpu"]
+    with pytest.raises(SystemExit):
+        main([*publish, "--num_particles=1"])
+    assert "--allow" in capsys.readouterr().err
+    main([*publish, "--num_particles=1", "--allow=own_net.Encoder"])
+    main(["sample", "entry", "--allow", "own_net.Encoder", "--out", "grid.png", "--device=cpu"])
+    assert Path("grid.png").is_file()
 
 
 def test_a_hostile_checkpoint_is_not_published(capsys: Captured) -> None:
