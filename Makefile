@@ -1,0 +1,40 @@
+# A fresh clone needs python3 (3.11 or 3.12) with venv, and make; each target installs what it takes into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint docs bench
+.DELETE_ON_ERROR:
+
+# Trains a small model from its recipe, publishes it, loads it back and uses it.
+demo: .venv/.installed
+	$(BIN)/genzoo fit --config digits/vae --trainer.callbacks.to runs/demo/entry
+	$(BIN)/genzoo sample runs/demo/entry --out runs/demo/samples.png
+	$(BIN)/python docs/demo.py runs/demo/entry
+
+# What has to pass before a change goes in.
+test: lint
+	$(BIN)/pytest -m "not slow"
+
+lint: .venv/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: .venv/.installed-docs
+	$(BIN)/mkdocs build --strict
+
+bench: .venv/.installed-bench
+	$(BIN)/python benchmarks/feeding.py
+	$(BIN)/python benchmarks/trainer.py
+
+# The stamp says which extras are installed, so that the second call is quick.
+.venv/.installed: pyproject.toml setup.py | .venv
+	$(BIN)/pip install --editable .
+	touch $@
+
+.venv/.installed-%: pyproject.toml setup.py | .venv
+	$(BIN)/pip install --editable ".[$*]"
+	touch $@
+
+.venv:
+	$(PYTHON) -m venv .venv
