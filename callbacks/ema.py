@@ -17,6 +17,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from genzoo.callbacks.metrics.processes import world_size
+
 Place = tuple[dict[str, Any], str]  # where a module keeps one of its tensors: its dictionary, and the key there
 
 
@@ -196,7 +198,7 @@ class EMA(Callback):
             return
         self._raw = {name: store[key].detach().clone() for name, (store, key) in self._places.items()}
         for average, live in self._pairs():
-            if torch.distributed.is_initialized() and not isinstance(live, torch.nn.Parameter):
+            if world_size() > 1 and not isinstance(live, torch.nn.Parameter):
                 torch.distributed.broadcast(average, src=0)  # each process saw its own batches' statistics
             live.copy_(average)
 

@@ -24,7 +24,7 @@ from genzoo.callbacks.metrics.extractors import FeatureExtractor
 from genzoo.callbacks.metrics.features import features_of, real_features
 from genzoo.callbacks.metrics.frechet import FrechetReference
 from genzoo.callbacks.metrics.manifold import kernel_distance, manifold_scores
-from genzoo.callbacks.metrics.processes import gather, rank, world_size
+from genzoo.callbacks.metrics.processes import gather, rank, share
 from genzoo.callbacks.sampling import blocks, draw, seeded
 from genzoo.version import __version__
 from genzoo.zoo.interface import HasLogProb, Samples
@@ -148,9 +148,10 @@ def _sampling_time(module: Samples, seed: int, device: torch.device, num: int = 
 
 def _accuracy(module: LightningModule, batches: Iterable[Any], split: str) -> Figure:
     right = seen = 0
-    for index, (x, y) in enumerate(batches):
-        if index % world_size() == rank():
-            right += int((module(x.to(module.device)).argmax(1).cpu() == y.cpu()).sum())
+    for _, (x, y), counts in share(batches):
+        guesses = module(x.to(module.device)).argmax(1).cpu()
+        if counts:
+            right += int((guesses == y.cpu()).sum())
             seen += len(x)
     rights, seens = zip(*gather((right, seen)), strict=True)
     p, n = sum(rights) / sum(seens), sum(seens)
@@ -177,6 +178,8 @@ def _distances(
     parts = _tracked(blocks(num_samples, min(500, num_samples), seed), "samples", progress)
     draws = (partial(draw, module.sample, size, block) for _, size, block in parts)
     samples, fake = features_of(draws, extractor, keep=num_samples, device=device)
+    if device.type == "cuda":  # float64 distances are quick there
+        real, fake = real.to(device), fake.to(device)
     protocol = (
         f"features of {extractor.name} ({extractor.fingerprint[:12]}), {num_samples} samples, seed {seed},"
         f" against {{}} data of the {split} split"

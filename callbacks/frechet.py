@@ -126,6 +126,8 @@ class FrechetDistance(Callback):
         statistics, fake = features_of(draws, extractor, keep=keep, device=module.device)
         name = "fid" if extractor.is_inception else "frechet"
         scores = {name: reference.distance(statistics)}
+        if module.device.type == "cuda":  # float64 distances are quick there
+            real, fake = real.to(module.device), fake.to(module.device)
         if self.kid:
             scores["kid"], _ = kernel_distance(real, fake)
         if self.prdc:

@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from genzoo.callbacks.data import SPLITS, first_rows, split_batches
-from genzoo.callbacks.metrics.processes import gather, rank, world_size
+from genzoo.callbacks.metrics.processes import gather, share
 from genzoo.callbacks.sampling import due, seeded, supported
 from genzoo.zoo.interface import HasLogProb
 from genzoo.zoo.randomness import PerDatum
@@ -52,12 +52,12 @@ def likelihood_of(
     """
     values: dict[int, Tensor] = {}
     num_dims = 0
-    for index, x in enumerate(batches):
+    for index, x, counts in share(batches):
         num_dims = x[0].numel()
-        if index % world_size() != rank():
-            continue
         options = supported(module.log_prob, num_particles=num_particles, generator=PerDatum(x, seed))
-        values[index] = module.log_prob(x.to(device), **options).double().cpu()
+        value = module.log_prob(x.to(device), **options)
+        if counts:
+            values[index] = value.double().cpu()
     everyone = {index: part for share in gather(values) for index, part in share.items()}
     if not everyone:
         raise ValueError("There are no data to evaluate the likelihood of: the loader gave no batch.")

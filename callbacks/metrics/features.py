@@ -9,7 +9,7 @@ from torch import Tensor
 
 from genzoo.callbacks.metrics.extractors import FeatureExtractor
 from genzoo.callbacks.metrics.frechet import FeatureStatistics
-from genzoo.callbacks.metrics.processes import agree, gather, rank, world_size
+from genzoo.callbacks.metrics.processes import agree, gather, rank, share
 from genzoo.zoo.sources import cache_folder
 
 
@@ -39,10 +39,10 @@ def features_of(
     total: FeatureStatistics | None = None
     kept: dict[int, Tensor] = {}
     num_kept = 0
-    for index, make in enumerate(batches):
-        if index % world_size() != rank():
-            continue
+    for index, make, counts in share(batches):
         features = extractor(make().to(device))
+        if not counts:
+            continue
         part = FeatureStatistics.of(features)
         if total is None:
             total = part

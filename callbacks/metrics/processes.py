@@ -1,8 +1,12 @@
 """The processes that share an evaluation: one where torch.distributed is not in use."""
 
-from typing import Any
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any, TypeVar
 
 import torch
+
+Item = TypeVar("Item")
 
 
 def rank() -> int:
@@ -26,6 +30,22 @@ def gather(value: Any) -> list[Any]:
 def agree(value: Any) -> Any:
     """The first process's value, on every process. Collective."""
     return gather(value)[0]
+
+
+def share(items: Iterable[Item]) -> Iterator[tuple[int, Item, bool]]:
+    """This process's share of items that every process could iterate over.
+
+    All processes get equally many, so that they stay in step where a model's weights are spread over them: in a last
+    round that is not full, the processes left over get an item that counts for another one.
+
+    Yields:
+        (index among all items, the item, whether it counts for this process).
+    """
+    rest, done = iter(items), 0
+    while batch := list(islice(rest, world_size())):
+        counts = rank() < len(batch)
+        yield done + rank(), batch[rank() if counts else -1], counts
+        done += len(batch)
 
 
 def _distributed() -> bool:

@@ -107,7 +107,7 @@ def test_publishes_the_best_checkpoint_and_leaves_the_module(tmp_path: Path, tra
         def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
             if trainer.current_epoch:
                 for parameter in pl_module.parameters():
-                    torch.nn.init.constant_(parameter, 0.3)
+                    torch.nn.init.constant_(parameter, 3.0)
 
     entry, model = tmp_path / "entry", tiny()
     best = ModelCheckpoint(tmp_path / "checkpoints", monitor="val/nll")
