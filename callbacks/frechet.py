@@ -153,8 +153,8 @@ class FrechetDistance(Callback):
             cache_dir=self.cache_dir,
         )
         rank_zero_info(
-            f"{name} ({extractor.name}): {score:.3f} for {self.num_samples} samples against the"
-            f" {self.reference} split; floor {reference.distance(statistics):.3f}, of {statistics.count} real"
+            f"{name} ({extractor.name}): {score:.4g} for {self.num_samples} samples against the"
+            f" {self.reference} split; floor {reference.distance(statistics):.4g}, of {statistics.count} real"
             f" data of the {other} split."
         )
         self._floor_printed = True
