@@ -1,0 +1,102 @@
+"""Every recipe: it says what to expect, states all that it resolves to, and trains, validates and tests."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from fake_data import write_mnist
+from running import last_run, logged
+
+from genzoo import recipes
+from genzoo.cli import main
+
+# A few batches; what measures for minutes at the end of a real run measures little here, and publishes elsewhere.
+BRIEF = {
+    "accelerator": "cpu",
+    "max_epochs": 1,
+    "max_steps": 2,
+    "limit_val_batches": 2,
+    "limit_test_batches": 2,
+    "check_val_every_n_epoch": 1,
+    "log_every_n_steps": 1,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
+SMALL = {"FrechetDistance": {"num_samples": 10, "batch_size": 10}, "LikelihoodLogger": {"num_particles": 2}}
+
+
+def brief(name: str, root: Path) -> dict:
+    """What to lay over a recipe, so that a few small batches go through all of it."""
+    recipe = yaml.safe_load(recipes.find(name).read_text())
+    callbacks = recipe["trainer"].get("callbacks", [])
+    for callback in callbacks:
+        options = callback.setdefault("init_args", {})
+        options |= SMALL.get(callback["class_path"].rpartition(".")[2], {})
+        if callback["class_path"].endswith("Publish"):
+            options["to"] = str(root / "published")
+            evaluation = options.get("evaluation", {})
+            options["evaluation"] = evaluation | {"split": "val", "num_particles": 1, "num_samples": 10}
+    data = {"batch_size": 4, "val_size": 12, "limit": 20}
+    data |= {} if recipe["data"]["class_path"].endswith("DigitsDataModule") else {"root": str(root)}
+    return {"trainer": {**BRIEF, "callbacks": callbacks}, "data": {"init_args": data}}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return tmp_path
+
+
+def printed(capsys: pytest.CaptureFixture[str], config: str) -> dict:
+    with pytest.raises(SystemExit) as ended:
+        main(["fit", "--config", config, "--print_config"])
+    assert not ended.value.code
+    return yaml.safe_load(capsys.readouterr().out)
+
+
+def test_there_are_recipes() -> None:
+    assert {"digits/vae", "mnist/vae", "mnist/vae-gray", "digits/classifier", "mnist/classifier"} <= set(
+        recipes.names()
+    )
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_it_says_what_to_expect(name: str) -> None:
+    """What it trains, the figures, and the time and the hardware that they took."""
+    lines = recipes.find(name).read_text().splitlines()
+    comment = " ".join(line.removeprefix("#").strip() for line in lines if line.startswith("#"))
+    assert lines[0].startswith("# ") and lines[0].endswith(".")
+    for what, pattern in {
+        "expected figures": r"Expected: .*\d",
+        "the time": r"(second|minute|hour)",
+        "the hardware": r"(core|CPU|GPU)",
+    }.items():
+        assert re.search(pattern, comment), f"{name} does not say {what}"
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_it_prints_as_it_parses(name: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = printed(capsys, name)
+    (folder / "again.yaml").write_text(yaml.safe_dump(whole))
+    assert printed(capsys, "again.yaml") == whole
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_it_runs(name: str, folder: Path) -> None:
+    write_mnist(folder)
+    (folder / "brief.yaml").write_text(yaml.safe_dump(brief(name, folder)))
+    configs = ["--config", name, "--config", "brief.yaml"]
+    main(["fit", *configs, "--trainer.limit_train_batches=2"])
+    run = last_run(folder)
+    figures = logged(run)
+    assert run.parent == folder / "runs" / name
+    assert all(value == value and abs(value) < float("inf") for value in figures.values())
+    assert any(figure.startswith("train/") for figure in figures) and any(f.startswith("val/") for f in figures)
+    (checkpoint, *_) = (run / "checkpoints").glob("*.ckpt")
+    assert torch.load(checkpoint, weights_only=True)["global_step"] == 2
+    main(["test", *configs, "--ckpt_path", str(checkpoint)])
+    assert any(figure.startswith("test/") for figure in logged(last_run(folder)))
