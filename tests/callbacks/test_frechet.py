@@ -142,6 +142,10 @@ def test_the_reference_is_read_from_disk_and_keyed_by_the_data(tmp_path: Path) -
     changed[60, 0, 3, 3] += 1e-3
     assert not torch.equal(look(changed)[0].mean, first.mean)
     assert sum(calls) == 122
+    files = len(list(tmp_path.glob("**/*.safetensors")))
+    for seed in (1, 2):  # the same structure, other weights
+        real_features(lambda: x.split(16), FeatureExtractor(extractor(seed=seed)), cache_dir=tmp_path)
+    assert len(list(tmp_path.glob("**/*.safetensors"))) == files + 2
     assert not list(tmp_path.glob("**/.*"))
 
 
