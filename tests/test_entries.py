@@ -1,0 +1,154 @@
+"""Every embedded entry: whole, within its size, and as good as it says.
+
+Entries of scikit-learn's digits are measured again in full. Those of other data need the data: set GENZOO_DATA to the
+folder that holds them (that of torchvision's `root`); `make test` then measures each on a part of its test split, and
+`pytest -m slow` all of it, as published.
+"""
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import genzoo
+from genzoo.callbacks import evaluate
+from genzoo.datamodules import DataModule
+from genzoo.datamodules.images import TorchvisionDataModule
+from genzoo.zoo.build import build, exported
+from genzoo.zoo.hub import Entry
+from genzoo.zoo.interface import HasLogProb, Samples
+
+ENTRIES = genzoo.list_models()
+ON_DIGITS = [entry for entry in ENTRIES if entry.config["data"]["class_path"].endswith(".DigitsDataModule")]
+ON_OTHERS = [entry for entry in ENTRIES if entry not in ON_DIGITS]
+MEASURED_ANEW = {"sampling_time"}  # a property of the machine, too
+PART = 500  # data of the test split that stand for the whole
+
+
+def name_of(entry: Entry) -> str:
+    return entry.name
+
+
+every_entry = pytest.mark.parametrize("entry", ENTRIES, ids=name_of)
+
+
+def figures(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {figure["name"]: figure for figure in metrics["figures"]}
+
+
+def data_of(entry: Entry) -> DataModule:
+    """The entry's data, or a skipped test where they are not at hand."""
+    import genzoo.datamodules
+
+    block = entry.config["data"]
+    classes = exported(genzoo.datamodules)
+    if not issubclass(classes[block["class_path"]], TorchvisionDataModule):
+        return build(block, classes)
+    root = os.environ.get("GENZOO_DATA", "")
+    data = build({**block, "init_args": {**block["init_args"], "root": root}}, classes)
+    if not root or not all((Path(root) / file).is_file() for file in data.files):
+        pytest.skip(f"needs {data.dataset}: set GENZOO_DATA to the folder that has it ({data.files[0]}, …)")
+    return data
+
+
+def assert_reproduced(measured: dict[str, Any], published: dict[str, Any], rel: float) -> None:
+    for name, figure in figures(published).items():
+        if name in MEASURED_ANEW:
+            continue
+        again = figures(measured)[name]
+        assert again["protocol"] == figure["protocol"], name
+        assert again.get("num_examples") == figure.get("num_examples"), name
+        for value in {"value", "floor"} & figure.keys():
+            assert again[value] == pytest.approx(figure[value], rel=rel, abs=1e-6), f"{name}: {value}"
+
+
+def measure(entry: Entry, cache: Path, device: str) -> dict[str, Any]:
+    """The entry's figures, by the protocol of those that it published."""
+    options = entry.metrics["evaluation"]
+    data = data_of(entry)
+    return evaluate(genzoo.load(entry.name), data, device=device, progress=False, cache_dir=str(cache), **options)
+
+
+@every_entry
+def test_it_is_whole(entry: Entry) -> None:
+    names = {path.name for path in entry.path.iterdir()}
+    model = genzoo.load(entry.name)
+    samples = {"samples.png"} if isinstance(model, Samples) else set()
+    assert names == {"config.yaml", "model.safetensors", "metrics.json", "README.md"} | samples
+    assert not model.training
+    assert sum(p.numel() for p in model.parameters()) == entry.config["weights"]["parameters"]
+    assert list(entry.config["shape"]) == list(model.shape) and entry.config["levels"] == model.levels
+    assert "root" not in entry.config["data"]["init_args"]
+
+
+@every_entry
+def test_every_figure_says_what_it_is(entry: Entry) -> None:
+    metrics = entry.metrics
+    assert {"figures", "evaluation", "training", "environment"} <= metrics.keys()
+    assert all(metrics["training"].get(key) is not None for key in ("recipe", "seconds", "hardware", "steps", "seed"))
+    assert metrics["training"]["recipe"] == entry.name
+    assert all(metrics["environment"].get(key) for key in ("commit", "genzoo", "torch", "lightning", "python"))
+    card = (entry.path / "README.md").read_text("utf-8")
+    for figure in metrics["figures"]:
+        assert figure["unit"] and figure["protocol"] and math.isfinite(figure["value"]), figure
+        assert figure["name"] in card
+        if figure["name"] != "parameters":
+            assert figure["num_examples"] > 0
+        if figure["name"] not in ("parameters", "sampling_time"):
+            assert figure["split"] == "test"
+        if figure["name"] in ("frechet", "fid"):
+            assert figure["floor"] >= 0
+    names = figures(metrics)
+    model = genzoo.load(entry.name)
+    assert "nll" in names or not isinstance(model, HasLogProb)
+    assert "frechet" in names or not isinstance(model, Samples)
+    assert "accuracy" in names or isinstance(model, Samples)
+
+
+@every_entry
+def test_it_samples_its_data(entry: Entry) -> None:
+    model = genzoo.load(entry.name)
+    if not isinstance(model, Samples):
+        pytest.skip("a classifier draws no samples")
+    x = model.sample(4, generator=torch.Generator().manual_seed(0))
+    assert x.shape == (4, *model.shape)
+    model.check(x)
+
+
+def test_what_this_version_promises_is_there() -> None:
+    promised = {"digits/vae", "digits/classifier", "mnist/vae", "mnist/vae-gray", "mnist/classifier"}
+    assert promised <= {entry.name for entry in ENTRIES}
+
+
+@pytest.mark.parametrize("entry", ON_DIGITS, ids=name_of)
+def test_its_figures_are_reproduced_on_digits(entry: Entry, tmp_path: Path) -> None:
+    assert_reproduced(measure(entry, tmp_path, "cpu"), entry.metrics, rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(4 * 3600)
+@pytest.mark.parametrize("entry", ON_OTHERS, ids=name_of)
+def test_its_figures_are_reproduced(entry: Entry, tmp_path: Path) -> None:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    assert_reproduced(measure(entry, tmp_path, device), entry.metrics, rel=1e-3)
+
+
+@pytest.mark.parametrize("entry", ON_OTHERS, ids=name_of)
+def test_a_part_of_its_data_agrees_with_its_figures(entry: Entry) -> None:
+    """Within the error that so few data allow, and that few importance samples add to a bound."""
+    data = data_of(entry)
+    data.setup("test")
+    rows = torch.randperm(len(data.sources["test"]), generator=torch.Generator().manual_seed(0))[:PART]
+    data.sources["test"] = data.sources["test"].select(rows)
+    published = figures(entry.metrics)
+    measured = figures(evaluate(genzoo.load(entry.name), data, num_particles=100, progress=False))
+    if "accuracy" in published:
+        p = published["accuracy"]["value"]
+        assert measured["accuracy"]["value"] == pytest.approx(p, abs=4 * math.sqrt(p * (1 - p) / PART))
+    if "nll" in published:
+        slack = 0.02 * published["nll"]["value"] if published["nll"]["kind"] == "lower_bound" else 0
+        error = 4 * measured["nll"]["standard_error"]
+        assert -error < measured["nll"]["value"] - published["nll"]["value"] < error + slack
