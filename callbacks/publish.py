@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from genzoo.callbacks.evaluation import evaluate, hardware
 from genzoo.callbacks.media import can_render, render
 from genzoo.callbacks.metrics.processes import world_size
+from genzoo.callbacks.run_folder import run_folder
 from genzoo.callbacks.sampling import draw
 from genzoo.zoo import hub
 from genzoo.zoo.interface import Samples
@@ -29,8 +30,8 @@ class Publish(Callback):
 
     Args:
         name: of the entry, "mnist/vae".
-        to: where to: a folder, `hf://owner/name`, `wandb://...`; None is the zoo of this installation. See
-            `genzoo.publish`.
+        to: where to: a folder, `hf://owner/name`, `wandb://...`, see `genzoo.publish`; None is the folder `entry`
+            beside the run's checkpoints.
         evaluation: arguments of `genzoo.callbacks.evaluate` ({"num_particles": 5000, "extractor":
             "mnist/classifier"}).
         recipe: the recipe's name, as recorded in the entry; None means the entry's own name.
@@ -65,6 +66,7 @@ class Publish(Callback):
         self.seed = seed
         self._seconds = 0.0  # of earlier runs that this one goes on from
         self._start: float | None = None
+        self._hardware: str | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuses what could not be published, before hours of training."""
@@ -82,14 +84,16 @@ class Publish(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock."""
         self._start = time.monotonic()
+        one = hardware(trainer.strategy.root_device)
+        self._hardware = f"{world_size()} × {one}" if world_size() > 1 else one
 
     def state_dict(self) -> dict[str, Any]:
-        """The seconds trained so far: a resumed run counts on."""
-        return {"seconds": self._elapsed()}
+        """The seconds trained so far, by which a resumed run counts on, and on what."""
+        return {"seconds": self._elapsed(), "hardware": self._hardware}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes over the seconds of the interrupted run."""
-        self._seconds = state_dict["seconds"]
+        self._seconds, self._hardware = state_dict["seconds"], state_dict["hardware"]
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stops the clock."""
@@ -101,24 +105,27 @@ class Publish(Callback):
             return
         datamodule: LightningDataModule = trainer.datamodule  # type: ignore[attr-defined]
         device = trainer.strategy.root_device
-        with _published_weights(trainer, pl_module, getattr(torch, self.dtype)):
+        to = self.to or str(run_folder(trainer) / "entry")
+        with _published_weights(trainer, pl_module, getattr(torch, self.dtype)) as steps:
             metrics = evaluate(pl_module, datamodule, device=device, **self.evaluation)
             metrics["training"] = {
                 "recipe": self.recipe or self.name,
-                "seconds": round(self._elapsed(), 1),
-                "hardware": f"{world_size()} × {hardware(device)}" if world_size() > 1 else hardware(device),
-                "steps": trainer.global_step,
+                "seconds": round(self._elapsed(), 3),
+                "hardware": self._hardware,
+                "steps": steps,
                 "seed": int(os.environ["PL_GLOBAL_SEED"]) if "PL_GLOBAL_SEED" in os.environ else None,
             }
             if trainer.is_global_zero:
-                self._publish(pl_module, datamodule, metrics)
+                self._publish(pl_module, datamodule, metrics, to)
 
-    def _publish(self, module: LightningModule, datamodule: LightningDataModule, metrics: dict[str, Any]) -> None:
+    def _publish(
+        self, module: LightningModule, datamodule: LightningDataModule, metrics: dict[str, Any], to: str
+    ) -> None:
         with tempfile.TemporaryDirectory() as folder:
             place = hub.publish(
                 module,
                 self.name,
-                to=self.to,
+                to=to,
                 data=datamodule,
                 metrics=metrics,
                 card=self.card,
@@ -144,19 +151,21 @@ class Publish(Callback):
 
 
 @contextmanager
-def _published_weights(trainer: Trainer, module: LightningModule, dtype: torch.dtype) -> Iterator[None]:
+def _published_weights(trainer: Trainer, module: LightningModule, dtype: torch.dtype) -> Iterator[int]:
     """The weights to publish in the module, as exact as they will be stored; at the end its own again.
 
-    They are the best checkpoint's, where one of the ModelCheckpoints monitors a figure.
+    They are the best checkpoint's, where one of the ModelCheckpoints monitors a figure. Yields the optimiser steps
+    that made them.
     """
     checkpoints = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor]
     own = {name: value.clone() for name, value in module.state_dict().items()}
-    chosen = own
+    chosen, steps = own, trainer.global_step
     if checkpoints and (best := checkpoints[0].best_model_path):
-        chosen = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
+        checkpoint = torch.load(best, map_location="cpu", weights_only=True)
+        chosen, steps = checkpoint["state_dict"], checkpoint["global_step"]
     stored = {name: v.to(dtype) if v.dtype == torch.float32 else v for name, v in chosen.items()}
     module.load_state_dict(stored)
     try:
-        yield
+        yield steps
     finally:
         module.load_state_dict(own)

@@ -225,8 +225,14 @@ def publish(given: Namespace) -> None:
     state = module.state_dict()  # measured as it will be stored
     module.load_state_dict({k: v.to(dtype) if v.dtype == torch.float32 else v for k, v in state.items()})
     metrics = genzoo.callbacks.evaluate(module, data, device=device(given), **protocol(given))
-    steps = torch.load(given.ckpt_path, map_location="cpu", weights_only=True)["global_step"]
-    metrics["training"] = {"recipe": given.name, "steps": steps, "seed": config.get("seed_everything")}
+    checkpoint = torch.load(given.ckpt_path, map_location="cpu", weights_only=True)
+    clock = checkpoint.get("callbacks", {}).get("Publish", {})  # the callback of that name keeps the time
+    metrics["training"] = {
+        "recipe": given.name,
+        "steps": checkpoint["global_step"],
+        "seed": config.get("seed_everything"),
+        **clock,
+    }
     with tempfile.TemporaryDirectory() as folder:
         samples = None
         if isinstance(module, Samples) and can_render(tuple(module.hparams["shape"])):

@@ -12,9 +12,7 @@ LIMITS = (
 LICENCE = "The weights are under the Apache License 2.0; the data keep their own licence."
 
 
-def model_card(
-    address: str, config: Mapping[str, Any], metrics: Mapping[str, Any], said: Mapping[str, str]
-) -> str:
+def model_card(address: str, config: Mapping[str, Any], metrics: Mapping[str, Any], said: Mapping[str, str]) -> str:
     """The text of the card, Markdown below the YAML header that Hugging Face reads.
 
     Args:
@@ -30,8 +28,7 @@ def model_card(
         f"---\nlibrary_name: genzoo\nlicense: apache-2.0\ntags: [genzoo, generative, {family.lower()}]\n---",
         f"# {config['name']}",
         said.get("description", f"A {family} of genzoo.") + f" {size}.",
-        "## Use\n\n"
-        f'```python\nimport genzoo\n\nmodel = genzoo.load("{address}")  # eval mode, weights verified\n```',
+        f'## Use\n\n```python\nimport genzoo\n\nmodel = genzoo.load("{address}")  # eval mode, weights verified\n```',
         "## Data\n\n" + said.get("data", _data(config)),
         "## Training\n\n" + _training(metrics.get("training", {}), metrics.get("environment", {})),
         "## Figures\n\n" + _figures(metrics.get("figures", [])),

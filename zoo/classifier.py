@@ -65,6 +65,7 @@ class Classifier(GenerativeModule):
         self.embed = nn.Linear(2 * width * height * width_, feature_dim)
         self.dropout = nn.Dropout(dropout)
         self.outlet = nn.Linear(feature_dim, num_classes)
+        self.to(memory_format=torch.channels_last)  # several times faster in bfloat16
 
     def features(self, x: Tensor) -> Tensor:
         """The penultimate layer: (B, *shape) in [0, 1] to (B, feature_dim), non-negative."""

@@ -175,12 +175,16 @@ class GenerativeModule(LightningModule):
         """The mean of `objective`'s loss over the batch."""
         x, labels = self.unpack(batch, "train")
         quantities = self.objective(x, labels)
-        # every log call costs as much as a small layer: only the steps that a logger keeps are logged
-        if batch_idx % max(self.trainer.log_every_n_steps, 1) == 0:  # type: ignore[attr-defined]
+        if self._logs_this_step():
             means = {f"train/{name}": value.detach().mean() for name, value in quantities.items()}
-            self.log_dict({k: v for k, v in means.items() if k != "train/loss"}, batch_size=len(x))
-            self.log("train/loss", means["train/loss"], prog_bar=True, batch_size=len(x))
+            self.log("train/loss", means.pop("train/loss"), prog_bar=True, batch_size=len(x))
+            self.log_dict(means, batch_size=len(x))
         return quantities["loss"].mean()
+
+    def _logs_this_step(self) -> bool:
+        """Whether a logger keeps this step's figures: a log call costs as much as a small layer."""
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        return self.global_step == 0 or (every > 0 and (self.global_step + 1) % every == 0)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Logs `evaluation` under `val/`."""

@@ -34,6 +34,7 @@ class ResNetEncoder(nn.Module):
         self.layers = nn.Sequential(*layers)
         height, width_ = sizes[-1]
         self.outlet = nn.Linear(channels[-1] * height * width_, out_features)
+        self.to(memory_format=torch.channels_last)  # several times faster in bfloat16, on a CPU and on a GPU
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, out_features)."""
@@ -80,6 +81,7 @@ class ResNetDecoder(nn.Module):
             )
             for i in reversed(range(STAGES))
         )
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, z: Tensor) -> Tensor:
         """(B, in_features) to (B, P, C, H, W)."""
