@@ -1,5 +1,6 @@
 # A fresh clone needs python3 (3.11 or 3.12) with venv, and make; each target installs what it takes into .venv.
 PYTHON ?= python3
+ROOT ?= data
 BIN := .venv/bin
 
 .PHONY: demo test lint docs bench
@@ -21,11 +22,13 @@ lint: .venv/.installed-test
 	$(BIN)/mypy
 
 docs: .venv/.installed-docs
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+# With MNIST under ROOT, as torchvision lays it out.
 bench: .venv/.installed-bench
-	$(BIN)/python benchmarks/feeding.py
-	$(BIN)/python benchmarks/trainer.py
+	$(BIN)/python benchmarks/feeding.py --root $(ROOT)
+	$(BIN)/python benchmarks/frechet.py
+	$(BIN)/python benchmarks/trainer.py --root $(ROOT)
 
 # The stamp says which extras are installed, so that the second call is quick.
 .venv/.installed: pyproject.toml setup.py | .venv

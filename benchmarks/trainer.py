@@ -1,0 +1,183 @@
+"""What a trainer costs: steps a second of `genzoo fit`, of a bare PyTorch loop, and of pythae's trainer.
+
+    python benchmarks/trainer.py --root data
+
+All train the perceptrons of the recipe `mnist/vae` on thresholded MNIST, in batches of 128, with the same fused
+AdamW. `genzoo fit` and the loop take the same module, the same batches and, as the recipe does, bfloat16 autocast;
+pythae has no such thing on a CPU, so `genzoo fit` runs in float32, too. It has what it has by default: progress
+bar, CSV logger, a checkpoint. Nothing is validated.
+
+The time of a short run is taken from that of a long one, so that starting and ending do not count. The runs take
+turns, and the best round counts for each. All of them work in one thread and wait for nothing, so the ratios are
+taken of CPU time, which other work on the machine moves least. Without MNIST under `--root`, random images of its
+shape and number take its place.
+"""
+
+import argparse
+import logging
+import struct
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import islice
+from math import inf
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from genzoo.cli import main as genzoo
+from genzoo.datamodules import MNISTDataModule
+from genzoo.zoo import VAE
+from genzoo.zoo.networks import MLP
+
+BATCH_SIZE, WIDTH, DEPTH, LATENT_DIM, LR = 128, 512, 2, 40, 1e-3
+SHORT, LONG = 50, 250  # steps
+WALL, CPU = 0, 1
+LEAST_OF_LOOP, LEAST_OF_PYTHAE = 0.9, 2.0
+
+RECIPE = f"""\
+model:
+  class_path: VAE
+  init_args:
+    {{network: mlp, width: {WIDTH}, depth: {DEPTH}, latent_dim: {LATENT_DIM},
+     optimizer: {{class_path: torch.optim.AdamW, init_args: {{lr: {LR}, weight_decay: 0.0, fused: true}}}}}}
+data:
+  class_path: MNISTDataModule
+  init_args: {{batch_size: {BATCH_SIZE}, binarize: threshold}}
+trainer: {{accelerator: cpu, limit_val_batches: 0, num_sanity_val_steps: 0}}
+"""
+
+
+def bare_loop(data: MNISTDataModule, steps: int) -> None:
+    model = VAE(data.shape, data.levels, network="mlp", width=WIDTH, depth=DEPTH, latent_dim=LATENT_DIM)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.0, fused=True)
+    for x, y in islice(data.train_dataloader(), steps):
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model.objective(x, y)["loss"].mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def genzoo_fit(folder: Path, root: str, precision: str, steps: int) -> None:
+    (folder / "vae.yaml").write_text(RECIPE)
+    options = {
+        "data.root": root,
+        "trainer.precision": precision,
+        "trainer.max_steps": steps,
+        "trainer.default_root_dir": folder,
+    }
+    genzoo(["fit", "--config", str(folder / "vae.yaml"), *(f"--{key}={value}" for key, value in options.items())])
+
+
+def pythae_trainer(folder: Path, x: Tensor) -> None:
+    """Everything as pythae does it, but for the perceptrons, which are the same as in the VAE of genzoo."""
+    from pythae.data.datasets import BaseDataset
+    from pythae.models.base.base_utils import ModelOutput
+    from pythae.models.nn import BaseDecoder, BaseEncoder
+    from pythae.models.vae import VAE as TheirVAE
+    from pythae.models.vae import VAEConfig
+    from pythae.trainers import BaseTrainer, BaseTrainerConfig
+
+    class Encoder(BaseEncoder):
+        def __init__(self) -> None:
+            nn.Module.__init__(self)
+            self.net = MLP(x[0].numel(), 2 * LATENT_DIM, width=WIDTH, depth=DEPTH)
+
+        def forward(self, x: Tensor) -> ModelOutput:
+            mean, log_variance = self.net(2 * x - 1).chunk(2, dim=1)
+            return ModelOutput(embedding=mean, log_covariance=log_variance)
+
+    class Decoder(BaseDecoder):
+        def __init__(self) -> None:
+            nn.Module.__init__(self)
+            self.net = MLP(LATENT_DIM, x[0].numel(), width=WIDTH, depth=DEPTH)
+
+        def forward(self, z: Tensor) -> ModelOutput:
+            return ModelOutput(reconstruction=self.net(z).sigmoid().unflatten(1, tuple(x.shape[1:])))
+
+    config = VAEConfig(tuple(x.shape[1:]), latent_dim=LATENT_DIM, reconstruction_loss="bce")
+    trainer = BaseTrainer(
+        TheirVAE(config, Encoder(), Decoder()),
+        BaseDataset(x, torch.zeros(len(x))),
+        training_config=BaseTrainerConfig(
+            output_dir=str(folder / "pythae"),
+            per_device_train_batch_size=BATCH_SIZE,
+            num_epochs=1,
+            optimizer_cls="AdamW",
+            optimizer_params={"weight_decay": 0.0, "fused": True},
+            learning_rate=LR,
+            no_cuda=True,
+        ),
+    )
+    trainer.train()
+
+
+def random_mnist(root: Path) -> None:
+    """Files in MNIST's format, with noise in them."""
+    raw = root / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part, n in (("train", 60_000), ("t10k", 10_000)):
+        images, labels = torch.randint(256, (n, 28, 28)), torch.randint(10, (n,))
+        for name, values in ((f"{part}-images-idx3-ubyte", images), (f"{part}-labels-idx1-ubyte", labels)):
+            header = struct.pack(f">I{values.ndim}I", 0x800 + values.ndim, *values.shape)
+            (raw / name).write_bytes(header + values.to(torch.uint8).numpy().tobytes())
+
+
+def seconds(run: Callable[[int], None], steps: int) -> tuple[float, float]:
+    """By the clock on the wall, and of CPU time."""
+    start = time.perf_counter(), time.process_time()
+    run(steps)
+    return time.perf_counter() - start[0], time.process_time() - start[1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--root", default="data", help="the folder that has MNIST/raw (default: data)")
+    parser.add_argument("--rounds", type=int, default=3, help="the best of how many (default: 3)")
+    given = parser.parse_args()
+    logging.disable(logging.INFO)
+    torch.set_num_threads(1)
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, root = Path(temporary), given.root
+        if not (Path(root) / "MNIST" / "raw").is_dir():
+            root = str(folder)
+            random_mnist(folder)
+        data = MNISTDataModule(root, BATCH_SIZE, "threshold")
+        x = torch.cat([x for x, _ in islice(data.train_dataloader(), LONG)])
+        runs: dict[str, Callable[[int], None]] = {
+            "bare loop": lambda steps: bare_loop(data, steps),
+            "genzoo fit": lambda steps: genzoo_fit(folder, root, "bf16-mixed", steps),
+            "genzoo fit, float32": lambda steps: genzoo_fit(folder, root, "32-true", steps),
+        }
+        try:
+            import pythae  # noqa: F401
+
+            runs["pythae"] = lambda steps: pythae_trainer(folder, x[: steps * BATCH_SIZE])
+        except ModuleNotFoundError:
+            print('pythae is not installed (pip install "genzoo[bench]"), so it is left out')
+
+        best: dict[str, dict[int, tuple[float, ...]]] = {name: {} for name in runs}
+        for _ in range(given.rounds):
+            for name, run in runs.items():
+                for steps in (SHORT, LONG):
+                    before = best[name].get(steps, (inf, inf))
+                    best[name][steps] = tuple(map(min, before, seconds(run, steps)))
+
+    def rate(name: str, clock: int) -> float:
+        return (LONG - SHORT) / (best[name][LONG][clock] - best[name][SHORT][clock])
+
+    print(f"\n{'random images' if root != given.root else 'MNIST'}: steps of {BATCH_SIZE}, in one thread")
+    for name in runs:
+        print(f"{name:20}{rate(name, WALL):9.1f} a second{rate(name, CPU):9.1f} a second of CPU time")
+    for other, least in (("bare loop", LEAST_OF_LOOP), ("pythae", LEAST_OF_PYTHAE)):
+        if other in runs:
+            ratio = rate("genzoo fit", CPU) / rate(other, CPU)
+            verdict = "met" if ratio >= least else "MISSED"
+            print(f"genzoo fit / {other}: {ratio:.2f} by CPU time, wanted at least {least}: {verdict}")
+
+
+if __name__ == "__main__":
+    main()

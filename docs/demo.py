@@ -1,0 +1,22 @@
+"""The end of `make demo`: the entry that the run has published, loaded back and used."""
+
+import sys
+from pathlib import Path
+
+import genzoo
+from genzoo.datamodules import DigitsDataModule
+from genzoo.zoo import PerDatum
+from genzoo.zoo.hub import Entry
+
+folder = Path(sys.argv[1])
+model = genzoo.load(folder)
+x, labels = next(iter(DigitsDataModule(batch_size=5).test_dataloader()))
+nats = model.log_prob(x, num_particles=100, generator=PerDatum(x))
+
+print("\nfigures, on the 360 test digits")
+for figure in Entry("digits/vae", folder).metrics["figures"]:
+    relation = "≤" if figure.get("kind") == "lower_bound" else " "
+    print(f"  {figure['name']:16}{relation} {figure['value']:<10.5g} {figure['unit']}")
+print("log p(x) of five test digits, in nats: at least", *(f"{value:.1f}" for value in nats))
+print(f"samples     {folder.parent / 'samples.png'}")
+print(f"entry       {folder}, which genzoo.load takes")

@@ -1,0 +1,95 @@
+"""What README and docs say is so: their Python runs, their files and commands are accepted."""
+
+import re
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from genzoo import commands
+from genzoo.cli import main
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(r"^```(\w+)(?: title=\"(.+?)\")?\n(.*?)^```$", re.M | re.S)
+
+
+@dataclass(frozen=True)
+class Block:
+    language: str
+    file: str | None  # what the page says this block is saved as
+    text: str
+
+
+def blocks(page: Path) -> list[Block]:
+    return [Block(language, title or None, text) for language, title, text in FENCE.findall(page.read_text("utf-8"))]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's folder, with the data that the pages speak of; and a Trainer that takes two batches an epoch."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    for option in ("LIMIT_TRAIN_BATCHES", "LIMIT_VAL_BATCHES"):
+        monkeypatch.setenv(f"PL_TRAINER_{option}", "2")
+    monkeypatch.setenv("PL_TRAINER_ENABLE_PROGRESS_BAR", "False")
+    pixels = np.random.default_rng(0).integers(256, size=(100, 16, 16), dtype=np.uint8)
+    (tmp_path / "photos").mkdir()
+    for i, image in enumerate(pixels):
+        Image.fromarray(image).save(tmp_path / "photos" / f"{i}.png")
+    for split in ("train", "test"):
+        np.save(f"faces_{split}.npy", pixels[:, None])
+    before = set(sys.modules)
+    yield tmp_path
+    for module in set(sys.modules) - before:
+        if getattr(sys.modules[module], "__file__", None) and tmp_path in Path(sys.modules[module].__file__).parents:
+            del sys.modules[module]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_a_page_does_what_it_says(page: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, object] = {"__name__": "page"}
+    for block in blocks(page):
+        assert block.language in {"python", "bash", "yaml"}
+        if block.file:
+            (folder / block.file).write_text(block.text)
+        elif block.language == "python":
+            exec(compile(block.text, f"{page.name}: {block.text[:40]!r}", "exec"), names)
+        elif block.language == "bash":
+            for line in block.text.splitlines():
+                words = shlex.split(line, comments=True)
+                if words[:1] == ["genzoo"]:
+                    accepted(words[1:], capsys)
+                elif words[:1] == ["make"]:
+                    assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.M), line
+
+
+def accepted(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """The command is run; or parsed, where it would train for long, or wants data or a run that are not here."""
+    config = argv[argv.index("--config") + 1] if "--config" in argv else ""
+    if argv[0] in {"fit", "validate", "test", "predict"}:
+        with pytest.raises(SystemExit) as ended:
+            main(argv if {"--model.help", "--print_config"} & set(argv) else [*argv, "--print_config"])
+        assert not ended.value.code, capsys.readouterr().err
+        if Path(config).is_file() and not {"--ckpt_path", "--print_config"} & set(argv):
+            main([*argv, "--trainer.fast_dev_run=1", "--trainer.accelerator=cpu", "--trainer.logger=false"])
+    elif argv[0] in {"--help", "list", "cp"} or argv[:2] == ["sample", "digits/vae"]:
+        main(argv)
+    else:
+        commands.parser().parse_args(argv)
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#\s]+)\)", page.read_text("utf-8")):
+            assert target.startswith("https://") or (page.parent / target).exists(), f"{page}: {target}"
+
+
+def test_every_page_is_in_the_menu() -> None:
+    menu = (ROOT / "mkdocs.yml").read_text("utf-8")
+    for page in PAGES[1:]:
+        assert f"- {page.relative_to(ROOT / 'docs').as_posix()}\n" in menu
