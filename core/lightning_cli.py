@@ -23,6 +23,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
@@ -170,6 +171,21 @@ class SaveConfig(SaveConfigCallback):
         os.replace(half, self.folder / "config.yaml")
 
 
+class WholeFiles(TorchCheckpointIO):
+    """Puts a checkpoint in its place at once, when all of it is on the disk.
+
+    Lightning moves it there from the system's folder for temporary files. Where that is another disk, to move is to
+    copy, and a run that is killed meanwhile would have spoilt the very checkpoint that it is to be resumed from.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:  # noqa: D102
+        if "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        super().save_checkpoint(checkpoint, f"{path}.part", storage_options)
+        os.replace(f"{path}.part", path)
+
+
 class GenzooCLI(LightningCLI):
     """LightningCLI for any model and any data, with four habits of its own.
 
@@ -243,9 +259,13 @@ class GenzooCLI(LightningCLI):
             folder = base / (stamp if attempt == 1 else f"{stamp}_{attempt}")
             if not is_rank_zero():  # launched from outside: Lightning broadcasts what rank 0 chose
                 return folder
-            with suppress(FileExistsError):
+            try:
                 folder.mkdir(parents=True)
                 break
+            except FileExistsError:
+                continue
+            except OSError as error:
+                refuse(f"no run can be kept in {base} ({error.strerror}); give a --trainer.default_root_dir")
         os.environ[RUN_FOLDER] = str(folder.absolute())
         return folder
 
@@ -271,7 +291,10 @@ class GenzooCLI(LightningCLI):
         if self.subcommand == "fit" and not keeps and config["enable_checkpointing"] is not False:
             config["callbacks"].append(self.build_checkpoint(ModelCheckpoint))
         self.save_config_kwargs = {"folder": self.run_folder}
-        return super()._instantiate_trainer(config, callbacks)
+        trainer = super()._instantiate_trainer(config, callbacks)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # a strategy or a plugin may have its own
+            trainer.strategy.checkpoint_io = WholeFiles()
+        return trainer
 
     # ---- building and running
 

@@ -13,6 +13,8 @@ import yaml
 from PIL import Image
 from running import QUIET, VAE_OF_DIGITS, genzoo, last_run, python
 
+from genzoo.cli import main
+
 # In the user's own folder: a callback that ends the process as a power cut would.
 OWN = """\
 import os
@@ -136,3 +138,28 @@ def test_killed_at_any_moment_every_file_is_whole(tmp_path: Path) -> None:
         assert torch.load(path, weights_only=True)["global_step"] > 0
     for path in run.glob("samples/*.png"):
         Image.open(path).load()
+
+
+def test_a_disk_that_is_full_spoils_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning moves checkpoints from a temporary folder: between two disks that is a copy, which can break off."""
+    from fsspec.implementations import local
+
+    def move(source: str, target: str) -> None:
+        whole = Path(source).read_bytes()
+        if len(moved) == 4:
+            Path(target).write_bytes(whole[: len(whole) // 2])
+            raise OSError(28, "No space left on device")
+        moved.append(target)
+        Path(target).write_bytes(whole)
+
+    moved: list[str] = []
+    monkeypatch.setattr(local.shutil, "move", move)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "small.yaml").write_text(VAE_OF_DIGITS)
+    (tmp_path / "busy.yaml").write_text(BUSY)
+    with pytest.raises(OSError, match="No space left"):
+        main(["fit", "--config=small.yaml", "--config=busy.yaml", *QUIET])
+    checkpoints = list(tmp_path.glob("runs/small/*/checkpoints/*.ckpt"))
+    assert any(path.name == "last.ckpt" for path in checkpoints)
+    assert all(torch.load(path, weights_only=True)["global_step"] > 0 for path in checkpoints)
