@@ -46,7 +46,8 @@ def genzoo(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 def last_run(folder: Path) -> Path:
     """The run folder that was made last below `folder`."""
-    return max(folder.glob("runs/**/config.yaml"), key=lambda path: path.stat().st_mtime_ns).parent
+    configs = (path for path in folder.glob("runs/**/config.yaml") if path.parent.name != "entry")
+    return max(configs, key=lambda path: path.stat().st_mtime_ns).parent
 
 
 def logged(run: Path) -> dict[str, float]:

@@ -45,10 +45,15 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def fit(*options: str, config: str = "small.yaml") -> Path:
     """Trains, and returns the folder of the run."""
-    before = set(Path("runs").glob("**/config.yaml"))
+    before = configurations()
     main(["fit", "--config", config, *QUIET, *options])
-    (new,) = set(Path("runs").glob("**/config.yaml")) - before
+    (new,) = configurations() - before
     return new.parent
+
+
+def configurations() -> set[Path]:
+    """The config.yaml of each run; an entry that a run published has one, too."""
+    return {path for path in Path("runs").glob("**/config.yaml") if path.parent.name != "entry"}
 
 
 def checkpoint(run: Path) -> dict[str, Any]:
