@@ -23,6 +23,11 @@ def data_of(batch: Any) -> Tensor:
     return batch if isinstance(batch, Tensor) else batch[0]
 
 
+def to_module(x: Tensor, module: Any) -> Tensor:
+    """Data as a Trainer would hand them over: on the module's device and, if they are floats, in its precision."""
+    return x.to(module.device, module.dtype if x.is_floating_point() else x.dtype)
+
+
 def split_batches(source: Trainer | LightningDataModule, split: str) -> Iterator[Any]:
     """The batches of a split, unshared: from the datamodule, or without one from the Trainer's own loaders.
 

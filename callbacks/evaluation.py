@@ -18,7 +18,7 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from torch import Tensor, nn
 
-from genzoo.callbacks.data import first_rows, split_batches
+from genzoo.callbacks.data import first_rows, split_batches, to_module
 from genzoo.callbacks.likelihood import likelihood_of
 from genzoo.callbacks.metrics.extractors import FeatureExtractor
 from genzoo.callbacks.metrics.features import features_of, real_features
@@ -81,7 +81,7 @@ def evaluate(
         rows = partial(_rows, datamodule, split)
         if isinstance(module, HasLogProb):
             batches = _tracked(rows(), "likelihood", progress)
-            figures += _likelihood(module, batches, split, num_particles, seed, module.device)
+            figures += _likelihood(module, batches, split, num_particles, seed)
         if isinstance(module, Samples):
             figures.append(_sampling_time(module, seed, module.device))
         elif hasattr(module, "features"):
@@ -112,9 +112,8 @@ def _likelihood(
     split: str,
     num_particles: int,
     seed: int,
-    device: torch.device,
 ) -> list[Figure]:
-    result = likelihood_of(module, batches, num_particles=num_particles, seed=seed, device=device)
+    result = likelihood_of(module, batches, num_particles=num_particles, seed=seed)
     kind = module.log_prob_kind
     protocol = {
         "exact": "−log p(x), exact",
@@ -149,7 +148,7 @@ def _sampling_time(module: Samples, seed: int, device: torch.device, num: int = 
 def _accuracy(module: LightningModule, batches: Iterable[Any], split: str) -> Figure:
     right = seen = 0
     for _, (x, y), counts in share(batches):
-        guesses = module(x.to(module.device)).argmax(1).cpu()
+        guesses = module(to_module(x, module)).argmax(1).cpu()
         if counts:
             right += int((guesses == y.cpu()).sum())
             seen += len(x)

@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from genzoo.callbacks.data import SPLITS, first_rows, split_batches
+from genzoo.callbacks.data import SPLITS, first_rows, split_batches, to_module
 from genzoo.callbacks.metrics.processes import gather, share
 from genzoo.callbacks.sampling import due, seeded, supported
 from genzoo.zoo.interface import HasLogProb
@@ -33,7 +33,6 @@ def likelihood_of(
     *,
     num_particles: int = 1,
     seed: int = 0,
-    device: torch.device | str = "cpu",
 ) -> Likelihood:
     """Evaluates `module.log_prob` on each datum once. Collective: the processes share out the batches.
 
@@ -45,7 +44,6 @@ def likelihood_of(
         batches: (B, *shape) each, the same on every process.
         num_particles: passed on to `log_prob`.
         seed: of the noise.
-        device: of the module.
 
     Raises:
         ValueError: if there are no data, or some log p(x) is NaN.
@@ -55,7 +53,7 @@ def likelihood_of(
     for index, x, counts in share(batches):
         num_dims = x[0].numel()
         options = supported(module.log_prob, num_particles=num_particles, generator=PerDatum(x, seed))
-        value = module.log_prob(x.to(device), **options)
+        value = module.log_prob(to_module(x, module), **options)
         if counts:
             values[index] = value.double().cpu()
     everyone = {index: part for share in gather(values) for index, part in share.items()}
@@ -120,9 +118,7 @@ class LikelihoodLogger(Callback):
         assert isinstance(pl_module, HasLogProb)  # setup has seen to it
         with seeded(self.seed), torch.inference_mode():  # reading data may draw, too
             rows = first_rows(split_batches(trainer, self.split), None)
-            result = likelihood_of(
-                pl_module, rows, num_particles=self.num_particles, seed=self.seed, device=pl_module.device
-            )
+            result = likelihood_of(pl_module, rows, num_particles=self.num_particles, seed=self.seed)
         kind = KINDS[pl_module.log_prob_kind]
         suffix = kind if kind == "exact" else f"{kind}_k{self.num_particles}"
         pl_module.log(f"{self.split}/nll_{suffix}", result.nll, prog_bar=True)

@@ -56,9 +56,20 @@ class FeatureExtractor:
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
-        """Features of x: (B, *shape) -> (B, d)."""
+        """Features of x: (B, *shape) -> (B, d).
+
+        Raises:
+            ValueError: if the extractor says that it is for data of another shape.
+        """
         self.module.eval()  # whoever shares the module may have switched it
-        return self._features(x)
+        shape = getattr(self.module, "shape", None)
+        if isinstance(shape, tuple) and tuple(x.shape[1:]) != shape:
+            raise ValueError(
+                f"The extractor {self.name} is for data of shape {shape}, but these are {tuple(x.shape[1:])}."
+                " Choose one that was trained on such data."
+            )
+        weight = next(self.module.parameters(), None)
+        return self._features(x if weight is None else x.to(weight.dtype))
 
 
 class Inception(nn.Module):

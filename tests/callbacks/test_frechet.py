@@ -265,3 +265,11 @@ def test_a_zoo_entry_is_an_extractor(trainer: Callable[..., Trainer], tmp_path: 
     features = FeatureExtractor(str(folder))
     assert features(torch.rand(3, 1, 8, 8)).shape == (3, 6)
     assert json.loads((Path(folder) / "metrics.json").read_text()) == {}
+
+
+def test_an_extractor_of_other_data_says_so() -> None:
+    from genzoo.zoo import Classifier
+
+    extractor = FeatureExtractor(Classifier((1, 28, 28), 256, 10, width=2))
+    with pytest.raises(ValueError, match=r"for data of shape \(1, 28, 28\), but these are \(1, 8, 8\)"):
+        extractor(torch.rand(3, 1, 8, 8))

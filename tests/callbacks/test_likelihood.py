@@ -7,11 +7,12 @@ import pytest
 import torch
 from foreign import Foreign, points
 from lightning.pytorch import Trainer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from genzoo.callbacks import EMA, LikelihoodLogger
+from genzoo.callbacks import EMA, FrechetDistance, LikelihoodLogger, SampleLogger
 from genzoo.callbacks.likelihood import likelihood_of
+from genzoo.datamodules import DigitsDataModule
 from genzoo.zoo import VAE, PerDatum
 
 
@@ -95,3 +96,17 @@ def test_no_likelihood_is_refused_before_training(trainer: Callable[..., Trainer
 
     with pytest.raises(ValueError, match="NaN for 4 of 30 data"):
         likelihood_of(Broken(), split(30, 8))
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
+def test_data_come_in_the_precision_of_the_module(trainer: Callable[..., Trainer], precision: Any) -> None:
+    callbacks = [
+        LikelihoodLogger(2),
+        FrechetDistance(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), 20),
+        SampleLogger(4),
+    ]
+    run = trainer(*callbacks, precision=precision, max_epochs=1)
+    run.fit(VAE((1, 8, 8), 17, network="mlp", width=8, latent_dim=2), DigitsDataModule(limit=64))
+    whole, bound = run.callback_metrics["val/nll"], run.callback_metrics["val/nll_bound_k2"]
+    assert bound == pytest.approx(float(whole), rel=0.05)
+    assert run.callback_metrics["val/frechet"].isfinite()
