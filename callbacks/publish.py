@@ -100,7 +100,7 @@ class Publish(Callback):
         self._seconds, self._start = self._elapsed(), None
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Evaluates on all ranks and publishes on the first; without a step trained, or in a `fast_dev_run`, nothing."""
+        """Evaluates on all ranks and publishes on the first; but not a `fast_dev_run`, nor an untrained model."""
         if trainer.fast_dev_run or trainer.global_step == 0:  # type: ignore[attr-defined]
             return
         datamodule: LightningDataModule = trainer.datamodule  # type: ignore[attr-defined]

@@ -103,7 +103,7 @@ def test_data_come_in_the_precision_of_the_module(trainer: Callable[..., Trainer
     callbacks = [
         LikelihoodLogger(2),
         FrechetDistance(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), 20),
-        SampleLogger(4),
+        SampleLogger(4, num_examples=0),
     ]
     run = trainer(*callbacks, precision=precision, max_epochs=1)
     run.fit(VAE((1, 8, 8), 17, network="mlp", width=8, latent_dim=2), DigitsDataModule(limit=64))
