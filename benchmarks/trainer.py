@@ -2,10 +2,11 @@
 
     python benchmarks/trainer.py --root data
 
-All train the perceptrons of the recipe `mnist/vae` on thresholded MNIST, in batches of 128, with the same fused
-AdamW. `genzoo fit` and the loop take the same module, the same batches and, as the recipe does, bfloat16 autocast;
-pythae has no such thing on a CPU, so `genzoo fit` runs in float32, too. It has what it has by default: progress
-bar, CSV logger, a checkpoint. Nothing is validated.
+All train the perceptrons of the recipe `mnist/vae` on thresholded MNIST, in batches of 128, with AdamW. `genzoo fit`
+and the loop take the same module, the same batches and, as the recipe does, bfloat16 autocast and the fused AdamW;
+pythae is measured as it comes, in float32 and with PyTorch's default AdamW. So that it shows what comes from where,
+`genzoo fit` is also run in float32, and pythae with the fused AdamW (autocast it has for CUDA only). `genzoo fit`
+has what it has by default: progress bar, CSV logger, a checkpoint. Nothing is validated.
 
 The time of a short run is taken from that of a long one, so that starting and ending do not count. The runs take
 turns, and the best round counts for each. All of them work in one thread and wait for nothing, so the ratios are
@@ -34,7 +35,7 @@ from genzoo.zoo.networks import MLP
 BATCH_SIZE, WIDTH, DEPTH, LATENT_DIM, LR = 128, 512, 2, 40, 1e-3
 SHORT, LONG = 50, 250  # steps
 WALL, CPU = 0, 1
-LEAST_OF_LOOP, LEAST_OF_PYTHAE = 0.9, 2.0
+WANTED = {"bare loop": 0.9, "pythae": 2.0}  # how many times as fast `genzoo fit` should be
 
 RECIPE = f"""\
 model:
@@ -71,7 +72,7 @@ def genzoo_fit(folder: Path, root: str, precision: str, steps: int) -> None:
     genzoo(["fit", "--config", str(folder / "vae.yaml"), *(f"--{key}={value}" for key, value in options.items())])
 
 
-def pythae_trainer(folder: Path, x: Tensor) -> None:
+def pythae_trainer(folder: Path, x: Tensor, fused: bool) -> None:
     """Everything as pythae does it, but for the perceptrons, which are the same as in the VAE of genzoo."""
     from pythae.data.datasets import BaseDataset
     from pythae.models.base.base_utils import ModelOutput
@@ -106,7 +107,7 @@ def pythae_trainer(folder: Path, x: Tensor) -> None:
             per_device_train_batch_size=BATCH_SIZE,
             num_epochs=1,
             optimizer_cls="AdamW",
-            optimizer_params={"weight_decay": 0.0, "fused": True},
+            optimizer_params={"weight_decay": 0.0, "fused": fused},
             learning_rate=LR,
             no_cuda=True,
         ),
@@ -155,7 +156,8 @@ def main() -> None:
         try:
             import pythae  # noqa: F401
 
-            runs["pythae"] = lambda steps: pythae_trainer(folder, x[: steps * BATCH_SIZE])
+            runs["pythae"] = lambda steps: pythae_trainer(folder, x[: steps * BATCH_SIZE], fused=False)
+            runs["pythae, fused"] = lambda steps: pythae_trainer(folder, x[: steps * BATCH_SIZE], fused=True)
         except ModuleNotFoundError:
             print('pythae is not installed (pip install "genzoo[bench]"), so it is left out')
 
@@ -171,12 +173,12 @@ def main() -> None:
 
     print(f"\n{'random images' if root != given.root else 'MNIST'}: steps of {BATCH_SIZE}, in one thread")
     for name in runs:
-        print(f"{name:20}{rate(name, WALL):9.1f} a second{rate(name, CPU):9.1f} a second of CPU time")
-    for other, least in (("bare loop", LEAST_OF_LOOP), ("pythae", LEAST_OF_PYTHAE)):
-        if other in runs:
-            ratio = rate("genzoo fit", CPU) / rate(other, CPU)
-            verdict = "met" if ratio >= least else "MISSED"
-            print(f"genzoo fit / {other}: {ratio:.2f} by CPU time, wanted at least {least}: {verdict}")
+        ratio = rate("genzoo fit", CPU) / rate(name, CPU)
+        verdict = f", wanted {WANTED[name]}: {'met' if ratio >= WANTED[name] else 'MISSED'}" if name in WANTED else ""
+        print(
+            f"{name:20}{rate(name, WALL):8.1f} a second{rate(name, CPU):8.1f} a second of CPU time;"
+            f" genzoo fit is {ratio:.2f} times as fast{verdict}"
+        )
 
 
 if __name__ == "__main__":

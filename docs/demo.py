@@ -16,7 +16,8 @@ nats = model.log_prob(x, num_particles=100, generator=PerDatum(x))
 print("\nfigures, on the 360 test digits")
 for figure in Entry("digits/vae", folder).metrics["figures"]:
     relation = "≤" if figure.get("kind") == "lower_bound" else " "
-    print(f"  {figure['name']:16}{relation} {figure['value']:<10.5g} {figure['unit']}")
+    value = f"{figure['value']:,}" if isinstance(figure["value"], int) else f"{figure['value']:.4g}"
+    print(f"  {figure['name']:16}{relation} {value:10} {figure['unit']}")
 print("log p(x) of five test digits, in nats: at least", *(f"{value:.1f}" for value in nats))
 print(f"samples     {folder.parent / 'samples.png'}")
 print(f"entry       {folder}, which genzoo.load takes")
