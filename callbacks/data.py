@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
@@ -24,8 +25,9 @@ def data_of(batch: Any) -> Tensor:
 
 
 def to_module(x: Tensor, module: Any) -> Tensor:
-    """Data as a Trainer would hand them over: on the module's device and, if they are floats, in its precision."""
-    return x.to(module.device, module.dtype if x.is_floating_point() else x.dtype)
+    """Data as a Trainer would hand them over: on the module's device, and in the precision it was converted to."""
+    converted = x.is_floating_point() and module.dtype != torch.get_default_dtype()
+    return x.to(module.device, module.dtype if converted else x.dtype)
 
 
 def split_batches(source: Trainer | LightningDataModule, split: str) -> Iterator[Any]:
