@@ -63,7 +63,8 @@ def parser() -> ArgumentParser:
     add("--out", help="a metrics.json to write")
 
     add = command("publish", publish, "Makes an entry of a checkpoint: measures it, writes its card, stores it.")
-    add("--ckpt_path", required=True, help="the checkpoint")
+    add("--ckpt_path", help="the checkpoint")
+    add("--entry", help="instead: an entry to publish again elsewhere, with its figures, like the one a run left")
     add("--name", required=True, help="the entry's name, like mnist/vae")
     add(
         "--to",
@@ -209,6 +210,31 @@ def evaluate(given: Namespace) -> None:
 
 def publish(given: Namespace) -> None:
     """`genzoo publish`."""
+    if (given.ckpt_path is None) == (given.entry is None):
+        raise ValueError("genzoo publish takes a checkpoint (--ckpt_path) or an entry (--entry), one of the two")
+    place = republish(given) if given.ckpt_path is None else publish_checkpoint(given)
+    print(f"published {given.name}: {place}")
+
+
+def republish(given: Namespace) -> Path | str:
+    """An entry as it is, under another name or at another address."""
+    entry = hub.Entry(given.name, hub.resolve(given.entry))
+    config = entry.config
+    return hub.publish(
+        hub.load(entry.path, allow=allowed(given)),
+        given.name,
+        to=given.to,
+        data=config["data"],
+        metrics=entry.metrics,
+        card=config.get("card"),
+        samples=next(entry.path.glob("samples.*"), None),
+        dtype=config["weights"]["dtype"],
+        allow=allowed(given),
+    )
+
+
+def publish_checkpoint(given: Namespace) -> Path | str:
+    """An entry of a checkpoint, measured as it will be stored."""
     import tempfile
 
     import torch
@@ -238,7 +264,7 @@ def publish(given: Namespace) -> None:
         if isinstance(module, Samples) and can_render(tuple(module.hparams["shape"])):
             samples = Path(folder) / "samples.png"
             picture(module, samples, 64, 0)
-        place = hub.publish(
+        return hub.publish(
             module,
             given.name,
             to=given.to,
@@ -248,7 +274,6 @@ def publish(given: Namespace) -> None:
             dtype=given.dtype,
             allow=allowed(given),
         )
-    print(f"published {given.name}: {place}")
 
 
 def run_config(given: Namespace) -> Path:

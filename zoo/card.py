@@ -27,7 +27,7 @@ def model_card(address: str, config: Mapping[str, Any], metrics: Mapping[str, An
     parts = [
         f"---\nlibrary_name: genzoo\nlicense: apache-2.0\ntags: [genzoo, generative, {family.lower()}]\n---",
         f"# {config['name']}",
-        said.get("description", f"A {family} of genzoo.") + f" {size}.",
+        said.get("description", f"A {family} of genzoo.") + f"\n\n{size}, SHA-256 `{weights['sha256']}`.",
         f'## Use\n\n```python\nimport genzoo\n\nmodel = genzoo.load("{address}")  # eval mode, weights verified\n```',
         "## Data\n\n" + said.get("data", _data(config)),
         "## Training\n\n" + _training(metrics.get("training", {}), metrics.get("environment", {})),
@@ -78,7 +78,6 @@ def _figures(figures: list[Mapping[str, Any]]) -> str:
             value += f" ± {figure['standard_error']:.2g}"
         if figure.get("floor") is not None:
             value += f" (real against real: {figure['floor']:.4g})"
-        kind = f" ({figure['kind'].replace('_', ' ')})" if figure.get("kind") else ""
         cells = (figure.get(key, "") for key in ("unit", "split", "num_examples", "protocol"))
-        rows.append(f"| {figure['name']}{kind} | {value} | " + " | ".join(map(str, cells)) + " |")
+        rows.append(f"| {figure['name']} | {value} | " + " | ".join(map(str, cells)) + " |")
     return "\n".join(rows)

@@ -1,9 +1,9 @@
 """The zoo's entries: listing, finding, loading and publishing them.
 
 An entry is a folder: `model.safetensors`, `config.yaml` (the model as the command line states it, the data's
-contract, the weights' SHA-256), `metrics.json` (the measured figures), `README.md` (the model card) and
-`samples.png`. It has an address: the name of an embedded entry, a folder, `hf://owner/name[@revision]`,
-`wandb://entity/project/artifact:alias`, or any URL that fsspec opens.
+contract, the weights' SHA-256, what a person said for the card), `metrics.json` (the measured figures),
+`README.md` (the model card) and `samples.png`. It has an address: the name of an embedded entry, a folder,
+`hf://owner/name[@revision]`, `wandb://entity/project/artifact:alias`, or any URL that fsspec opens.
 
 Loading never unpickles, and builds only classes of genzoo, of torch.nn and those allowed by hand. PyTorch is
 imported when a model is loaded or published, not before.
@@ -286,6 +286,7 @@ def publish(
     def write(folder: Path) -> None:
         config = {"genzoo": __version__, "name": name, **_describe(module, data)}
         config["weights"] = _write_weights(folder / WEIGHTS, module, dtype)
+        config["card"] = dict(card or {})
         try:
             config = json.loads(json.dumps(config))  # plain values only, none of them shared
         except TypeError as error:

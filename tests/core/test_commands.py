@@ -138,3 +138,15 @@ def test_debugging_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GENZOO_DEBUG", "1")
     with pytest.raises(FileNotFoundError):
         main(["sample", "no/such"])
+
+
+def test_an_entry_is_published_again_elsewhere_with_its_figures(entry: Path, tmp_path: Path, capsys: Captured) -> None:
+    main(["publish", "--entry", str(entry), "--name", "mine/vae", "--to", str(tmp_path / "again")])
+    assert str(tmp_path / "again") in capsys.readouterr().out
+    again, first = hub.Entry("mine/vae", tmp_path / "again"), hub.Entry("digits/vae", entry)
+    assert again.metrics == first.metrics
+    assert again.config["weights"] == first.config["weights"]
+    assert again.config["name"] == "mine/vae"
+    both = ["--entry", str(entry), "--ckpt_path", "x.ckpt"]
+    assert "one of the two" in refused(["publish", "--name", "mine/vae", *both], capsys)
+    assert "one of the two" in refused(["publish", "--name", "mine/vae"], capsys)
