@@ -320,7 +320,12 @@ def protocol(given: Namespace) -> dict[str, Any]:
 
 
 def device(given: Namespace) -> str:
-    """The device asked for, or a GPU, or else the CPU."""
+    """The device asked for, or a GPU, or else the CPU; ValueError if it cannot be had."""
     import torch
 
-    return given.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    chosen = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:  # torch raises the latter where it was built without CUDA
+        raise ValueError(f"--device {chosen} cannot be used: {str(error).splitlines()[0]}") from None
+    return chosen

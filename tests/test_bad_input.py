@@ -139,6 +139,7 @@ def test_data_that_are_not_there_and_no_network(refused: Any, monkeypatch: pytes
 def test_names_that_nothing_has(refused: Any) -> None:
     assert "did you mean digits/" in refused("fit", "--config=digits/classifer")
     assert "'vaes' is neither an entry of the zoo nor a folder" in refused("sample", "vaes")
+    assert "--device gpu cannot be used" in refused("sample", "digits/vae", "--device=gpu")
     assert "'latent_dims' is not accepted" in refused("fit", "--config=small.yaml", "--model.latent_dims=3")
     assert "did you mean publish" in refused("publsh")
     with pytest.raises(FileNotFoundError, match="neither an entry of the zoo nor a folder"):
