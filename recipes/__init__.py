@@ -24,7 +24,5 @@ def find(name: str) -> Path:
     if Path(name).is_file():
         return Path(name)
     close = get_close_matches(name, known, n=3, cutoff=0.4)
-    hint = (
-        f"did you mean {' or '.join(close)}?" if close else f"the recipes are: {', '.join(known) or 'none'}."
-    )
+    hint = f"did you mean {' or '.join(close)}?" if close else f"the recipes are: {', '.join(known) or 'none'}."
     raise FileNotFoundError(f"{name!r} is neither a recipe nor the path of a YAML file; {hint}")

@@ -37,7 +37,7 @@ WRONG_LABELS = {
     "too high": (lambda y: y + 1, r"Labels lie in \[1, 10\].* must lie in \[0, 9\]"),
     "negative": (lambda y: y - 1, r"Labels lie in \[-1, 8\]"),
     "floats": (lambda y: y.float(), "float32"),
-    "one-hot": (lambda y: torch.nn.functional.one_hot(y, 10), "10"),
+    "one-hot": (lambda y: torch.nn.functional.one_hot(y, 10), r"shape \(16, 10\)"),
 }
 
 

@@ -53,7 +53,7 @@ def test_capabilities_are_those_claimed(family, data, claimed):
 
 
 def test_samples(case):
-    model, x = case
+    model, _ = case
     needs(model, Samples)
     a, b, c = model.sample(4, generator=seeded()), model.sample(4, generator=seeded()), model.sample(4)
     assert a.shape == (4, *model.shape)

@@ -94,6 +94,11 @@ class Classifier(GenerativeModule):
         """As the base does, and checks the labels of the first batch of each stage."""
         first = stage is not None and stage not in self._checked_stages
         x, labels = super().unpack(batch, stage)
+        if first and labels is not None and (labels.shape != x.shape[:1] or labels.dtype != torch.int64):
+            raise ValueError(
+                f"Labels are {labels.dtype} of shape {tuple(labels.shape)}, but a batch of {len(x)} takes int64 of"
+                f" shape ({len(x)},): the number of each datum's class, in [0, {self.num_classes - 1}]."
+            )
         if first and labels is not None and not bool(((labels >= 0) & (labels < self.num_classes)).all()):
             raise ValueError(
                 f"Labels lie in [{int(labels.min())}, {int(labels.max())}], but this Classifier has"

@@ -210,11 +210,12 @@ class GenerativeModule(LightningModule):
         if "nll" in quantities:
             quantities["bits_per_dim"] = quantities["nll"] / (self.num_dims * math.log(2))
         for name, value in quantities.items():
-            # float64, or the sum over a dataset loses digits; Lightning weighs by batch_size: the mean is Σ/N
+            # float64, or the sum over a dataset loses digits. Lightning weighs by batch_size: the mean is Σ/N. An
+            # integer one it would average over the processes with the remainder dropped: (51 + 50) / 2 = 50.
             self.log(
                 f"{stage}/{name}",
                 value.double().mean() if value.device.type != "mps" else value.mean(),
-                batch_size=len(x),
+                batch_size=float(len(x)),  # type: ignore[arg-type]
                 on_step=False,
                 on_epoch=True,
                 sync_dist=True,
@@ -267,6 +268,10 @@ class GenerativeModule(LightningModule):
                 + f", but was given {x.dtype}."
                 + (" Divide uint8 images by 255." if x.dtype == torch.uint8 else "")
             )
+        precisions = {p.dtype for p in self.parameters()}
+        if precisions and x.dtype not in precisions:
+            own = " or ".join(sorted(map(str, precisions)))
+            raise TypeError(f"{name} computes in {own}, but was given {x.dtype}. Convert the batch: x.to({own}).")
         if not bool(torch.isfinite(x).all()):
             bad = int((~torch.isfinite(x)).flatten(1).any(1).sum())
             raise ValueError(f"{bad} of {len(x)} data in the batch hold NaN or infinite values; clean the data.")

@@ -240,7 +240,7 @@ class VAE(LogProbMixin, CompletionMixin, LatentMixin, GenerativeModule):
         mask = known.expand(num_samples, *x.shape).flatten(0, 1)
         target = x.expand(num_samples, *x.shape).flatten(0, 1)
         z = normal((len(target), self.latent_dim), like=target, generator=generator)
-        state = torch.where(mask, target, self.decode(z).sample(generator))
+        state = torch.where(mask, target, self.decode(z).sample(generator).to(x.dtype))
         for sweep in range(self.completion_sweeps):
             q = self.encode(state)
             proposal = q.mean + q.base_dist.scale * normal(z.shape, like=z, generator=generator)
@@ -250,7 +250,7 @@ class VAE(LogProbMixin, CompletionMixin, LatentMixin, GenerativeModule):
                 log_ratio = self.log_weights(state, q, torch.stack([proposal, z]))
                 accept = uniform((len(z),), like=z, generator=generator).log() < log_ratio[0] - log_ratio[1]
                 z = torch.where(accept[:, None], proposal, z)
-            state = torch.where(mask, target, self.decode(z).sample(generator))
+            state = torch.where(mask, target, self.decode(z).sample(generator).to(x.dtype))
         return state.unflatten(0, (num_samples, len(x)))
 
 

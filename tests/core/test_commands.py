@@ -140,7 +140,9 @@ def test_debugging_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
         main(["sample", "no/such"])
 
 
-def test_an_entry_is_published_again_elsewhere_with_its_figures(entry: Path, tmp_path: Path, capsys: Captured) -> None:
+def test_an_entry_is_published_again_elsewhere_with_its_figures(
+    entry: Path, tmp_path: Path, capsys: Captured
+) -> None:
     main(["publish", "--entry", str(entry), "--name", "mine/vae", "--to", str(tmp_path / "again")])
     assert str(tmp_path / "again") in capsys.readouterr().out
     again, first = hub.Entry("mine/vae", tmp_path / "again"), hub.Entry("digits/vae", entry)
