@@ -7,6 +7,7 @@ import inspect
 import logging
 import os
 import re
+import sys
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -20,11 +21,11 @@ from typing import Any, NoReturn, get_args, get_type_hints
 
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, ProgressBar, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import genzoo.callbacks
@@ -290,6 +291,9 @@ class GenzooCLI(LightningCLI):
         keeps = any(isinstance(callback, Checkpoint) for callback in config["callbacks"])
         if self.subcommand == "fit" and not keeps and config["enable_checkpointing"] is not False:
             config["callbacks"].append(self.build_checkpoint(ModelCheckpoint))
+        bars = any(isinstance(callback, ProgressBar) for callback in config["callbacks"])
+        if not bars and config["enable_progress_bar"] is not False:
+            config["callbacks"].append(RichProgressBar(refresh_rate=10))  # one at every step costs a small model dear
         self.save_config_kwargs = {"folder": self.run_folder}
         trainer = super()._instantiate_trainer(config, callbacks)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # a strategy or a plugin may have its own
@@ -308,8 +312,12 @@ class GenzooCLI(LightningCLI):
                 self.model.hparams.pop(contract, None)
 
     def _run_subcommand(self, subcommand: str) -> None:
-        with self.plain_errors():
-            super()._run_subcommand(subcommand)
+        try:
+            with self.plain_errors():
+                super()._run_subcommand(subcommand)
+        except SIGTERMException:  # which Lightning lets end the program as if all were done
+            print(f"genzoo: terminated at step {self.trainer.global_step} of {self.run_folder}", file=sys.stderr)
+            raise SystemExit(143) from None
         self.tidy()
 
     @contextmanager

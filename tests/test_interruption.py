@@ -15,7 +15,7 @@ from running import QUIET, VAE_OF_DIGITS, genzoo, last_run, python
 
 from genzoo.cli import main
 
-# In the user's own folder: a callback that ends the process as a power cut would.
+# In the user's own folder: a callback that ends the process as a power cut would, or a scheduler.
 OWN = """\
 import os
 import signal
@@ -24,12 +24,12 @@ from lightning.pytorch import Callback
 
 
 class PowerCut(Callback):
-    def __init__(self, step: int):
-        self.step = step
+    def __init__(self, step: int, kind: str = "SIGKILL"):
+        self.step, self.kind = step, getattr(signal, kind)
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         if trainer.global_step == self.step:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self.kind)
 """
 
 # Everything that has a state: noise redrawn in every batch, a schedule, the average, the KL's warm-up, pictures.
@@ -105,6 +105,13 @@ def test_killed_within_an_epoch_and_resumed(project: Path, uninterrupted: Path, 
     assert any(not torch.equal(raw, whole["state_dict"][k]) for k, raw in whole["callbacks"][average]["raw"].items())
     for page in sorted((last_run(project) / "samples").iterdir()):  # the same pictures, too
         assert page.read_bytes() == (uninterrupted / "samples" / page.name).read_bytes(), page.name
+
+
+def test_a_terminated_run_does_not_end_as_if_it_were_done(project: Path) -> None:
+    options = [POWER_CUT, "--trainer.callbacks.step=7", "--trainer.callbacks.kind=SIGTERM"]
+    cut = python("-m", "genzoo", "fit", *RECIPE, *QUIET, *options, cwd=project)
+    assert cut.returncode == 128 + signal.SIGTERM
+    assert "terminated at step 7" in cut.stderr
 
 
 BUSY = """\
