@@ -25,6 +25,7 @@ ENTRIES = genzoo.list_models()
 ON_DIGITS = [entry for entry in ENTRIES if entry.config["data"]["class_path"].endswith(".DigitsDataModule")]
 ON_OTHERS = [entry for entry in ENTRIES if entry not in ON_DIGITS]
 MEASURED_ANEW = {"sampling_time"}  # a property of the machine, too
+OF_THE_DATA = {"parameters", "nll", "bits_per_dim", "accuracy"}
 PART = 500  # data of the test split that stand for the whole
 
 
@@ -55,14 +56,16 @@ def data_of(entry: Entry) -> DataModule:
 
 
 def assert_reproduced(measured: dict[str, Any], published: dict[str, Any], rel: float) -> None:
+    """Likelihoods and accuracies to `rel`; those of samples to a few pixels that another rounding drew otherwise."""
     for name, figure in figures(published).items():
         if name in MEASURED_ANEW:
             continue
         again = figures(measured)[name]
         assert again["protocol"] == figure["protocol"], name
         assert again.get("num_examples") == figure.get("num_examples"), name
+        close = rel if name in OF_THE_DATA else 5e-3
         for value in {"value", "floor"} & figure.keys():
-            assert again[value] == pytest.approx(figure[value], rel=rel, abs=1e-6), f"{name}: {value}"
+            assert again[value] == pytest.approx(figure[value], rel=close, abs=1e-6), f"{name}: {value}"
 
 
 def measure(entry: Entry, cache: Path, device: str) -> dict[str, Any]:
