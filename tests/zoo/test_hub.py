@@ -90,7 +90,16 @@ def test_an_entry_has_its_files_and_they_say_what_it_is(module: VAE, tmp_path: P
     assert entry.config["data"]["init_args"]["limit"] == 100
     assert entry.metrics["figures"][0]["value"] == 1.25
     card = (place / "README.md").read_text("utf-8")
-    for text in ("A small one.", "Many.", "nll (lower bound)", "1.25 ± 0.5", "1 h 6 min", "digits/vae", "17 levels"):
+    for text in (
+        "A small one.",
+        "Many.",
+        "| nll |",
+        entry.config["weights"]["sha256"],
+        "1.25 ± 0.5",
+        "1 h 6 min",
+        "digits/vae",
+        "17 levels",
+    ):
         assert text in card, text
 
 
