@@ -177,6 +177,12 @@ class GenerativeModule(LightningModule):
         quantities = self.objective(x, labels)
         if self._logs_this_step():
             means = {f"train/{name}": value.detach().mean() for name, value in quantities.items()}
+            if not bool(torch.isfinite(means["train/loss"])):
+                raise ValueError(
+                    f"The loss is {float(means['train/loss'])} at step {self.global_step}: the data hold NaN, or the"
+                    " training diverged (try a lower learning rate, or gradient clipping). Nothing after the last"
+                    " checkpoint is worth going on from."
+                )
             self.log("train/loss", means.pop("train/loss"), prog_bar=True, batch_size=len(x))
             self.log_dict(means, batch_size=len(x))
         return quantities["loss"].mean()

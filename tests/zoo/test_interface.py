@@ -176,6 +176,12 @@ def test_optimiser_and_schedule_come_from_arguments_and_count_steps(tmp_path):
     assert isinstance(VAE(SHAPE, LEVELS).configure_optimizers(), torch.optim.AdamW)
 
 
+def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
+    model = VAE((2,), None, optimizer=functools.partial(torch.optim.SGD, lr=1e30))
+    with pytest.raises(ValueError, match="The loss is .* at step 1: .* diverged"):
+        trainer(tmp_path, log_every_n_steps=1).fit(model, DataLoader(torch.randn(12, 2), batch_size=4))
+
+
 def test_a_resumed_run_draws_the_random_numbers_it_would_have_drawn(tmp_path):
     data = DataLoader(grey(12), batch_size=4)  # takes a seed from the global state at the start of each epoch
 
