@@ -178,7 +178,7 @@ def test_optimiser_and_schedule_come_from_arguments_and_count_steps(tmp_path):
 
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
     model = VAE((2,), None, optimizer=functools.partial(torch.optim.SGD, lr=1e30))
-    with pytest.raises(ValueError, match="The loss is .* at step 1: .* diverged"):
+    with pytest.raises(ValueError, match=r"The loss is .* at step 1: .* diverged"):
         trainer(tmp_path, log_every_n_steps=1).fit(model, DataLoader(torch.randn(12, 2), batch_size=4))
 
 
