@@ -10,11 +10,11 @@ from torch.utils.data import DataLoader, TensorDataset
 from genzoo.zoo import VAE, PerDatum
 from genzoo.zoo.interface import (
     Completes,
-    GenerativeModule,
     HasLatents,
     HasLogProb,
     Samples,
     ScoresAnomalies,
+    ZooModule,
 )
 
 IMAGES = [((1, 8, 8), 17), ((1, 8, 8), 2), ((3, 8, 8), 256), ((1, 7, 9), 256)]
@@ -154,7 +154,7 @@ def test_a_bare_trainer_fits_saves_and_loads_it(case, tmp_path):
 
 def test_it_says_what_it_was_built_from(case):
     model, _ = case
-    assert isinstance(model, GenerativeModule)
+    assert isinstance(model, ZooModule)
     assert model.hparams["shape"] == list(model.shape)
     assert model.hparams["_class_path"].startswith("genzoo.zoo.")
     assert model.unstated == []

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from genzoo.zoo.classifier import Classifier as Classifier
-    from genzoo.zoo.interface import GenerativeModule as GenerativeModule
+    from genzoo.zoo.interface import ZooModule as ZooModule
     from genzoo.zoo.likelihoods import Bernoulli as Bernoulli
     from genzoo.zoo.likelihoods import Categorical as Categorical
     from genzoo.zoo.likelihoods import DiscretisedLogistic as DiscretisedLogistic
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _HOME = {
     "VAE": "vae",
     "Classifier": "classifier",
-    "GenerativeModule": "interface",
+    "ZooModule": "interface",
     "Bernoulli": "likelihoods",
     "Categorical": "likelihoods",
     "DiscretisedLogistic": "likelihoods",

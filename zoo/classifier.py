@@ -13,11 +13,11 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genzoo.zoo.interface import GenerativeModule
+from genzoo.zoo.interface import ZooModule
 from genzoo.zoo.randomness import Generator
 
 
-class Classifier(GenerativeModule):
+class Classifier(ZooModule):
     """Convolutions with batch normalisation, a feature layer, a softmax.
 
     Args:
@@ -28,8 +28,8 @@ class Classifier(GenerativeModule):
         width: channels of the first stage; the second has twice as many.
         max_shift: training images are shifted by up to so many pixels in each direction, zeros moving in.
         dropout: of the features, while training.
-        optimizer: as in `GenerativeModule`.
-        lr_scheduler: as in `GenerativeModule`.
+        optimizer: as in `ZooModule`.
+        lr_scheduler: as in `ZooModule`.
 
     Raises:
         ValueError: if the data are no images or have fewer than two classes.

@@ -1,7 +1,7 @@
 """What every family of generative model has in common.
 
 The capabilities, as protocols: `isinstance(model, HasLogProb)` tells whether a model (of ours or of anybody) can do
-a thing, and a capability that a family does not have is a method that it does not have. Then `GenerativeModule`, the
+a thing, and a capability that a family does not have is a method that it does not have. Then `ZooModule`, the
 LightningModule that all families extend, and three mixins that complete a capability from its essential part.
 """
 
@@ -101,8 +101,8 @@ class HasLatents(Protocol):
 # ------------------------------------------------------------------------------------------------------- the base
 
 
-class GenerativeModule(LightningModule):
-    """The base of every family: the data's contract, the optimiser, logging, and hyperparameters that can be stated.
+class ZooModule(LightningModule):
+    """The base of every module: the data's contract, the optimiser, logging, hyperparameters that can be stated.
 
     A family implements `objective`, the per-datum quantities of a training step with "loss" among them, and
     `evaluation`, those of a validation or test step; "nll" among them also gives bits per dimension. Everything is

@@ -18,14 +18,14 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
-from genzoo.zoo.interface import CompletionMixin, GenerativeModule, LatentMixin, LogProbKind, LogProbMixin
+from genzoo.zoo.interface import CompletionMixin, LatentMixin, LogProbKind, LogProbMixin, ZooModule
 from genzoo.zoo.likelihoods import Likelihood, Output, default_likelihood
 from genzoo.zoo.networks.mlp import MLP
 from genzoo.zoo.networks.resnet import ResNetDecoder, ResNetEncoder
 from genzoo.zoo.randomness import Generator, PerDatum, normal, uniform
 
 
-class VAE(LogProbMixin, CompletionMixin, LatentMixin, GenerativeModule):
+class VAE(LogProbMixin, CompletionMixin, LatentMixin, ZooModule):
     """A variational autoencoder with one layer of Gaussian latents.
 
     Capabilities: `sample`, `log_prob` (a lower bound), `anomaly_score`, `complete`, `encode`, `decode`,
@@ -49,8 +49,8 @@ class VAE(LogProbMixin, CompletionMixin, LatentMixin, GenerativeModule):
         kl_warmup: training steps over which that weight rises linearly from 0 (Bowman et al. 2016).
         free_bits: nats for each latent dimension, averaged over the batch, below which its KL is not penalised
             (Kingma et al. 2016, eq. 15). Evaluation ignores it.
-        optimizer: as in `GenerativeModule`.
-        lr_scheduler: as in `GenerativeModule`.
+        optimizer: as in `ZooModule`.
+        lr_scheduler: as in `ZooModule`.
 
     Raises:
         ValueError: on arguments that do not fit each other or the data.
