@@ -96,7 +96,7 @@ class BernoulliOutput(Output):
         return self.logits.sigmoid()
 
     def log_prob_per_dim(self, x: Tensor) -> Tensor:
-        """X ℓ − log(1 + e^ℓ)."""
+        """log p(x) = x ℓ − log(1 + e^ℓ)."""
         return x * self.logits - F.softplus(self.logits)
 
     def sample(self, generator: Generator | None = None, *, batch_dim: int = 0) -> Tensor:
@@ -188,7 +188,7 @@ class DiscretisedLogisticOutput(Output):
         return ((location + 1) / 2).clamp(0, 1)
 
     def log_prob_per_dim(self, x: Tensor) -> Tensor:
-        """Log Σ_i π_i P_i(bin of x)."""
+        """The mass of its bin, log Σ_i π_i P_i(bin of x)."""
         centred = (2 * x - 1).unsqueeze(1) - self.location
         half_bin, inverse_scale = 1 / (self.levels - 1), (-self.log_scale).exp()
         upper, lower = (centred + half_bin) * inverse_scale, (centred - half_bin) * inverse_scale
@@ -303,7 +303,7 @@ def _full_precision(x: Tensor) -> Tensor:
 
 
 def _log1mexp(x: Tensor) -> Tensor:
-    """Log(1 − e^(−x)) for x > 0 without loss of digits (Mächler 2012); finite, with its gradient, also at x = 0."""
+    """The log of 1 − e^(−x) for x > 0, no digits lost (Mächler 2012); finite, with its gradient, also at x = 0."""
     split = math.log(2)
     small, large = x.clamp(1e-20, split), x.clamp_min(split)
     return torch.where(x < split, (-torch.expm1(-small)).log(), (-torch.exp(-large)).log1p())

@@ -18,8 +18,9 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
-from genzoo.zoo.interface import CompletionMixin, LatentMixin, LogProbKind, LogProbMixin, ZooModule
+from genzoo.zoo.interface import LogProbKind, ZooModule
 from genzoo.zoo.likelihoods import Likelihood, Output, default_likelihood
+from genzoo.zoo.mixins import CompletionMixin, LatentMixin, LogProbMixin
 from genzoo.zoo.networks.mlp import MLP
 from genzoo.zoo.networks.resnet import ResNetDecoder, ResNetEncoder
 from genzoo.zoo.randomness import Generator, PerDatum, normal, uniform

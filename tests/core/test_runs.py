@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from running import QUIET
 
 import genzoo
 from genzoo import recipes
@@ -31,7 +32,6 @@ model:
 data: {class_path: DigitsDataModule, init_args: {limit: 128}}
 trainer: {max_epochs: 1, accelerator: cpu, log_every_n_steps: 1}
 """
-QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,130 @@
+"""From the essential part of a capability to the whole of it.
+
+A family that has `log_prob` gets `bits_per_dim`, one that can `fill_in` gets `complete`, one that can `encode` and
+`decode` gets `reconstruct`, `interpolate` and `traverse`. They go before `ZooModule` in the list of bases.
+"""
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genzoo.zoo.interface import LogProbKind
+from genzoo.zoo.randomness import Generator
+
+
+class LogProbMixin:
+    """Gives `bits_per_dim` to a family that has `log_prob`."""
+
+    log_prob_kind: LogProbKind
+    num_dims: int
+
+    @abstractmethod
+    def log_prob(self, x: Tensor, *, num_particles: int = 1, generator: Generator | None = None) -> Tensor:
+        """(B,), nats."""
+
+    def bits_per_dim(self, x: Tensor, *, num_particles: int = 1, generator: Generator | None = None) -> Tensor:
+        """−log p(x) / (D ln 2), (B,): bits that an ideal code needs for each dimension; arguments as in log_prob."""
+        nats = -self.log_prob(x, num_particles=num_particles, generator=generator)
+        return nats / (self.num_dims * math.log(2))
+
+
+class CompletionMixin:
+    """Gives `complete` to a family that can `fill_in`: checks the mask, and pastes what is known."""
+
+    @abstractmethod
+    def fill_in(self, x: Tensor, known: Tensor, num_samples: int, generator: Generator | None) -> Tensor:
+        """(num_samples, B, *shape), completions given x where `known`; unknown values of x must not be read."""
+
+    @torch.no_grad()
+    def complete(
+        self, x: Tensor, known: Tensor, *, num_samples: int = 1, generator: Generator | None = None
+    ) -> Tensor:
+        """Completions of partial data.
+
+        Args:
+            x: (B, *shape), in the data's range; its values where `known` is False do not matter, but are valid data.
+            known: bool, broadcastable to x; True = observed.
+            num_samples: how many completions of each.
+
+        Returns:
+            (num_samples, B, *shape); `out[:, known] == x[known]` bit for bit.
+
+        Raises:
+            TypeError: if `known` is not boolean.
+            ValueError: if it does not broadcast to x, or x is not the model's data.
+        """
+        if not isinstance(known, Tensor) or known.dtype != torch.bool:
+            given = known.dtype if isinstance(known, Tensor) else type(known).__name__
+            raise TypeError(f"known must be a boolean tensor, True where x is observed, but was given {given}.")
+        try:
+            known = known.to(x.device).expand(x.shape)
+        except RuntimeError:
+            raise ValueError(
+                f"known of shape {tuple(known.shape)} does not broadcast to x of shape {tuple(x.shape)}."
+            ) from None
+        blank = torch.where(known, x, torch.zeros_like(x))
+        self.check(blank)  # type: ignore[attr-defined]
+        if bool(known.all()):
+            return x.expand(num_samples, *x.shape).clone()
+        return torch.where(known, x, self.fill_in(blank, known, num_samples, generator))
+
+
+class LatentMixin:
+    """Gives `reconstruct`, `interpolate` and `traverse` to a family that can `encode` and `decode`."""
+
+    @abstractmethod
+    def encode(self, x: Tensor) -> Any:
+        """A distribution over codes with `.mean`."""
+
+    @abstractmethod
+    def decode(self, z: Tensor) -> Any:
+        """A distribution over data with `.mean`."""
+
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """(B, *shape): the expected datum of the expected code."""
+        return self.decode(self.encode(x).mean).mean
+
+    @torch.no_grad()
+    def interpolate(self, a: Tensor, b: Tensor, steps: int) -> Tensor:
+        """Decodes the straight line between the codes of a and of b.
+
+        Args:
+            a: (B, *shape), the beginnings.
+            b: (B, *shape), the ends.
+            steps: at least 2, both ends included.
+
+        Returns:
+            (steps, B, *shape); the first is `reconstruct(a)`, the last `reconstruct(b)`.
+        """
+        if steps < 2:
+            raise ValueError(f"steps={steps}: an interpolation has at least its two ends.")
+        start, end = self.encode(a).mean, self.encode(b).mean
+        weights = torch.linspace(0, 1, steps).tolist()
+        return torch.stack([self.decode(torch.lerp(start, end, w)).mean for w in weights])
+
+    @torch.no_grad()
+    def traverse(self, x: Tensor, dim: int, values: Sequence[float] | Tensor) -> Tensor:
+        """Decodes the code of x with one of its dimensions set to each value in turn.
+
+        Args:
+            x: (B, *shape).
+            dim: which dimension of the code.
+            values: what it is set to, in the code's own units.
+
+        Returns:
+            (len(values), B, *shape).
+        """
+        z = self.encode(x).mean
+        if not -z.shape[1] <= dim < z.shape[1]:
+            raise ValueError(f"dim={dim}: the code has {z.shape[1]} dimensions.")
+        out = []
+        for value in torch.as_tensor(values).tolist():
+            moved = z.clone()
+            moved[:, dim] = value
+            out.append(self.decode(moved).mean)
+        return torch.stack(out)
