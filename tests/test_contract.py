@@ -12,18 +12,33 @@ from genzoo.zoo.interface import (
     Completes,
     HasLatents,
     HasLogProb,
+    Interpolates,
+    Inverts,
     Samples,
+    SamplesInSteps,
     ScoresAnomalies,
     ZooModule,
 )
+from genzoo.zoo.modality import from_codes
 
 IMAGES = [((1, 8, 8), 17), ((1, 8, 8), 2), ((3, 8, 8), 256), ((1, 7, 9), 256)]
 POINTS = [((2,), None)]
+TOKENS = [((12,), 11)]
+WAVEFORMS = [((1, 40), 256)]
+CAPABILITIES = {
+    Samples,
+    SamplesInSteps,
+    HasLogProb,
+    ScoresAnomalies,
+    Completes,
+    HasLatents,
+    Interpolates,
+    Inverts,
+}
 # a family, the data that it is for, and what it can do
 FAMILIES = [
-    (VAE, IMAGES + POINTS, {Samples, HasLogProb, ScoresAnomalies, Completes, HasLatents}),
+    (VAE, IMAGES + POINTS, {Samples, HasLogProb, ScoresAnomalies, Completes, HasLatents, Interpolates}),
 ]
-CAPABILITIES = {Samples, HasLogProb, ScoresAnomalies, Completes, HasLatents}
 CASES = [(family, shape, levels) for family, data, _ in FAMILIES for shape, levels in data]
 
 
@@ -33,8 +48,9 @@ def case(request):
     family, shape, levels = request.param
     torch.manual_seed(0)
     model = family(shape=shape, levels=levels).eval()
-    x = torch.randn(5, *shape) if levels is None else torch.randint(levels, (5, *shape)) / (levels - 1)
-    return model, x
+    return model, torch.randn(5, *shape) if levels is None else from_codes(
+        torch.randint(levels, (5, *shape)), shape, levels
+    )
 
 
 def seeded(seed=0):
@@ -57,11 +73,37 @@ def test_samples(case):
     needs(model, Samples)
     a, b, c = model.sample(4, generator=seeded()), model.sample(4, generator=seeded()), model.sample(4)
     assert a.shape == (4, *model.shape)
-    assert a.dtype == torch.float32
+    assert a.dtype == (torch.int64 if model.modality == "tokens" else torch.float32)
     assert torch.equal(a, b)
     assert not torch.equal(a, c)
     assert not a.requires_grad
     model.check(a)
+
+
+def test_the_last_frame_of_a_sampling_path_is_the_sample(case):
+    model, _ = case
+    needs(model, SamplesInSteps)
+    path = model.sample_path(3, num_frames=4, generator=seeded())
+    assert path.shape == (4, 3, *model.shape)
+    assert torch.equal(path[-1], model.sample(3, generator=seeded()))
+    assert not torch.equal(path[0], path[-1])
+
+
+def test_interpolation_has_both_ends(case):
+    model, x = case
+    needs(model, Interpolates)
+    a, b = x[:2], x[2:4]
+    line = model.interpolate(a, b, 3)
+    assert line.shape == (3, *a.shape)
+    torch.testing.assert_close(line[-1], model.interpolate(b, a, 3)[0], rtol=1e-3, atol=1e-3)
+
+
+def test_inversion(case):
+    model, x = case
+    needs(model, Inverts)
+    z = model.invert(x)
+    assert len(z) == 5
+    assert torch.equal(z, model.invert(x))
 
 
 def test_likelihood(case):

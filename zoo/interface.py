@@ -20,6 +20,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.parsing import collect_init_args
 from torch import Tensor, nn
 
+from genzoo.zoo.modality import Modality, check_data, modality
 from genzoo.zoo.randomness import Generator, PerDatum
 
 LogProbKind = Literal["exact", "lower_bound", "estimate"]
@@ -97,6 +98,38 @@ class HasLatents(Protocol):
         ...
 
 
+@runtime_checkable
+class Interpolates(Protocol):
+    """Goes from one datum to another through what the model takes for data."""
+
+    def interpolate(self, a: Tensor, b: Tensor, steps: int) -> Tensor:
+        """(steps, B, *shape): from the model's rendering of a to that of b."""
+        ...
+
+
+@runtime_checkable
+class Inverts(Protocol):
+    """Finds the latent from which the model would generate a datum."""
+
+    def invert(self, x: Tensor) -> Tensor:
+        """(B, ...), the latent of each datum."""
+        ...
+
+
+@runtime_checkable
+class SamplesInSteps(Protocol):
+    """Shows how a sample comes about: pixel by pixel, or out of noise."""
+
+    def sample_path(
+        self, num_samples: int, *, num_frames: int, labels: Tensor | None = None, generator: Generator | None = None
+    ) -> Tensor:
+        """(num_frames, num_samples, *shape); the last frame is what `sample` gives for the same generator.
+
+        What is not yet drawn is 0 in the frames before.
+        """
+        ...
+
+
 # ------------------------------------------------------------------------------------------------------- the base
 
 
@@ -130,10 +163,7 @@ class ZooModule(LightningModule):
     ) -> None:
         super().__init__()
         self._state_hyperparameters()
-        if not shape or any(not isinstance(n, int) or n < 1 for n in shape):
-            raise ValueError(f"shape={shape!r}: give the shape of one datum as positive integers, e.g. (1, 28, 28).")
-        if levels is not None and levels < 2:
-            raise ValueError(f"levels={levels}: data have at least 2 levels; None means continuous.")
+        self.modality: Modality = modality(shape, levels)
         self.shape: tuple[int, ...] = tuple(shape)
         self.levels = levels
         self.optimizer = optimizer
@@ -145,6 +175,11 @@ class ZooModule(LightningModule):
     def num_dims(self) -> int:
         """D, the number of dimensions of one datum."""
         return math.prod(self.shape)
+
+    @property
+    def network_evaluations(self) -> int:
+        """How often `sample` runs the network, whatever the number of samples."""
+        return 1
 
     # ---- what a family states
 
@@ -255,49 +290,8 @@ class ZooModule(LightningModule):
             TypeError: if x is no tensor, or of the wrong kind of number.
             ValueError: on a wrong shape, NaN or infinite values, values out of range or off the grid of levels.
         """
-        name = type(self).__name__
-        if not isinstance(x, Tensor):
-            raise TypeError(
-                f"{name} takes a batch as a tensor of shape (B, {_commas(self.shape)}), but was given"
-                f" {type(x).__name__}."
-            )
-        if x.ndim != len(self.shape) + 1 or tuple(x.shape[1:]) != self.shape:
-            raise ValueError(
-                f"{name} was built for data of shape {self.shape}, so a batch is (B, {_commas(self.shape)}), but was"
-                f" given {tuple(x.shape)}. Build it with the datamodule's shape, or reshape the batch."
-            )
-        if not x.is_floating_point():
-            raise TypeError(
-                f"{name} takes float data"
-                + ("" if self.levels is None else f" on the grid k/{self.levels - 1} in [0, 1]")
-                + f", but was given {x.dtype}."
-                + (" Divide uint8 images by 255." if x.dtype == torch.uint8 else "")
-            )
         precisions = {p.dtype for p in self.parameters()}
-        if precisions and x.dtype not in precisions:
-            own = " or ".join(sorted(map(str, precisions)))
-            raise TypeError(f"{name} computes in {own}, but was given {x.dtype}. Convert the batch: x.to({own}).")
-        if not bool(torch.isfinite(x).all()):
-            bad = int((~torch.isfinite(x)).flatten(1).any(1).sum())
-            raise ValueError(f"{bad} of {len(x)} data in the batch hold NaN or infinite values; clean the data.")
-        if self.levels is None or x.numel() == 0:
-            return x
-        low, high = float(x.min()), float(x.max())
-        if low < 0 or high > 1:
-            raise ValueError(
-                f"{name} takes values in [0, 1], but was given values in [{low:.4g}, {high:.4g}]. Undo any"
-                " normalisation: the model scales its input itself."
-            )
-        steps = x * (self.levels - 1)
-        off = float((steps - steps.round()).abs().max())
-        if off > 1e-3:
-            raise ValueError(
-                f"{name} has levels={self.levels}, so values lie on the grid k/{self.levels - 1}, but a value was"
-                f" {off:.3g} of a step away from it. Quantise the data, or"
-                + (" binarise them" if self.levels == 2 else " give the right `levels`")
-                + " (augmentations that interpolate leave the grid)."
-            )
-        return x
+        return check_data(x, self.shape, self.levels, precisions, type(self).__name__)
 
     # ---- hyperparameters
 
@@ -401,7 +395,3 @@ def as_config(value: Any) -> Any:
     if isinstance(value, type) and not issubclass(value, nn.Module):
         return {"class_path": class_path(value), "init_args": {}}
     raise TypeError(f"{value!r} cannot be stated in a file.")
-
-
-def _commas(shape: Sequence[int]) -> str:
-    return ", ".join(str(n) for n in shape)
