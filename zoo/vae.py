@@ -6,7 +6,10 @@ q(z | x) = N(μ(x), diag σ²(x)) by maximising the evidence lower bound
     ELBO(x) = E_{q(z|x)} [log p(x | z)] − KL(q(z | x) ‖ p(z)) = log p(x) − KL(q(z | x) ‖ p(z | x)) ≤ log p(x).
 
 Both terms are in nats of the whole datum. KL has a closed form; the expectation is estimated with one reparameterised
-draw z = μ + σ ε, ε ~ N(0, I).
+draw z = μ + σ ε, ε ~ N(0, I). With K > 1 draws it is trained on the tighter bound of the importance-weighted
+autoencoder (Burda, Grosse & Salakhutdinov 2016, eq. 8),
+
+    L_K(x) = E log (1/K) Σ_k w_k,   w_k = p(x | z_k) p(z_k) / q(z_k | x),   ELBO = L_1 ≤ L_2 ≤ … ≤ log p(x).
 """
 
 import math
@@ -18,6 +21,14 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
+from genzoo.zoo.estimators import (
+    Estimator,
+    check_estimator,
+    importance_weighted_bound,
+    leave_one_out,
+    leave_one_out_bound,
+    score_term,
+)
 from genzoo.zoo.interface import LogProbKind, ZooModule
 from genzoo.zoo.likelihoods import Likelihood, Output, default_likelihood
 from genzoo.zoo.mixins import CompletionMixin, LatentMixin, LogProbMixin
@@ -46,10 +57,15 @@ class VAE(LogProbMixin, CompletionMixin, LatentMixin, ZooModule):
         decoder: a module of your own, (B, d) to P numbers for each dimension of the datum, (B, P, *shape) up to
             reshaping, where P is the likelihood's `num_parameters(levels)`.
         likelihood: p(x | z); None takes `default_likelihood(levels)`.
-        beta: weight of KL in the training loss (Higgins et al. 2017). Evaluation always uses 1.
+        num_particles: K of the bound that is trained and validated. 1 is the VAE, more the importance-weighted
+            autoencoder; the decoder's work grows with K, the encoder's does not.
+        estimator: of the gradient with respect to the encoder: "pathwise", or "score_function" with a leave-one-out
+            baseline, which needs no derivative of the decoder along z and scatters far more; see `estimators`.
+        beta: weight of KL in the training loss (Higgins et al. 2017), of log p(z) − log q(z | x) where K > 1.
+            Evaluation always uses 1.
         kl_warmup: training steps over which that weight rises linearly from 0 (Bowman et al. 2016).
         free_bits: nats for each latent dimension, averaged over the batch, below which its KL is not penalised
-            (Kingma et al. 2016, eq. 15). Evaluation ignores it.
+            (Kingma et al. 2016, eq. 15). Evaluation ignores it. Only where K = 1.
         optimizer: as in `ZooModule`.
         lr_scheduler: as in `ZooModule`.
 
@@ -74,6 +90,8 @@ class VAE(LogProbMixin, CompletionMixin, LatentMixin, ZooModule):
         encoder: nn.Module | None = None,
         decoder: nn.Module | None = None,
         likelihood: Likelihood | None = None,
+        num_particles: int = 1,
+        estimator: Estimator = "pathwise",
         beta: float = 1.0,
         kl_warmup: int = 0,
         free_bits: float = 0.0,
@@ -85,7 +103,15 @@ class VAE(LogProbMixin, CompletionMixin, LatentMixin, ZooModule):
             raise ValueError(f"latent_dim={latent_dim}: a VAE has at least one latent variable.")
         if beta < 0 or kl_warmup < 0 or free_bits < 0:
             raise ValueError(f"beta={beta}, kl_warmup={kl_warmup}, free_bits={free_bits}: none may be negative.")
-        self.latent_dim = latent_dim
+        if num_particles < 1:
+            raise ValueError(f"num_particles={num_particles}: the bound takes at least one draw.")
+        if free_bits > 0 and num_particles > 1:
+            raise ValueError(
+                f"free_bits={free_bits} with num_particles={num_particles}: the importance-weighted bound has no KL"
+                " term that could be left free. Choose one of the two."
+            )
+        check_estimator(estimator)
+        self.latent_dim, self.num_particles, self.estimator = latent_dim, num_particles, estimator
         self.likelihood = likelihood or default_likelihood(levels)
         self.beta, self.kl_warmup, self.free_bits = beta, kl_warmup, free_bits
         self.num_parameters = self.likelihood.num_parameters(levels)
@@ -133,36 +159,65 @@ class VAE(LogProbMixin, CompletionMixin, LatentMixin, ZooModule):
 
     # ---- training
 
+    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        """log p(x | z) for z of shape (K, B, latent_dim): (K, B), nats; the decoder runs once, over all K·B codes."""
+        repeated = x.expand(len(z), *x.shape).flatten(0, 1)
+        return self.decode(z.flatten(0, 1)).log_prob(repeated).view(len(z), -1)
+
+    def draw(self, q: Independent, num_particles: int, generator: Generator | None = None) -> Tensor:
+        """z_k = μ + σ ε_k, reparameterised: (K, B, latent_dim)."""
+        size = (num_particles, *q.mean.shape)
+        return q.mean + q.base_dist.scale * normal(size, like=q.mean, generator=generator, batch_dim=1)
+
+    def kl(self, q: Independent) -> Tensor:
+        """KL(q(z | x) ‖ p(z)) of each latent, (B, latent_dim), nats."""
+        mean, scale = q.base_dist.loc, q.base_dist.scale
+        return 0.5 * (mean.square() + scale.square() - 1) - scale.log()
+
     def elbo(self, x: Tensor, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
         """The two terms of the bound.
 
         Returns:
             E_q log p(x | z) estimated with one draw, (B,), and KL(q ‖ p) of each latent, (B, latent_dim); nats.
         """
-        q = self.encode(x).base_dist
-        z = q.loc + q.scale * normal(q.loc.shape, like=q.loc, generator=generator)
-        kl = 0.5 * (q.loc.square() + q.scale.square() - 1) - q.scale.log()
-        return self.decode(z).log_prob(x), kl
+        q = self.encode(x)
+        return self.log_likelihood(x, self.draw(q, 1, generator))[0], self.kl(q)
 
     def objective(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
-        """−E_q log p(x | z) + β_t Σ_d max(λ, KL_d), with β_t rising over `kl_warmup` steps and free bits λ."""
-        reconstruction, kl = self.elbo(x)
-        penalty = kl.sum(1)
-        if self.free_bits > 0:
-            penalty = kl.mean(0).clamp_min(self.free_bits).sum().expand(len(x))
-        loss = self.beta_at(self.global_step) * penalty - reconstruction
-        elbo = reconstruction - kl.sum(1)
-        return {"loss": loss, "elbo": elbo, "reconstruction": reconstruction, "kl": kl.sum(1)}
+        """−L_K, the negative of the bound.
+
+        K = 1: −E_q log p(x | z) + β_t Σ_d max(λ, KL_d), with β_t rising over `kl_warmup` steps and free bits λ.
+        K > 1: −log (1/K) Σ_k p(x | z_k) (p(z_k) / q(z_k | x))^β_t.
+        """
+        beta, q = self.beta_at(self.global_step), self.encode(x)
+        z = self.draw(q, self.num_particles)
+        pathwise = self.estimator == "pathwise"
+        z = z if pathwise else z.detach()
+        reconstruction, kl = self.log_likelihood(x, z), self.kl(q)
+        if self.num_particles == 1:
+            penalty = kl.sum(1)
+            if self.free_bits > 0:
+                penalty = kl.mean(0).clamp_min(self.free_bits).sum().expand(len(x))
+            bound = reconstruction[0] - beta * penalty
+            signal = None if pathwise else leave_one_out(reconstruction[0])
+        else:
+            log_weights = reconstruction + beta * (self.prior(z).log_prob(z) - q.log_prob(z))
+            bound = importance_weighted_bound(log_weights)
+            signal = None if pathwise else leave_one_out_bound(log_weights)
+        if signal is not None:
+            bound = bound + score_term(signal, q.log_prob(z)).sum(0)
+        return {"loss": -bound, **elbo_terms(reconstruction.mean(0), kl)}
 
     def beta_at(self, step: int) -> float:
         """The weight of KL at a training step."""
         return self.beta * (min(1.0, step / self.kl_warmup) if self.kl_warmup else 1.0)
 
     def evaluation(self, x: Tensor, labels: Tensor | None, generator: Generator) -> dict[str, Tensor]:
-        """The ELBO and its terms with β = 1 and no free bits, so that nll = −ELBO bounds −log p(x) from above."""
-        reconstruction, kl = self.elbo(x, generator)
-        elbo = reconstruction - kl.sum(1)
-        return {"nll": -elbo, "elbo": elbo, "reconstruction": reconstruction, "kl": kl.sum(1)}
+        """nll = −L_K ≥ −log p(x) in expectation, and the ELBO with its terms: with β = 1 and no free bits."""
+        terms = elbo_terms(*self.elbo(x, generator))
+        if self.num_particles == 1:
+            return {"nll": -terms["elbo"], **terms}
+        return {"nll": -self.log_prob(x, num_particles=self.num_particles, generator=generator), **terms}
 
     # ---- capabilities
 
@@ -202,15 +257,12 @@ class VAE(LogProbMixin, CompletionMixin, LatentMixin, ZooModule):
         chunks = []
         for done in range(0, num_particles, chunk):
             k = min(chunk, num_particles - done)
-            noise = normal((k, *q.mean.shape), like=q.mean, generator=generator, batch_dim=1)
-            chunks.append(self.log_weights(x, q, q.mean + q.base_dist.scale * noise).double().logsumexp(0))
+            chunks.append(self.log_weights(x, q, self.draw(q, k, generator)).double().logsumexp(0))
         return (torch.stack(chunks).logsumexp(0) - math.log(num_particles)).to(x.dtype)
 
     def log_weights(self, x: Tensor, q: Independent, z: Tensor) -> Tensor:
         """log p(x | z) + log p(z) − log q(z | x) for z of shape (K, B, latent_dim): (K, B), nats."""
-        k = len(z)
-        log_likelihood = self.decode(z.flatten(0, 1)).log_prob(x.expand(k, *x.shape).flatten(0, 1))
-        return log_likelihood.view(k, -1) + self.prior(z).log_prob(z) - q.log_prob(z)
+        return self.log_likelihood(x, z) + self.prior(z).log_prob(z) - q.log_prob(z)
 
     @torch.no_grad()
     def anomaly_score(self, x: Tensor, *, scorer: str | None = None) -> Tensor:
@@ -244,7 +296,7 @@ class VAE(LogProbMixin, CompletionMixin, LatentMixin, ZooModule):
         state = torch.where(mask, target, self.decode(z).sample(generator).to(x.dtype))
         for sweep in range(self.completion_sweeps):
             q = self.encode(state)
-            proposal = q.mean + q.base_dist.scale * normal(z.shape, like=z, generator=generator)
+            proposal = self.draw(q, 1, generator)[0]
             if sweep < self.completion_sweeps // 4:
                 z = proposal
             else:
@@ -253,6 +305,11 @@ class VAE(LogProbMixin, CompletionMixin, LatentMixin, ZooModule):
                 z = torch.where(accept[:, None], proposal, z)
             state = torch.where(mask, target, self.decode(z).sample(generator).to(x.dtype))
         return state.unflatten(0, (num_samples, len(x)))
+
+
+def elbo_terms(reconstruction: Tensor, kl: Tensor) -> dict[str, Tensor]:
+    """The ELBO and its two terms, each (B,), from `reconstruction` (B,) and the KL of each latent (B, d), in nats."""
+    return {"elbo": reconstruction - kl.sum(1), "reconstruction": reconstruction, "kl": kl.sum(1)}
 
 
 #: numbers of decoder output held at once while evaluating importance samples: about what caches hold
