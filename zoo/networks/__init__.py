@@ -3,5 +3,6 @@
 from genzoo.zoo.networks.mlp import MLP as MLP
 from genzoo.zoo.networks.resnet import ResNetDecoder as ResNetDecoder
 from genzoo.zoo.networks.resnet import ResNetEncoder as ResNetEncoder
+from genzoo.zoo.networks.unet import UNet as UNet
 
-__all__ = ["MLP", "ResNetDecoder", "ResNetEncoder"]
+__all__ = ["MLP", "ResNetDecoder", "ResNetEncoder", "UNet"]
