@@ -1,7 +1,8 @@
 """From the essential part of a capability to the whole of it.
 
 A family that has `log_prob` gets `bits_per_dim`, one that can `fill_in` gets `complete`, one that can `encode` and
-`decode` gets `reconstruct`, `interpolate` and `traverse`. They go before `ZooModule` in the list of bases.
+`decode` gets `reconstruct`, `interpolate` and `traverse`, one that can be conditional gets its labels checked. They
+go before `ZooModule` in the list of bases.
 """
 
 import math
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from genzoo.zoo.interface import LogProbKind
-from genzoo.zoo.randomness import Generator
+from genzoo.zoo.randomness import Generator, uniform
 
 
 class LogProbMixin:
@@ -128,3 +129,62 @@ class LatentMixin:
             moved[:, dim] = value
             out.append(self.decode(moved).mean)
         return torch.stack(out)
+
+
+class ConditionalMixin:
+    """Labels, for a family that can be trained as p(x | y): who gives them, and that they are right."""
+
+    #: C where the model is p(x | y), None where it is p(x)
+    num_classes: int | None = None
+
+    def condition_on(self, num_classes: int | None, conditional: bool) -> None:
+        """Sets `num_classes`; for a constructor with the arguments `num_classes` and `conditional`.
+
+        Raises:
+            ValueError: if the model is to be conditional, but there are no classes.
+        """
+        if conditional and (num_classes is None or num_classes < 1):
+            raise ValueError(
+                f"conditional=True with num_classes={num_classes}: a class-conditional model takes data that have"
+                " classes, and their number."
+            )
+        self.num_classes = num_classes if conditional else None
+
+    def checked_labels(self, labels: Tensor | None, batch_size: int) -> Tensor | None:
+        """The labels that a conditional model needs; None for an unconditional one.
+
+        Raises:
+            TypeError: if they are not int64.
+            ValueError: if a conditional model is given none, an unconditional one some, or they are no classes of it.
+        """
+        name = type(self).__name__
+        if self.num_classes is None:
+            if labels is not None:
+                raise ValueError(f"This {name} is unconditional: it was not trained on labels, so it takes none.")
+            return None
+        if labels is None:
+            raise ValueError(
+                f"This {name} is conditional, and was given no labels: (B,) int64 of the data's classes."
+            )
+        if labels.dtype != torch.int64:
+            raise TypeError(f"{name} takes labels as int64, but was given {labels.dtype}: labels.long().")
+        if labels.shape != (batch_size,):
+            raise ValueError(
+                f"Labels for {batch_size} data have shape ({batch_size},), but are {tuple(labels.shape)}."
+            )
+        if batch_size and not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
+            raise ValueError(
+                f"{name} was built for {self.num_classes} classes, so labels lie in [0, {self.num_classes}), but was"
+                f" given labels in [{int(labels.min())}, {int(labels.max())}]."
+            )
+        return labels
+
+    def labels_to_sample(
+        self, labels: Tensor | None, num_samples: int, like: Tensor, generator: Generator | None
+    ) -> Tensor | None:
+        """The labels as given, or drawn uniformly where a conditional model is given none; on `like`'s device."""
+        if labels is None and self.num_classes is not None:
+            draws = uniform((num_samples,), like=like.new_zeros((), dtype=torch.float32), generator=generator)
+            return (draws * self.num_classes).long().clamp_max(self.num_classes - 1)
+        checked = self.checked_labels(labels, num_samples)
+        return None if checked is None else checked.to(like.device)

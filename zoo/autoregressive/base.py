@@ -1,0 +1,283 @@
+"""What every autoregressive model shares: the chain rule.
+
+Any distribution over D dimensions, taken in any order, is a product of D conditionals,
+
+    log p(x) = Σ_i log p(x_i | x_<i),
+
+so a network whose i-th output sees only the dimensions before the i-th states a likelihood that is exact, and sums
+to one. All its terms are evaluated at once, from the datum itself ("teacher forcing"); a sample takes one after the
+other. A family implements `logits`, and a `draw` that does not evaluate the whole network for each dimension.
+"""
+
+import math
+import zlib
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from genzoo.zoo.interface import LogProbKind
+from genzoo.zoo.mixins import CompletionMixin, ConditionalMixin, LogProbMixin
+from genzoo.zoo.modality import from_codes, to_codes
+from genzoo.zoo.randomness import Generator, uniform
+
+
+def raster_order(shape: Sequence[int]) -> Tensor:
+    """(D,): the flat indices of a datum's dimensions as they are read: row by row, in a pixel R, then G, then B."""
+    index = torch.arange(math.prod(shape)).view(*shape)
+    return (index.movedim(0, -1) if len(shape) == 3 else index).flatten()
+
+
+class AutoregressiveMixin(ConditionalMixin, CompletionMixin, LogProbMixin):
+    """Likelihood, samples, completions and anomaly scores of a model that states its `logits`.
+
+    Works on codes, the integers 0 … levels − 1 behind the data (`modality.to_codes`). Conditional on a class where
+    the constructor called `condition_on`.
+    """
+
+    log_prob_kind: LogProbKind = "exact"
+
+    # from ZooModule
+    shape: tuple[int, ...]
+    levels: int | None
+
+    # ---- what a family states
+
+    @abstractmethod
+    def logits(self, codes: Tensor, labels: Tensor | None) -> Tensor:
+        """The conditionals p(x_i | x_<i) of all dimensions at once.
+
+        Args:
+            codes: (B, *shape), int64 in [0, levels).
+            labels: (B,) where the model is conditional, else None.
+
+        Returns:
+            (B, levels, *shape), of which [:, :, i] does not depend on codes[:, j] for any j from i on.
+        """
+
+    @property
+    def order(self) -> Tensor:
+        """(D,): the flat indices of the dimensions, first to last."""
+        return raster_order(self.shape)
+
+    def draw(self, codes: Tensor, known: Tensor, labels: Tensor | None, noise: Tensor) -> Tensor:
+        """Fills in `codes` where not `known`, each dimension from p(x_i | x_<i), in order.
+
+        Args:
+            codes: (B, *shape), read only where `known`.
+            known: (B, *shape), bool.
+            labels: (B,) where the model is conditional, else None.
+            noise: (B, *shape), uniform in [0, 1): what decides each draw, see `choose`.
+
+        Returns:
+            (B, *shape).
+        """
+        return self.draw_uncached(codes, known, labels, noise)
+
+    def draw_uncached(self, codes: Tensor, known: Tensor, labels: Tensor | None, noise: Tensor) -> Tensor:
+        """`draw` by its definition: the whole network for each dimension. The reference of the faster ways."""
+        flat, known, noise = codes.masked_fill(~known, 0).flatten(1), known.flatten(1), noise.flatten(1)
+        for i in self.order.tolist():
+            if not bool(known[:, i].all()):
+                logits = self.logits(flat.view_as(codes), labels).flatten(2)[..., i]
+                flat[:, i] = torch.where(known[:, i], flat[:, i], self.choose(logits, noise[:, i]))
+        return flat.view_as(codes)
+
+    def choose(self, logits: Tensor, noise: Tensor) -> Tensor:
+        """One dimension's draw by the inverse of its distribution function.
+
+        Args:
+            logits: (B, levels).
+            noise: (B,), uniform in [0, 1).
+
+        Returns:
+            (B,): the least code k with P(code ≤ k) > noise.
+        """
+        distribution = full_precision(logits).softmax(1).cumsum(1)
+        return (distribution[:, :-1] <= noise.unsqueeze(1)).sum(1)
+
+    # ---- likelihood
+
+    def log_prob_per_dim(self, x: Tensor, labels: Tensor | None) -> Tensor:
+        """(B, *shape), nats: log p(x_i | x_<i) of each dimension, given the label where the model is conditional."""
+        codes = self.codes(x)
+        return -F.cross_entropy(full_precision(self.logits(codes, labels)), codes, reduction="none")
+
+    def log_likelihood(self, x: Tensor, labels: Tensor | None) -> Tensor:
+        """(B,), nats: log p(x), or log p(x | y)."""
+        return self.log_prob_per_dim(x, labels).flatten(1).sum(1)
+
+    @torch.no_grad()
+    def log_prob(
+        self,
+        x: Tensor,
+        *,
+        labels: Tensor | None = None,
+        num_particles: int = 1,
+        generator: Generator | None = None,
+    ) -> Tensor:
+        """log p(x), exact: `num_particles` and `generator` change nothing.
+
+        Args:
+            x: (B, *shape).
+            labels: (B,); with them log p(x | y), without them a conditional model's log (1/C) Σ_y p(x | y).
+            num_particles: as every `log_prob` has it.
+            generator: as every `log_prob` has it.
+
+        Returns:
+            (B,), nats.
+        """
+        self.check(x)  # type: ignore[attr-defined]
+        if labels is not None or self.num_classes is None:
+            return self.log_likelihood(x, self.checked_labels(labels, len(x)))
+        every = torch.arange(self.num_classes, device=x.device)
+        given_class = torch.stack([self.log_likelihood(x, y.expand(len(x))) for y in every])
+        return given_class.logsumexp(0) - math.log(self.num_classes)
+
+    def objective(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+        """−log p(x), or −log p(x | y) where the model is conditional."""
+        if self.num_classes is None:
+            labels = None  # the data may have them all the same
+        return {"loss": -self.log_likelihood(x, self.checked_labels(labels, len(x)))}
+
+    def evaluation(self, x: Tensor, labels: Tensor | None, generator: Generator) -> dict[str, Tensor]:
+        """nll = −log p(x); where the model is conditional, also conditional_nll = −log p(x | y)."""
+        quantities = {"nll": -self.log_prob(x)}
+        if self.num_classes is not None and labels is not None:
+            quantities["conditional_nll"] = -self.log_prob(x, labels=labels)
+        return quantities
+
+    @torch.no_grad()
+    def anomaly_score(self, x: Tensor, *, scorer: str | None = None) -> Tensor:
+        """How unlikely x is, for how complicated it is.
+
+        Args:
+            x: (B, *shape).
+            scorer: "complexity" (the default for discrete data): −log p(x) minus the length of x's code under a
+                universal compressor, zlib's (Serrà et al. 2020, eq. 3: the likelihood ratio to a model that knows no
+                data; a blank image is likely under any model); "nll": −log p(x).
+
+        Returns:
+            (B,), nats, higher = odder.
+        """
+        scorer = scorer or ("nll" if self.levels is None else "complexity")
+        nll = -self.log_prob(x)
+        if scorer == "nll":
+            return nll
+        if scorer == "complexity" and self.levels is not None:
+            return nll - compressed_nats(self.codes(x), self.levels).to(nll)
+        raise ValueError(
+            f"scorer={scorer!r}: a {type(self).__name__} of discrete data knows 'complexity' and 'nll', of continuous"
+            " data 'nll'."
+        )
+
+    # ---- samples
+
+    @torch.no_grad()
+    def sample(self, num_samples: int, *, labels: Tensor | None = None, generator: Generator | None = None) -> Tensor:
+        """Ancestral samples: x_1, then x_2 given x_1, and so on.
+
+        Args:
+            num_samples: N.
+            labels: (N,), where the model is conditional; without them they are drawn uniformly.
+            generator: of the labels and the noise.
+
+        Returns:
+            (N, *shape), in the data's range and on its grid.
+        """
+        like = next(self.parameters())  # type: ignore[attr-defined]
+        labels = self.labels_to_sample(labels, num_samples, like, generator)
+        unknown = torch.zeros(num_samples, *self.shape, dtype=torch.bool, device=like.device)
+        codes = unknown.long() if self.levels is not None else unknown.to(like.dtype)
+        return self.data(self.draw(codes, unknown, labels, self.noise(unknown.shape, generator)))
+
+    @torch.no_grad()
+    def sample_path(
+        self,
+        num_samples: int,
+        *,
+        num_frames: int,
+        labels: Tensor | None = None,
+        generator: Generator | None = None,
+    ) -> Tensor:
+        """(num_frames, N, *shape): the first dimensions of `sample`'s sample, ever more of them; 0 elsewhere."""
+        if num_frames < 1:
+            raise ValueError(f"num_frames={num_frames}: a path has at least the frame of the sample itself.")
+        x = self.sample(num_samples, labels=labels, generator=generator)
+        place = self.order.argsort().view(self.shape).to(x.device)
+        counts = [round(x[0].numel() * (k + 1) / num_frames) for k in range(num_frames)]
+        return torch.stack([x.masked_fill(place >= count, 0) for count in counts])
+
+    @property
+    def network_evaluations(self) -> int:
+        """D: each dimension waits for the one before."""
+        return math.prod(self.shape)
+
+    # ---- completions
+
+    def completion_kind(self, known: Tensor) -> Literal["exact", "approximate"]:
+        """Whether `complete` draws from p(x_unknown | x_known).
+
+        It does where nothing known comes after anything unknown (the lower half of an image, the end of a text).
+        Otherwise each unknown dimension is drawn given what stands before it, and does not heed what is known later.
+        """
+        in_order = known.expand(*known.shape[: -len(self.shape)], *self.shape).flatten(-len(self.shape))[
+            ..., self.order
+        ]
+        return "approximate" if bool((in_order[..., 1:] > in_order[..., :-1]).any()) else "exact"
+
+    def fill_in(self, x: Tensor, known: Tensor, num_samples: int, generator: Generator | None) -> Tensor:
+        """Unknown dimensions given all earlier ones, of a conditional model with the class given the known prefix.
+
+        Exact or not as `completion_kind` says.
+        """
+        noise = self.noise((num_samples, *x.shape), generator, batch_dim=1)
+        codes, labels = self.codes(x), None
+        if self.num_classes is not None:
+            labels = self._classes_given_prefix(x, known, num_samples, generator).flatten()
+        codes, known = (t.expand(num_samples, *x.shape).flatten(0, 1) for t in (codes, known))
+        return self.data(self.draw(codes, known, labels, noise.flatten(0, 1))).unflatten(0, (num_samples, len(x)))
+
+    def _classes_given_prefix(
+        self, x: Tensor, known: Tensor, num_samples: int, generator: Generator | None
+    ) -> Tensor:
+        """(num_samples, B), drawn from p(y | the known dimensions before the first unknown one)."""
+        order = self.order.to(x.device)
+        prefix = torch.zeros_like(known).flatten(1)
+        prefix[:, order] = known.flatten(1)[:, order].cumprod(1).bool()
+        every = torch.arange(self.num_classes or 0, device=x.device)
+        per_dim = [self.log_prob_per_dim(x, y.expand(len(x))).flatten(1) for y in every]
+        posterior = torch.stack([(terms * prefix).sum(1) for terms in per_dim], dim=1)
+        noise = self.noise((num_samples, len(x)), generator, batch_dim=1)
+        return torch.stack([AutoregressiveMixin.choose(self, posterior, row) for row in noise])
+
+    # ---- data and codes
+
+    def codes(self, x: Tensor) -> Tensor:
+        """The codes of data; continuous data are their own."""
+        return x if self.levels is None else to_codes(x, self.shape, self.levels)
+
+    def data(self, codes: Tensor) -> Tensor:
+        """The data of codes."""
+        return codes if self.levels is None else from_codes(codes, self.shape, self.levels)
+
+    def noise(self, size: Sequence[int], generator: Generator | None, batch_dim: int = 0) -> Tensor:
+        """Uniform in [0, 1), never in half precision, which has too few values."""
+        like = next(self.parameters())  # type: ignore[attr-defined]
+        like = full_precision(like.new_zeros(()))
+        return uniform(size, like=like, generator=generator, batch_dim=batch_dim)
+
+
+def compressed_nats(codes: Tensor, levels: int) -> Tensor:
+    """(B,), nats: the length of each datum's codes, (B, *shape) in [0, levels), as compressed by zlib."""
+    dtype = torch.uint8 if levels <= 256 else torch.int32
+    rows = codes.to("cpu", dtype).contiguous().numpy()
+    return torch.tensor([8 * math.log(2) * len(zlib.compress(row.tobytes(), 9)) for row in rows], dtype=torch.float64)
+
+
+def full_precision(x: Tensor) -> Tensor:
+    """Networks may run in half precision; likelihood arithmetic never does."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
