@@ -1,5 +1,6 @@
 """Data: every datamodule states `shape`, `levels` and `num_classes`, and yields batches `(x, y)`."""
 
+from genzoo.datamodules.audio import AudioDataModule, FSDDDataModule
 from genzoo.datamodules.base import BatchPlan, DataModule, InMemory, Loader, Source
 from genzoo.datamodules.folder import ImageFolderDataModule
 from genzoo.datamodules.images import (
@@ -13,10 +14,12 @@ from genzoo.datamodules.images import (
 from genzoo.datamodules.points import PointsDataModule
 
 __all__ = [
+    "AudioDataModule",
     "BatchPlan",
     "CIFAR10DataModule",
     "DataModule",
     "DigitsDataModule",
+    "FSDDDataModule",
     "FashionMNISTDataModule",
     "ImageDataModule",
     "ImageFolderDataModule",

@@ -122,14 +122,14 @@ def natural(name: str) -> list[tuple[int, int | str]]:
 
 
 @dataclass(frozen=True)
-class ImageFile:
-    """Where an image is, and the number of its class if it has one."""
+class LabelledFile:
+    """Where a datum is, and the number of its class if it has one."""
 
     path: Path
     label: int | None
 
 
-def scan(root: Path) -> tuple[dict[str, list[ImageFile]], list[str]]:
+def scan(root: Path) -> tuple[dict[str, list[LabelledFile]], list[str]]:
     """The images of each split that has a folder (otherwise all are "train"), and the class names."""
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root.resolve()}: pass as root the folder that has the images")
@@ -141,7 +141,7 @@ def scan(root: Path) -> tuple[dict[str, list[ImageFile]], list[str]]:
             f"{root.resolve()} has a folder train, so its others must be val and test, but there is also "
             f"{', '.join(others)}: rename or move it"
         )
-    splits: dict[str, list[ImageFile]] = {}
+    splits: dict[str, list[LabelledFile]] = {}
     class_names: list[str] = []
     for split in sorted(folders, key=("train", "val", "test").index):
         folder = folders[split]
@@ -159,11 +159,11 @@ def scan(root: Path) -> tuple[dict[str, list[ImageFile]], list[str]]:
                 f"training images have too; found {', '.join(sorted({n or '(none)' for n in names}))}"
             )
         numbers = {name: number for number, name in enumerate(class_names)}
-        splits[split] = [ImageFile(path, numbers.get(name)) for path, name in zip(paths, names, strict=True)]
+        splits[split] = [LabelledFile(path, numbers.get(name)) for path, name in zip(paths, names, strict=True)]
     return splits, class_names
 
 
-def hold_out(files: list[ImageFile], fraction: float) -> tuple[list[ImageFile], list[ImageFile]]:
+def hold_out(files: list[LabelledFile], fraction: float) -> tuple[list[LabelledFile], list[LabelledFile]]:
     """The files that are kept and those that are held out for testing, by a fixed random choice."""
     order = torch.randperm(len(files), generator=seeded(TEST_SEED)).tolist()
     held_out = set(order[: max(1, round(fraction * len(files)))])

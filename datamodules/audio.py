@@ -1,0 +1,316 @@
+"""Recorded sound: a folder of wav files, and the spoken digits. Held in memory as mu-law codes, one byte a sample.
+
+Full scale is fixed: ±1 is the largest number that a file's format can hold, and no clip is made louder or softer to
+fill it. Only so do the bits per sample of two clips, and of two models, refer to the same quantisation.
+"""
+
+import re
+import tarfile
+import tempfile
+import urllib.request
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from math import gcd
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genzoo.datamodules.base import DataModule, InMemory, Source
+from genzoo.datamodules.folder import LabelledFile, hold_out, natural
+from genzoo.zoo.modality import from_codes, to_codes
+
+Pieces = Literal["first", "all"]
+
+LEVELS = 256  # mu-law codes, as telephones have them (ITU-T G.711)
+
+
+def read_wav(path: Path, sample_rate: int) -> Tensor:
+    """One wav file as float32 (T,) in [−1, 1]: its channels averaged, at `sample_rate` Hz.
+
+    PCM of 8 to 32 bits is divided by its full scale (32,768 for 16 bits); floats are taken as they are, and clipped.
+    Another rate is converted by a polyphase filter, so that no frequency folds over.
+
+    Raises:
+        ValueError: naming the file, if it cannot be read, was cut short, or holds no sound.
+    """
+    from scipy.io import wavfile
+    from scipy.signal import resample_poly
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", wavfile.WavFileWarning)  # how scipy says that a file was cut short
+            warnings.filterwarnings("ignore", "Chunk")  # what a file holds beside the sound
+            rate, stored = wavfile.read(path)
+        if len(stored) == 0:
+            raise ValueError("it holds no sound")
+    except Exception as error:  # a damaged file makes the reader stumble over nearly anything
+        raise ValueError(f"the sound {path} cannot be used: {error}. Repair or remove it") from error
+    sound = stored.astype(np.float32)
+    if stored.dtype == np.uint8:  # the one format whose silence is not 0
+        sound = (sound - 128) / 128
+    elif stored.dtype.kind == "i":
+        sound /= -float(np.iinfo(stored.dtype).min)
+    if sound.ndim == 2:
+        sound = sound.mean(1)
+    if rate != sample_rate:
+        common = gcd(rate, sample_rate)
+        sound = resample_poly(sound, sample_rate // common, rate // common).astype(np.float32)
+    return torch.from_numpy(sound).clamp(-1, 1)
+
+
+def cut(sound: Tensor, length: int, pieces: Pieces) -> Tensor:
+    """A sound (T,) as pieces (N, length), the last one padded with silence: the first of them, or all."""
+    number = -(-len(sound) // length) if pieces == "all" else 1
+    whole = sound.new_zeros(number * length)
+    kept = sound[: len(whole)]
+    whole[: len(kept)] = kept
+    return whole.view(number, length)
+
+
+class WaveformDataModule(DataModule):
+    """Base of the datamodules of sound: float32 (1, length) in [−1, 1], on the values of the 256 mu-law codes.
+
+    A subclass says which files a split has (`find`); they are read when they are first needed.
+
+    Args:
+        length: T, samples in one datum.
+        sample_rate: Hz, of the data; files of another rate are resampled.
+        pieces: of a recording longer than `length` keep the "first" T samples; or "all", as pieces of T samples, each
+            a datum. The end of what is shorter is padded with silence, which a likelihood then counts, too.
+        split: batch_size, val_size (recordings, not pieces), classes, limit and seed, see `DataModule`.
+
+    Raises:
+        ValueError: for any argument out of its range.
+    """
+
+    levels: int | None = LEVELS
+
+    def __init__(self, *, length: int, sample_rate: int, pieces: Pieces = "first", **split: Any) -> None:
+        if length < 1 or sample_rate < 1:
+            raise ValueError(f"length is {length} and sample_rate {sample_rate}, but both must be at least 1")
+        if pieces not in get_args(Pieces):
+            raise ValueError(f"pieces is {pieces!r}, but must be one of {', '.join(get_args(Pieces))}")
+        super().__init__(**split)
+        self.shape = (1, length)
+        self.sample_rate, self.pieces = sample_rate, pieces
+        self.values = from_codes(torch.arange(LEVELS), self.shape, LEVELS).numpy()
+
+    def find(self, split: str) -> list[LabelledFile]:
+        """The recordings of the "train" or "test" data; all of them labelled, or none."""
+        raise NotImplementedError
+
+    def load(self, split: str) -> Source:
+        """All pieces of a split's recordings, as codes."""
+        files = self.find(split)
+        with ThreadPoolExecutor() as pool:
+            sounds = pool.map(partial(read_wav, sample_rate=self.sample_rate), (file.path for file in files))
+            pieces = [to_codes(cut(s, self.shape[1], self.pieces), self.shape, LEVELS).byte() for s in sounds]
+        counts = torch.tensor([len(piece) for piece in pieces])
+        if split == "train":
+            self.recording = torch.arange(len(files)).repeat_interleave(counts)  # to which each row belongs
+        labels = None
+        if files[0].label is not None:
+            labels = torch.tensor([file.label for file in files]).repeat_interleave(counts)
+        return InMemory(torch.cat(pieces).unsqueeze(1), labels)
+
+    def split(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Holds out whole recordings: pieces of one are alike."""
+        recordings, belongs_to = self.recording[rows].unique(return_inverse=True)
+        train, val = super().split(torch.arange(len(recordings)))
+        return tuple(torch.cat([rows[belongs_to == i] for i in part]) for part in (train, val))
+
+    def scale(self, stored: Tensor) -> Tensor:
+        """Codes to the values in the middle of their intervals."""
+        return torch.from_numpy(self.values[stored.numpy()])
+
+
+class AudioDataModule(WaveformDataModule):
+    """A folder of the user's own wav files, at any depth, as float32 (1, length) in [−1, 1], 256 mu-law levels.
+
+    Labels and the test split can be read from the names of the files, as regular expressions search them in the path
+    below `root` (`7_anna_12.wav`, or `dogs/rex.wav`):
+
+        AudioDataModule(root="recordings", length=4096, sample_rate=8000,
+                        label=r"(?P<label>\\d)_", test=r"_[0-4]\\.wav$")
+
+    Args:
+        root: the folder.
+        length, sample_rate, pieces: see `WaveformDataModule`.
+        label: finds a file's class, as its group `label`; the classes are numbered in natural order. None: no labels.
+        test: finds something in the paths of the test recordings and in no other. None: a fixed random part.
+        batch_size, classes, limit, seed: see `DataModule`.
+        val_fraction: part of the training recordings that is held out for validation.
+        test_fraction: part of all recordings that is held out for testing, where `test` does not say which.
+
+    Raises:
+        FileNotFoundError: if there is no such folder, or no wav file in it.
+        ValueError: for any argument out of its range, or a pattern that does not fit the names; from `setup`, naming
+            it, for a file that cannot be read.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        length: int,
+        sample_rate: int,
+        label: str | None = None,
+        test: str | None = None,
+        pieces: Pieces = "first",
+        batch_size: int = 16,
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.1,
+        classes: list[int] | None = None,
+        limit: int | None = None,
+        seed: int = 0,
+    ):
+        if not (0 < val_fraction < 1 and 0 < test_fraction < 1):
+            raise ValueError(
+                f"val_fraction is {val_fraction} and test_fraction {test_fraction}: each must lie between 0 and 1"
+            )
+        names = find_wavs(Path(root))
+        self.class_names, numbers = classes_of(names, label)
+        self.num_classes = len(self.class_names) or None
+        files = [LabelledFile(Path(root, name), number) for name, number in zip(names, numbers, strict=True)]
+        if test is None:
+            kept, held_out = hold_out(files, test_fraction)
+        else:
+            kept, held_out = [
+                [file for file, name in zip(files, names, strict=True) if bool(pattern(test).search(name)) == wanted]
+                for wanted in (False, True)
+            ]
+        if not kept or not held_out:
+            raise ValueError(
+                f"test={test!r} and {len(files)} recordings leave {len(kept)} for training and {len(held_out)} for"
+                " testing: there must be some for each"
+            )
+        self.files = {"train": kept, "test": held_out}
+        pool = [file for file in kept if classes is None or file.label in classes]
+        super().__init__(
+            length=length,
+            sample_rate=sample_rate,
+            pieces=pieces,
+            batch_size=batch_size,
+            val_size=max(1, round(val_fraction * len(pool))),
+            classes=classes,
+            limit=limit,
+            seed=seed,
+        )
+        self.save_hyperparameters(logger=False)
+
+    def find(self, split: str) -> list[LabelledFile]:
+        """As the constructor found them."""
+        return self.files[split]
+
+
+def find_wavs(root: Path) -> list[str]:
+    """The paths below `root` of its wav files, but for hidden ones; 2.wav comes before 10.wav."""
+    if not root.is_dir():
+        raise FileNotFoundError(f"there is no folder {root.resolve()}: pass as root the folder that has the sounds")
+    files = (file.relative_to(root) for file in root.rglob("*") if file.suffix.lower() == ".wav")
+    names = [file.as_posix() for file in files if not any(part.startswith(".") for part in file.parts)]
+    if not names:
+        raise FileNotFoundError(f"there is no .wav file in {root.resolve()}")
+    return sorted(names, key=natural)
+
+
+def classes_of(names: list[str], label: str | None) -> tuple[list[str], list[int | None]]:
+    """The classes that the names tell, in natural order, and the number of each name's class."""
+    if label is None:
+        return [], [None] * len(names)
+    if "label" not in pattern(label).groupindex:
+        raise ValueError(f"label={label!r} has no group called label: (?P<label>...) marks what names the class")
+    found = [pattern(label).search(name) for name in names]
+    if strangers := [name for name, match in zip(names, found, strict=True) if match is None]:
+        raise ValueError(
+            f"label={label!r} fits {len(names) - len(strangers)} of {len(names)} files, but not {strangers[0]}:"
+            " give a pattern that is found in every path, or remove the file"
+        )
+    words = [match["label"] for match in found if match]
+    class_names = sorted(set(words), key=natural)
+    return class_names, [class_names.index(word) for word in words]
+
+
+def pattern(text: str) -> re.Pattern[str]:
+    """The regular expression; ValueError if it is none."""
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise ValueError(f"{text!r} is no regular expression: {error}") from None
+
+
+class FSDDDataModule(WaveformDataModule):
+    """The Free Spoken Digit Dataset (Jackson et al. 2018): 3,000 recordings of six people saying 0 to 9, at 8 kHz.
+
+    Named `{digit}_{speaker}_{index}.wav`, 0.14 to 2.3 seconds long, 0.44 on average. The customary split: the 300
+    recordings with an index from 0 to 4 are for testing.
+
+    Args:
+        root: the folder that holds, or will hold, the recordings as `<root>/fsdd/recordings/*.wav`. They are
+            downloaded if that folder is missing.
+        length, pieces: see `WaveformDataModule`.
+        batch_size, val_size, classes, limit, seed: see `DataModule`.
+
+    Raises:
+        FileNotFoundError: (from `prepare_data`) if the recordings are missing and cannot be downloaded.
+        ValueError: (from `setup`) if a file cannot be read.
+    """
+
+    address = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/v1.0.10.tar.gz"
+    num_classes = 10
+    num_train = 2700
+
+    def __init__(
+        self,
+        root: str = "data",
+        length: int = 4096,
+        pieces: Pieces = "first",
+        batch_size: int = 16,
+        val_size: int = 300,
+        classes: list[int] | None = None,
+        limit: int | None = None,
+        seed: int = 0,
+    ):
+        super().__init__(
+            length=length,
+            sample_rate=8000,
+            pieces=pieces,
+            batch_size=batch_size,
+            val_size=val_size,
+            classes=classes,
+            limit=limit,
+            seed=seed,
+        )
+        self.folder = Path(root) / "fsdd" / "recordings"
+        self.save_hyperparameters(logger=False)
+
+    def prepare_data(self) -> None:
+        """Download the recordings if they are missing: whole, or not at all."""
+        if self.folder.is_dir():
+            return
+        try:
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=self.folder.parent) as temporary:
+                archive, _ = urllib.request.urlretrieve(self.address, Path(temporary, "archive.tar.gz"))
+                with tarfile.open(archive) as tar:
+                    tar.extractall(temporary, filter="data")
+                next(Path(temporary).glob("*/recordings")).rename(self.folder)
+        except (OSError, tarfile.TarError, StopIteration) as error:
+            raise FileNotFoundError(
+                f"the recordings are not in {self.folder.resolve()}, and could not be downloaded. Without a network,"
+                f" copy them there from {self.address}. The download said: {error!r}"
+            ) from error
+
+    def find(self, split: str) -> list[LabelledFile]:
+        """The recordings, by the digit and the index in their names."""
+        files = []
+        for name in find_wavs(self.folder):
+            match = re.fullmatch(r"(\d)_[^/]+_(\d+)\.wav", name)
+            if match is None:
+                raise ValueError(f"{self.folder / name} is not named {{digit}}_{{speaker}}_{{index}}.wav: remove it")
+            if (int(match[2]) < 5) == (split == "test"):
+                files.append(LabelledFile(self.folder / name, int(match[1])))
+        return files
