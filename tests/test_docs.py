@@ -15,7 +15,7 @@ from genzoo.cli import main
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-FENCE = re.compile(r"^```(\w+)(?: title=\"(.+?)\")?\n(.*?)^```$", re.M | re.S)
+FENCE = re.compile(r"^```(\w+)(?: title=\"(.+?)\")?(?: exec=\"1\"[^\n]*)?\n(.*?)^```$", re.M | re.S)
 
 
 @dataclass(frozen=True)
