@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
-from genzoo.zoo import VAE, PerDatum
+from genzoo.zoo import GAN, VAE, PerDatum, WaveNet
 from genzoo.zoo.interface import (
     Completes,
     HasLatents,
@@ -37,7 +37,9 @@ CAPABILITIES = {
 }
 # a family, the data that it is for, and what it can do
 FAMILIES = [
+    (WaveNet, WAVEFORMS, {Samples, SamplesInSteps, HasLogProb, ScoresAnomalies, Completes}),
     (VAE, IMAGES + POINTS, {Samples, HasLogProb, ScoresAnomalies, Completes, HasLatents, Interpolates}),
+    (GAN, IMAGES + POINTS + WAVEFORMS, {Samples, ScoresAnomalies, Completes, Interpolates, Inverts}),
 ]
 CASES = [(family, shape, levels) for family, data, _ in FAMILIES for shape, levels in data]
 

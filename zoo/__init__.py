@@ -4,7 +4,38 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from genzoo.zoo.autoregressive.wavenet import WaveNet as WaveNet
     from genzoo.zoo.classifier import Classifier as Classifier
+    from genzoo.zoo.diffusion.modules import DDPM as DDPM
+    from genzoo.zoo.diffusion.modules import FlowMatching as FlowMatching
+    from genzoo.zoo.diffusion.modules import ScoreModel as ScoreModel
+    from genzoo.zoo.diffusion.schedules import CosineBetas as CosineBetas
+    from genzoo.zoo.diffusion.schedules import LinearBetas as LinearBetas
+    from genzoo.zoo.diffusion.schedules import OptimalTransport as OptimalTransport
+    from genzoo.zoo.diffusion.schedules import VarianceExploding as VarianceExploding
+    from genzoo.zoo.diffusion.schedules import VariancePreserving as VariancePreserving
+    from genzoo.zoo.diffusion.solvers import Ancestral as Ancestral
+    from genzoo.zoo.diffusion.solvers import DDIM as DDIM
+    from genzoo.zoo.diffusion.solvers import DPMSolver as DPMSolver
+    from genzoo.zoo.diffusion.solvers import Euler as Euler
+    from genzoo.zoo.diffusion.solvers import Heun as Heun
+    from genzoo.zoo.diffusion.solvers import PredictorCorrector as PredictorCorrector
+    from genzoo.zoo.diffusion.weighting import LikelihoodWeighting as LikelihoodWeighting
+    from genzoo.zoo.diffusion.weighting import MinSNR as MinSNR
+    from genzoo.zoo.diffusion.weighting import P2 as P2
+    from genzoo.zoo.diffusion.weighting import SNR as SNR
+    from genzoo.zoo.diffusion.weighting import Simple as Simple
+    from genzoo.zoo.gan.losses import Hinge as Hinge
+    from genzoo.zoo.gan.losses import LeastSquares as LeastSquares
+    from genzoo.zoo.gan.losses import NonSaturating as NonSaturating
+    from genzoo.zoo.gan.losses import Relativistic as Relativistic
+    from genzoo.zoo.gan.losses import Wasserstein as Wasserstein
+    from genzoo.zoo.gan.module import GAN as GAN
+    from genzoo.zoo.gan.regularisers import R1 as R1
+    from genzoo.zoo.gan.regularisers import R2 as R2
+    from genzoo.zoo.gan.regularisers import GradientPenalty as GradientPenalty
+    from genzoo.zoo.gan.regularisers import Packing as Packing
+    from genzoo.zoo.gan.regularisers import SpectralNorm as SpectralNorm
     from genzoo.zoo.interface import ZooModule as ZooModule
     from genzoo.zoo.likelihoods import Bernoulli as Bernoulli
     from genzoo.zoo.likelihoods import Categorical as Categorical
@@ -16,12 +47,43 @@ if TYPE_CHECKING:
 #: where each public name lives; the families first
 _HOME = {
     "VAE": "vae",
+    "GAN": "gan.module",
+    "WaveNet": "autoregressive.wavenet",
+    "DDPM": "diffusion.modules",
+    "ScoreModel": "diffusion.modules",
+    "FlowMatching": "diffusion.modules",
     "Classifier": "classifier",
     "ZooModule": "interface",
     "Bernoulli": "likelihoods",
     "Categorical": "likelihoods",
     "DiscretisedLogistic": "likelihoods",
     "Gaussian": "likelihoods",
+    "GradientPenalty": "gan.regularisers",
+    "Hinge": "gan.losses",
+    "LeastSquares": "gan.losses",
+    "NonSaturating": "gan.losses",
+    "Packing": "gan.regularisers",
+    "R1": "gan.regularisers",
+    "R2": "gan.regularisers",
+    "Relativistic": "gan.losses",
+    "SpectralNorm": "gan.regularisers",
+    "Wasserstein": "gan.losses",
+    "CosineBetas": "diffusion.schedules",
+    "LinearBetas": "diffusion.schedules",
+    "OptimalTransport": "diffusion.schedules",
+    "VarianceExploding": "diffusion.schedules",
+    "VariancePreserving": "diffusion.schedules",
+    "Ancestral": "diffusion.solvers",
+    "DDIM": "diffusion.solvers",
+    "DPMSolver": "diffusion.solvers",
+    "Euler": "diffusion.solvers",
+    "Heun": "diffusion.solvers",
+    "PredictorCorrector": "diffusion.solvers",
+    "LikelihoodWeighting": "diffusion.weighting",
+    "MinSNR": "diffusion.weighting",
+    "P2": "diffusion.weighting",
+    "SNR": "diffusion.weighting",
+    "Simple": "diffusion.weighting",
     "PerDatum": "randomness",
 }
 __all__ = list(_HOME)

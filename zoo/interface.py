@@ -210,16 +210,20 @@ class ZooModule(LightningModule):
         x, labels = self.unpack(batch, "train")
         quantities = self.objective(x, labels)
         if self._logs_this_step():
-            means = {f"train/{name}": value.detach().mean() for name, value in quantities.items()}
-            if not bool(torch.isfinite(means["train/loss"])):
-                raise ValueError(
-                    f"The loss is {float(means['train/loss'])} at step {self.global_step}: the data hold NaN, or the"
-                    " training diverged (try a lower learning rate, or gradient clipping). Nothing after the last"
-                    " checkpoint is worth going on from."
-                )
-            self.log("train/loss", means.pop("train/loss"), prog_bar=True, batch_size=len(x))
-            self.log_dict(means, batch_size=len(x))
+            self._log_training(quantities, len(x))
         return quantities["loss"].mean()
+
+    def _log_training(self, quantities: dict[str, Tensor], batch_size: int) -> None:
+        """Logs the means of `quantities` under `train/`, and ends a run whose loss is no number."""
+        means = {f"train/{name}": value.detach().mean() for name, value in quantities.items()}
+        if not bool(torch.isfinite(means["train/loss"])):
+            raise ValueError(
+                f"The loss is {float(means['train/loss'])} at step {self.global_step}: the data hold NaN, or the"
+                " training diverged (try a lower learning rate, or gradient clipping). Nothing after the last"
+                " checkpoint is worth going on from."
+            )
+        self.log("train/loss", means.pop("train/loss"), prog_bar=True, batch_size=batch_size)
+        self.log_dict(means, batch_size=batch_size)
 
     def _logs_this_step(self) -> bool:
         """Whether a logger keeps this step's figures: a log call costs as much as a small layer."""
@@ -315,7 +319,7 @@ class ZooModule(LightningModule):
             try:
                 stated[name] = as_config(value)
             except TypeError:
-                if name not in ("optimizer", "lr_scheduler"):  # these two have no part in the weights
+                if not name.endswith(("optimizer", "lr_scheduler")):  # these have no part in the weights
                     self.unstated.append(name)
         stated["_class_path"] = class_path(type(self))
         stated["_instantiator"] = "lightning.pytorch.cli.instantiate_module"

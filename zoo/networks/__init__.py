@@ -1,8 +1,11 @@
 """Backbones that know nothing of any family: tensors in, tensors out."""
 
+from genzoo.zoo.networks.dcgan import DCGANDiscriminator as DCGANDiscriminator
+from genzoo.zoo.networks.dcgan import DCGANGenerator as DCGANGenerator
 from genzoo.zoo.networks.mlp import MLP as MLP
 from genzoo.zoo.networks.resnet import ResNetDecoder as ResNetDecoder
 from genzoo.zoo.networks.resnet import ResNetEncoder as ResNetEncoder
+from genzoo.zoo.networks.timed_mlp import TimedMLP as TimedMLP
 from genzoo.zoo.networks.unet import UNet as UNet
 
-__all__ = ["MLP", "ResNetDecoder", "ResNetEncoder", "UNet"]
+__all__ = ["MLP", "DCGANDiscriminator", "DCGANGenerator", "ResNetDecoder", "ResNetEncoder", "TimedMLP", "UNet"]

@@ -1,0 +1,359 @@
+"""The generative adversarial network (Goodfellow et al. 2014).
+
+A generator G maps latents z ~ N(0, I) to data; a discriminator D learns to tell them from real data, and G learns to
+be taken for real. Neither has a likelihood: a GAN can only be sampled, and judged by its samples.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from genzoo.zoo.gan.inversion import InversionMixin
+from genzoo.zoo.gan.losses import AdversarialLoss, Relativistic
+from genzoo.zoo.gan.regularisers import R1, R2, Regulariser, packed
+from genzoo.zoo.interface import ZooModule
+from genzoo.zoo.mixins import ConditionalMixin
+from genzoo.zoo.modality import from_codes, to_codes
+from genzoo.zoo.networks.dcgan import DCGANDiscriminator, DCGANGenerator
+from genzoo.zoo.networks.mlp import MLP
+from genzoo.zoo.networks.resnet import ResNetDecoder, ResNetEncoder
+from genzoo.zoo.randomness import Generator, normal
+
+
+class GAN(InversionMixin, ConditionalMixin, ZooModule):
+    """A generative adversarial network.
+
+    Capabilities: `sample`; by inversion also `invert`, `interpolate`, `complete`, `anomaly_score`. No `log_prob`.
+
+    A batch is one iteration, whose data are shared out over the discriminator's steps and which ends with one step
+    of the generator. So the Trainer's steps, schedules, checkpoints and validation intervals all count iterations,
+    and `trainer.gradient_clip_val` and `accumulate_grad_batches`, which Lightning refuses where a module has
+    several optimisers, are `gradient_clip_norm` and `micro_batches` here.
+
+    Args:
+        shape: of one datum: an image, a waveform or a point.
+        levels: how many values each dimension can take; None for continuous data.
+        latent_dim: d, the number of latent variables.
+        network: "mlp" (gated residual perceptrons, any data), "dcgan" or "resnet" (convolutions, images); None takes
+            "resnet" for images, "mlp" for the rest.
+        width: hidden units of the perceptrons, or channels of the convolutions (see there); None takes 128 or 32.
+        depth: residual blocks, for convolutions at each resolution ("dcgan" has none); None takes 2 or 1.
+        generator: a module of your own, (B, d) to (B, *shape) up to reshaping; tanh follows unless the data are
+            continuous. If conditional it is given d + num_classes numbers, z and a one-hot class.
+        discriminator: a module of your own, (B, *shape) in [−1, 1] (in the data's range, if continuous) to (B, 1),
+            or to (B, num_classes), one output for each class, if conditional.
+        loss: what the two minimise; None takes `Relativistic()`.
+        regularisers: of the discriminator; None takes `R1(0.1)` and `R2(0.1)`, which together with the relativistic
+            loss converge (Huang et al. 2024).
+        discriminator_steps: of the discriminator in each iteration.
+        micro_batches: how many parts the data of a step pass through the networks in, their gradients adding up.
+        gradient_clip_norm: largest norm of a network's gradient; None: no clipping.
+        num_classes: C, as the datamodule states it.
+        conditional: train G(z, y) and D(x, y) on the data's labels.
+        generator_optimizer: builds the generator's optimiser; None takes Adam with a rate of 2e-4, β = (0, 0.99).
+        discriminator_optimizer: builds the discriminator's; None takes the same.
+        lr_scheduler: builds the schedule of each optimiser; it advances with every iteration.
+
+    Raises:
+        ValueError: on arguments that do not fit each other or the data.
+    """
+
+    iteration: Tensor
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        levels: int | None,
+        *,
+        latent_dim: int = 32,
+        network: Literal["mlp", "dcgan", "resnet"] | None = None,
+        width: int | None = None,
+        depth: int | None = None,
+        generator: nn.Module | None = None,
+        discriminator: nn.Module | None = None,
+        loss: AdversarialLoss | None = None,
+        regularisers: Sequence[Regulariser] | None = None,
+        discriminator_steps: int = 1,
+        micro_batches: int = 1,
+        gradient_clip_norm: float | None = None,
+        num_classes: int | None = None,
+        conditional: bool = False,
+        generator_optimizer: OptimizerCallable | None = None,
+        discriminator_optimizer: OptimizerCallable | None = None,
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__(shape, levels, lr_scheduler=lr_scheduler)
+        self.automatic_optimization = False
+        if self.modality == "tokens":
+            raise ValueError(f"shape={self.shape}, levels={levels}: a GAN makes continuous data, not tokens.")
+        if latent_dim < 1 or discriminator_steps < 1 or micro_batches < 1:
+            raise ValueError(
+                f"latent_dim={latent_dim}, discriminator_steps={discriminator_steps}, micro_batches={micro_batches}:"
+                " each is at least 1."
+            )
+        if gradient_clip_norm is not None and gradient_clip_norm <= 0:
+            raise ValueError(f"gradient_clip_norm={gradient_clip_norm}: a norm to clip at is above 0.")
+        self.condition_on(num_classes, conditional)
+        self.latent_dim = latent_dim
+        self.loss = loss or Relativistic()
+        self.regularisers = tuple((R1(0.1), R2(0.1)) if regularisers is None else regularisers)
+        if len({type(r) for r in self.regularisers}) < len(self.regularisers):
+            raise ValueError(f"regularisers={list(self.regularisers)}: state each kind once, with its weight.")
+        self.pack_size = max([r.size for r in self.regularisers], default=1)
+        if self.pack_size > 1 and conditional:
+            raise ValueError("Packing shows several data for one verdict; it does not go with conditional=True.")
+        self.discriminator_steps, self.micro_batches = discriminator_steps, micro_batches
+        self.gradient_clip_norm = gradient_clip_norm
+        self.generator_optimizer, self.discriminator_optimizer = generator_optimizer, discriminator_optimizer
+
+        network = network or ("resnet" if self.modality == "image" else "mlp")
+        own = self._networks(network, width, depth, latent_dim + (self.num_classes or 0), self.num_classes or 1)
+        self.generator, self.discriminator = generator or own[0], discriminator or own[1]
+        for regulariser in self.regularisers:
+            regulariser.constrain(self.discriminator)
+        #: how many steps the generator has made
+        self.register_buffer("iteration", torch.zeros((), dtype=torch.int64))
+
+    def _networks(
+        self, network: str, width: int | None, depth: int | None, inputs: int, outputs: int
+    ) -> tuple[nn.Module, nn.Module]:
+        seen = (self.pack_size * self.shape[0], *self.shape[1:])
+        if network == "mlp":
+            sizes = {"width": width or 128, "depth": 2 if depth is None else depth}
+            return MLP(inputs, self.num_dims, **sizes), MLP(self.pack_size * self.num_dims, outputs, **sizes)
+        if network == "dcgan":
+            if depth is not None:
+                raise ValueError(f"depth={depth}: 'dcgan' is as deep as the images ask for; leave it out.")
+            return (
+                DCGANGenerator(inputs, self.shape, width=width or 32),
+                DCGANDiscriminator(seen, outputs, width=width or 32),
+            )
+        if network == "resnet":
+            sizes = {"width": width or 32, "depth": 1 if depth is None else depth}
+            return ResNetDecoder(inputs, self.shape, **sizes), ResNetEncoder(seen, outputs, **sizes)
+        raise ValueError(
+            f"network={network!r}: choose 'mlp', 'dcgan' or 'resnet', or give `generator` and `discriminator`."
+        )
+
+    # ---- the two networks; inside, images and waveforms lie in [−1, 1]
+
+    def draw_latents(self, num: int, labels: Tensor | None = None, generator: Generator | None = None) -> Tensor:
+        """z ~ N(0, I), followed by the one-hot class if the model is conditional: (num, d [+ C])."""
+        like = next(self.generator.parameters())
+        labels = self.labels_to_sample(labels, num, like, generator)
+        z = normal((num, self.latent_dim), like=like, generator=generator)
+        return z if labels is None else torch.cat([z, F.one_hot(labels, self.num_classes or 0).to(z.dtype)], 1)
+
+    def generate(self, latents: Tensor) -> Tensor:
+        """G: (B, *shape), as the discriminator is shown it."""
+        made = self.generator(latents)
+        if made.numel() != len(latents) * self.num_dims:
+            raise ValueError(
+                f"The generator must map {tuple(latents.shape)} to {(len(latents), *self.shape)} up to reshaping, but"
+                f" gave {tuple(made.shape)}."
+            )
+        made = made.reshape(len(latents), *self.shape).to(latents.dtype)
+        return made if self.levels is None else made.tanh()
+
+    def score(self, seen: Tensor, labels: Tensor | None) -> Tensor:
+        """D of data (of packs) in the networks' range, (B,): the output of their class, if conditional."""
+        outputs = self.discriminator(seen)
+        if outputs.shape != (len(seen), self.num_classes or 1):
+            raise ValueError(
+                f"The discriminator must map data to {(len(seen), self.num_classes or 1)}, but gave"
+                f" {tuple(outputs.shape)}."
+            )
+        outputs = outputs.to(seen.dtype)
+        return outputs[:, 0] if labels is None else outputs.gather(1, labels[:, None])[:, 0]
+
+    def to_networks(self, x: Tensor) -> Tensor:
+        """Data in the networks' range."""
+        return 2 * x - 1 if self.levels is not None and self.modality == "image" else x
+
+    def render(self, latents: Tensor) -> Tensor:
+        """G(z) in the data's range, (B, *shape), not yet on the grid; differentiable."""
+        made = self.generate(latents)
+        return (made + 1) / 2 if self.levels is not None and self.modality == "image" else made
+
+    def on_grid(self, x: Tensor) -> Tensor:
+        """The nearest data that have these levels."""
+        return x if self.levels is None else from_codes(to_codes(x, self.shape, self.levels), self.shape, self.levels)
+
+    # ---- what each of them minimises
+
+    def discriminator_loss(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+        """The discriminator's loss and the penalties due, (B,) each; it minimises their sum."""
+        real = packed(self.to_networks(x), self.pack_size)
+        with torch.no_grad():
+            fake = packed(self.generate(self.draw_latents(len(x), labels)), self.pack_size)
+        losses = {"loss_discriminator": self.loss.discriminator(self.score(real, labels), self.score(fake, labels))}
+        for regulariser in self.regularisers:
+            if regulariser.is_due(self.global_step):
+                with torch.autocast(x.device.type, enabled=False):
+                    penalty = regulariser.penalty(partial(self.score, labels=labels), real, fake)
+                losses[regulariser.name] = penalty
+        return losses
+
+    def generator_loss(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+        """The generator's loss, (B,)."""
+        fake = self.score(packed(self.generate(self.draw_latents(len(x), labels)), self.pack_size), labels)
+        if not self.loss.relativistic:
+            return {"loss_generator": self.loss.generator(fake)}
+        with torch.no_grad():
+            real = self.score(packed(self.to_networks(x), self.pack_size), labels)
+        return {"loss_generator": self.loss.generator(fake, real)}
+
+    def objective(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+        """Both players' losses side by side; "loss" is their sum, which nobody minimises: see `training_step`."""
+        labels = self._own_labels(x, labels)
+        losses = self.discriminator_loss(x, labels) | self.generator_loss(x, labels)
+        return {"loss": torch.stack(list(losses.values())).sum(0), **losses}
+
+    def evaluation(self, x: Tensor, labels: Tensor | None, generator: Generator) -> dict[str, Tensor]:
+        """What D says of real and of generated data; of packs it says nothing that belongs to one datum."""
+        if self.pack_size > 1:
+            return {}
+        labels = self._own_labels(x, labels)
+        fake = self.generate(self.draw_latents(len(x), labels, generator))
+        return {"score_real": self.score(self.to_networks(x), labels), "score_fake": self.score(fake, labels)}
+
+    def _own_labels(self, x: Tensor, labels: Tensor | None) -> Tensor | None:
+        """The labels, where the model is one that reads them."""
+        return None if self.num_classes is None else self.checked_labels(labels, len(x))
+
+    # ---- training: one iteration is the discriminator's steps and one of the generator
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:  # type: ignore[override]
+        """One iteration."""
+        x, labels = self.unpack(batch, "train")
+        labels = self._own_labels(x, labels)
+        logs = self._logs_this_step()  # before the steps, which move on what it counts
+        for share in _parts(x, labels, self.discriminator_steps):
+            losses = self.discriminator_step(*share)
+        losses |= self.generator_step(*share)
+        self.iteration += 1
+        for schedule in self._schedules():
+            schedule.step()
+        if logs:
+            self._log_training({"loss": torch.stack([v.mean() for v in losses.values()]).sum(), **losses}, len(x))
+
+    def discriminator_step(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+        """One step of the discriminator; the generator stays as it is."""
+        _, optimizer = self.trainer.optimizers
+        optimizer.zero_grad()
+        losses: dict[str, Tensor] = {}
+        for part in _parts(x, labels, self.micro_batches):
+            losses = self.discriminator_loss(*part)
+            self.manual_backward(torch.stack(list(losses.values())).sum(0).mean() * (len(part[0]) / len(x)))
+        # Through the strategy, not through Lightning's wrapper, which would count this as a step of the Trainer's.
+        self.trainer.strategy.optimizer_step(optimizer, lambda: None)
+        return {name: value.detach() for name, value in losses.items()}
+
+    def generator_step(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+        """One step of the generator; the discriminator stays as it is. It is the Trainer's step."""
+        optimizer = self.optimizers()[0]  # type: ignore[index]
+        optimizer.zero_grad()
+        losses: dict[str, Tensor] = {}
+        with _frozen(self.discriminator):
+            for part in _parts(x, labels, self.micro_batches):
+                losses = self.generator_loss(*part)
+                self.manual_backward(losses["loss_generator"].mean() * (len(part[0]) / len(x)))
+            optimizer.step()
+        return {name: value.detach() for name, value in losses.items()}
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clips the gradient of the network that is about to step."""
+        if self.gradient_clip_norm is not None:
+            self.clip_gradients(optimizer, self.gradient_clip_norm, "norm")
+
+    def setup(self, stage: str) -> None:
+        """Tells DDP that in each step one of the networks gets no gradient, or it would wait for it."""
+        if isinstance(self.trainer.strategy, DDPStrategy):
+            self.trainer.strategy._ddp_kwargs["find_unused_parameters"] = True
+
+    def default_optimizer(self, parameters: Any) -> torch.optim.Optimizer:
+        """Adam without momentum, as adversaries that chase each other should have none."""
+        return torch.optim.Adam(parameters, lr=2e-4, betas=(0.0, 0.99))
+
+    def configure_optimizers(self) -> Any:
+        """The generator's optimiser and the discriminator's, each with the schedule."""
+        builders = {self.generator: self.generator_optimizer, self.discriminator: self.discriminator_optimizer}
+        optimizers = [
+            (build or self.default_optimizer)([p for p in network.parameters() if p.requires_grad])
+            for network, build in builders.items()
+        ]
+        return optimizers, [] if self.lr_scheduler is None else [self.lr_scheduler(o) for o in optimizers]
+
+    def _schedules(self) -> list[Any]:
+        return [config.scheduler for config in self.trainer.lr_scheduler_configs]
+
+    # ---- capabilities; `invert`, `interpolate` and `complete` are InversionMixin's
+
+    @torch.no_grad()
+    def sample(self, num_samples: int, *, labels: Tensor | None = None, generator: Generator | None = None) -> Tensor:
+        """G(z) for z ~ N(0, I), rounded to the data's grid.
+
+        Args:
+            num_samples: N.
+            labels: (N,) int64, if the model is conditional; None draws them uniformly.
+            generator: of the noise.
+
+        Returns:
+            (N, *shape), in the data's range.
+
+        Raises:
+            ValueError: if an unconditional model is given labels.
+        """
+        return self.on_grid(self.render(self.draw_latents(num_samples, labels, generator)))
+
+    @torch.no_grad()
+    def anomaly_score(self, x: Tensor, *, scorer: str | None = None) -> Tensor:
+        """How unlike everything that the generator makes.
+
+        Args:
+            x: (B, *shape).
+            scorer: "reconstruction" (the default): ‖x − G(z)‖² after inversion, in squared units of the data;
+                "discriminator": −D(x), of the class that x fits best, if conditional. D was trained to tell real
+                from generated data, not usual from odd.
+
+        Returns:
+            (B,), higher = odder.
+
+        Raises:
+            ValueError: for another scorer, or for "discriminator" of a model trained on packs.
+        """
+        self.check(x)
+        if scorer in (None, "reconstruction"):
+            return self.residual(x)
+        if scorer != "discriminator":
+            raise ValueError(f"scorer={scorer!r}: a GAN knows 'reconstruction' and 'discriminator'.")
+        if self.pack_size > 1:
+            raise ValueError("scorer='discriminator': this one judges packs of data, not a datum.")
+        return -self.discriminator(self.to_networks(x)).to(x.dtype).amax(1)
+
+
+@contextmanager
+def _frozen(network: nn.Module) -> Iterator[None]:
+    """No gradients for the network's parameters."""
+    trained = [p for p in network.parameters() if p.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+
+
+def _parts(x: Tensor, labels: Tensor | None, num: int) -> list[tuple[Tensor, Tensor | None]]:
+    """The batch in so many parts (fewer, where it has not as many data)."""
+    num = min(num, len(x))
+    parts = [None] * num if labels is None else labels.tensor_split(num)
+    return list(zip(x.tensor_split(num), parts, strict=True))
