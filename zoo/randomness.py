@@ -62,16 +62,16 @@ def _draw(
     batch_dim: int,
 ) -> Tensor:
     if generator is None:
-        return sampler(*size, device=like.device, dtype=like.dtype)
+        return sampler(tuple(size), device=like.device, dtype=like.dtype)
     if isinstance(generator, torch.Generator):
-        return sampler(*size, generator=generator, device=generator.device, dtype=like.dtype).to(like.device)
+        return sampler(tuple(size), generator=generator, device=generator.device, dtype=like.dtype).to(like.device)
     if len(generator) != size[batch_dim]:
         raise ValueError(
             f"The PerDatum generator was made for {len(generator)} data, but noise for {size[batch_dim]} was asked"
             f" for (dimension {batch_dim} of {tuple(size)}). Make it from the same batch: PerDatum(x)."
         )
     rest = [n for i, n in enumerate(size) if i != batch_dim]
-    rows = [sampler(*rest, generator=stream, dtype=like.dtype) for stream in generator.streams]
+    rows = [sampler(rest, generator=stream, dtype=like.dtype) for stream in generator.streams]
     return torch.stack(rows, batch_dim).to(like.device)
 
 
