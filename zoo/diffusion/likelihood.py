@@ -1,0 +1,152 @@
+"""Two likelihoods of one model: the bound of its reverse chain, and the density of its probability flow.
+
+The reverse chain with n steps is a latent-variable model whose posterior is the corruption, so it has an evidence
+lower bound (Sohl-Dickstein et al. 2015; Ho et al. 2020, eq. 5), all of whose terms but one are divergences between
+normal distributions. The probability-flow ODE is a continuous normalising flow, so it has a density (Song et al.
+2021, eq. 39). Everything is in nats of the data as scaled for the model, summed over the datum.
+"""
+
+import math
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from genzoo.zoo.diffusion.schedules import Noise, Schedule
+from genzoo.zoo.diffusion.solvers import Denoiser, Variance, levels, reverse_std
+from genzoo.zoo.randomness import Generator, normal, uniform
+
+# ------------------------------------------------------------------------------------ the bound of the reverse chain
+
+
+class ReverseChain:
+    """The terms of −ELBO = KL(q(x_1 | x₀) ‖ p(x_1)) + Σ_k KL(q(x_s | x_t, x₀) ‖ p(x_s | x_t)) − E ln p(x₀ | x_t1).
+
+    Args:
+        schedule: of the corruption.
+        times: (n + 1,), falling from 1 to 0, n at least 2: the chain's steps.
+        variance: of p(x_s | x_t), see `solvers.reverse_std`. That of the last step, p(x₀ | x_t1), would be 0 with
+            "small"; the one before it stands in, as in Ho et al. 2020.
+    """
+
+    def __init__(self, schedule: Schedule, times: Tensor, variance: Variance) -> None:
+        self.schedule, self.times = schedule, times
+        steps = list(pairwise(levels(schedule, times)))
+        std = torch.tensor([reverse_std(now, then, variance) for now, then in steps], dtype=torch.float64)
+        posterior = torch.tensor([reverse_std(now, then, "small") for now, then in steps], dtype=torch.float64)
+        self.last_std = float(std[-1]) if variance == "large" else float(std[-2])
+
+        noise = schedule(times)
+        now, then = Noise(*(v[:-2] for v in noise)), Noise(*(v[1:-1] for v in noise))  # the last step apart
+        std, posterior = std[:-1], posterior[:-1]
+        # KL = ½ Σ_d [(m/s)² (x₀ − x̂₀)² + r − 1 − ln r], with r = posterior variance / s², m the mean's factor of x₀
+        m = then.alpha * (1 - (now.alpha * then.sigma / (then.alpha * now.sigma)).square())
+        ratio = (posterior / std).square()
+        self.error_weight = (m / std).square() / 2
+        self.excess = (ratio - 1 - ratio.log()) / 2
+        # for data from N(0, I), the k-th divergence is this; where it is large, more of them are looked at
+        size = (now.sigma.square() / (now.alpha.square() + now.sigma.square())).log()
+        size = size - (then.sigma.square() / (then.alpha.square() + then.sigma.square())).log()
+        self.chances = size / size.sum()
+
+    def prior(self, x0: Tensor) -> Tensor:
+        """KL(q(x_1 | x₀) ‖ N(0, prior_std²)), (B,)."""
+        noise, std = self.schedule(self.times[:1]), self.schedule.prior_std
+        alpha, sigma = float(noise.alpha), float(noise.sigma)
+        square = x0.double().flatten(1).square().sum(1)
+        constant = x0[0].numel() * ((sigma / std) ** 2 - 1 - 2 * math.log(sigma / std))
+        return ((alpha / std) ** 2 * square + constant) / 2
+
+    def divergence(self, k: Tensor, x0: Tensor, x0_hat: Tensor) -> Tensor:
+        """KL(q(x_s | x_t, x₀) ‖ p(x_s | x_t)) of the steps from times[k] to times[k + 1], (B,), for k of (B,)."""
+        k = k.cpu()
+        error = (x0 - x0_hat).double().flatten(1).square().sum(1)
+        return self.error_weight[k].to(error) * error + x0[0].numel() * self.excess[k].to(error)
+
+    def divergences(
+        self,
+        denoiser: Denoiser,
+        x0: Tensor,
+        num_particles: int,
+        generator: Generator | None = None,
+    ) -> Tensor:
+        """An unbiased estimate of Σ_k E KL_k, (B,), from so many steps of the chain, drawn in strata.
+
+        Args:
+            denoiser: D(x, t), here with (B,) times.
+            x0: (B, *shape).
+            num_particles: how many of the divergences are looked at for each datum.
+            generator: of the draws.
+        """
+        cumulative = self.chances.cumsum(0)
+        offset = uniform((len(x0),), like=x0, generator=generator).double().cpu()
+        total = torch.zeros(len(x0), dtype=torch.float64, device=x0.device)
+        for i in range(num_particles):
+            k = torch.searchsorted(cumulative, (offset + i) / num_particles).clamp_max(len(self.chances) - 1)
+            t = self.times[k].to(x0.device)
+            x_t = corrupt(self.schedule(t), x0, normal(x0.shape, like=x0, generator=generator))
+            total += self.divergence(k, x0, denoiser(x_t, t)) / self.chances[k].to(total)
+        return total / num_particles
+
+
+def corrupt(noise: Noise, x0: Tensor, epsilon: Tensor) -> Tensor:
+    """x_t = α x₀ + σ ε, with the noise of times (B,)."""
+    like = noise.like(x0)
+    return like.alpha * x0 + like.sigma * epsilon
+
+
+# ---------------------------------------------------------------------------------- the density of the probability flow
+
+
+def velocity(denoiser: Denoiser, schedule: Schedule, x: Tensor, t: Tensor) -> Tensor:
+    """dx/dt = α̇ x̂₀ + σ̇ ε̂ of the probability-flow ODE."""
+    noise = schedule(t).like(x)
+    x0 = denoiser(x, t)
+    return noise.d_alpha * x0 + noise.d_sigma * (x - noise.alpha * x0) / noise.sigma
+
+
+def flow_log_prob(
+    denoiser: Denoiser, schedule: Schedule, x: Tensor, times: Tensor, probe: Tensor | None = None
+) -> Tensor:
+    """The log-density of x at times[0]: ln p(x) = ln N(z; 0, prior_std²) + ∫ div(dx/dt) dt, z being x at times[-1].
+
+    By Heun's method, for a step count that is the same for all data: an adaptive one would depend on the batch.
+
+    Args:
+        denoiser: D(x, t), differentiable in x.
+        schedule: of the corruption.
+        x: (B, *shape).
+        times: (n + 1,), rising from almost 0 to 1.
+        probe: (B, *shape) of ±1, with which vᵀ J v estimates the divergence tr J without bias (Hutchinson 1990);
+            None computes it exactly, by as many derivatives as there are dimensions.
+
+    Returns:
+        (B,) float64.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        x, probe = x.clone(), None if probe is None else probe.clone()
+        gained = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+        for now, then in pairwise(times.double().unbind()):
+            step = float(then - now)
+            speed, divergence = _velocity_and_divergence(denoiser, schedule, x, now, probe)
+            speed_end, divergence_end = _velocity_and_divergence(denoiser, schedule, x + step * speed, then, probe)
+            x = x + step / 2 * (speed + speed_end)
+            gained += step / 2 * (divergence + divergence_end)
+        z = x.double().flatten(1) / schedule.prior_std
+        constant = z.shape[1] * math.log(math.sqrt(2 * math.pi) * schedule.prior_std)
+        return gained - z.square().sum(1) / 2 - constant
+
+
+def _velocity_and_divergence(
+    denoiser: Denoiser, schedule: Schedule, x: Tensor, t: Tensor, probe: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    x = x.detach().requires_grad_()
+    speed = velocity(denoiser, schedule, x, t)
+    if probe is not None:
+        (product,) = torch.autograd.grad(speed, x, probe)
+        divergence = (product * probe).double().flatten(1).sum(1)
+    else:
+        columns = speed.flatten(1).unbind(1)
+        rows = [torch.autograd.grad(column.sum(), x, retain_graph=True)[0] for column in columns]
+        divergence = sum(row.double().flatten(1)[:, i] for i, row in enumerate(rows))  # type: ignore[assignment]
+    return speed.detach(), divergence
