@@ -4,6 +4,7 @@ from genzoo.callbacks.ema import EMA
 from genzoo.callbacks.evaluation import evaluate
 from genzoo.callbacks.frechet import FrechetDistance
 from genzoo.callbacks.likelihood import LikelihoodLogger
+from genzoo.callbacks.mode_coverage import ModeCoverage
 from genzoo.callbacks.publish import Publish
 from genzoo.callbacks.run_folder import run_folder
 from genzoo.callbacks.samples import SampleLogger
@@ -12,6 +13,7 @@ __all__ = [
     "EMA",
     "FrechetDistance",
     "LikelihoodLogger",
+    "ModeCoverage",
     "Publish",
     "SampleLogger",
     "evaluate",

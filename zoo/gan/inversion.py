@@ -32,7 +32,7 @@ class InversionMixin(CompletionMixin):
     #: σ, in the data's units
     inversion_noise = 0.1
     #: how many latents are looked at first, how many of the best are followed, and over how many steps of what size
-    inversion_pool, inversion_starts, inversion_steps, inversion_rate = 256, 4, 100, 0.1
+    inversion_pool, inversion_starts, inversion_steps, inversion_rate = 256, 3, 60, 0.2
 
     @abstractmethod
     def draw_latents(self, num: int, labels: Tensor | None = None, generator: Generator | None = None) -> Tensor:

@@ -1,0 +1,77 @@
+"""Whether the model has found every mode of data whose modes are known."""
+
+from collections.abc import Sequence
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from genzoo.callbacks.metrics.modes import mode_coverage
+from genzoo.callbacks.sampling import draw, due
+from genzoo.zoo.interface import Samples
+
+
+class ModeCoverage(Callback):
+    """Counts the modes among the model's samples, for a mixture of equal Gaussians (the ring, the grid).
+
+    Logs at validations `val/modes` (how many of the centres are found), `val/high_quality` (the share of samples
+    within three standard deviations of a centre) and `val/mode_kl` (from the uniform distribution over the centres,
+    nats); `genzoo.callbacks.metrics.modes` has the definitions. Averaged weights (`EMA`) are in force, in whatever
+    order the callbacks are listed. The sanity check is skipped.
+
+    Args:
+        num_samples: how many samples; the literature draws 2,500, and more find more modes.
+        every_n_epochs: at every n-th epoch's validation, and at the last.
+        centres: (K, D); None takes the datamodule's `centres`.
+        std: of each component; None takes the datamodule's `noise_std`.
+        seed: of the samples.
+
+    Raises:
+        ValueError: at construction on arguments out of range; before training if the module has no `sample`, or
+            nobody says where the modes are.
+    """
+
+    def __init__(
+        self,
+        num_samples: int = 2500,
+        every_n_epochs: int = 1,
+        centres: Sequence[Sequence[float]] | None = None,
+        std: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        if num_samples < 1 or every_n_epochs < 1:
+            raise ValueError(
+                f"ModeCoverage: num_samples is {num_samples} and every_n_epochs {every_n_epochs}; both are at least 1."
+            )
+        self.num_samples = num_samples
+        self.every_n_epochs = every_n_epochs
+        self.centres = None if centres is None else torch.as_tensor(centres, dtype=torch.float64)
+        self.std = std
+        self.seed = seed
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Finds the modes, before training starts."""
+        if not isinstance(pl_module, Samples):
+            raise ValueError(f"ModeCoverage: {type(pl_module).__name__} has no `sample` to draw from.")
+        self._modes(trainer)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws and counts; the same on every rank."""
+        if not due(trainer, self.every_n_epochs):
+            return
+        assert isinstance(pl_module, Samples)  # setup has seen to it
+        with torch.no_grad():
+            samples = draw(pl_module.sample, self.num_samples, self.seed)
+        for name, value in mode_coverage(samples, *self._modes(trainer)).items():
+            pl_module.log(f"val/{name}", value, prog_bar=name == "modes")
+
+    def _modes(self, trainer: Trainer) -> tuple[Tensor, float]:
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        centres = getattr(data, "centres", None) if self.centres is None else self.centres
+        std = getattr(data, "noise_std", None) if self.std is None else self.std
+        if centres is None or std is None:
+            raise ValueError(
+                f"ModeCoverage: {type(data).__name__} does not say where its modes are (`centres`, (K, D), and"
+                " `noise_std`), as PointsDataModule does for the ring and the grid. Give `centres` and `std`."
+            )
+        return centres, std
