@@ -1,0 +1,47 @@
+"""Data of which the best denoiser is known: E[x₀ | x_t] in closed form."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from genzoo.zoo.diffusion.schedules import Schedule
+
+
+class GaussianMixture:
+    """Σ_i w_i N(m_i, s²) in one dimension, its exact denoiser and its exact density."""
+
+    def __init__(self, schedule: Schedule, means=(0.0,), weights=(1.0,), std: float = 1.0) -> None:
+        self.schedule, self.std = schedule, std
+        self.means = torch.tensor(means, dtype=torch.float64)
+        self.log_weights = torch.tensor(weights, dtype=torch.float64).log()
+        self.calls = 0
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        """D(x, t): the posterior means of the components, weighed by their posterior probabilities."""
+        self.calls += 1
+        noise = self.schedule(t).like(x)
+        variance = noise.alpha.square() * self.std**2 + noise.sigma.square()
+        centred = x.unsqueeze(-1) - noise.alpha.unsqueeze(-1) * self.means
+        chosen = (self.log_weights - centred.square() / (2 * variance.unsqueeze(-1))).softmax(-1)
+        gain = (noise.alpha * self.std**2 / variance).unsqueeze(-1)
+        return (chosen * (self.means + gain * centred)).sum(-1)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """ln p(x), elementwise."""
+        squares = (x.unsqueeze(-1) - self.means).square() / (2 * self.std**2)
+        return (self.log_weights - squares).logsumexp(-1) - math.log(self.std * math.sqrt(2 * math.pi))
+
+
+class CorrelatedGaussian:
+    """N(0, C) in several dimensions and its exact denoiser."""
+
+    def __init__(self, schedule: Schedule, covariance: Tensor) -> None:
+        self.schedule, self.covariance = schedule, covariance
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        """D(x, t) = α C (α² C + σ² I)⁻¹ x."""
+        noise = self.schedule(t)
+        identity = torch.eye(len(self.covariance), dtype=x.dtype)
+        marginal = noise.alpha.square() * self.covariance + noise.sigma.square() * identity
+        return x @ torch.linalg.solve(marginal, noise.alpha * self.covariance)
