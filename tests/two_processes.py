@@ -1,0 +1,40 @@
+"""Trains every family on two processes and keeps what each of them came to; `test_every_family.py` runs it."""
+
+import json
+import logging
+import sys
+from pathlib import Path
+
+import torch
+from families import FIRST, Noise
+from lightning.pytorch import Trainer
+
+from genzoo.callbacks import EMA
+
+
+def main(folder: Path) -> None:
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    for family, shape, levels in FIRST:
+        torch.manual_seed(0)
+        model = family(shape=shape, levels=levels)
+        quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+        trainer = Trainer(
+            max_epochs=1,
+            accelerator="cpu",
+            devices=2,
+            strategy="ddp",
+            default_root_dir=folder,
+            enable_checkpointing=False,
+            callbacks=[EMA(decay=0.5)],
+            **quiet,
+        )
+        trainer.fit(model, datamodule=Noise(shape, levels))
+        assert trainer.global_step == 3, trainer.global_step
+        (figures,) = trainer.validate(model, datamodule=Noise(shape, levels), verbose=False)
+        torch.save(model.state_dict(), folder / f"{family.__name__}-{trainer.global_rank}.pt")
+        if trainer.global_rank == 0:
+            (folder / f"{family.__name__}.json").write_text(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
