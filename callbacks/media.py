@@ -1,22 +1,32 @@
 """From a batch of data to something that can be looked at: written to a file and sent to a logger.
 
-A modality is one class with a `suffix`, `write(path)` and `send(logger, key, step)`, and one branch of
-`render`. The callbacks know no more than that, so sound and text need no change to them.
+A medium is one class with a `suffix`, `write(path)` and `send(logger, key, step)`, and one branch of `render`. The
+callbacks know no more than that.
 """
 
 import math
 import os
+import tempfile
+import wave
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 from torch.nn.functional import pad
 
+from genzoo.callbacks.sampling import draw
+from genzoo.zoo.interface import Samples
+
 GAP = 2  # pixels between the tiles of a grid
 MIN_TILE = 64  # a smaller picture is enlarged by a whole factor, up to about this many pixels
+PAUSE = 0.25  # seconds of silence between one sound and the next
+SAMPLE_RATE = 16_000  # Hz, of sounds whose module does not say
+RULE = "\n" + 40 * "-" + "\n"  # between one text and the next
 
 
 class Medium(Protocol):
@@ -42,10 +52,8 @@ class Picture:
         """Writes a PNG under a temporary name and renames it."""
         from PIL import Image
 
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        Image.fromarray(self.pixels.numpy()).save(temporary, format="PNG")
-        os.replace(temporary, path)
+        with whole(path) as temporary:
+            Image.fromarray(self.pixels.numpy()).save(temporary, format="PNG")
 
     def send(self, logger: Logger, key: str, step: int) -> None:
         """Sends the pixels to wandb or TensorBoard, as uint8: wandb would cast floats to 0 or 1."""
@@ -55,27 +63,117 @@ class Picture:
             logger.experiment.add_image(key, self.pixels, global_step=step, dataformats="HWC")
 
 
-def can_render(shape: tuple[int, ...]) -> bool:
-    """Whether data of this shape can be shown: images (1 or 3, H, W) and points in the plane (2,)."""
-    return (len(shape) == 3 and shape[0] in (1, 3)) or tuple(shape) == (2,)
+@dataclass
+class Sound:
+    """Sounds one after another, with a short pause between: (N, T) in [−1, 1], values beyond are clipped."""
+
+    clips: Tensor
+    sample_rate: int
+    suffix: str = ".wav"
+
+    @property
+    def samples(self) -> Tensor:
+        """(L,), int16."""
+        pause = round(PAUSE * self.sample_rate)
+        line = pad(self.clips.nan_to_num(0), (0, pause)).flatten()[: -pause or None]
+        return (line * 2**15).round().clamp(-(2**15), 2**15 - 1).to(torch.int16)
+
+    def write(self, path: Path) -> None:
+        """Writes a WAV of 16-bit PCM under a temporary name and renames it."""
+        with whole(path) as temporary, wave.open(str(temporary), "wb") as file:
+            file.setparams((1, 2, self.sample_rate, 0, "NONE", ""))
+            file.writeframes(self.samples.numpy().astype("<i2").tobytes())
+
+    def send(self, logger: Logger, key: str, step: int) -> None:
+        """Sends it to wandb, which takes a file's bytes as they are, or to TensorBoard."""
+        if isinstance(logger, WandbLogger):
+            import wandb
+
+            with tempfile.TemporaryDirectory() as folder:
+                self.write(file := Path(folder) / f"{key}.wav")
+                # alone: a list of sounds, as log_audio makes it, is refused where there is no `soundfile`
+                logger.log_metrics({key: wandb.Audio(str(file))}, step=step)  # type: ignore[dict-item]
+        elif isinstance(logger, TensorBoardLogger):
+            line = self.samples.float()[None] / 2**15
+            logger.experiment.add_audio(key, line, global_step=step, sample_rate=self.sample_rate)
 
 
-def render(x: Tensor, columns: int) -> Medium:
-    """Shows a batch: images as a grid, points in the plane as a picture of where they lie.
+@dataclass
+class Text:
+    """Texts one after another, with a line between."""
+
+    texts: list[str]
+    suffix: str = ".txt"
+
+    def write(self, path: Path) -> None:
+        """Writes UTF-8 under a temporary name and renames it."""
+        with whole(path) as temporary:
+            temporary.write_text(RULE.join(self.texts) + "\n", encoding="utf-8", newline="")
+
+    def send(self, logger: Logger, key: str, step: int) -> None:
+        """Sends a table of them to wandb, or to TensorBoard as Markdown that shows each line as it is."""
+        if isinstance(logger, WandbLogger):
+            logger.log_text(key, columns=["text"], data=[[text] for text in self.texts], step=step)
+        elif isinstance(logger, TensorBoardLogger):
+            code = "".join(f"    {line}\n" for line in RULE.join(self.texts).split("\n"))
+            logger.experiment.add_text(key, code, global_step=step)
+
+
+def can_render(x: Tensor) -> bool:
+    """Whether such data can be shown: images (N, 1 or 3, H, W), sounds (N, 1, T), points (N, 2), tokens (N, T)."""
+    shape = tuple(x.shape[1:])
+    if x.dtype == torch.int64:
+        return len(shape) == 1
+    return shape == (2,) or (len(shape) == 2 and shape[0] == 1) or (len(shape) == 3 and shape[0] in (1, 3))
+
+
+def render(x: Tensor, columns: int = 8, module: Any = None) -> Medium:
+    """Shows a batch: images as a grid, points in the plane as a picture of where they lie, sound, text.
 
     Args:
-        x: (N, C, H, W) in [0, 1] with C = 1 or 3, values beyond are clipped; or (N, 2).
+        x: (N, C, H, W) in [0, 1] with C = 1 or 3, values beyond are clipped; or (N, 2); or sounds, (N, 1, T) in
+            [−1, 1]; or tokens, (N, T) int64.
         columns: images in one row of the grid.
+        module: knows how fast its sounds are played (`sample_rate`, in Hz) and what its tokens mean (`text(ids)`).
+            Tokens whose meaning is unknown are shown as numbers.
 
     Raises:
         ValueError: for data of another shape.
     """
-    if not can_render(tuple(x.shape[1:])):
+    if not can_render(x):
         raise ValueError(
-            f"Data of shape {tuple(x.shape[1:])} cannot be shown; images (1 or 3, H, W) and points (2,) can."
+            f"Data of shape {tuple(x.shape[1:])} cannot be shown; images (1 or 3, H, W), sounds (1, T), points (2,)"
+            " and int64 tokens (T,) can."
         )
-    x = x.detach().float().cpu()
-    return Picture(_grid(x, columns) if x.ndim == 4 else _density(x))
+    x = x.detach().cpu()
+    if x.dtype == torch.int64:
+        text = getattr(module, "text", None) or (lambda ids: " ".join(map(str, ids.tolist())))
+        return Text([text(row) for row in x])
+    x = x.float()
+    if x.ndim == 3:
+        return Sound(x.squeeze(1), getattr(module, "sample_rate", SAMPLE_RATE))
+    return Picture(_grid(x, columns) if x.ndim == 4 else density(x))
+
+
+@torch.inference_mode()
+def samples_of(module: Any, num_samples: int, seed: int) -> Medium | None:
+    """`sample(num_samples)` for a fixed seed; None if the module does not sample, or what cannot be shown."""
+    if not isinstance(module, Samples):
+        return None
+    x = draw(module.sample, num_samples, seed)
+    return render(x, max(1, round(num_samples**0.5)), module) if can_render(x) else None
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`; what was written there takes its place at the end, if nothing went wrong."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _grid(images: Tensor, columns: int) -> Tensor:
@@ -89,13 +187,33 @@ def _grid(images: Tensor, columns: int) -> Tensor:
     return pad(tiles.permute(2, 0, 1), (GAP, 0, GAP, 0), value=128).permute(1, 2, 0).contiguous()
 
 
-def _density(points: Tensor, size: int = 384) -> Tensor:
-    """Black where there are points, on white: a histogram over the square that holds them all, y upwards."""
+Window = tuple[Tensor, Tensor]  # centre (2,) and half the side of the square that a picture of points shows
+
+
+def window_of(points: Tensor) -> Window:
+    """The square that holds all finite points, (N, 2)."""
     points = points[points.isfinite().all(1)]
     if len(points) == 0:
-        return torch.full((size, size, 3), 255, dtype=torch.uint8)
+        return torch.zeros(2), torch.ones(())
     low, high = points.min(0).values, points.max(0).values
-    centre, radius = (low + high) / 2, ((high - low).max() / 2).clamp_min(1e-6) * 1.05
+    return (low + high) / 2, ((high - low).max() / 2).clamp_min(1e-6) * 1.05
+
+
+def density(points: Tensor, size: int = 384, window: Window | None = None) -> Tensor:
+    """Where points in the plane lie: black on white, y upwards.
+
+    Args:
+        points: (N, 2), float; those outside the window are left out.
+        size: pixels on each side.
+        window: what is shown; None shows all of them.
+
+    Returns:
+        uint8, (size, size, 3).
+    """
+    centre, radius = window or window_of(points)
+    points = points[(points.isfinite() & ((points - centre).abs() <= radius)).all(1)]
+    if len(points) == 0:
+        return torch.full((size, size, 3), 255, dtype=torch.uint8)
     cells = (((points - centre) / radius + 1) / 2 * (size - 3)).long() + 1
     counts = torch.zeros(size, size)
     counts.index_put_((size - 1 - cells[:, 1], cells[:, 0]), torch.ones(len(points)), accumulate=True)

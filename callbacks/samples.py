@@ -1,4 +1,4 @@
-"""Pictures of what the model does, while it trains."""
+"""What the model draws, writes or says, while it trains."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -19,14 +19,15 @@ class SampleLogger(Callback):
 
     * `samples`: `sample(num_samples)`, from the same seed every time, so that the eye follows one set of
       samples.
-    * `reconstructions`: data above their reconstructions (models with latents).
-    * `completions`: data of which the left half (then the top half) is known, and completions below them.
-    * `interpolations`: from one datum to another along each row (models with latents).
+    * `reconstructions`: images above their reconstructions (models with latents).
+    * `completions`: images of which the left half (then the top half) is known, and completions below them; sounds
+      and texts of which the first half is known, each followed by one completion.
+    * `interpolations`: from one image to another along each row (models with latents).
 
-    Each is written to `<run folder>/samples/<kind>-<step>.png` and sent to every WandbLogger and
-    TensorBoardLogger of the Trainer under its kind's name. Points in the plane are shown as a picture of
-    where they lie, samples alone. Training's random state is left as it was. Averaged weights (`EMA`) are in
-    force, in whatever order the callbacks are listed.
+    Each is written to `<run folder>/samples/<kind>-<step>` and sent to every WandbLogger and TensorBoardLogger of the
+    Trainer under its kind's name: images, and points as a picture of where they lie, as .png; sounds, with a short
+    pause between, as .wav; tokens as .txt (`media.render`). Training's random state is left as it was. Averaged
+    weights (`EMA`) are in force, in whatever order the callbacks are listed.
 
     Args:
         num_samples: how many samples.
@@ -77,9 +78,9 @@ class SampleLogger(Callback):
             return
         folder, step = run_folder(trainer) / "samples", trainer.global_step
         for kind, x, columns in self._pages(pl_module):
-            if not (trainer.is_global_zero and can_render(tuple(x.shape[1:]))):
+            if not (trainer.is_global_zero and can_render(x)):
                 continue
-            medium = render(x, columns)
+            medium = render(x, columns, pl_module)
             medium.write(folder / f"{kind}-{step:08d}{medium.suffix}")
             for logger in trainer.loggers:
                 medium.send(logger, kind, step)
@@ -89,28 +90,42 @@ class SampleLogger(Callback):
         """(kind, data in reading order, columns) for each capability of the module."""
         if isinstance(module, Samples):
             yield "samples", draw(module.sample, self.num_samples, self.seed), _columns(self.num_samples)
-        if self._examples is None or self._examples.ndim != 4:
+        if self._examples is None:
             return
         x = self._examples.to(module.device)
+        if x.ndim == 4:
+            yield from self._pages_of_images(module, x)
+        elif isinstance(module, Completes) and can_render(x) and (x.ndim == 3 or x.dtype == torch.int64):
+            (completed,) = self._complete(module, x, first_half(x, -1), num_samples=1)
+            yield "completions", torch.stack([x, completed], 1).flatten(0, 1), 2
+
+    def _pages_of_images(self, module: LightningModule, x: Tensor) -> Iterator[tuple[str, Tensor, int]]:
         if isinstance(module, HasLatents):
             with seeded(self.seed):
                 yield "reconstructions", torch.cat([x, module.reconstruct(x)]), len(x)
         if isinstance(module, Completes):
-            yield "completions", torch.cat([self._complete(module, x, axis) for axis in (-1, -2)]), len(x)
+            blocks = []  # what is known (the rest grey), three completions, and the data themselves: five rows
+            for known in (first_half(x, -1), first_half(x, -2)):
+                completed = self._complete(module, x, known, num_samples=3)
+                blocks.append(torch.cat([torch.where(known, x, 0.5)[None], completed, x[None]]).flatten(0, 1))
+            yield "completions", torch.cat(blocks), len(x)
         if isinstance(module, HasLatents) and len(x) > 1:
             half = len(x) // 2
             with seeded(self.seed):
                 paths = module.interpolate(x[:half], x[half : 2 * half], 10)
             yield "interpolations", paths.transpose(0, 1).flatten(0, 1), 10
 
-    def _complete(self, module: Completes, x: Tensor, axis: int) -> Tensor:
-        """What is known (the rest grey), three completions, and the data themselves: five rows."""
-        known = torch.zeros_like(x, dtype=torch.bool)
-        known.narrow(axis, 0, x.shape[axis] // 2).fill_(True)
+    def _complete(self, module: Completes, x: Tensor, known: Tensor, num_samples: int) -> Tensor:
         with seeded(self.seed) as generator:
-            options = supported(module.complete, num_samples=3, generator=generator)
-            completed = module.complete(x, known, **options)
-        return torch.cat([torch.where(known, x, 0.5)[None], completed, x[None]]).flatten(0, 1)
+            options = supported(module.complete, num_samples=num_samples, generator=generator)
+            return module.complete(x, known, **options)
+
+
+def first_half(x: Tensor, axis: int) -> Tensor:
+    """A mask of the first half along one axis."""
+    known = torch.zeros_like(x, dtype=torch.bool)
+    known.narrow(axis, 0, x.shape[axis] // 2).fill_(True)
+    return known
 
 
 def _columns(n: int) -> int:

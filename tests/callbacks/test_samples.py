@@ -1,5 +1,7 @@
-"""SampleLogger: the pictures on disk and in the loggers, and that training does not notice."""
+"""SampleLogger: pictures, sounds and texts on disk and in the loggers, and that training does not notice."""
 
+import json
+import wave
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,11 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from genzoo.callbacks import EMA, SampleLogger, run_folder
 from genzoo.callbacks.media import can_render, render
+from genzoo.zoo.modality import from_codes, to_codes
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -46,6 +50,48 @@ class Shades(Foreign):
     def complete(self, x: Tensor, known: Tensor, *, num_samples: int = 1, generator: Any = None) -> Tensor:
         noise = torch.rand(num_samples, *x.shape, generator=generator)
         return torch.where(known, x, noise)
+
+
+class Codes(Foreign):
+    """Its sample i is the mu-law code i, held; it completes what it is given by its last code, as 1 Hz takes time."""
+
+    sample_rate = 4000
+    data = from_codes(torch.arange(256), (1, 1), 256).view(-1, 1, 1).expand(-1, 1, 6)
+
+    def sample(self, num_samples: int, **_: Any) -> Tensor:
+        return self.data[:num_samples]
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return self.net(torch.randn(4, 3)).square().mean()
+
+    def complete(self, x: Tensor, known: Tensor, *, num_samples: int = 1, generator: Any = None) -> Tensor:
+        assert torch.equal(known.sum((1, 2)), torch.full((len(x),), 3)) and bool(known[..., :3].all())
+        return torch.where(known, x, self.data[-1, 0, 0]).expand(num_samples, *x.shape)
+
+
+class Letters(Codes):
+    """The same with tokens: sample i is the i-th small letter, six times."""
+
+    data = torch.arange(26).view(-1, 1).expand(-1, 6)
+
+    def complete(self, x: Tensor, known: Tensor, **_: Any) -> Tensor:
+        return torch.where(known, x, 25)[None]
+
+    def text(self, ids: Tensor) -> str:
+        return "".join(chr(97 + i) for i in ids.tolist())
+
+
+def show(trainer: Trainer, module: Codes) -> None:
+    """One epoch of five batches, with four data to complete."""
+    data = DataLoader(module.data[:10], batch_size=2)  # type: ignore[arg-type]
+    trainer.fit(module, data, data)
+
+
+def heard(path: Path) -> tuple[int, np.ndarray]:
+    """The rate and the samples of a wav file, as somebody else reads it."""
+    with wave.open(str(path)) as file:
+        assert (file.getnchannels(), file.getsampwidth()) == (1, 2)
+        return file.getframerate(), np.frombuffer(file.readframes(file.getnframes()), "<i2")
 
 
 def test_draws_a_page_for_each_capability(tmp_path: Path, trainer: Callable[..., Trainer], fit: Any) -> None:
@@ -167,6 +213,66 @@ def test_points_are_shown_where_they_lie() -> None:
     assert (columns[rows < size * 0.1].float().mean() / size - 0.5).abs() < 0.02  # (0, 1) is at the top
     assert (rows[columns > size * 0.9].float().mean() / size - 0.5).abs() < 0.02
     assert len(rows) == 4 * 9
-    assert not can_render((7,)) and not can_render((2, 8, 8))
+    assert not can_render(torch.zeros(1, 7)) and not can_render(torch.zeros(1, 2, 8, 8))
     with pytest.raises(ValueError, match=r"shape \(7,\) cannot be shown"):
         render(torch.zeros(3, 7), 1)
+
+
+def test_sounds_are_written_one_after_another(tmp_path: Path, trainer: Any) -> None:
+    show(trainer(SampleLogger(num_samples=256, num_examples=4), max_epochs=1), Codes())
+    rate, line = heard(tmp_path / "samples/samples-00000005.wav")
+    assert rate == 4000 and len(line) == 256 * 6 + 255 * 1000  # a quarter of a second between them
+    clips = np.pad(line, (0, 1000)).reshape(256, 1006)
+    assert not clips[:, 6:].any()
+    codes = to_codes(torch.from_numpy(clips[:, None, :6] / 2**15), (1, 6), 256)
+    assert torch.equal(codes, torch.arange(256).view(-1, 1, 1).expand(-1, 1, 6))  # 16 bits keep every code
+    _, line = heard(tmp_path / "samples/completions-00000005.wav")
+    datum, completed = np.split(np.pad(line, (0, 1000)).reshape(4, 1006)[:2], 2)
+    assert (datum[0, :3] == completed[0, :3]).all() and (completed[0, 3:6] == 2**15 - 1).all()
+
+
+def test_texts_are_written_in_words(tmp_path: Path, trainer: Any) -> None:
+    show(trainer(SampleLogger(num_samples=3, num_examples=2), max_epochs=1), Letters())
+    rule = 40 * "-"
+    written = (tmp_path / "samples/samples-00000005.txt").read_text("utf-8")
+    assert written == f"aaaaaa\n{rule}\nbbbbbb\n{rule}\ncccccc\n"
+    written = (tmp_path / "samples/completions-00000005.txt").read_text("utf-8")
+    assert written.split(f"\n{rule}\n") == ["aaaaaa", "aaazzz", "bbbbbb", "bbbzzz\n"]
+    assert render(Letters.data[:1], 1).texts == ["0 0 0 0 0 0"]  # type: ignore[attr-defined]
+
+
+def test_wandb_stores_sound_and_text(tmp_path: Path, trainer: Any, monkeypatch: Any) -> None:
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    for module in (Codes(), Letters()):
+        logger = WandbLogger(project="test", save_dir=tmp_path / type(module).__name__, offline=True)
+        show(trainer(SampleLogger(num_samples=3, num_examples=0), logger=logger, max_epochs=1), module)
+        wandb.finish()
+    (sound,) = tmp_path.glob("Codes/wandb/offline-run-*/files/media/audio/samples_*.wav")
+    (own,) = tmp_path.glob("Codes/**/samples-00000005.wav")
+    assert sound.read_bytes() == own.read_bytes()
+    (table,) = tmp_path.glob("Letters/wandb/offline-run-*/files/media/table/samples_*.json")
+    stored = json.loads(table.read_text())
+    assert stored["columns"] == ["text"] and stored["data"] == [["aaaaaa"], ["bbbbbb"], ["cccccc"]]
+
+
+def test_tensorboard_reads_sound_and_text_back(tmp_path: Path, trainer: Any) -> None:
+    pytest.importorskip("tensorboard")
+    from io import BytesIO
+
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = []
+    for module in (Codes(), Letters()):
+        logger = TensorBoardLogger(tmp_path / type(module).__name__)
+        show(trainer(SampleLogger(num_samples=3, num_examples=0), logger=logger, max_epochs=1), module)
+        found.append(EventAccumulator(logger.log_dir).Reload())
+    (sound,) = found[0].Audio("samples")
+    with wave.open(BytesIO(sound.encoded_audio_string)) as file:
+        assert sound.sample_rate == file.getframerate() == 4000
+        line = np.frombuffer(file.readframes(file.getnframes()), "<i2")
+    _, own = heard(*tmp_path.glob("Codes/**/samples-00000005.wav"))
+    assert sound.step == 5 and abs(line.astype(int) - own).max() <= 1
+    (text,) = found[1].Tensors("samples/text_summary")
+    (markdown,) = text.tensor_proto.string_val
+    assert markdown.decode().split("\n")[::2] == ["    aaaaaa", "    bbbbbb", "    cccccc"]
