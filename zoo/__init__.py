@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from genzoo.zoo.autoregressive.pixelcnn import PixelCNN as PixelCNN
     from genzoo.zoo.autoregressive.wavenet import WaveNet as WaveNet
     from genzoo.zoo.classifier import Classifier as Classifier
     from genzoo.zoo.diffusion.modules import DDPM as DDPM
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 _HOME = {
     "VAE": "vae",
     "GAN": "gan.module",
+    "PixelCNN": "autoregressive.pixelcnn",
     "WaveNet": "autoregressive.wavenet",
     "DDPM": "diffusion.modules",
     "ScoreModel": "diffusion.modules",
