@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-FREQUENCIES = 32  # sines and cosines of each, from a period of 8 units of c_noise down to one of 1/16
+FREQUENCIES = 16  # sines and cosines of each, from a period of 8 units of c_noise down to one of 1/4
 
 
 class Conditioning(nn.Module):
@@ -21,7 +21,7 @@ class Conditioning(nn.Module):
 
     def __init__(self, features: int, num_classes: int | None = None) -> None:
         super().__init__()
-        periods = torch.logspace(3, -4, FREQUENCIES, base=2)
+        periods = torch.logspace(3, -2, FREQUENCIES, base=2)
         self.register_buffer("frequencies", 2 * math.pi / periods, persistent=False)
         self.noise = nn.Sequential(nn.Linear(2 * FREQUENCIES, features), nn.SiLU(), nn.Linear(features, features))
         self.num_classes = num_classes

@@ -1,9 +1,10 @@
 """A U-Net for noisy images (Ronneberger et al. 2015; Ho et al. 2020), made to be trained quickly, also on a CPU.
 
 An image is halved at each level but the first and doubled again on the way back, where it meets what it was on the
-way in. It differs from the usual U-Net of diffusion models where that costs time and brings nothing at our sizes:
-pixels are first folded into patches, so that no convolution works at full size; the way back adds what the way in
-left, where others concatenate; attention works at the lowest level alone.
+way in. A CPU with bfloat16 units convolves as fast as it passes over memory, so this one is lean beside the usual
+U-Net of diffusion models: pixels are first folded into patches, and nothing works at full size; the way back adds
+what the way in left, where others concatenate; a residual block has one norm and one nonlinearity; attention, if
+any, works at the lowest level alone.
 """
 
 import math
@@ -43,7 +44,7 @@ class UNet(nn.Module):
         multipliers: Sequence[int] = (1, 2),
         blocks: int = 1,
         patch: int | None = None,
-        attention: bool = True,
+        attention: bool = False,
         dropout: float = 0.0,
         num_classes: int | None = None,
     ) -> None:
@@ -59,8 +60,8 @@ class UNet(nn.Module):
         channels = [width * multiplier for multiplier in multipliers]
         folded, features = shape[0] * self.patch**2, 2 * channels[-1]
 
-        def stack(width: int) -> nn.ModuleList:
-            return nn.ModuleList(ResidualBlock(width, features, dropout) for _ in range(blocks))
+        def stack(width: int) -> Stack:
+            return Stack(ResidualBlock(width, features, dropout) for _ in range(blocks))
 
         self.conditioning = Conditioning(features, num_classes)
         self.inlet = nn.Conv2d(folded, channels[0], 3, padding=1)
@@ -71,8 +72,7 @@ class UNet(nn.Module):
         self.attention = Attention(channels[-1]) if attention else None
         self.up = nn.ModuleList(nn.Conv2d(narrow, wide, 1) for wide, narrow in pairwise(channels))
         self.way_back = nn.ModuleList(stack(width) for width in channels)
-        self.norm = _norm(channels[0])
-        self.outlet = nn.Conv2d(channels[0], folded, 3, padding=1)
+        self.outlet = nn.Conv2d(channels[0], folded, 1)
         with torch.no_grad():
             self.outlet.weight.mul_(SMALL)
         self.to(memory_format=torch.channels_last)  # several times faster in bfloat16, on a CPU and on a GPU
@@ -95,22 +95,20 @@ class UNet(nn.Module):
         height, width = x.shape[2:]
         h = self.inlet(F.pixel_unshuffle(_pad_to_multiple(x, self.patch), self.patch))
         passed = []
-        for level, blocks in enumerate(self.way_in):
+        for level, stack in enumerate(self.way_in):
             if level > 0:
                 h = self.down[level - 1](h)  # an odd size is rounded up
-            for block in blocks:
-                h = block(h, condition)
+            h = stack(h, condition)
             passed.append(h)
         if self.attention is not None:
             h = self.attention(h)
         for level in reversed(range(len(passed))):
-            for block in self.way_back[level]:
-                h = block(h, condition)
+            h = self.way_back[level](h, condition)
             if level > 0:
                 before = passed[level - 1]
                 doubled = F.interpolate(self.up[level - 1](h), scale_factor=2.0)
                 h = before + doubled[..., : before.shape[2], : before.shape[3]]
-        h = F.pixel_shuffle(self.outlet(F.silu(self.norm(h))), self.patch)
+        h = F.pixel_shuffle(self.outlet(h), self.patch)
         return h[..., :height, :width]
 
 
@@ -120,15 +118,24 @@ class UNet(nn.Module):
 SMALL = 0.1
 
 
+class Stack(nn.ModuleList):
+    """Residual blocks one after the other."""
+
+    def forward(self, h: Tensor, condition: Tensor) -> Tensor:
+        """(B, channels, H, W) and (B, features) to (B, channels, H, W)."""
+        for block in self:
+            h = block(h, condition)
+        return h
+
+
 class ResidualBlock(nn.Module):
-    """h + conv(silu(a · norm(conv(silu(norm(h)))) + b)), with (a, b) from the condition (Dhariwal & Nichol 2021)."""
+    """h + conv(silu((1 + a) · norm(conv(h)) + b)) with (a, b) from the condition (compare Dhariwal & Nichol 2021)."""
 
     def __init__(self, channels: int, features: int, dropout: float) -> None:
         super().__init__()
-        self.first_norm = _norm(channels)
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
         self.modulation = nn.Linear(features, 2 * channels)
-        self.second_norm = _norm(channels)
+        self.norm = _norm(channels)
         self.dropout = nn.Dropout(dropout)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
         with torch.no_grad():
@@ -137,12 +144,16 @@ class ResidualBlock(nn.Module):
     def forward(self, h: Tensor, condition: Tensor) -> Tensor:
         """(B, channels, H, W) and (B, features) to (B, channels, H, W)."""
         scale, shift = self.modulation(condition)[:, :, None, None].chunk(2, dim=1)
-        branch = self.second_norm(self.first(F.silu(self.first_norm(h))))
+        branch = self.norm(self.first(h))
         return h + self.second(self.dropout(F.silu(branch * (1 + scale) + shift)))
 
 
 class Attention(nn.Module):
-    """h + the attention of each pixel to all (Vaswani et al. 2017), in heads of at most 32 channels."""
+    """h + the attention of each pixel to all (Vaswani et al. 2017), in heads of 32 channels or so.
+
+    It is written out: for as few pixels as these, the backward pass of PyTorch's fused kernel for the CPU takes
+    several times as long.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -157,7 +168,8 @@ class Attention(nn.Module):
         """(B, channels, H, W) to the same."""
         projected = self.queries_keys_values(self.norm(h))
         q, k, v = projected.flatten(2).unflatten(1, (3, self.heads, -1)).transpose(3, 4).unbind(1)
-        attended = F.scaled_dot_product_attention(q, k, v)
+        weights = (q / math.sqrt(q.shape[3]) @ k.transpose(2, 3)).softmax(3)
+        attended = weights @ v
         return h + self.outlet(attended.transpose(2, 3).reshape(h.shape))
 
 
