@@ -12,6 +12,7 @@ from genzoo.datamodules.images import (
     MNISTDataModule,
 )
 from genzoo.datamodules.points import PointsDataModule
+from genzoo.datamodules.text import TextDataModule
 
 __all__ = [
     "AudioDataModule",
@@ -29,4 +30,5 @@ __all__ = [
     "MNISTDataModule",
     "PointsDataModule",
     "Source",
+    "TextDataModule",
 ]

@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from genzoo.zoo.autoregressive.gpt import GPT as GPT
     from genzoo.zoo.autoregressive.pixelcnn import PixelCNN as PixelCNN
     from genzoo.zoo.autoregressive.wavenet import WaveNet as WaveNet
     from genzoo.zoo.classifier import Classifier as Classifier
@@ -50,6 +51,7 @@ _HOME = {
     "VAE": "vae",
     "GAN": "gan.module",
     "PixelCNN": "autoregressive.pixelcnn",
+    "GPT": "autoregressive.gpt",
     "WaveNet": "autoregressive.wavenet",
     "DDPM": "diffusion.modules",
     "ScoreModel": "diffusion.modules",

@@ -1,0 +1,299 @@
+"""GPT: text, one token after another (Radford et al. 2018), a causal transformer.
+
+    p(x) = Π_t p(x_t | x_<t),   p(x_t = k | x_<t) ∝ exp(e_k · h_t),   h = transformer(e_start, e_{x_1}, …, e_{x_T−1})
+
+The tokens e_k that are read are also those that are told apart at the output (Press & Wolf 2017). A token of its own
+stands before the first one, so that p(x_1) is modelled too, and log p(x) is that of the whole text. In training a
+text begins anywhere, so "start" means that what came before is unknown, not that there was nothing.
+
+To go on by one token, a layer needs the keys and values of those before and nothing else: kept in a cache, a token
+costs one position of the network instead of all T.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from genzoo.zoo.autoregressive.base import AutoregressiveMixin, full_precision
+from genzoo.zoo.interface import ZooModule
+from genzoo.zoo.networks.transformer import KeyValueCache, Transformer
+from genzoo.zoo.randomness import Generator
+from genzoo.zoo.vocabulary import vocabulary as stated_vocabulary
+
+
+class GPT(AutoregressiveMixin, ZooModule):
+    """A causal transformer over tokens.
+
+    Capabilities: `sample` (with a prompt, a temperature, top-k, top-p, and to any length), `sample_path`, `log_prob`
+    (exact), `anomaly_score`, `complete` (exactly, where the beginning of a text is known); `text` and `tokens`.
+
+    Args:
+        shape: (T,), of one text: the most tokens that are seen at once.
+        levels: how many different tokens there are.
+        vocabulary: what they stand for, as `genzoo.zoo.vocabulary` states it; None: the model knows numbers only.
+        width: numbers at each position.
+        depth: blocks.
+        heads: of attention in each block.
+        expansion: hidden units of a block's perceptron, as a multiple of `width`.
+        dropout: of the embedding and of what each block adds, while training.
+        optimizer: as in `ZooModule`.
+        lr_scheduler: as in `ZooModule`.
+
+    Raises:
+        ValueError: on arguments that do not fit each other or the data.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        levels: int,
+        *,
+        vocabulary: str | None = None,
+        width: int = 128,
+        depth: int = 4,
+        heads: int = 2,
+        expansion: int = 4,
+        dropout: float = 0.0,
+        optimizer: OptimizerCallable | None = None,
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__(shape, levels, optimizer=optimizer, lr_scheduler=lr_scheduler)
+        if self.modality != "tokens":
+            raise ValueError(
+                f"GPT models tokens, of shape (T,) and with a number of levels, but was given shape={shape!r} and"
+                f" levels={levels}: {self.modality}."
+            )
+        self.vocabulary = None if vocabulary is None else stated_vocabulary(vocabulary)
+        if self.vocabulary is not None and len(self.vocabulary) != levels:
+            raise ValueError(f"The vocabulary has {len(self.vocabulary)} tokens, but levels={levels}.")
+        self.start = levels  # a token of its own for what comes before the first
+        self.embedding = nn.Embedding(levels + 1, width)
+        nn.init.normal_(self.embedding.weight, std=0.02)
+        self.transformer = Transformer(
+            width, depth, heads, max_length=self.shape[0], expansion=expansion, dropout=dropout
+        )
+        self.dropout = dropout
+
+    def default_optimizer(self, parameters: Iterable[Any]) -> torch.optim.Optimizer:
+        """AdamW, whose weight decay falls on the matrices alone."""
+        return torch.optim.AdamW(parameters, lr=1e-3, betas=(0.9, 0.98), weight_decay=0.1)
+
+    # ---- the model
+
+    def next_logits(self, tokens: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        """What comes after each token: (B, t) of [0, levels], `start` included, to (B, t, levels)."""
+        h = F.dropout(self.embedding(tokens), self.dropout, self.training)
+        return F.linear(self.transformer(h, cache), self.embedding.weight[: self.start])
+
+    def logits(self, codes: Tensor, labels: Tensor | None) -> Tensor:
+        """See `AutoregressiveMixin`."""
+        return self.next_logits(self.shifted(codes)).transpose(1, 2)
+
+    def log_prob_per_dim(self, x: Tensor, labels: Tensor | None) -> Tensor:
+        """(B, T), nats: log p(x_t | x_<t)."""
+        logits = full_precision(self.next_logits(self.shifted(x)))
+        return -F.cross_entropy(logits.flatten(0, 1), x.flatten(), reduction="none").view_as(x)
+
+    def shifted(self, tokens: Tensor) -> Tensor:
+        """The start, then all tokens but the last."""
+        return F.pad(tokens[:, :-1], (1, 0), value=self.start)
+
+    # ---- samples
+
+    def draw(self, codes: Tensor, known: Tensor, labels: Tensor | None, noise: Tensor) -> Tensor:
+        """See `AutoregressiveMixin`; with the cache."""
+        return self.generate(codes, known, noise)
+
+    def generate(
+        self,
+        tokens: Tensor,
+        known: Tensor,
+        noise: Tensor,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+    ) -> Tensor:
+        """Fills in a text of any length where not `known`, each token given those before it.
+
+        At most T tokens are in view. What goes beyond is continued from the last T // 2 tokens as if the text began
+        there; then half as many again are in view, and so on.
+
+        Args:
+            tokens: (B, L), read only where `known`.
+            known: (B, L), bool.
+            noise: (B, L), uniform in [0, 1), decides each draw.
+            temperature: see `truncated`.
+            top_k: see `truncated`.
+            top_p: see `truncated`.
+
+        Returns:
+            (B, L).
+        """
+        context, like = self.shape[0], self.embedding.weight
+        everyone = known.all(0)
+        unknown = (~everyone).nonzero()
+        tokens = tokens.masked_fill(~known, 0)
+        if not len(unknown):
+            return tokens
+        first, last = int(unknown[0]), int(unknown[-1])
+        begin = 0 if first < context else first - context // 2
+        for i in range(first, last + 1):
+            if i == first or i - begin == context:
+                begin = begin if i == first else i - context // 2
+                cache = KeyValueCache(self.transformer, len(tokens), like)
+                fed = F.pad(tokens[:, begin:i], (1, 0), value=self.start)
+            else:
+                fed = tokens[:, i - 1 : i]
+            logits = truncated(self.next_logits(fed, cache)[:, -1], temperature, top_k, top_p)
+            tokens[:, i] = torch.where(known[:, i], tokens[:, i], self.choose(logits, noise[:, i]))
+        return tokens
+
+    @torch.no_grad()
+    def sample(
+        self,
+        num_samples: int,
+        *,
+        labels: Tensor | None = None,
+        generator: Generator | None = None,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        prompt: str | Tensor | None = None,
+        length: int | None = None,
+    ) -> Tensor:
+        """Texts, each token drawn given those before it.
+
+        Args:
+            num_samples: N.
+            labels: None; for the interface's sake.
+            generator: of the noise.
+            temperature: what the logits are divided by; 0 always takes the likeliest token.
+            top_k: draw from the k likeliest tokens only.
+            top_p: draw from the fewest likeliest tokens only that together have this probability.
+            prompt: how every text begins: (P,) tokens, or a string where the model has a vocabulary.
+            length: of the texts, the prompt included; None is T, or beyond it the prompt's length and T. Beyond T
+                tokens the view slides, see `generate`.
+
+        Returns:
+            (N, length), int64.
+
+        Raises:
+            ValueError: on arguments out of their range, or a prompt that is no shorter than `length`.
+        """
+        self.checked_labels(labels, num_samples)
+        device = self.embedding.weight.device
+        given = self._prompt(prompt).to(device)
+        length = length or self.shape[0] + (len(given) if len(given) >= self.shape[0] else 0)
+        if len(given) >= length:
+            raise ValueError(f"The prompt has {len(given)} tokens: nothing is left to write of length={length}.")
+        tokens = F.pad(given, (0, length - len(given))).repeat(num_samples, 1)
+        known = (torch.arange(length, device=device) < len(given)).expand_as(tokens)
+        noise = self.noise(tokens.shape, generator)
+        return self.generate(tokens, known, noise, temperature=temperature, top_k=top_k, top_p=top_p)
+
+    # ---- long texts
+
+    @torch.no_grad()
+    def surprisal(self, tokens: Tensor, *, stride: int | None = None, batch_size: int = 32) -> Tensor:
+        """How unexpected each token of a long text is: −log p(x_i | the tokens in view before it).
+
+        The text is read in windows of T tokens, each `stride` further on, and a token counts in the first window that
+        holds it: but for the first window's, it is seen with at least T − stride tokens before it.
+
+        Args:
+            tokens: (N,), int64, of any length.
+            stride: from 1 to T; None is T // 2. With T every window starts afresh, as in `log_prob`.
+            batch_size: windows at a time.
+
+        Returns:
+            (N,), nats; the mean is the text's figure in nats per token.
+
+        Raises:
+            ValueError: if stride is out of its range.
+        """
+        context = self.shape[0]
+        stride = max(1, context // 2) if stride is None else stride
+        if not 1 <= stride <= context:
+            raise ValueError(f"stride={stride}: windows of {context} tokens leave no gap if it is 1 to {context}.")
+        begins = [*range(0, max(1, len(tokens) - context + stride), stride)]
+        padded = F.pad(tokens, (0, begins[-1] + context - len(tokens)))
+        windows = padded.unfold(0, context, stride)
+        nats = torch.cat([-self.log_prob_per_dim(part, None) for part in windows.split(batch_size)])
+        return torch.cat([nats[0], nats[1:, context - stride :].flatten()])[: len(tokens)]
+
+    # ---- text
+
+    def text(self, tokens: Tensor | Sequence[int]) -> str:
+        """What (T,) tokens say; without a vocabulary, their numbers."""
+        numbers = tokens.tolist() if isinstance(tokens, Tensor) else list(tokens)
+        return " ".join(map(str, numbers)) if self.vocabulary is None else self.vocabulary.decode(numbers)
+
+    def tokens(self, text: str) -> Tensor:
+        """The tokens of a text, (T,) int64.
+
+        Raises:
+            ValueError: if the model has no vocabulary, or the text has characters that are not in it.
+        """
+        if self.vocabulary is None:
+            raise ValueError("This GPT was built without a vocabulary: give tokens instead of text.")
+        return torch.from_numpy(self.vocabulary.encode(text)).long()
+
+    def _prompt(self, prompt: str | Tensor | None) -> Tensor:
+        if prompt is None:
+            return torch.zeros(0, dtype=torch.long)
+        given = self.tokens(prompt) if isinstance(prompt, str) else prompt
+        if (
+            given.ndim != 1
+            or given.dtype != torch.long
+            or (len(given) and not 0 <= given.min() <= given.max() < self.start)
+        ):
+            raise ValueError(
+                f"A prompt is a text, or (P,) tokens, int64 in [0, {self.start}), but was {given.dtype} of shape"
+                f" {tuple(given.shape)}" + (f" in [{given.min()}, {given.max()}]." if given.numel() else ".")
+            )
+        return given
+
+
+def truncated(
+    logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
+) -> Tensor:
+    """Logits of the likelier tokens at a temperature, −∞ for the others.
+
+    First the temperature, then the k likeliest, then of those the fewest likeliest with probability ≥ p together
+    (Holtzman et al. 2020). Ties go to the lower number, so exactly k are kept.
+
+    Args:
+        logits: (B, levels).
+        temperature: ≥ 0; 0 keeps the likeliest alone.
+        top_k: ≥ 1, or None for all.
+        top_p: in (0, 1], or None for 1.
+
+    Returns:
+        (B, levels), float64.
+
+    Raises:
+        ValueError: on arguments out of their range.
+    """
+    if temperature < 0 or (top_k is not None and top_k < 1) or (top_p is not None and not 0 < top_p <= 1):
+        raise ValueError(
+            f"temperature={temperature}, top_k={top_k}, top_p={top_p}: temperature is at least 0, top_k at least 1,"
+            " top_p in (0, 1]."
+        )
+    logits = logits.double()
+    if temperature == 0:
+        temperature, top_k = 1.0, 1
+    logits = logits / temperature
+    if top_k is None and top_p is None:
+        return logits
+    ranked, order = logits.sort(dim=1, descending=True, stable=True)
+    ranked[:, top_k:] = -torch.inf
+    if top_p is not None:
+        before = ranked.softmax(1).cumsum(1).roll(1, 1)  # the probability of those that are likelier
+        before[:, 0] = 0
+        ranked = ranked.masked_fill(before >= top_p, -torch.inf)
+    return torch.empty_like(logits).scatter_(1, order, ranked)

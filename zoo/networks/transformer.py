@@ -1,0 +1,156 @@
+"""The causal transformer: position t of the output sees positions 0 … t of the input and no other.
+
+Pre-norm residual blocks (Vaswani et al. 2017; Xiong et al. 2020) with rotary positions (Su et al. 2021) and squared
+ReLUs (So et al. 2021). No biases.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class KeyValueCache:
+    """The keys and values of the positions so far, which is all that later positions ask of them.
+
+    Allocated once, filled from the left; `Transformer.forward` goes on from position `length`.
+
+    Args:
+        transformer: whose layers it serves.
+        batch_size: B.
+        like: gives device and dtype.
+    """
+
+    def __init__(self, transformer: "Transformer", batch_size: int, like: Tensor) -> None:
+        heads, head_dim = transformer.heads, transformer.width // transformer.heads
+        size = (len(transformer.blocks), 2, batch_size, heads, transformer.max_length, head_dim)
+        self.held = torch.zeros(size, device=like.device, dtype=like.dtype)
+        self.length = 0
+
+    def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Puts the new positions' keys and values, (B, heads, t, head_dim), behind the old; returns all of them."""
+        end = self.length + keys.shape[2]
+        held = self.held[layer, ..., :end, :]
+        held[0, ..., self.length :, :], held[1, ..., self.length :, :] = keys, values
+        return held[0], held[1]
+
+
+class Transformer(nn.Module):
+    """A stack of causal blocks and a final norm.
+
+    Args:
+        width: numbers at each position.
+        depth: blocks.
+        heads: of attention in each block; width / heads is even, for the rotations.
+        expansion: hidden units of a block's perceptron, as a multiple of `width`.
+        max_length: the most positions.
+        dropout: of what each branch adds, while training.
+
+    Raises:
+        ValueError: if the sizes do not fit each other.
+    """
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(
+        self, width: int, depth: int, heads: int, *, max_length: int, expansion: int = 4, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        if min(width, depth, heads, expansion, max_length) < 1 or width % (2 * heads):
+            raise ValueError(
+                f"width={width}, depth={depth}, heads={heads}, expansion={expansion}, max_length={max_length}: all"
+                " are at least 1, and width is a multiple of 2 × heads."
+            )
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout={dropout}: a share of what is dropped, in [0, 1).")
+        self.width, self.heads, self.max_length = width, heads, max_length
+        self.blocks = nn.ModuleList(Block(width, heads, expansion, depth, dropout) for _ in range(depth))
+        self.norm = nn.LayerNorm(width, bias=False)
+        cos, sin = rotations(max_length, width // heads)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
+
+    def forward(self, h: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        """(B, t, width) to the same: t positions from the first on, or those after what the cache holds.
+
+        Raises:
+            ValueError: if they are more than `max_length` in all.
+        """
+        start = 0 if cache is None else cache.length
+        end = start + h.shape[1]
+        if end > self.max_length:
+            raise ValueError(f"{end} positions were given to a transformer of max_length={self.max_length}.")
+        cos, sin = self.cos[start:end], self.sin[start:end]
+        for layer, block in enumerate(self.blocks):
+            h = block(h, cos, sin, cache, layer)
+        if cache is not None:
+            cache.length = end
+        return self.norm(h)
+
+
+class Block(nn.Module):
+    """h + attention(norm(h)), then h + perceptron(norm(h))."""
+
+    def __init__(self, width: int, heads: int, expansion: int, depth: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.attention_norm, self.perceptron_norm = (nn.LayerNorm(width, bias=False) for _ in range(2))
+        self.queries_keys_values = nn.Linear(width, 3 * width, bias=False)
+        self.attended = nn.Linear(width, width, bias=False)
+        self.expand = nn.Linear(width, expansion * width, bias=False)
+        self.contract = nn.Linear(expansion * width, width, bias=False)
+        with torch.no_grad():  # the 2 · depth branches that add to h begin small (Radford et al. 2019)
+            for outlet in (self.attended, self.contract):
+                outlet.weight.mul_((2 * depth) ** -0.5)
+
+    def forward(self, h: Tensor, cos: Tensor, sin: Tensor, cache: KeyValueCache | None, layer: int) -> Tensor:
+        """(B, t, width) to the same; `cos` and `sin` are the rotations of these t positions."""
+        h = h + self.drop(self.attended(self.attention(self.attention_norm(h), cos, sin, cache, layer)))
+        hidden = F.relu(self.expand(self.perceptron_norm(h)))
+        return h + self.drop(self.contract(hidden * hidden))
+
+    def attention(self, h: Tensor, cos: Tensor, sin: Tensor, cache: KeyValueCache | None, layer: int) -> Tensor:
+        """Σ_s softmax_s(q_t · k_s / √d) v_s over the positions s ≤ t, for each head."""
+        q, k, v = self.queries_keys_values(h).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        if cache is not None:
+            k, v = cache.extend(layer, k, v)
+        return attend(q, k, v).transpose(1, 2).flatten(2)
+
+    def drop(self, branch: Tensor) -> Tensor:
+        """Dropout, where there is any."""
+        return F.dropout(branch, self.dropout, self.training) if self.dropout else branch
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Causal attention of the last t of T positions.
+
+    Args:
+        q: (B, heads, t, d), the queries of the last positions.
+        k: (B, heads, T, d), the keys of all.
+        v: (B, heads, T, d), the values of all.
+
+    Returns:
+        (B, heads, t, d).
+    """
+    t, length = q.shape[2], k.shape[2]
+    if q.device.type == "cpu" and torch.is_grad_enabled():
+        # The backward pass of the fused kernel takes two to four times as long as that of these lines there.
+        future = torch.full((t, length), -torch.inf, dtype=q.dtype).triu(length - t + 1)
+        return torch.softmax((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2) + future, -1) @ v
+    if t == 1 or t == length:  # `is_causal` lines the first query up with the first key: right for t = T alone
+        return F.scaled_dot_product_attention(q, k, v, is_causal=t > 1)
+    seen = torch.ones(t, length, dtype=torch.bool, device=q.device).tril(length - t)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+
+
+def rotations(length: int, dim: int, base: float = 10_000.0) -> tuple[Tensor, Tensor]:
+    """cos and sin of the angles t · base^(−2i / dim), (length, dim) each, laid out for `rotate`; float32."""
+    angles = torch.arange(length).double()[:, None] * base ** (-torch.arange(0, dim, 2).double() / dim)
+    return torch.cat([angles.cos()] * 2, 1).float(), torch.cat([-angles.sin(), angles.sin()], 1).float()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotates each pair (x_i, x_{i + d/2}) by its position's angle, so that q_t · k_s depends on t − s (eq. 34)."""
+    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)

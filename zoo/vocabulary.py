@@ -1,0 +1,168 @@
+"""What the tokens of a text stand for: from text to numbers and back.
+
+A vocabulary is stated in one string, which a datamodule hands to a model and an entry of the zoo carries along:
+
+| vocabulary | its statement | levels |
+|---|---|---|
+| `Characters` | the characters themselves, ascending: `"\\n !ABC…"` | how many they are |
+| `Bytes` | `"bytes"` | 256 |
+| `BytePairs` | the JSON of a byte-level tokenizer of the `tokenizers` library | the tokens that it knows |
+
+No two of them can be stated alike: neither `bytes` nor any JSON object has its characters ascending.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+
+class Vocabulary(Protocol):
+    """Tells text from tokens."""
+
+    statement: str
+
+    def __len__(self) -> int:
+        """How many tokens there are: the data's `levels`."""
+
+    def encode(self, text: str) -> np.ndarray:
+        """The tokens of a text, (T,) int32."""
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of tokens."""
+
+
+def vocabulary(statement: str) -> Vocabulary:
+    """The vocabulary that a string states.
+
+    Raises:
+        ValueError: if it states none.
+    """
+    if statement == "bytes":
+        return Bytes()
+    return BytePairs(statement) if statement.startswith('{"') else Characters(statement)
+
+
+class Characters:
+    """One token for each character; a text of other characters has no tokens.
+
+    Args:
+        statement: the characters, ascending.
+
+    Raises:
+        ValueError: if they are fewer than two, or not ascending.
+    """
+
+    def __init__(self, statement: str) -> None:
+        self.statement = statement
+        self.codes = _code_points(statement)
+        if len(statement) < 2 or bool((np.diff(self.codes.astype(np.int64)) <= 0).any()):
+            raise ValueError(
+                f"{_shortened(statement)} states no vocabulary: it must be 'bytes', the JSON of a tokenizer, or at"
+                " least two characters, each once and in ascending order."
+            )
+
+    @classmethod
+    def of(cls, text: str) -> "Characters":
+        """The characters that occur in a text."""
+        return cls("".join(chr(code) for code in np.unique(_code_points(text))))
+
+    def __len__(self) -> int:
+        return len(self.statement)
+
+    def encode(self, text: str) -> np.ndarray:
+        """See `Vocabulary`.
+
+        Raises:
+            ValueError: if a character of the text is not in the vocabulary.
+        """
+        codes = _code_points(text)
+        tokens = np.searchsorted(self.codes, codes).clip(max=len(self) - 1)
+        unknown = codes[self.codes[tokens] != codes]
+        if len(unknown):
+            strangers = "".join(chr(code) for code in np.unique(unknown))
+            raise ValueError(
+                f"{len(unknown)} of the text's {len(text)} characters are not in the vocabulary:"
+                f" {_shortened(strangers)}. It has: {self.statement!r}."
+            )
+        return tokens.astype(np.int32)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """See `Vocabulary`."""
+        return "".join(self.statement[token] for token in tokens)
+
+
+class Bytes:
+    """One token for each byte of the text in UTF-8: every text has tokens, not all tokens are a text."""
+
+    statement = "bytes"
+
+    def __len__(self) -> int:
+        return 256
+
+    def encode(self, text: str) -> np.ndarray:
+        """See `Vocabulary`."""
+        return np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int32)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """See `Vocabulary`; bytes that are no UTF-8 become U+FFFD."""
+        return bytes(tokens).decode(errors="replace")
+
+
+class BytePairs:
+    """Byte pair encoding (Sennrich et al. 2016) over bytes: frequent strings of bytes are single tokens.
+
+    Every text has tokens. The likelihood of one way to cut a text into tokens bounds that of the text from below.
+
+    Args:
+        statement: the JSON of a byte-level BPE tokenizer, as the `tokenizers` library writes it.
+
+    Raises:
+        ValueError: if it is not that.
+    """
+
+    def __init__(self, statement: str) -> None:
+        from tokenizers import Tokenizer
+
+        self.statement = statement
+        try:
+            self.tokenizer: Any = Tokenizer.from_str(statement)
+        except Exception as error:  # the library raises nothing more specific
+            raise ValueError(f"{_shortened(statement)} is no tokenizer of the tokenizers library: {error}") from None
+
+    @classmethod
+    def of(cls, text: str, size: int) -> "BytePairs":
+        """Learns a vocabulary from a text.
+
+        Args:
+            text: which is cut at line ends for learning, so that no token spans two lines' words.
+            size: of the vocabulary, at least 257: the 256 bytes, and the most frequent pairs merged.
+        """
+        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trainer = trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet, show_progress=False)
+        tokenizer.train_from_iterator(text.splitlines(keepends=True), trainer)
+        return cls(tokenizer.to_str())
+
+    def __len__(self) -> int:
+        return self.tokenizer.get_vocab_size()
+
+    def encode(self, text: str) -> np.ndarray:
+        """See `Vocabulary`."""
+        return np.array(self.tokenizer.encode(text).ids, dtype=np.int32)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """See `Vocabulary`; bytes that are no UTF-8 become U+FFFD."""
+        return self.tokenizer.decode(list(tokens), skip_special_tokens=False)
+
+
+def _code_points(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
+
+
+def _shortened(text: str, length: int = 60) -> str:
+    return repr(text if len(text) <= length else text[:length] + "…")
