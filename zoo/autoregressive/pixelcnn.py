@@ -92,7 +92,8 @@ class PixelCNN(AutoregressiveMixin, ZooModule):
     def logits(self, codes: Tensor, labels: Tensor | None) -> Tensor:
         """(B, levels, C, H, W), as in `AutoregressiveMixin.logits`."""
         x = self.scaled(codes)
-        v = self.above(F.pad(x[:, :, :-1], (INLET_REACH, INLET_REACH, INLET_REACH, 0))) + self.place(labels)
+        v = self.above(F.pad(x[:, :, :-1], (INLET_REACH, INLET_REACH, INLET_REACH, 0)))
+        v = v + self.place(labels).to(v.dtype)  # under autocast the stacks stay in half precision
         h = self.left(F.pad(x, (INLET_REACH, 0, 0, 0))) + v
         for layer in self.layers:
             v = layer.vertical(F.pad(v, (layer.reach, layer.reach, layer.reach, 0)), v)
