@@ -352,8 +352,9 @@ class Diffusion(ConditionalMixin, LogProbMixin, CompletionMixin, ZooModule):
     def invert(self, x: Tensor) -> Tensor:
         """The noise that the probability flow takes x to, (B, *shape), of about unit variance."""
         self.check(x)
-        z = Heun().solve(self.denoiser(), self.schedule, self.to_model(x), self.ode_times())
-        return z / self.schedule.prior_std
+        times = self.ode_times()
+        y = self.to_model(x) * float(self.schedule(times[0]).alpha)
+        return Heun().solve(self.denoiser(), self.schedule, y, times) / self.schedule.prior_std
 
     @torch.no_grad()
     def generate(self, z: Tensor) -> Tensor:

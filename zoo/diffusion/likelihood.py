@@ -108,14 +108,14 @@ def velocity(denoiser: Denoiser, schedule: Schedule, x: Tensor, t: Tensor) -> Te
 def flow_log_prob(
     denoiser: Denoiser, schedule: Schedule, x: Tensor, times: Tensor, probe: Tensor | None = None
 ) -> Tensor:
-    """The log-density of x at times[0]: ln p(x) = ln N(z; 0, prior_std²) + ∫ div(dx/dt) dt, z being x at times[-1].
+    """The log-density of data: ln p(x) = ln N(z; 0, prior_std²) + ∫ div(dx/dt) dt, z being where x is at times[-1].
 
     By Heun's method, for a step count that is the same for all data: an adaptive one would depend on the batch.
 
     Args:
         denoiser: D(x, t), differentiable in x.
         schedule: of the corruption.
-        x: (B, *shape).
+        x: (B, *shape). At times[0], where it has been multiplied by α, it is taken to be free of noise.
         times: (n + 1,), rising from almost 0 to 1.
         probe: (B, *shape) of ±1, with which vᵀ J v estimates the divergence tr J without bias (Hutchinson 1990);
             None computes it exactly, by as many derivatives as there are dimensions.
@@ -124,9 +124,10 @@ def flow_log_prob(
         (B,) float64.
     """
     with torch.inference_mode(False), torch.enable_grad():
-        x, probe = x.clone(), None if probe is None else probe.clone()
-        gained = torch.zeros(len(x), dtype=torch.float64, device=x.device)
-        for now, then in pairwise(times.double().unbind()):
+        alpha = float(schedule(times[0]).alpha)
+        x, probe = alpha * x, None if probe is None else probe.clone()
+        gained = torch.full((len(x),), x[0].numel() * math.log(alpha), dtype=torch.float64, device=x.device)
+        for now, then in pairwise(times.clone().unbind()):  # a copy, if they were made in inference mode
             step = float(then - now)
             speed, divergence = _velocity_and_divergence(denoiser, schedule, x, now, probe)
             speed_end, divergence_end = _velocity_and_divergence(denoiser, schedule, x + step * speed, then, probe)

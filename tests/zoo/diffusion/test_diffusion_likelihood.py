@@ -1,0 +1,201 @@
+"""Likelihoods of normal distributions and mixtures, by the reverse chain and by the probability flow."""
+
+import math
+
+import pytest
+import torch
+
+from analytic import CorrelatedGaussian, GaussianMixture
+from genzoo.zoo import (
+    CosineBetas,
+    LikelihoodWeighting,
+    LinearBetas,
+    OptimalTransport,
+    PerDatum,
+    VarianceExploding,
+    VariancePreserving,
+)
+from genzoo.zoo.diffusion.likelihood import ReverseChain, corrupt, flow_log_prob, velocity
+from genzoo.zoo.diffusion.schedules import Noise, Schedule
+
+SCHEDULES = [LinearBetas(), CosineBetas(), VariancePreserving(), VarianceExploding(), OptimalTransport()]
+NATS = 0.5 * math.log(2 * math.pi * math.e)  # the entropy of N(0, 1): 1.4189385
+
+
+def expected_bound(schedule, variance, std=1.0):
+    """−E ELBO over N(0, std²) with the best denoiser, every term in closed form; and its three parts."""
+    chain = ReverseChain(schedule, schedule.times(1000), variance)
+    noise = schedule(chain.times)
+    left = std**2 * noise.sigma**2 / (noise.alpha**2 * std**2 + noise.sigma**2)  # E (x₀ − x̂₀)²
+    prior = chain.prior(torch.full((1, 1), std, dtype=torch.float64))  # quadratic in x₀
+    divergences = chain.error_weight * left[:-2] + chain.excess
+    decoder = math.log(chain.last_std * math.sqrt(2 * math.pi)) + float(left[-2]) / (2 * chain.last_std**2)
+    return float(prior), float(divergences.sum()), decoder
+
+
+def test_the_bound_of_a_normal_distribution_telescopes_to_its_entropy():
+    """½ ln(2πe) for every schedule, with the variance that is right for N(0, I)."""
+    parts = expected_bound(LinearBetas(), "large")
+    assert parts == pytest.approx((2.01796e-5, 4.6051500, -3.1862316), abs=1e-6)
+    for schedule in SCHEDULES:
+        prior, divergences, decoder = expected_bound(schedule, "large")
+        mismatch = 0.5 / schedule.prior_std**2 if schedule.prior_std > 1 else 2e-5  # of the prior with the data's end
+        assert prior + divergences + decoder == pytest.approx(NATS, abs=mismatch), schedule
+
+
+def test_the_smaller_variance_pays_for_it():
+    assert sum(expected_bound(LinearBetas(), "small")) / math.log(2) == pytest.approx(2.881831, abs=1e-6)
+    assert sum(expected_bound(CosineBetas(), "small")) / math.log(2) == pytest.approx(2.818155, abs=1e-6)
+
+
+def test_with_the_posteriors_variance_the_weights_are_differences_of_snr():
+    schedule = CosineBetas()
+    chain = ReverseChain(schedule, schedule.times(1000), "small")
+    snr = schedule(chain.times[:-1]).snr
+    torch.testing.assert_close(chain.error_weight, (snr[1:] - snr[:-1]) / 2)
+    torch.testing.assert_close(chain.excess, torch.zeros_like(chain.excess))
+
+
+def test_divergences_are_those_of_normal_distributions():
+    """Against torch.distributions, with a wrong estimate of x₀."""
+    from torch.distributions import Normal, kl_divergence
+
+    torch.manual_seed(0)
+    schedule, x0, x0_hat = LinearBetas(), torch.randn(3, 4).double(), torch.randn(3, 4).double()
+    chain = ReverseChain(schedule, schedule.times(1000), "large")
+    k = torch.tensor([0, 500, 998])
+    t, s = schedule(chain.times[k]).like(x0), schedule(chain.times[k + 1]).like(x0)
+    x_t = t.alpha * x0 + t.sigma * torch.randn(3, 4).double()
+    ratio = t.alpha / s.alpha
+    var = t.sigma**2 - ratio**2 * s.sigma**2
+    beta = 1 - ratio**2
+
+    def posterior(x0, std):
+        mean = s.alpha * var / t.sigma**2 * x0 + ratio * s.sigma**2 / t.sigma**2 * x_t
+        return Normal(mean, std.expand(mean.shape))
+
+    exact = kl_divergence(posterior(x0, s.sigma * (var / t.sigma**2).sqrt()), posterior(x0_hat, beta.sqrt())).sum(1)
+    torch.testing.assert_close(chain.divergence(k, x0, x0_hat), exact, rtol=1e-6, atol=0)
+    prior = kl_divergence(Normal(schedule(chain.times[:1]).alpha * x0, schedule(chain.times[:1]).sigma), Normal(0, 1))
+    torch.testing.assert_close(chain.prior(x0), prior.sum(1), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("num_particles", [1, 4])
+def test_a_few_divergences_estimate_all_without_bias(num_particles):
+    schedule = CosineBetas()
+    chain, denoiser = ReverseChain(schedule, schedule.times(1000), "large"), GaussianMixture(schedule, std=0.5)
+    x0 = torch.randn(20_000, 1, generator=torch.Generator().manual_seed(0)).double() / 2
+    estimate = chain.divergences(denoiser, x0, num_particles, torch.Generator().manual_seed(1))
+    expected = expected_bound(schedule, "large", 0.5)[1]
+    error = float(estimate.std()) / math.sqrt(len(x0))
+    assert error < 0.05
+    assert float(estimate.mean()) == pytest.approx(expected, abs=4 * error)
+    few = x0[:4]
+    per_datum = chain.divergences(denoiser, few, num_particles, PerDatum(few))
+    backwards = chain.divergences(denoiser, few.flip(0), num_particles, PerDatum(few.flip(0)))
+    torch.testing.assert_close(per_datum, backwards.flip(0))
+
+
+class LogLinear(Schedule):
+    """ln SNR falls linearly from 13.3 to −5: the schedule of Kingma et al. 2021."""
+
+    def __call__(self, t):
+        gamma = -13.3 + 18.3 * t
+        alpha, sigma = (-gamma).sigmoid().sqrt(), gamma.sigmoid().sqrt()
+        return Noise(alpha, sigma, -alpha * sigma**2 * 18.3 / 2, sigma * alpha**2 * 18.3 / 2)
+
+    def time(self, log_snr):
+        return (13.3 - log_snr) / 18.3
+
+
+def test_the_weighted_loss_in_continuous_time_is_the_bounds_diffusion_term():
+    """½ [softplus(13.3) − softplus(−5)] = 6.6466432 nats for N(0, 1); more with 1000 steps, and more with 100."""
+    schedule = LogLinear()
+    t = (torch.arange(100_000).double() + 0.5) / 100_000
+    noise = schedule(t)
+    loss = LikelihoodWeighting()(noise, "epsilon") * noise.sigma**2  # E (x₀ − x̂₀)² = σ²
+    assert float(loss.mean()) == pytest.approx(6.6466432, abs=1e-6)
+    for steps, expected in ((100, 7.2437929), (1000, 6.7032463)):
+        noise = schedule(torch.linspace(1, 0, steps + 1).double())
+        assert float((noise.snr.diff() / 2 * noise.sigma[:-1] ** 2).sum()) == pytest.approx(expected, abs=1e-6)
+
+
+# ---- the probability flow
+
+
+def flow(schedule, denoiser, x, steps=400, probe=None):
+    return flow_log_prob(denoiser, schedule, x, schedule.times(steps, "karras")[:-1].flip(0), probe)
+
+
+def test_white_data_stand_still_on_a_variance_preserving_path():
+    """The drift of N(0, 1) is 0, so that x is its own noise and its density that of the prior."""
+    for schedule in (VariancePreserving(), CosineBetas()):
+        x = torch.randn(9, 3, generator=torch.Generator().manual_seed(0)).double()
+        exact = torch.distributions.Normal(0, 1).log_prob(x).sum(1)
+        torch.testing.assert_close(flow(schedule, GaussianMixture(schedule), x, 10), exact, rtol=0, atol=1e-3)
+        for t in (0.01, 0.5, 1.0):
+            speed = velocity(GaussianMixture(schedule), schedule, x, torch.tensor(t).double())
+            torch.testing.assert_close(speed, torch.zeros_like(x), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)
+def test_density_of_a_normal_distribution(schedule):
+    x = torch.tensor([[-0.7], [0.0], [0.3], [1.2]]).double()
+    denoiser = GaussianMixture(schedule, std=0.5)
+    # what is left of the data at t = 1, and the little noise at the first time
+    torch.testing.assert_close(flow(schedule, denoiser, x), denoiser.log_prob(x)[:, 0], rtol=0, atol=2e-3)
+
+
+def test_density_of_a_variance_exploding_path():
+    """Data N(0, ½²) at x = 0.3, noise from 0.002 to 80 with prior N(0, 80²): −0.4057840, the truth being −0.4057914."""
+    schedule = VarianceExploding(0.002, 80.0)
+    value = flow(schedule, GaussianMixture(schedule, std=0.5), torch.tensor([[0.3]]).double(), 1000)
+    assert float(value) == pytest.approx(-0.4057840, abs=1e-5)
+
+
+def test_density_of_a_mixture():
+    """Beside the exact density there is the probability flow's own, with what its prior leaves out."""
+    schedule = VariancePreserving()
+    denoiser = GaussianMixture(schedule, (-1.0, 1.0), (0.3, 0.7), 0.25)
+    x = torch.tensor([[-1.0], [0.0], [0.5], [1.0]]).double()
+    times = schedule.times(800, "karras")[:-1].flip(0)
+    times[0] = 1e-5
+    value = flow_log_prob(denoiser, schedule, x, times)
+    expected = torch.tensor([-0.733903, -7.531150, -1.888038, 0.109655]).double()
+    torch.testing.assert_close(value, expected, rtol=0, atol=2e-4)
+    torch.testing.assert_close(value, denoiser.log_prob(x)[:, 0], rtol=0, atol=3e-3)
+    straight = OptimalTransport()
+    value = flow(straight, GaussianMixture(straight, (-1.0, 1.0), (0.3, 0.7), 0.25), x)
+    torch.testing.assert_close(value, denoiser.log_prob(x)[:, 0], rtol=0, atol=2e-3)
+
+
+def test_a_probe_is_off_by_exactly_artanh_of_the_correlation():
+    """Unit variances with ρ = 0.8: with one fixed probe the value is the truth ± artanh ρ, and nothing else."""
+    schedule = VariancePreserving()
+    covariance = torch.tensor([[1.0, 0.8], [0.8, 1.0]]).double()
+    denoiser, x = CorrelatedGaussian(schedule, covariance), torch.tensor([[0.3, -0.2]]).double()
+    truth = float(torch.distributions.MultivariateNormal(torch.zeros(2).double(), covariance).log_prob(x))
+    assert truth == pytest.approx(-1.6409, abs=1e-4)
+    assert float(flow(schedule, denoiser, x, 100)) == pytest.approx(truth, abs=2e-3)
+    values = [
+        float(flow(schedule, denoiser, x, 100, torch.tensor([probe]).double()))
+        for probe in ((1, 1), (1, -1), (-1, 1), (-1, -1))
+    ]
+    expected = [-0.5424, -2.7395, -2.7395, -0.5424] if values[0] > values[1] else [-2.7395, -0.5424, -0.5424, -2.7395]
+    assert values == pytest.approx(expected, abs=2e-3)
+
+
+def test_it_works_in_inference_mode_and_leaves_no_gradient():
+    schedule = OptimalTransport()
+    with torch.inference_mode():
+        x = torch.randn(3, 2).double() * 2
+        value = flow(schedule, GaussianMixture(schedule), x, 10)
+    assert value.shape == (3,)
+    assert not value.requires_grad
+
+
+def test_corruption_has_the_mean_and_variance_it_states():
+    schedule, t = CosineBetas(), torch.full((50_000,), 0.4, dtype=torch.float64)
+    x_t = corrupt(schedule(t), torch.full((50_000, 1), 2.0), torch.randn(50_000, 1))
+    assert float(x_t.mean()) == pytest.approx(2 * float(schedule(t[:1]).alpha), abs=0.02)
+    assert float(x_t.var()) == pytest.approx(float(schedule(t[:1]).sigma ** 2), abs=0.02)
