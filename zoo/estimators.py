@@ -10,12 +10,10 @@ f is a black box or z is discrete; the baseline b, which may depend on anything 
 """
 
 import math
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 import torch
-from torch import Tensor
-
-from genzoo.zoo.interface import ZooModule
+from torch import Tensor, nn
 
 Estimator = Literal["pathwise", "score_function"]
 
@@ -67,13 +65,24 @@ def leave_one_out_bound(log_weights: Tensor) -> Tensor:
     return importance_weighted_bound(log_weights) - (replaced.logsumexp(1) - math.log(k))
 
 
+class HasEstimator(Protocol):
+    """A latent-variable model whose gradient can be estimated in either way, such as `VAE`."""
+
+    estimator: Estimator
+    encoder: nn.Module
+
+    def objective(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+        """As in `ZooModule`."""
+        ...
+
+
 def gradient_moments(
-    model: ZooModule, x: Tensor, *, estimator: Estimator, num_draws: int = 100, seed: int = 0
+    model: HasEstimator, x: Tensor, *, estimator: Estimator, num_draws: int = 100, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
     """How an estimator's gradient scatters: the encoder's gradient of the mean loss on one batch, drawn repeatedly.
 
     Args:
-        model: with an `encoder` and a switch `estimator`, as `VAE` has them; left as it was.
+        model: left as it was.
         x: (B, *shape), the batch.
         estimator: "pathwise" or "score_function".
         num_draws: at least 2.
@@ -89,7 +98,7 @@ def gradient_moments(
     if num_draws < 2:
         raise ValueError(f"num_draws={num_draws}: a variance takes at least two draws.")
     check_estimator(estimator)
-    encoder = list(model.encoder.parameters())  # type: ignore[union-attr, operator]
+    encoder = list(model.encoder.parameters())
     own, model.estimator = model.estimator, estimator
     gradients = []
     try:

@@ -14,13 +14,13 @@ autoencoder (Burda, Grosse & Salakhutdinov 2016, eq. 8),
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
+from genzoo.zoo.encoder_decoder import EncoderDecoderMixin, Network
 from genzoo.zoo.estimators import (
     Estimator,
     check_estimator,
@@ -30,14 +30,12 @@ from genzoo.zoo.estimators import (
     score_term,
 )
 from genzoo.zoo.interface import LogProbKind, ZooModule
-from genzoo.zoo.likelihoods import Likelihood, Output, default_likelihood
-from genzoo.zoo.mixins import CompletionMixin, LatentMixin, LogProbMixin
-from genzoo.zoo.networks.mlp import MLP
-from genzoo.zoo.networks.resnet import ResNetDecoder, ResNetEncoder
+from genzoo.zoo.likelihoods import Likelihood
+from genzoo.zoo.mixins import CompletionMixin, LogProbMixin
 from genzoo.zoo.randomness import Generator, PerDatum, normal, uniform
 
 
-class VAE(LogProbMixin, CompletionMixin, LatentMixin, ZooModule):
+class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
     """A variational autoencoder with one layer of Gaussian latents.
 
     Capabilities: `sample`, `log_prob` (a lower bound), `anomaly_score`, `complete`, `encode`, `decode`,
@@ -84,7 +82,7 @@ class VAE(LogProbMixin, CompletionMixin, LatentMixin, ZooModule):
         levels: int | None,
         *,
         latent_dim: int = 32,
-        network: Literal["mlp", "resnet"] | None = None,
+        network: Network | None = None,
         width: int | None = None,
         depth: int | None = None,
         encoder: nn.Module | None = None,
@@ -99,8 +97,6 @@ class VAE(LogProbMixin, CompletionMixin, LatentMixin, ZooModule):
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__(shape, levels, optimizer=optimizer, lr_scheduler=lr_scheduler)
-        if latent_dim < 1:
-            raise ValueError(f"latent_dim={latent_dim}: a VAE has at least one latent variable.")
         if beta < 0 or kl_warmup < 0 or free_bits < 0:
             raise ValueError(f"beta={beta}, kl_warmup={kl_warmup}, free_bits={free_bits}: none may be negative.")
         if num_particles < 1:
@@ -111,46 +107,25 @@ class VAE(LogProbMixin, CompletionMixin, LatentMixin, ZooModule):
                 " term that could be left free. Choose one of the two."
             )
         check_estimator(estimator)
-        self.latent_dim, self.num_particles, self.estimator = latent_dim, num_particles, estimator
-        self.likelihood = likelihood or default_likelihood(levels)
+        self.num_particles, self.estimator = num_particles, estimator
         self.beta, self.kl_warmup, self.free_bits = beta, kl_warmup, free_bits
-        self.num_parameters = self.likelihood.num_parameters(levels)
-
-        network = network or ("resnet" if len(self.shape) == 3 else "mlp")
-        if network not in ("mlp", "resnet"):
-            raise ValueError(f"network={network!r}: choose 'mlp' or 'resnet', or give `encoder` and `decoder`.")
-        if network == "mlp":
-            sizes = {"width": width or 512, "depth": 2 if depth is None else depth}
-            self.encoder = encoder or MLP(self.num_dims, 2 * latent_dim, **sizes)
-            self.decoder = decoder or MLP(latent_dim, self.num_parameters * self.num_dims, **sizes)
-        else:
-            sizes = {"width": width or 32, "depth": 1 if depth is None else depth}
-            self.encoder = encoder or ResNetEncoder(self.shape, 2 * latent_dim, **sizes)
-            self.decoder = decoder or ResNetDecoder(latent_dim, self.shape, self.num_parameters, **sizes)
+        self.build_networks(
+            2 * latent_dim,  # μ and log σ
+            latent_dim=latent_dim,
+            network=network,
+            width=width,
+            depth=depth,
+            encoder=encoder,
+            decoder=decoder,
+            likelihood=likelihood,
+        )
 
     # ---- the model
 
     def encode(self, x: Tensor) -> Independent:
         """q(z | x), a normal distribution with diagonal covariance over (B, latent_dim)."""
-        h = self.encoder(x if self.levels is None else 2 * x - 1)
-        if h.shape != (len(x), 2 * self.latent_dim):
-            raise ValueError(
-                f"The encoder must map (B, *shape) to (B, 2 × latent_dim) = {(len(x), 2 * self.latent_dim)},"
-                f" μ and log σ side by side, but gave {tuple(h.shape)}."
-            )
-        mean, log_scale = h.to(x.dtype).chunk(2, dim=1)
+        mean, log_scale = self.features(x).chunk(2, dim=1)
         return Independent(Normal(mean, log_scale.clamp(-7, 7).exp(), validate_args=False), 1, validate_args=False)
-
-    def decode(self, z: Tensor) -> Output:
-        """p(x | z) for z of shape (B, latent_dim)."""
-        parameters = self.decoder(z)
-        size = (len(z), self.num_parameters, *self.shape)
-        if parameters.numel() != math.prod(size):
-            raise ValueError(
-                f"The decoder must map (B, {self.latent_dim}) to {self.num_parameters} numbers for each dimension of"
-                f" the datum, {size} up to reshaping, but gave {tuple(parameters.shape)}."
-            )
-        return self.likelihood.output(parameters.reshape(size), self.levels)
 
     def prior(self, like: Tensor) -> Independent:
         """p(z) = N(0, I)."""

@@ -1,0 +1,89 @@
+"""The two networks that autoencoders of every kind are made of, and what can be done with the codes between them."""
+
+import math
+from typing import Literal
+
+from torch import Tensor, nn
+
+from genzoo.zoo.likelihoods import Likelihood, Output, default_likelihood
+from genzoo.zoo.mixins import LatentMixin
+from genzoo.zoo.networks.mlp import MLP
+from genzoo.zoo.networks.resnet import ResNetDecoder, ResNetEncoder
+
+Network = Literal["mlp", "resnet"]
+
+
+class EncoderDecoderMixin(LatentMixin):
+    """Gives `decode`, and the networks under it, to a family that can `encode`.
+
+    Its constructor calls `build_networks`, with arguments that mean the same in every such family:
+
+    latent_dim: d, the dimensions of the code.
+    network: "mlp" (gated residual perceptrons, any data) or "resnet" (residual convolutions, images); None takes
+        "resnet" for images, "mlp" for the rest.
+    width: hidden units of the perceptrons, or channels of the convolutions at full image size; None takes 512 or 32.
+    depth: residual blocks, for convolutions at each resolution; None takes 2 or 1.
+    encoder: a module of one's own, (B, *shape) in [−1, 1] (in the data's range, if continuous) to (B, code_features).
+    decoder: a module of one's own, (B, d) to P numbers for each dimension of the datum, (B, P, *shape) up to
+        reshaping, where P is the likelihood's `num_parameters(levels)`.
+    likelihood: p(x | z); None takes `default_likelihood(levels)`.
+    """
+
+    shape: tuple[int, ...]
+    levels: int | None
+    num_dims: int
+
+    def build_networks(
+        self,
+        code_features: int,
+        *,
+        latent_dim: int,
+        network: Network | None,
+        width: int | None,
+        depth: int | None,
+        encoder: nn.Module | None,
+        decoder: nn.Module | None,
+        likelihood: Likelihood | None,
+    ) -> None:
+        """Makes `encoder`, from data to code_features numbers, `decoder`, from codes to data, and `likelihood`.
+
+        Raises:
+            ValueError: on arguments that do not fit each other or the data.
+        """
+        if latent_dim < 1:
+            raise ValueError(f"latent_dim={latent_dim}: a code has at least one dimension.")
+        self.code_features, self.latent_dim = code_features, latent_dim
+        self.likelihood = likelihood or default_likelihood(self.levels)
+        self.num_parameters = self.likelihood.num_parameters(self.levels)
+        network = network or ("resnet" if len(self.shape) == 3 else "mlp")
+        if network not in ("mlp", "resnet"):
+            raise ValueError(f"network={network!r}: choose 'mlp' or 'resnet', or give `encoder` and `decoder`.")
+        if network == "mlp":
+            sizes = {"width": width or 512, "depth": 2 if depth is None else depth}
+            self.encoder = encoder or MLP(self.num_dims, code_features, **sizes)
+            self.decoder = decoder or MLP(latent_dim, self.num_parameters * self.num_dims, **sizes)
+        else:
+            sizes = {"width": width or 32, "depth": 1 if depth is None else depth}
+            self.encoder = encoder or ResNetEncoder(self.shape, code_features, **sizes)
+            self.decoder = decoder or ResNetDecoder(latent_dim, self.shape, self.num_parameters, **sizes)
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the encoder says of x: (B, code_features), in x's precision."""
+        h = self.encoder(x if self.levels is None else 2 * x - 1)
+        if h.shape != (len(x), self.code_features):
+            raise ValueError(
+                f"The encoder must map (B, *shape) to (B, code_features) = {(len(x), self.code_features)},"
+                f" but gave {tuple(h.shape)}."
+            )
+        return h.to(x.dtype)
+
+    def decode(self, z: Tensor) -> Output:
+        """p(x | z) for z of shape (B, latent_dim)."""
+        parameters = self.decoder(z)
+        size = (len(z), self.num_parameters, *self.shape)
+        if parameters.numel() != math.prod(size):
+            raise ValueError(
+                f"The decoder must map (B, {self.latent_dim}) to {self.num_parameters} numbers for each dimension of"
+                f" the datum, {size} up to reshaping, but gave {tuple(parameters.shape)}."
+            )
+        return self.likelihood.output(parameters.reshape(size), self.levels)
