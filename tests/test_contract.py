@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
-from genzoo.zoo import GAN, GPT, VAE, PerDatum, WaveNet
+from genzoo.zoo import GAN, GPT, MADE, VAE, PerDatum, PixelCNN, WaveNet
 from genzoo.zoo.interface import (
     Completes,
     HasLatents,
@@ -37,6 +37,8 @@ CAPABILITIES = {
 }
 # a family, the data that it is for, and what it can do
 FAMILIES = [
+    (MADE, IMAGES[:2] + TOKENS + POINTS, {Samples, SamplesInSteps, HasLogProb, ScoresAnomalies, Completes}),
+    (PixelCNN, IMAGES, {Samples, SamplesInSteps, HasLogProb, ScoresAnomalies, Completes}),
     (GPT, TOKENS, {Samples, SamplesInSteps, HasLogProb, ScoresAnomalies, Completes}),
     (WaveNet, WAVEFORMS, {Samples, SamplesInSteps, HasLogProb, ScoresAnomalies, Completes}),
     (VAE, IMAGES + POINTS, {Samples, HasLogProb, ScoresAnomalies, Completes, HasLatents, Interpolates}),

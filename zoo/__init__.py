@@ -4,7 +4,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from genzoo.zoo.autoencoder import Autoencoder as Autoencoder
+    from genzoo.zoo.autoencoder import DenoisingAutoencoder as DenoisingAutoencoder
+    from genzoo.zoo.autoencoder import GaussianNoise as GaussianNoise
+    from genzoo.zoo.autoencoder import Masking as Masking
     from genzoo.zoo.autoregressive.gpt import GPT as GPT
+    from genzoo.zoo.autoregressive.made import MADE as MADE
     from genzoo.zoo.autoregressive.pixelcnn import PixelCNN as PixelCNN
     from genzoo.zoo.autoregressive.wavenet import WaveNet as WaveNet
     from genzoo.zoo.classifier import Classifier as Classifier
@@ -43,13 +48,17 @@ if TYPE_CHECKING:
     from genzoo.zoo.likelihoods import Categorical as Categorical
     from genzoo.zoo.likelihoods import DiscretisedLogistic as DiscretisedLogistic
     from genzoo.zoo.likelihoods import Gaussian as Gaussian
+    from genzoo.zoo.muon import Muon as Muon
     from genzoo.zoo.randomness import PerDatum as PerDatum
     from genzoo.zoo.vae import VAE as VAE
 
 #: where each public name lives; the families first
 _HOME = {
+    "Autoencoder": "autoencoder",
+    "DenoisingAutoencoder": "autoencoder",
     "VAE": "vae",
     "GAN": "gan.module",
+    "MADE": "autoregressive.made",
     "PixelCNN": "autoregressive.pixelcnn",
     "GPT": "autoregressive.gpt",
     "WaveNet": "autoregressive.wavenet",
@@ -62,9 +71,11 @@ _HOME = {
     "Categorical": "likelihoods",
     "DiscretisedLogistic": "likelihoods",
     "Gaussian": "likelihoods",
+    "GaussianNoise": "autoencoder",
     "GradientPenalty": "gan.regularisers",
     "Hinge": "gan.losses",
     "LeastSquares": "gan.losses",
+    "Masking": "autoencoder",
     "NonSaturating": "gan.losses",
     "Packing": "gan.regularisers",
     "R1": "gan.regularisers",
@@ -88,6 +99,7 @@ _HOME = {
     "P2": "diffusion.weighting",
     "SNR": "diffusion.weighting",
     "Simple": "diffusion.weighting",
+    "Muon": "muon",
     "PerDatum": "randomness",
 }
 __all__ = list(_HOME)

@@ -1,0 +1,134 @@
+"""MADE, the masked autoencoder for distribution estimation (Germain et al. 2015).
+
+A perceptron from x to the parameters of p(x_i | x_<i) for all i at once. Each unit has a degree: an input its place
+i = 1 … D in the order, a hidden unit some number from 1 to D − 1, an output its i. A connection into a hidden unit of
+degree m may come from degrees up to m, one into an output of degree i only from degrees below i (eqs. 12 and 13
+there): so each path from x_j to the output i has j ≤ m_1 ≤ m_2 ≤ … < i.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from genzoo.zoo.autoregressive.base import AutoregressiveMixin, full_precision, raster_order
+from genzoo.zoo.interface import ZooModule
+from genzoo.zoo.likelihoods import MIN_LOG_SCALE
+from genzoo.zoo.networks.masked import MaskedLinear
+
+
+class MADE(AutoregressiveMixin, ZooModule):
+    """A masked autoencoder for images, tokens and points.
+
+    Capabilities: `sample`, `sample_path`, `log_prob` (exact), `anomaly_score`, `complete`.
+
+    A discrete dimension is a softmax over its levels; a continuous one a mixture of normal distributions.
+
+    Args:
+        shape: of one datum.
+        levels: how many values each dimension can take; None for continuous data.
+        width: hidden units of a layer; None takes D, at least 256. With fewer than D − 1 there is not a unit of each
+            degree, and some dimensions do not see all earlier ones.
+        depth: hidden layers.
+        mixtures: normal distributions for each continuous dimension.
+        dropout: of hidden units, while training.
+        order_seed: draws the order of the dimensions at random; None keeps them as they are read, row by row.
+        optimizer: as in `ZooModule`.
+        lr_scheduler: as in `ZooModule`.
+
+    Raises:
+        ValueError: on arguments out of range.
+    """
+
+    _order: Tensor
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        levels: int | None,
+        *,
+        width: int | None = None,
+        depth: int = 2,
+        mixtures: int = 8,
+        dropout: float = 0.0,
+        order_seed: int | None = None,
+        optimizer: OptimizerCallable | None = None,
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__(shape, levels, optimizer=optimizer, lr_scheduler=lr_scheduler)
+        width = max(256, self.num_dims) if width is None else width
+        if width < 1 or depth < 1 or mixtures < 1 or not 0 <= dropout < 1:
+            raise ValueError(
+                f"width={width}, depth={depth}, mixtures={mixtures}, dropout={dropout}: the first three are at least"
+                " 1, dropout is in [0, 1)."
+            )
+        order = raster_order(self.shape)
+        if order_seed is not None:
+            order = order[torch.randperm(len(order), generator=torch.Generator().manual_seed(order_seed))]
+        self.register_buffer("_order", order, persistent=False)
+
+        tokens = self.modality == "tokens"
+        self.num_inputs = (levels or 1) if tokens else 1  # for each dimension: a token has no magnitude, so one-hot
+        self.num_outputs = levels or 3 * mixtures
+        place = order.argsort() + 1  # 1 … D
+        between = (torch.arange(width) * (self.num_dims - 1) // width + 1).clamp_max(max(1, self.num_dims - 1))
+        degrees = [place.repeat_interleave(self.num_inputs)] + [between] * depth
+        layers: list[nn.Module] = []
+        for before, after in pairwise(degrees):
+            layers += [MaskedLinear(after[:, None] >= before), nn.SiLU(), nn.Dropout(dropout)]
+        outlet = MaskedLinear(place.repeat(self.num_outputs)[:, None] > degrees[-1])
+        self.network = nn.Sequential(*layers, outlet)
+        if levels is None:
+            with torch.no_grad():  # components apart from one another, or they stay the same
+                outlet.bias.view(3, mixtures, -1)[1] = torch.linspace(-1, 1, mixtures)[:, None]
+
+    @property
+    def order(self) -> Tensor:
+        """(D,): the flat indices of the dimensions, first to last."""
+        return self._order
+
+    def logits(self, codes: Tensor, labels: Tensor | None) -> Tensor:
+        """(B, levels, *shape), as in `AutoregressiveMixin.logits`.
+
+        For continuous data (B, 3 · mixtures, *shape): logits, means and log-scales of the components.
+        """
+        dtype = next(self.parameters()).dtype
+        if self.num_inputs > 1:
+            x = F.one_hot(codes, self.num_inputs).to(dtype)
+        else:
+            x = codes if self.levels is None else 2 * codes.to(dtype) / (self.levels - 1) - 1
+        return self.network(x.flatten(1)).view(len(x), self.num_outputs, *self.shape)
+
+    def log_prob_per_dim(self, x: Tensor, labels: Tensor | None) -> Tensor:
+        """(B, *shape), nats: log p(x_i | x_<i); for continuous data log Σ_k π_k N(x_i; μ_k, σ_k²)."""
+        if self.levels is not None:
+            return super().log_prob_per_dim(x, labels)
+        weight, mean, log_scale = self.components(self.logits(x, labels))
+        z = (x.unsqueeze(1) - mean) * (-log_scale).exp()
+        return (weight.log_softmax(1) - log_scale - 0.5 * z.square()).logsumexp(1) - 0.5 * math.log(2 * math.pi)
+
+    def choose(self, logits: Tensor, noise: Tensor) -> Tensor:
+        """A level, as in `AutoregressiveMixin.choose`; of continuous data a component, and a value from it.
+
+        What of the noise is left when it has chosen the component, (u − Σ_{j<k} π_j) / π_k, is uniform again.
+        """
+        if self.levels is not None:
+            return super().choose(logits, noise)
+        weight, mean, log_scale = self.components(logits)
+        probability = weight.softmax(1)
+        upto = probability.cumsum(1)
+        chosen = (upto[:, :-1] <= noise.unsqueeze(1)).sum(1, keepdim=True)
+        upto, probability, mean, log_scale = (
+            t.gather(1, chosen).squeeze(1) for t in (upto, probability, mean, log_scale)
+        )
+        left = ((noise - upto) / probability + 1).clamp(1e-6, 1 - 1e-6)
+        return mean + log_scale.exp() * torch.special.ndtri(left)
+
+    def components(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits, means and log-scales of the mixture, each (B, mixtures, ...)."""
+        weight, mean, log_scale = full_precision(parameters).chunk(3, dim=1)
+        return weight, mean, log_scale.clamp_min(MIN_LOG_SCALE)
