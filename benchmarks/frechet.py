@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from genzoo.callbacks.evaluation import hardware
+from genzoo.callbacks.environment import hardware
 from genzoo.callbacks.metrics.frechet import FeatureStatistics, FrechetReference
 
 

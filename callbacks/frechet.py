@@ -1,20 +1,15 @@
 """How far the model's samples are from real data, at every validation."""
 
-from collections.abc import Iterator
-from functools import partial
-
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor, nn
+from torch import nn
 
-from genzoo.callbacks.data import SPLITS, first_rows, split_batches
+from genzoo.callbacks.closeness import Closeness
+from genzoo.callbacks.data import SPLITS
 from genzoo.callbacks.metrics.extractors import FeatureExtractor
-from genzoo.callbacks.metrics.features import features_of, real_features
-from genzoo.callbacks.metrics.frechet import FrechetReference
-from genzoo.callbacks.metrics.manifold import kernel_distance, manifold_scores
 from genzoo.callbacks.metrics.processes import agree
-from genzoo.callbacks.sampling import blocks, draw, due, seeded
+from genzoo.callbacks.sampling import due, seeded
 from genzoo.zoo.interface import Samples
 
 
@@ -82,7 +77,7 @@ class FrechetDistance(Callback):
         self.weights_path = weights_path
         self.cache_dir = cache_dir
         self._extractor: FeatureExtractor | None = None
-        self._real: tuple[FrechetReference, Tensor] | None = None
+        self._closeness: Closeness | None = None
         self._floor_printed = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -104,61 +99,30 @@ class FrechetDistance(Callback):
         for name, value in scores.items():
             pl_module.log(f"val/{name}", value, prog_bar=name in ("frechet", "fid"))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _scores(self, trainer: Trainer, module: LightningModule) -> dict[str, float]:
         assert self._extractor is not None and isinstance(module, Samples)  # setup has seen to both
-        extractor = self._extractor.to(module.device)
-        keep = self.num_samples if self.kid or self.prdc else 0
-        if self._real is None:
-            statistics, real = real_features(
-                partial(_rows, trainer, self.reference),
-                extractor,
-                keep=keep,
+        if self._closeness is None:
+            self._closeness = Closeness(
+                trainer,
+                self._extractor.to(module.device),
+                split=self.reference,
+                num_samples=self.num_samples,
+                keep=self.num_samples if self.kid or self.prdc else 0,
                 device=module.device,
                 cache_dir=self.cache_dir,
             )
-            self._real = FrechetReference(statistics), real
-        reference, real = self._real
-        draws = (
-            partial(draw, module.sample, size, seed)
-            for _, size, seed in blocks(self.num_samples, self.batch_size, self.seed)
+        closeness = self._closeness
+        found = closeness.scores(
+            module.sample, seed=self.seed, batch_size=self.batch_size, kid=self.kid, prdc=self.prdc
         )
-        statistics, fake = features_of(draws, extractor, keep=keep, device=module.device)
-        name = "fid" if extractor.is_inception else "frechet"
-        scores = {name: reference.distance(statistics)}
-        if module.device.type == "cuda":  # float64 distances are quick there
-            real, fake = real.to(module.device), fake.to(module.device)
-        if self.kid:
-            scores["kid"], _ = kernel_distance(real, fake)
-        if self.prdc:
-            scores |= manifold_scores(real, fake)
+        scores = {name: score.value for name, score in found.items()}
         if not self._floor_printed:
-            self._print_floor(trainer, extractor, reference, name, scores[name], module.device)
+            floor = closeness.floor()
+            rank_zero_info(
+                f"{closeness.name} ({self._extractor.name}): {scores[closeness.name]:.4g} for {self.num_samples}"
+                f" samples against the {self.reference} split; floor {floor.value:.4g}, of {floor.num_examples} real"
+                f" data of the {floor.split} split."
+            )
+            self._floor_printed = True
         return agree(scores)
-
-    def _print_floor(
-        self,
-        trainer: Trainer,
-        extractor: FeatureExtractor,
-        reference: FrechetReference,
-        name: str,
-        score: float,
-        device: torch.device,
-    ) -> None:
-        other = "val" if self.reference == "train" else "train"
-        statistics, _ = real_features(
-            partial(_rows, trainer, other, self.num_samples),
-            extractor,
-            device=device,
-            cache_dir=self.cache_dir,
-        )
-        rank_zero_info(
-            f"{name} ({extractor.name}): {score:.4g} for {self.num_samples} samples against the"
-            f" {self.reference} split; floor {reference.distance(statistics):.4g}, of {statistics.count} real"
-            f" data of the {other} split."
-        )
-        self._floor_printed = True
-
-
-def _rows(trainer: Trainer, split: str, limit: int | None = None) -> Iterator[Tensor]:
-    return first_rows(split_batches(trainer, split), limit)

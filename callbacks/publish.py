@@ -11,22 +11,25 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
-from genzoo.callbacks.evaluation import evaluate, hardware
-from genzoo.callbacks.media import can_render, render
+from genzoo.callbacks.environment import hardware
+from genzoo.callbacks.evaluation import evaluate, measuring
+from genzoo.callbacks.film import Film
+from genzoo.callbacks.media import samples_of
 from genzoo.callbacks.metrics.processes import world_size
 from genzoo.callbacks.run_folder import run_folder
-from genzoo.callbacks.sampling import draw
+from genzoo.callbacks.sampling import due
 from genzoo.zoo import hub
-from genzoo.zoo.interface import Samples
 
 
 class Publish(Callback):
     """Measures the trained model and writes it to the zoo at the end: one recipe trains and publishes.
 
     What is published is what was validated: the best checkpoint of the Trainer's ModelCheckpoint, if that one
-    monitors a figure, and else the weights at the end. With `EMA` either is the average.
+    monitors a figure, and else the weights at the end. With `EMA` either is the average. Beside the entry's samples
+    goes `learning.png`, a film of how they came to be so: one row for each of up to 24 validations.
 
     Args:
         name: of the entry, "mnist/vae".
@@ -67,6 +70,7 @@ class Publish(Callback):
         self._seconds = 0.0  # of earlier runs that this one goes on from
         self._start: float | None = None
         self._hardware: str | None = None
+        self._film = Film(seed=seed)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuses what could not be published, before hours of training."""
@@ -82,18 +86,28 @@ class Publish(Callback):
             )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts the clock."""
+        """Starts the clock, and the film with a module that has learned nothing."""
+        if not self._film.steps and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            with measuring(pl_module):
+                self._film.take(pl_module, trainer.global_step)
         self._start = time.monotonic()
         one = hardware(trainer.strategy.root_device)
         self._hardware = f"{world_size()} × {one}" if world_size() > 1 else one
 
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Takes a frame of the film, on every rank, which keeps them in step."""
+        if trainer.state.fn == TrainerFn.FITTING and due(trainer, every_n_epochs=1):
+            self._film.take(pl_module, trainer.global_step)
+
     def state_dict(self) -> dict[str, Any]:
-        """The seconds trained so far, by which a resumed run counts on, and on what."""
-        return {"seconds": self._elapsed(), "hardware": self._hardware}
+        """The seconds trained so far, by which a resumed run counts on, and on what; and the film."""
+        return {"seconds": self._elapsed(), "hardware": self._hardware, "film": self._film.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes over the seconds of the interrupted run."""
+        """Takes over the seconds and the film of the interrupted run."""
         self._seconds, self._hardware = state_dict["seconds"], state_dict["hardware"]
+        if "film" in state_dict:  # not in a checkpoint of genzoo 0.1
+            self._film.load_state_dict(state_dict["film"])
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stops the clock."""
@@ -115,6 +129,9 @@ class Publish(Callback):
                 "steps": steps,
                 "seed": int(os.environ["PL_GLOBAL_SEED"]) if "PL_GLOBAL_SEED" in os.environ else None,
             }
+            self._film.take(pl_module.eval(), steps, last=True)
+            if self._film.steps:
+                metrics["training"]["film"] = self._film.steps
             if trainer.is_global_zero:
                 self._publish(pl_module, datamodule, metrics, to)
 
@@ -130,20 +147,24 @@ class Publish(Callback):
                 metrics=metrics,
                 card=self.card,
                 samples=self._picture(module, Path(folder)),
+                learning=self._learning(Path(folder)),
                 dtype=self.dtype,
                 allow=(type(module),),
             )
         rank_zero_info(f"published {self.name}: {place}")
 
     def _picture(self, module: LightningModule, folder: Path) -> Path | None:
-        if not isinstance(module, Samples):
+        medium = samples_of(module.eval(), self.num_samples, self.seed)
+        if medium is None:
             return None
-        with torch.inference_mode():
-            x = draw(module.eval().sample, self.num_samples, self.seed)
-        if not can_render(tuple(x.shape[1:])):
-            return None
-        medium = render(x, round(self.num_samples**0.5))
         medium.write(path := folder / f"samples{medium.suffix}")
+        return path
+
+    def _learning(self, folder: Path) -> Path | None:
+        picture = self._film.picture()
+        if picture is None:
+            return None
+        picture.write(path := folder / "learning.png")
         return path
 
     def _elapsed(self) -> float:

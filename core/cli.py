@@ -18,6 +18,7 @@ the zoo
   cp         genzoo cp mnist/vae my.yaml                       copy a recipe to edit
   sample     genzoo sample mnist/vae --out grid.png            draw samples of an entry
   evaluate   genzoo evaluate mnist/vae                         measure an entry, beside what it published
+  compare    genzoo compare digits --out page.html             models of the same data, side by side
   publish    genzoo publish --ckpt_path X --name mnist/vae     make an entry of a checkpoint
 
 `genzoo <command> --help` says more; GENZOO_DEBUG=1 shows where an error came from.

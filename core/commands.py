@@ -1,21 +1,22 @@
-"""The small commands: `list`, `cp`, `sample`, `evaluate`, `publish`. PyTorch is imported if one needs it."""
+"""The small commands: `list`, `cp`, `sample`, `evaluate`, `compare`, `publish`. PyTorch is imported when needed."""
 
 import json
 import os
 from argparse import ArgumentParser, Namespace
 from difflib import get_close_matches
+from operator import itemgetter
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from genzoo import recipes
-from genzoo.cli import import_from_here
+from genzoo.arguments import add_machine, add_protocol, allowed, build_data, device, protocol
 from genzoo.zoo import hub
+from genzoo.zoo.sources import LEARNING
 
 if TYPE_CHECKING:
-    from lightning.pytorch import LightningDataModule, LightningModule
+    pass
 
-NAMES = ("fit", "validate", "test", "predict", "list", "cp", "sample", "evaluate", "publish")
+NAMES = ("fit", "validate", "test", "predict", "list", "cp", "sample", "evaluate", "compare", "publish")
 
 
 def run(argv: list[str]) -> None:
@@ -50,21 +51,39 @@ def parser() -> ArgumentParser:
     add("recipe", help="its name, as `genzoo list` shows it")
     add("file", help="where to; nothing is overwritten")
 
-    add = command("sample", sample, "Draws samples of an entry and writes them as one picture.")
+    add = command("sample", sample, "Draws samples of an entry and writes them as one picture, sound or text.")
     add("entry", help="a name, a folder or an address")
     add("--num_samples", type=int, default=64, help="how many (default: 64)")
-    add("--out", default="samples.png", help="the picture to write (default: samples.png)")
+    add("--out", help="the file to write (default: samples.png, or .wav or .txt where the entry makes such)")
     add("--seed", type=int, default=0, help="the same seed draws the same samples (default: 0)")
     add_machine(add)
 
     add = command("evaluate", evaluate, "Measures an entry again, as it was measured for its publication.")
     add("entry", help="a name, a folder or an address")
     add_protocol(add)
+    add("--only", help="groups of figures alone, with commas between: likelihood,anomaly (default: all)")
     add("--out", help="a metrics.json to write")
+
+    add = command(
+        "compare", compare, "Writes one page, for any browser, that shows models of the same data side by side."
+    )
+    add(
+        "entries",
+        nargs="+",
+        help="the data (digits: all of the zoo's models of them), or entries: names, folders or addresses",
+    )
+    add("--out", default="compare.html", help="the page to write (default: compare.html)")
+    add("--root", help="where the data lie, or are downloaded to (default: what the datamodule takes)")
+    add("--seed", type=int, default=0, help="of everything that is drawn (default: 0)")
+    add_machine(add)
 
     add = command("publish", publish, "Makes an entry of a checkpoint: measures it, writes its card, stores it.")
     add("--ckpt_path", help="the checkpoint")
     add("--entry", help="instead: an entry to publish again elsewhere, with its figures, like the one a run left")
+    add(
+        "--metrics",
+        help="with --entry: a metrics.json of `genzoo evaluate`, whose figures replace those of their names",
+    )
     add("--name", required=True, help="the entry's name, like mnist/vae")
     add(
         "--to",
@@ -79,30 +98,6 @@ def parser() -> ArgumentParser:
     )
     add_protocol(add)
     return main
-
-
-def add_protocol(add: Any) -> None:
-    """The arguments of `genzoo.callbacks.evaluate` that a command line can give."""
-    add("--root", help="where the data lie, or are downloaded to (default: what the datamodule takes)")
-    add(
-        "--split",
-        choices=["train", "val", "test"],
-        help="the data to measure on (default: the published protocol)",
-    )
-    add("--num_particles", type=int, help="importance samples of a likelihood bound (default: as published)")
-    add("--num_samples", type=int, help="samples that distances are measured on (default: as published)")
-    add(
-        "--extractor",
-        help="the entry whose features give the distances, or inception (default: as published)",
-    )
-    add("--seed", type=int, help="of all noise (default: as published)")
-    add_machine(add)
-
-
-def add_machine(add: Any) -> None:
-    """What every command that loads a model takes."""
-    add("--device", help="cpu, cuda, … (default: a GPU, if there is one)")
-    add("--allow", action="append", default=[], help="a class of your own that is part of it: my_file.MyClass")
 
 
 # --------------------------------------------------------------------------------------------------- the zoo
@@ -161,28 +156,17 @@ def sample(given: Namespace) -> None:
     """`genzoo sample`."""
     if given.num_samples < 1:
         raise ValueError(f"--num_samples {given.num_samples}: give 1 or more")
+    from genzoo.callbacks.media import samples_of
+
     module = hub.load(given.entry, allow=allowed(given)).to(device(given))
-    picture(module, Path(given.out), given.num_samples, given.seed)
-    print(given.out)
-
-
-def picture(module: "LightningModule", file: Path, num_samples: int, seed: int) -> None:
-    """Writes samples as one picture.
-
-    Raises:
-        ValueError: the model does not sample, or what it samples cannot be shown.
-    """
-    import torch
-
-    from genzoo.callbacks.media import render
-    from genzoo.callbacks.sampling import draw
-    from genzoo.zoo.interface import Samples
-
-    if not isinstance(module, Samples):
-        raise ValueError(f"{type(module).__name__} draws no samples")
-    with torch.inference_mode():
-        x = draw(module.sample, num_samples, seed)
-    render(x, max(1, round(num_samples**0.5))).write(file)
+    medium = samples_of(module, given.num_samples, given.seed)
+    if medium is None:
+        raise ValueError(f"{type(module).__name__} draws no samples, or none that can be shown")
+    out = Path(given.out or f"samples{medium.suffix}")
+    if out.suffix.lower() != medium.suffix:
+        raise ValueError(f"--out {out}: samples of {given.entry} are written as {medium.suffix}; name such a file")
+    medium.write(out)
+    print(out)
 
 
 def evaluate(given: Namespace) -> None:
@@ -192,20 +176,38 @@ def evaluate(given: Namespace) -> None:
     folder = hub.resolve(given.entry)
     entry = hub.Entry(given.entry, folder)
     module, data = hub.load(folder, allow=allowed(given)), build_data(entry.config.get("data"), given)
-    options = {**entry.metrics.get("evaluation", {}), **protocol(given)}
+    options = {**entry.metrics.get("evaluation", {}), **protocol(given, entry.config.get("data"))}
+    if given.only:
+        options["only"] = given.only.split(",")
     metrics = genzoo.callbacks.evaluate(module, data, device=device(given), **options)
 
     published = {(f["name"], f.get("split")): f["value"] for f in entry.metrics.get("figures", [])}
-    print(f"{'figure':<16}{'measured':>14}{'published':>14}  unit")
+    print(f"{'figure':<20}{'measured':>14}{'published':>14}{'floor':>14}  unit")
     for figure in metrics["figures"]:
-        before = published.get((figure["name"], figure.get("split")))
-        shown = "" if before is None else f"{before:.6g}"
-        print(f"{figure['name']:<16}{figure['value']:>14.6g}{shown:>14}  {figure['unit']}")
+        numbers = (figure["value"], published.get((figure["name"], figure.get("split"))), figure.get("floor"))
+        shown = "".join(f"{'' if number is None else f'{number:.6g}':>14}" for number in numbers)
+        print(f"{figure['name']:<20}{shown}  {figure['unit']}" + floor_in_words(figure))
     if given.out:
         half = Path(f"{given.out}.tmp")
         half.write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         os.replace(half, given.out)
         print(given.out)
+
+
+def compare(given: Namespace) -> None:
+    """`genzoo compare`."""
+    from genzoo.compare import entries_to_compare, write_page
+
+    entries = entries_to_compare(given.entries)
+    write_page(
+        entries,
+        Path(given.out),
+        build_data=lambda block: build_data(block, given),
+        device=device(given),
+        seed=given.seed,
+        allow=allowed(given),
+    )
+    print(given.out)
 
 
 def publish(given: Namespace) -> None:
@@ -217,20 +219,48 @@ def publish(given: Namespace) -> None:
 
 
 def republish(given: Namespace) -> Path | str:
-    """An entry as it is, under another name or at another address."""
+    """An entry as it is, under another name or at another address; or in its place, with figures measured anew."""
     entry = hub.Entry(given.name, hub.resolve(given.entry))
-    config = entry.config
+    config, learning = entry.config, entry.path / LEARNING
     return hub.publish(
         hub.load(entry.path, allow=allowed(given)),
         given.name,
         to=given.to,
         data=config["data"],
-        metrics=entry.metrics,
+        metrics=remeasured(entry.metrics, given.metrics) if given.metrics else entry.metrics,
         card=config.get("card"),
         samples=next(entry.path.glob("samples.*"), None),
+        learning=learning if learning.is_file() else None,
         dtype=config["weights"]["dtype"],
         allow=allowed(given),
     )
+
+
+def remeasured(before: dict[str, Any], file: str) -> dict[str, Any]:
+    """An entry's metrics with the figures that `genzoo evaluate` wrote to `file`, in place of those of their names.
+
+    Raises:
+        ValueError: the file holds no figures, or they were measured otherwise than those that stay.
+    """
+    now = json.loads(Path(file).read_text("utf-8"))
+    if not isinstance(now, dict) or not {"figures", "evaluation", "environment"} <= now.keys():
+        raise ValueError(f"{file} does not hold what `genzoo evaluate --out` writes")
+    key = itemgetter("name")
+    new = {key(figure): figure for figure in now["figures"]}
+    names = dict.fromkeys([*map(key, before.get("figures", [])), *new])
+    old = {key(figure): figure for figure in before.get("figures", []) if key(figure) not in new}
+    asked, then = now["evaluation"], before.get("evaluation", {})
+    if changed := [name for name in then if old and then[name] != asked.get(name)]:
+        raise ValueError(
+            f"{file} was measured with another {', '.join(changed)} than the figures that stay ({', '.join(old)}):"
+            " measure all of them again, or give the same arguments"
+        )
+    return {
+        **before,
+        **now,
+        "figures": [new.get(name) or old[name] for name in names],
+        "evaluation": {**then, **asked},
+    }
 
 
 def publish_checkpoint(given: Namespace) -> Path | str:
@@ -241,8 +271,7 @@ def publish_checkpoint(given: Namespace) -> Path | str:
     import yaml
 
     import genzoo.callbacks
-    from genzoo.callbacks.media import can_render
-    from genzoo.zoo.interface import Samples
+    from genzoo.callbacks.media import samples_of
 
     module = hub.load_checkpoint(given.ckpt_path, allow=allowed(given))
     config = yaml.safe_load(run_config(given).read_text())
@@ -250,7 +279,7 @@ def publish_checkpoint(given: Namespace) -> Path | str:
     dtype = getattr(torch, given.dtype)
     state = module.state_dict()  # measured as it will be stored
     module.load_state_dict({k: v.to(dtype) if v.dtype == torch.float32 else v for k, v in state.items()})
-    metrics = genzoo.callbacks.evaluate(module, data, device=device(given), **protocol(given))
+    metrics = genzoo.callbacks.evaluate(module, data, device=device(given), **protocol(given, config["data"]))
     checkpoint = torch.load(given.ckpt_path, map_location="cpu", weights_only=True)
     clock = checkpoint.get("callbacks", {}).get("Publish", {})  # the callback of that name keeps the time
     metrics["training"] = {
@@ -260,10 +289,9 @@ def publish_checkpoint(given: Namespace) -> Path | str:
         **clock,
     }
     with tempfile.TemporaryDirectory() as folder:
-        samples = None
-        if isinstance(module, Samples) and can_render(tuple(module.hparams["shape"])):
-            samples = Path(folder) / "samples.png"
-            picture(module, samples, 64, 0)
+        samples, medium = None, samples_of(module, 64, 0)
+        if medium is not None:
+            medium.write(samples := Path(folder) / f"samples{medium.suffix}")
         return hub.publish(
             module,
             given.name,
@@ -287,45 +315,6 @@ def run_config(given: Namespace) -> Path:
     raise FileNotFoundError(f"no config.yaml beside {given.ckpt_path}, to say what data it is for; give --config")
 
 
-def allowed(given: Namespace) -> tuple[type, ...]:
-    """The classes that `--allow` names; they alone are imported by name, for it is the user who names them."""
-    import_from_here()
-    try:
-        return tuple(resolve_name(path) for path in given.allow)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"--allow {' '.join(given.allow)}: {error}") from None
-
-
-def build_data(block: Any, given: Namespace) -> "LightningDataModule":
-    """The datamodule that {class_path, init_args} states, with the data at `--root`."""
-    import inspect
-
-    import genzoo.datamodules
-    from genzoo.zoo.build import build, by_path, exported
-
-    if not isinstance(block, dict) or "class_path" not in block:
-        raise ValueError("it is not on record what data it is for (no `data:` in the configuration)")
-    classes = {**exported(genzoo.datamodules), **by_path(allowed(given))}
-    path, options = str(block["class_path"]), dict(block.get("init_args") or {})
-    path = path if "." in path else f"genzoo.datamodules.{path}"  # a recipe may use the bare name
-    if path in classes and given.root is not None and "root" in inspect.signature(classes[path]).parameters:
-        options["root"] = given.root
-    return build({"class_path": path, "init_args": options}, classes)
-
-
-def protocol(given: Namespace) -> dict[str, Any]:
-    """The arguments of `evaluate` that were given on the command line."""
-    names = ("split", "num_particles", "num_samples", "extractor", "seed")
-    return {name: value for name in names if (value := getattr(given, name)) is not None}
-
-
-def device(given: Namespace) -> str:
-    """The device asked for, or a GPU, or else the CPU; ValueError if it cannot be had."""
-    import torch
-
-    chosen = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError) as error:  # torch raises the latter where it was built without CUDA
-        raise ValueError(f"--device {chosen} cannot be used: {str(error).splitlines()[0]}") from None
-    return chosen
+def floor_in_words(figure: dict[str, Any]) -> str:
+    """What the figure's floor is, where it has one."""
+    return f"  (floor: {figure.get('floor_name', 'real against real')})" if figure.get("floor") is not None else ""

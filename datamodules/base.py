@@ -8,7 +8,7 @@ sampler.
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -248,6 +248,9 @@ class DataModule(LightningDataModule):
     shape: tuple[int, ...]
     levels: int | None = None
     num_classes: int | None = None
+    vocabulary: str | None = None  # of tokens: what they stand for
+    #: how models of these data are measured: arguments of `genzoo.callbacks.evaluate`
+    protocol: Mapping[str, Any] = {}
     num_train: int | None = None  # examples that val_size is taken from, where that is known beforehand
 
     def __init__(

@@ -1,6 +1,6 @@
 """Standard image data sets, held in memory as uint8."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -125,6 +125,7 @@ class DigitsDataModule(ImageDataModule):
     levels: int | None = 17
     num_classes = 10
     num_train = 1437
+    protocol: Mapping[str, Any] = {"extractor": "digits/classifier", "num_samples": 1257, "num_odd": 360}
 
     def __init__(
         self,
@@ -244,6 +245,7 @@ class MNISTDataModule(TorchvisionDataModule):
     dataset = "MNIST"
     files = _idx_files("MNIST")
     shape = (1, 28, 28)
+    protocol: Mapping[str, Any] = {"extractor": "mnist/classifier"}
 
 
 class FashionMNISTDataModule(TorchvisionDataModule):

@@ -1,8 +1,8 @@
 """Points in the plane from densities that are known: models can be checked against them exactly."""
 
 import math
-from collections.abc import Callable
-from typing import Literal, get_args
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -77,6 +77,7 @@ class PointsDataModule(DataModule):
 
     shape = (2,)
     levels: int | None = None
+    protocol: Mapping[str, Any] = {"num_samples": 2500}  # of which VEEGAN and PacGAN count the modes
 
     def __init__(
         self,

@@ -54,12 +54,12 @@ def figures(entries: list[Entry]) -> str:
 
 
 def value(figure: dict[str, Any]) -> str:
-    """The value with its standard error, and the floor that real data have."""
+    """The value with its standard error, and its floor: what real data, or a trivial model, would score."""
     text = ("≤ " if figure.get("kind") == "lower_bound" else "") + f"{figure['value']:.4g}"
     if figure.get("standard_error") is not None:
         text += f" ± {figure['standard_error']:.1g}"
     if figure.get("floor") is not None:
-        text += f" (real against real: {figure['floor']:.3g})"
+        text += f" ({figure.get('floor_name', 'real against real')}: {figure['floor']:.3g})"
     return text
 
 

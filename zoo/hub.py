@@ -2,8 +2,9 @@
 
 An entry is a folder: `model.safetensors`, `config.yaml` (the model as the command line states it, the data's
 contract, the weights' SHA-256, what a person said for the card), `metrics.json` (the measured figures),
-`README.md` (the model card) and `samples.png`. It has an address: the name of an embedded entry, a folder,
-`hf://owner/name[@revision]`, `wandb://entity/project/artifact:alias`, or any URL that fsspec opens.
+`README.md` (the model card), `samples.png` and, where its training was filmed, `learning.png`. It has an address:
+the name of an embedded entry, a folder, `hf://owner/name[@revision]`, `wandb://entity/project/artifact:alias`, or any
+URL that fsspec opens.
 
 Loading never unpickles, and builds only classes of genzoo, of torch.nn and those allowed by hand. PyTorch is
 imported when a model is loaded or published, not before.
@@ -26,7 +27,7 @@ import yaml
 
 from genzoo.version import __version__
 from genzoo.zoo.card import SECTIONS, model_card
-from genzoo.zoo.sources import CARD, CONFIG, METRICS, SAMPLES, WEIGHTS, check_address, fetch, staged, upload
+from genzoo.zoo.sources import CARD, CONFIG, LEARNING, METRICS, SAMPLES, WEIGHTS, check_address, fetch, staged, upload
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule
@@ -247,6 +248,7 @@ def publish(
     metrics: Mapping[str, Any] | None = None,
     card: Mapping[str, str] | None = None,
     samples: str | Path | None = None,
+    learning: str | Path | None = None,
     dtype: Literal["float32", "float16", "bfloat16"] = "float32",
     allow: tuple[type, ...] = (),
 ) -> Path | str:
@@ -262,6 +264,8 @@ def publish(
         metrics: The contents of metrics.json.
         card: What the model card says about `description`, `data`, `limits` and `licence`.
         samples: A .png, .wav or .txt file to put beside the weights.
+        learning: A .png file of samples through training, one row for each moment; the moments, in optimiser steps,
+            are `metrics["training"]["film"]`.
         dtype: How the floating-point weights are stored. Loading casts them back.
         allow: Classes beyond genzoo's and torch.nn's that the model consists of.
 
@@ -280,6 +284,8 @@ def publish(
         raise ValueError(f"card has unknown sections {sorted(unknown)}; there are {', '.join(SECTIONS)}")
     if samples is not None and f"samples{Path(samples).suffix}" not in SAMPLES:
         raise ValueError(f"samples={str(samples)!r}: give a .png, .wav or .txt file")
+    if learning is not None and Path(learning).suffix != ".png":
+        raise ValueError(f"learning={str(learning)!r}: give a .png file")
     if remote:
         check_address(address, publishing=True)
 
@@ -299,6 +305,8 @@ def publish(
         (folder / CARD).write_text(model_card(loaded_by, config, metrics or {}, card or {}), "utf-8")
         if samples is not None:
             shutil.copyfile(samples, folder / f"samples{Path(samples).suffix}")
+        if learning is not None:
+            shutil.copyfile(learning, folder / LEARNING)
         load(folder, allow=(type(module), *allow))
 
     if not remote:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 CONFIG, WEIGHTS, METRICS, CARD = "config.yaml", "model.safetensors", "metrics.json", "README.md"
 SAMPLES = ("samples.png", "samples.wav", "samples.txt")
+LEARNING = "learning.png"
 
 
 def check_address(address: str, *, publishing: bool = False) -> None:
@@ -71,7 +72,7 @@ def _fetch_hugging_face(rest: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
     with _boundary(f"fetch hf://{rest}"):
-        files = [CONFIG, WEIGHTS, METRICS, CARD, *SAMPLES]
+        files = [CONFIG, WEIGHTS, METRICS, CARD, *SAMPLES, LEARNING]
         return Path(snapshot_download(repository, revision=revision or at or None, allow_patterns=files))
 
 
@@ -99,7 +100,7 @@ def _fetch_url(address: str) -> Path:
         if not (folder / CONFIG).is_file() or (folder / CONFIG).read_bytes() != config:
             with staged(folder) as staging:
                 system.get_file(f"{root}/{WEIGHTS}", str(staging / WEIGHTS))
-                for optional in (METRICS, CARD, *SAMPLES):
+                for optional in (METRICS, CARD, *SAMPLES, LEARNING):
                     if system.exists(f"{root}/{optional}"):
                         system.get_file(f"{root}/{optional}", str(staging / optional))
                 (staging / CONFIG).write_bytes(config)

@@ -13,10 +13,11 @@ from torch import nn
 
 import genzoo
 from genzoo.callbacks import EMA, Publish, evaluate
-from genzoo.datamodules import DigitsDataModule
+from genzoo.datamodules import DigitsDataModule, PointsDataModule
 from genzoo.zoo import VAE, Classifier
 
-QUICK = {"num_particles": 3, "num_samples": 100, "progress": False}
+QUICK = {"num_particles": 3, "num_samples": 100, "num_odd": 40, "progress": False}
+AUROCS = ("auroc_faint", "auroc_flipped", "auroc_shuffled")
 
 
 def tiny(**options: Any) -> VAE:
@@ -41,22 +42,68 @@ def test_every_figure_says_what_it_is() -> None:
     assert model.training and all(map(torch.equal, before, model.state_dict().values()))
     found = figures(metrics)
     assert list(found) == [
-        *("parameters", "nll", "bits_per_dim", "sampling_time", "frechet"),
+        *("parameters", "nll", "bits_per_dim", "sampling_time", "network_evaluations", "frechet"),
         *("kid", "precision", "recall", "density", "coverage"),
+        *AUROCS,
     ]
     for figure in found.values():
         assert {"name", "value", "unit", "protocol"} <= figure.keys()
-        if figure["name"] not in ("parameters", "sampling_time"):
+        if figure["name"] not in ("parameters", "sampling_time", "network_evaluations"):
             assert figure["split"] == "test"
-            assert figure["num_examples"] == (360 if figure["name"] in ("nll", "bits_per_dim") else 100)
+            scored = {"nll": 360, "bits_per_dim": 360} | dict.fromkeys(AUROCS, 2 * QUICK["num_odd"])
+            assert figure["num_examples"] == scored.get(figure["name"], QUICK["num_samples"])
     assert found["nll"]["kind"] == "lower_bound" and "3 samples" in found["nll"]["protocol"]
     assert found["nll"]["standard_error"] > 0
     assert found["bits_per_dim"]["value"] == pytest.approx(found["nll"]["value"] / 64 / 0.6931471805599453)
     assert 0 <= found["frechet"]["floor"] < found["frechet"]["value"]
     assert "100 real data of the train split" in found["frechet"]["floor_protocol"]
     assert found["parameters"]["value"] == sum(p.numel() for p in model.parameters())
+    assert 0 <= found["auroc_flipped"]["value"] <= 1
+    assert "16 first principal components" in found["auroc_flipped"]["floor_protocol"]
     assert {"commit", "genzoo", "torch", "lightning", "python"} == metrics["environment"].keys()
     json.dumps(metrics)
+
+
+def test_the_data_state_the_protocol_and_the_caller_has_the_last_word() -> None:
+    class Digits(DigitsDataModule):
+        protocol = {"num_particles": 2, "num_odd": 7, "odd": ["erased"]}
+
+    metrics = evaluate(tiny(), Digits(), num_particles=4, only=["anomaly", "likelihood"], progress=False)
+    found = figures(metrics)
+    assert list(found) == ["parameters", "nll", "bits_per_dim", "auroc_erased"]
+    assert found["auroc_erased"]["num_examples"] == 14 and "4 samples" in found["nll"]["protocol"]
+    assert metrics["evaluation"] == {
+        **{"split": "test", "num_particles": 4, "num_samples": 10_000, "odd": ["erased"], "num_odd": 7, "seed": 0}
+    }
+    with pytest.raises(ValueError, match=r"no group \['nothing'\]; there are likelihood"):
+        evaluate(tiny(), Digits(), only=["nothing"])
+    with pytest.raises(ValueError, match="no way is known to make data \\['green'\\]"):
+        evaluate(tiny(), Digits(), odd=["green"])
+
+
+def test_other_data_may_be_what_is_odd() -> None:
+    class Blank(DigitsDataModule):
+        def load_images(self, split: str) -> Any:
+            images, labels = super().load_images(split)
+            return torch.full_like(images, 16), labels
+
+    metrics = evaluate(tiny(), DigitsDataModule(), odd=Blank(), num_odd=30, only=["anomaly"], progress=False)
+    figure = figures(metrics)["auroc_blank"]
+    assert figure["floor"] == 1.0  # all white is far from any plane through digits
+    assert "odd" not in metrics["evaluation"]  # a live datamodule cannot be stated
+
+
+def test_points_are_measured_against_their_density_and_its_modes() -> None:
+    data = PointsDataModule("ring", train_size=300, val_size=50, test_size=400)
+    torch.manual_seed(0)
+    model = VAE((2,), None, latent_dim=2, width=8, depth=1)
+    model.sample = lambda n, **_: data.draw(n, torch.Generator().manual_seed(1))[0].float()  # type: ignore[method-assign]
+    found = figures(evaluate(model, data, num_particles=2, num_samples=2500, progress=False))
+    points = data.draw(400, torch.Generator())[0]
+    entropy = -data.log_density(points).mean().item()
+    assert found["nll"]["floor"] == pytest.approx(entropy, abs=0.3) and found["nll"]["value"] > found["nll"]["floor"]
+    assert found["modes"]["value"] == 8 and found["high_quality"]["value"] == pytest.approx(0.989, abs=0.01)
+    assert found["mode_kl"]["value"] < 0.01 and "bits_per_dim" not in found and "frechet" not in found
 
 
 def test_the_stated_arguments_give_the_figures_again() -> None:
@@ -90,7 +137,12 @@ def test_publishes_the_average_as_it_is_stored(tmp_path: Path, trainer: Callable
     metrics = json.loads((entry / "metrics.json").read_text())
     assert metrics["training"]["recipe"] == "digits/vae" and metrics["training"]["steps"] == run.global_step
     assert metrics["training"]["seconds"] > 0 and "CPU" in metrics["training"]["hardware"]
-    assert (entry / "samples.png").is_file() and "nll" in (entry / "README.md").read_text()
+    assert metrics["training"]["film"] == [0, run.global_step, run.global_step]  # untrained, validated, published
+    assert (
+        (entry / "samples.png").is_file()
+        and (entry / "learning.png").is_file()
+        and "nll" in (entry / "README.md").read_text()
+    )
 
     loaded = genzoo.load(entry)
     for name, value in model.state_dict().items():

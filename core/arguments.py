@@ -1,0 +1,100 @@
+"""The arguments that several of the small commands take, and what they mean."""
+
+from argparse import Namespace
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
+
+from genzoo.cli import import_from_here
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningDataModule
+
+
+def add_protocol(add: Any) -> None:
+    """The arguments of `genzoo.callbacks.evaluate` that a command line can give."""
+    add("--root", help="where the data lie, or are downloaded to (default: what the datamodule takes)")
+    add(
+        "--split",
+        choices=["train", "val", "test"],
+        help="the data to measure on (default: the published protocol)",
+    )
+    add("--num_particles", type=int, help="importance samples of a likelihood bound (default: as published)")
+    add("--num_samples", type=int, help="samples that distances are measured on (default: as published)")
+    add(
+        "--extractor",
+        help="the entry whose features give the distances, or inception (default: as published)",
+    )
+    add("--num_odd", type=int, help="usual and odd data that anomalies are told by, each (default: as published)")
+    add(
+        "--odd",
+        help="what is odd: a datamodule (FashionMNISTDataModule), or ways to make odd images, with commas between:"
+        " faint, erased, flipped, shuffled (default: as published)",
+    )
+    add("--seed", type=int, help="of all noise (default: as published)")
+    add_machine(add)
+
+
+def add_machine(add: Any) -> None:
+    """What every command that loads a model takes."""
+    add("--device", help="cpu, cuda, … (default: a GPU, if there is one)")
+    add("--allow", action="append", default=[], help="a class of your own that is part of it: my_file.MyClass")
+
+
+def allowed(given: Namespace) -> tuple[type, ...]:
+    """The classes that `--allow` names; they alone are imported by name, for it is the user who names them."""
+    import_from_here()
+    try:
+        return tuple(resolve_name(path) for path in given.allow)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"--allow {' '.join(given.allow)}: {error}") from None
+
+
+def build_data(block: Any, given: Namespace) -> "LightningDataModule":
+    """The datamodule that {class_path, init_args} states, with the data at `--root`."""
+    import inspect
+
+    import genzoo.datamodules
+    from genzoo.zoo.build import build, by_path, exported
+
+    if not isinstance(block, dict) or "class_path" not in block:
+        raise ValueError("it is not on record what data it is for (no `data:` in the configuration)")
+    classes = {**exported(genzoo.datamodules), **by_path(allowed(given))}
+    path, options = str(block["class_path"]), dict(block.get("init_args") or {})
+    path = path if "." in path else f"genzoo.datamodules.{path}"  # a recipe may use the bare name
+    if path in classes and given.root is not None and "root" in inspect.signature(classes[path]).parameters:
+        options["root"] = given.root
+    return build({"class_path": path, "init_args": options}, classes)
+
+
+def protocol(given: Namespace, block: Any) -> dict[str, Any]:
+    """The arguments of `evaluate` that were given on the command line; `block` states the data."""
+    names = ("split", "num_particles", "num_samples", "extractor", "num_odd", "seed")
+    options = {name: value for name in names if (value := getattr(given, name)) is not None}
+    return options | ({"odd": odd_data(given, block)} if given.odd else {})
+
+
+def odd_data(given: Namespace, block: Any) -> "list[str] | LightningDataModule":
+    """What `--odd` names: ways to make odd data, or other data, in the form of those that `block` states."""
+    import inspect
+
+    import genzoo.datamodules
+    from genzoo.callbacks.metrics.anomalies import ODD
+
+    names = given.odd.split(",")
+    if set(names) <= ODD.keys():
+        return names
+    takes = inspect.signature(getattr(genzoo.datamodules, given.odd, object)).parameters
+    options = {name: value for name, value in (block.get("init_args") or {}).items() if name in takes}
+    return build_data({"class_path": given.odd, "init_args": options}, given)
+
+
+def device(given: Namespace) -> str:
+    """The device asked for, or a GPU, or else the CPU; ValueError if it cannot be had."""
+    import torch
+
+    chosen = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:  # torch raises the latter where it was built without CUDA
+        raise ValueError(f"--device {chosen} cannot be used: {str(error).splitlines()[0]}") from None
+    return chosen

@@ -1,0 +1,71 @@
+"""The area under the ROC curve, and the odd images that it is measured on."""
+
+import pytest
+import torch
+
+from genzoo.callbacks.metrics.anomalies import ODD, PrincipalComponents, auroc, faint, shuffled
+from genzoo.zoo.modality import check_data
+
+
+def test_auroc_is_the_share_of_pairs_in_order() -> None:
+    g = torch.Generator().manual_seed(0)
+    usual, odd = torch.randint(6, (40,), generator=g).float(), torch.randint(2, 8, (30,), generator=g).float()
+    pairs = (odd[:, None] > usual).double() + 0.5 * (odd[:, None] == usual).double()
+    assert auroc(usual, odd) == pytest.approx(pairs.mean().item(), abs=1e-12)
+    assert auroc(odd, usual) == pytest.approx(1 - pairs.mean().item(), abs=1e-12)
+    assert auroc(usual.exp() - 90, odd.exp() - 90) == auroc(usual, odd)  # any increasing map
+
+
+def test_auroc_at_its_ends() -> None:
+    low, high = torch.arange(5.0) + 90, torch.arange(3.0) + 100
+    assert auroc(low, high) == 1.0 and auroc(high, low) == 0.0
+    assert auroc(torch.ones(4), torch.ones(7)) == 0.5
+
+
+def test_auroc_refuses_what_has_no_order() -> None:
+    with pytest.raises(ValueError, match="1 of 4 anomaly scores are NaN"):
+        auroc(torch.ones(2), torch.tensor([1.0, float("nan")]))
+    with pytest.raises(ValueError, match="two vectors of scores"):
+        auroc(torch.ones(2), torch.ones(0))
+
+
+@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize(("shape", "levels"), [((1, 8, 8), 17), ((1, 28, 28), 2), ((3, 32, 30), 256)])
+def test_odd_images_are_data_of_the_same_kind_and_depend_on_the_image_alone(name: str, shape, levels: int) -> None:
+    x = torch.randint(levels, (6, *shape), generator=torch.Generator().manual_seed(0)) / (levels - 1)
+    odd = ODD[name](x, levels)
+    check_data(odd, shape, levels, {torch.float32}, "the test")
+    assert not torch.equal(odd, x)
+    assert torch.equal(ODD[name](x[4:], levels), odd[4:])
+
+
+def test_faint_images_have_a_quarter_of_the_ink() -> None:
+    grey = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    assert (faint(grey.mul(255).round() / 255, 256).mean() / grey.mean()).item() == pytest.approx(0.25, rel=0.02)
+    binary = (grey > 0.3).float()
+    assert (faint(binary, 2).mean() / binary.mean()).item() == pytest.approx(0.25, rel=0.1)
+    assert bool((faint(binary, 2) <= binary).all())
+
+
+def test_shuffled_images_are_their_patches_in_another_order() -> None:
+    x = torch.arange(2 * 64.0).view(2, 1, 8, 8) / 128
+    for before, after in zip(x, shuffled(x, 256), strict=True):
+        assert torch.equal(before.flatten().sort().values, after.flatten().sort().values)
+        patches = [tuple(p.flatten().tolist()) for image in (before, after) for p in _patches(image[0], 2)]
+        assert set(patches[:16]) == set(patches[16:]) and patches[:16] != patches[16:]
+
+
+def _patches(image: torch.Tensor, size: int) -> list[torch.Tensor]:
+    return [patch for row in image.split(size) for patch in row.split(size, 1)]
+
+
+def test_principal_components_leave_what_is_off_their_plane() -> None:
+    g = torch.Generator().manual_seed(0)
+    plane, _ = torch.linalg.qr(torch.randn(16, 16, generator=g, dtype=torch.float64))
+    codes = torch.randn(200, 4, generator=g, dtype=torch.float64) * 5
+    x = (codes @ plane[:4] + 3).view(200, 1, 4, 4)
+    pca = PrincipalComponents(x.split(64), num_components=32)  # at most a quarter of 16 dimensions
+    assert pca.num_components == 4
+    assert pca.score(x).max() < 1e-18
+    away = x + 2 * plane[7].view(1, 4, 4)
+    torch.testing.assert_close(pca.score(away), torch.full((200,), 4.0, dtype=torch.float64))
