@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from genzoo.zoo.diffusion.schedules import OptimalTransport as OptimalTransport
     from genzoo.zoo.diffusion.schedules import VarianceExploding as VarianceExploding
     from genzoo.zoo.diffusion.schedules import VariancePreserving as VariancePreserving
-    from genzoo.zoo.diffusion.solvers import Ancestral as Ancestral
     from genzoo.zoo.diffusion.solvers import DDIM as DDIM
+    from genzoo.zoo.diffusion.solvers import Ancestral as Ancestral
     from genzoo.zoo.diffusion.solvers import DPMSolver as DPMSolver
     from genzoo.zoo.diffusion.solvers import Euler as Euler
     from genzoo.zoo.diffusion.solvers import Heun as Heun
     from genzoo.zoo.diffusion.solvers import PredictorCorrector as PredictorCorrector
-    from genzoo.zoo.diffusion.weighting import LikelihoodWeighting as LikelihoodWeighting
-    from genzoo.zoo.diffusion.weighting import MinSNR as MinSNR
     from genzoo.zoo.diffusion.weighting import P2 as P2
     from genzoo.zoo.diffusion.weighting import SNR as SNR
+    from genzoo.zoo.diffusion.weighting import LikelihoodWeighting as LikelihoodWeighting
+    from genzoo.zoo.diffusion.weighting import MinSNR as MinSNR
     from genzoo.zoo.diffusion.weighting import Simple as Simple
     from genzoo.zoo.gan.losses import Hinge as Hinge
     from genzoo.zoo.gan.losses import LeastSquares as LeastSquares

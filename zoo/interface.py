@@ -203,6 +203,10 @@ class ZooModule(LightningModule):
         """AdamW with a learning rate of 1e-3, unless the family knows better."""
         return torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.0)
 
+    def parameter_groups(self) -> list[Any]:
+        """What the optimiser is built from: all trainable parameters, or groups of them where a family tells some."""
+        return [p for p in self.parameters() if p.requires_grad]
+
     # ---- the steps
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
@@ -267,9 +271,8 @@ class ZooModule(LightningModule):
             )
 
     def configure_optimizers(self) -> Any:
-        """The optimiser over all trainable parameters, and the schedule, which counts steps."""
-        parameters = [p for p in self.parameters() if p.requires_grad]
-        optimizer = (self.optimizer or self.default_optimizer)(parameters)
+        """The optimiser over `parameter_groups`, and the schedule, which counts steps."""
+        optimizer = (self.optimizer or self.default_optimizer)(self.parameter_groups())
         if self.lr_scheduler is None:
             return optimizer
         schedule = self.lr_scheduler(optimizer)

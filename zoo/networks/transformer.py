@@ -1,7 +1,7 @@
 """The causal transformer: position t of the output sees positions 0 … t of the input and no other.
 
-Pre-norm residual blocks (Vaswani et al. 2017; Xiong et al. 2020) with rotary positions (Su et al. 2021) and squared
-ReLUs (So et al. 2021). No biases.
+Pre-norm residual blocks (Vaswani et al. 2017; Xiong et al. 2020) with rotary positions (Su et al. 2021). No
+biases.
 """
 
 import torch
@@ -106,8 +106,7 @@ class Block(nn.Module):
     def forward(self, h: Tensor, cos: Tensor, sin: Tensor, cache: KeyValueCache | None, layer: int) -> Tensor:
         """(B, t, width) to the same; `cos` and `sin` are the rotations of these t positions."""
         h = h + self.drop(self.attended(self.attention(self.attention_norm(h), cos, sin, cache, layer)))
-        hidden = F.relu(self.expand(self.perceptron_norm(h)))
-        return h + self.drop(self.contract(hidden * hidden))
+        return h + self.drop(self.contract(F.gelu(self.expand(self.perceptron_norm(h)))))
 
     def attention(self, h: Tensor, cos: Tensor, sin: Tensor, cache: KeyValueCache | None, layer: int) -> Tensor:
         """Σ_s softmax_s(q_t · k_s / √d) v_s over the positions s ≤ t, for each head."""
