@@ -15,12 +15,17 @@ class Conditioning(nn.Module):
         features: of the vector.
         num_classes: how many classes there are; None: unconditional. The embedding has one row more, the last, for
             "no class", which classifier-free guidance (Ho & Salimans 2021) trains and samples with.
+
+    Raises:
+        ValueError: if num_classes is less than 1.
     """
 
     frequencies: Tensor
 
     def __init__(self, features: int, num_classes: int | None = None) -> None:
         super().__init__()
+        if num_classes is not None and num_classes < 1:
+            raise ValueError(f"num_classes={num_classes}: there is at least one class; None is for no labels.")
         periods = torch.logspace(3, -2, FREQUENCIES, base=2)
         self.register_buffer("frequencies", 2 * math.pi / periods, persistent=False)
         self.noise = nn.Sequential(nn.Linear(2 * FREQUENCIES, features), nn.SiLU(), nn.Linear(features, features))

@@ -51,12 +51,12 @@ class UNet(nn.Module):
         super().__init__()
         if len(shape) != 3:
             raise ValueError(f"A U-Net is for images (C, H, W), but shape={tuple(shape)}.")
-        if width < 1 or blocks < 1 or not multipliers or min(multipliers) < 1:
+        self.patch = (2 if min(shape[1:]) >= 16 else 1) if patch is None else patch
+        if min(width, blocks, self.patch, *multipliers, len(multipliers)) < 1:
             raise ValueError(
-                f"width={width}, multipliers={tuple(multipliers)}, blocks={blocks}: a U-Net has at least one level,"
-                " and a channel and a block at each."
+                f"width={width}, multipliers={tuple(multipliers)}, blocks={blocks}, patch={self.patch}: a U-Net has"
+                " at least one level, a channel and a block at each, and patches of at least one pixel."
             )
-        self.patch = patch or (2 if min(shape[1:]) >= 16 else 1)
         channels = [width * multiplier for multiplier in multipliers]
         folded, features = shape[0] * self.patch**2, 2 * channels[-1]
 
