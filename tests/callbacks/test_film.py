@@ -44,6 +44,9 @@ def test_the_last_is_always_kept_and_rows_are_moments() -> None:
     model.level = 200
     film.take(model, 99, last=True)  # type: ignore[arg-type]
     assert film.steps == [0, 2, 4, 99]
+    early = filmed(6, length=4)
+    early.take(model, 2, last=True)  # type: ignore[arg-type]
+    assert early.steps == [0, 2] and int(early.frames[-1].flatten()[0]) == 200
     picture = film.picture()
     assert picture is not None
     rows = (picture.pixels.shape[0] - GAP) // 4
