@@ -116,6 +116,8 @@ class TextDataModule(DataModule):
             )
         files = find_files(path) if path is not None else find_source(source, Path(root))
         text = "\n".join(read_text(file) for file in files)
+        if not text.strip():
+            raise ValueError(f"there is no text in {', '.join(map(str, files[:3]))}: give files that have some")
         cut = int((1 - val_fraction) * len(text))
         known, (train, val) = tokenised(text[:cut], text[cut:], tokenizer, vocab_size)
         if min(len(train), len(val)) < context_length:

@@ -1,0 +1,218 @@
+"""Text: read whole and in order, split by place, windows that cover it, and the same after an interruption."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import genzoo.datamodules.text as text_module
+from genzoo.datamodules import TextDataModule
+from genzoo.datamodules.text import find_files, find_source
+
+VERSE = "Shall I compare thee to a summer's day?\nThou art more lovely and more temperate:\n"
+
+
+@pytest.fixture
+def verses(tmp_path: Path) -> Path:
+    """A text in which every window says where it is."""
+    file = tmp_path / "verses.txt"
+    file.write_text("".join(f"{i}: {VERSE}" for i in range(60)), "utf-8")
+    return file
+
+
+def test_it_states_its_data_at_once(verses: Path) -> None:
+    data = TextDataModule(str(verses), context_length=16)
+    text = verses.read_text()
+    assert (data.shape, data.levels, data.num_classes) == ((16,), len(set(text)), None)
+    assert data.vocabulary == "".join(sorted(set(text)))
+    assert data.decode(data.encode(text)) == text
+    for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
+        x = next(iter(loader))
+        assert x.dtype == torch.int64 and x.shape[1:] == (16,) and 0 <= x.min() <= x.max() < data.levels
+
+
+@pytest.mark.parametrize("tokenizer", ["character", "byte", "bpe"])
+def test_validation_reads_the_last_tenth_once_and_in_order(verses: Path, tokenizer: str) -> None:
+    data = TextDataModule(str(verses), context_length=16, tokenizer=tokenizer, vocab_size=270, batch_size=5)
+    text = verses.read_text()
+    whole = data.decode(torch.cat(list(data.val_dataloader())).flatten())
+    val = text[int(0.9 * len(text)) :]
+    assert val.startswith(whole) and len(data.encode(val[len(whole) :])) < 16
+    assert torch.equal(torch.cat(list(data.test_dataloader())), torch.cat(list(data.val_dataloader())))
+
+
+def test_training_windows_come_from_the_rest_and_begin_everywhere(tmp_path: Path) -> None:
+    text = " ".join(f"{i:04}" for i in range(1000))  # no sixteen characters occur twice
+    (tmp_path / "text").write_text(text)
+    data = TextDataModule(str(tmp_path / "text"), context_length=16, batch_size=4)
+    train = text[: int(0.9 * len(text))]
+    loader, seen, begins = data.train_dataloader(), torch.zeros(len(train)), set()
+    assert len(loader) == (len(train) - 15) // 16 // 4
+    for _ in range(40):
+        for window in torch.cat(list(loader)):
+            piece = data.decode(window)
+            begin = train.find(piece)
+            assert begin >= 0
+            begins.add(begin)
+            seen[begin : begin + 16] += 1
+    assert len(begins) > 0.8 * len(train)
+    middle = seen[len(train) // 4 : -len(train) // 4]  # an epoch sees each character about once
+    assert 35 < middle.mean() < 45 and middle.min() > 10
+
+
+def test_an_epoch_is_the_same_for_the_same_seed_and_another_one_is_not(verses: Path) -> None:
+    def epochs(seed: int) -> list[torch.Tensor]:
+        loader = TextDataModule(str(verses), context_length=16, batch_size=4, seed=seed).train_dataloader()
+        return [torch.cat(list(loader)) for _ in range(2)]
+
+    (first, second), again, other = epochs(0), epochs(0), epochs(1)
+    assert torch.equal(first, again[0]) and torch.equal(second, again[1])
+    assert not torch.equal(first, second) and not torch.equal(first, other[0])
+
+
+def test_it_goes_on_in_the_middle_of_an_epoch(verses: Path) -> None:
+    data = TextDataModule(str(verses), context_length=16, batch_size=4)
+    loader = data.train_dataloader()
+    list(loader)
+    whole = list(loader)
+    interrupted = data.train_dataloader()
+    list(interrupted)
+    batches = iter(interrupted)
+    for _ in range(5):
+        next(batches)
+    resumed = TextDataModule(str(verses), context_length=16, batch_size=4).train_dataloader()
+    resumed.load_state_dict(interrupted.state_dict())
+    rest = list(resumed)
+    assert len(rest) == len(whole) - 5
+    assert all(torch.equal(a, b) for a, b in zip(rest, whole[5:], strict=True))
+
+
+def test_ranks_share_the_windows_out(verses: Path) -> None:
+    data = TextDataModule(str(verses), context_length=16, batch_size=4)
+    plan, source = data.val_dataloader().plan, data.sources["val"]
+    parts = [type(plan)(len(source), 4, rank=rank, world_size=2).batches(0) for rank in (0, 1)]
+    assert torch.equal(torch.cat([row for part in parts for row in part]), torch.arange(len(source)))
+
+
+def test_limit_takes_the_first_windows(verses: Path) -> None:
+    data = TextDataModule(str(verses), context_length=16, batch_size=2, limit=6)
+    text = verses.read_text()[: 6 * 16 + 31]
+    assert len(data.train_dataloader()) == 3
+    assert all(data.decode(window) in text for batch in data.train_dataloader() for window in batch)
+
+
+def test_files_folders_and_globs_are_one_text_in_the_order_of_their_names(tmp_path: Path) -> None:
+    for name in ("b.txt", "a.md", "deep/c.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"<{name}>" * 20)
+    names = [tmp_path / name for name in ("a.md", "b.txt", "deep/c.txt")]
+    assert find_files(str(tmp_path)) == names
+    assert find_files(f"{tmp_path}/**/*.txt") == names[1:]
+    assert find_files([str(names[1]), f"{tmp_path}/*.md", f"{tmp_path}/b.*"]) == names[:2]
+    data = TextDataModule(str(tmp_path), context_length=20)
+    assert data.decode(data.sources["train"].tokens).startswith("<a.md>" * 20 + "\n<b.txt>")
+
+
+def test_the_standard_library_is_its_own_source_alone() -> None:
+    files = find_source("stdlib", Path("nowhere"))
+    names = [file.as_posix() for file in files]
+    assert names == sorted(names) and len(names) > 200
+    library = Path(json_file := sys.modules["json"].__file__ or "").parents[1]
+    assert {"ast.py", "json/__init__.py", "asyncio/tasks.py"} <= {f.relative_to(library).as_posix() for f in files}
+    assert json_file in names
+    assert not [name for name in names if "/test/" in name or "site-packages" in name or "_sysconfigdata" in name]
+    data = TextDataModule(source="stdlib", tokenizer="byte", context_length=64)
+    assert data.levels == 256 and data.vocabulary == "bytes"
+    assert len(data.sources["train"]) * 64 > 1_000_000
+    assert "import" in data.decode(data.sources["train"].tokens[:20_000])
+
+
+def test_byte_pairs_are_learned_once(verses: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GENZOO_CACHE", str(tmp_path / "cache"))
+    first = TextDataModule(str(verses), context_length=8, tokenizer="bpe", vocab_size=300)
+    assert [file.suffix for file in (tmp_path / "cache" / "text").iterdir()] == [".npz"]
+    monkeypatch.setattr(text_module.BytePairs, "of", None)
+    again = TextDataModule(str(verses), context_length=8, tokenizer="bpe", vocab_size=300)
+    assert again.vocabulary == first.vocabulary
+    assert np.array_equal(again.sources["train"].tokens, first.sources["train"].tokens)
+
+
+def test_only_the_training_text_has_a_say_in_what_is_a_token(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("abcd " * 180 + "zyxw " * 20)
+    data = TextDataModule(str(tmp_path / "text"), context_length=8, tokenizer="bpe", vocab_size=300)
+    assert len(data.encode(" abcd")) == 1 and len(data.encode(" zyxw")) == 5
+
+
+def test_shakespeare_is_downloaded_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = tmp_path / "served.txt"
+    served.write_bytes(VERSE.encode() * 50)
+    monkeypatch.setattr(text_module, "SHAKESPEARE", served.as_uri())
+    with pytest.raises(FileNotFoundError, match="not the text that it was"):
+        TextDataModule(source="shakespeare", root=str(tmp_path / "data"))
+    assert not (tmp_path / "data").exists()
+    monkeypatch.setattr(
+        text_module, "SHAKESPEARE_SHA256", text_module.hashlib.sha256(served.read_bytes()).hexdigest()
+    )
+    data = TextDataModule(source="shakespeare", root=str(tmp_path / "data"), context_length=16)
+    assert data.vocabulary == "".join(sorted(set(VERSE)))
+    served.unlink()
+    TextDataModule(source="shakespeare", root=str(tmp_path / "data"), context_length=16)  # from the disk
+    with pytest.raises(FileNotFoundError, match="could not be downloaded"):
+        TextDataModule(source="shakespeare", root=str(tmp_path / "other"))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({}, ValueError, "one of them must be given"),
+        ({"path": "x", "source": "stdlib"}, ValueError, "not both"),
+        ({"path": "nowhere.txt"}, FileNotFoundError, r"there is no file .*nowhere\.txt"),
+        ({"source": "bible"}, ValueError, "must be one of shakespeare, stdlib"),
+        ({"path": "empty.txt"}, ValueError, "no text in "),
+        ({"path": "short.txt", "context_length": 9}, ValueError, r"18 tokens .* 2 for validation.* 2 or less"),
+        ({"path": "latin.txt"}, ValueError, r"latin\.txt is no text in UTF-8"),
+        ({"path": "short.txt", "tokenizer": "words"}, ValueError, "must be one of character, byte, bpe"),
+        ({"path": "short.txt", "tokenizer": "bpe", "vocab_size": 100}, ValueError, "vocab_size 100"),
+        ({"path": "short.txt", "val_fraction": 1.0}, ValueError, r"val_fraction 1\.0"),
+        ({"path": "short.txt", "context_length": 0}, ValueError, "context_length is 0"),
+        ({"path": "short.txt", "context_length": 2, "batch_size": 0}, ValueError, "batch_size is 0"),
+    ],
+)
+def test_bad_input(
+    options: dict, error: type[Exception], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty.txt").write_text("")
+    Path("short.txt").write_text("abcdefghij" * 2)
+    Path("latin.txt").write_bytes("café".encode("latin-1") * 20)
+    with pytest.raises(error, match=message):
+        TextDataModule(**options)
+
+
+def test_a_model_that_takes_a_vocabulary_is_given_the_data_s(verses: Path, tmp_path: Path) -> None:
+    from running import QUIET, last_run
+
+    import genzoo
+    from genzoo.cli import main
+
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(
+        f"""\
+model: {{class_path: GPT, init_args: {{width: 8, depth: 1, heads: 1}}}}
+data: {{class_path: TextDataModule, init_args: {{path: "{verses}", context_length: 16}}}}
+trainer:
+  max_steps: 2
+  default_root_dir: {tmp_path / "runs"}
+  accelerator: cpu
+  callbacks:
+    - {{class_path: SampleLogger, init_args: {{num_samples: 2}}}}
+    - {{class_path: Publish, init_args: {{name: a/b}}}}
+"""
+    )
+    main(["fit", "--config", str(recipe), *QUIET])
+    run = last_run(tmp_path)
+    model = genzoo.load(run / "entry")
+    assert model.text(model.tokens("thee")) == "thee"
+    assert set((run / "entry" / "samples.txt").read_text()) <= set(verses.read_text()) | {"-", "\n"}
