@@ -348,7 +348,7 @@ def _stated(built: Any) -> dict[str, Any]:
 def _without_root(data: dict[str, Any]) -> dict[str, Any]:
     # where somebody keeps the data is no part of what they are
     arguments = data.get("init_args") or {}
-    return {**data, "init_args": {key: value for key, value in arguments.items() if key != "root"}}
+    return {**data, "init_args": {key: value for key, value in arguments.items() if key not in ("root", "path")}}
 
 
 def _write_weights(path: Path, module: "LightningModule", dtype: str) -> dict[str, Any]:

@@ -215,4 +215,5 @@ trainer:
     run = last_run(tmp_path)
     model = genzoo.load(run / "entry")
     assert model.text(model.tokens("thee")) == "thee"
+    assert "verses.txt" not in (run / "entry" / "config.yaml").read_text()  # where the text lies is nobody's business
     assert set((run / "entry" / "samples.txt").read_text()) <= set(verses.read_text()) | {"-", "\n"}
