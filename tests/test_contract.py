@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
-from genzoo.zoo import GAN, GPT, MADE, VAE, PerDatum, PixelCNN, WaveNet
+from genzoo.zoo import GAN, GPT, MADE, VAE, Autoencoder, DenoisingAutoencoder, PerDatum, PixelCNN, WaveNet
 from genzoo.zoo.interface import (
     Completes,
     HasLatents,
@@ -42,6 +42,8 @@ FAMILIES = [
     (GPT, TOKENS, {Samples, SamplesInSteps, HasLogProb, ScoresAnomalies, Completes}),
     (WaveNet, WAVEFORMS, {Samples, SamplesInSteps, HasLogProb, ScoresAnomalies, Completes}),
     (VAE, IMAGES + POINTS, {Samples, HasLogProb, ScoresAnomalies, Completes, HasLatents, Interpolates}),
+    (Autoencoder, IMAGES + POINTS, {ScoresAnomalies, Completes, HasLatents, Interpolates}),
+    (DenoisingAutoencoder, IMAGES[:1] + POINTS, {ScoresAnomalies, Completes, HasLatents, Interpolates}),
     (GAN, IMAGES + POINTS + WAVEFORMS, {Samples, ScoresAnomalies, Completes, Interpolates, Inverts}),
 ]
 CASES = [(family, shape, levels) for family, data, _ in FAMILIES for shape, levels in data]

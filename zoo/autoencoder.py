@@ -1,0 +1,361 @@
+"""Autoencoders: a code that each datum passes through (Hinton & Salakhutdinov 2006; Vincent et al. 2008).
+
+    Autoencoder             minimise  −log p(x | z = f(x))
+    DenoisingAutoencoder    minimise  −log p(x | z = f(x̃)),  x̃ = x corrupted
+
+The loss is in nats, but it is no bound on −log p(x): nothing charges for the code. So an autoencoder has no
+`log_prob`. Nor can it be sampled, until a density has been fitted to the codes of the data (Ghosh et al. 2020): then
+z is drawn from that density, here a mixture of Gaussians, and x from p(x | z).
+"""
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+
+from genzoo.zoo.encoder_decoder import EncoderDecoderMixin, Network
+from genzoo.zoo.interface import ZooModule
+from genzoo.zoo.likelihoods import Likelihood
+from genzoo.zoo.mixins import CompletionMixin
+from genzoo.zoo.modality import from_codes, to_codes
+from genzoo.zoo.randomness import Generator, normal, uniform
+
+
+@dataclass(frozen=True)
+class Delta:
+    """The distribution that is certain of one code: `mean`, (B, d)."""
+
+    mean: Tensor
+
+
+class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
+    """An autoencoder with a bottleneck.
+
+    Capabilities: `encode`, `decode`, `reconstruct`, `interpolate`, `traverse`, `complete` (a heuristic), and
+    `anomaly_score`; `sample` as soon as, and only while, a density of the codes is fitted.
+
+    Args:
+        shape: of one datum.
+        levels: how many values each dimension can take; None for continuous data.
+        latent_dim: d, the size of the code.
+        network: "mlp" (gated residual perceptrons, any data) or "resnet" (residual convolutions, images); None takes
+            "resnet" for images, "mlp" for the rest.
+        width: hidden units of the perceptrons, or channels of the convolutions at full image size; None takes 512 or
+            32.
+        depth: residual blocks, for convolutions at each resolution; None takes 2 or 1.
+        encoder: a module of your own, (B, *shape) in [−1, 1] (in the data's range, if continuous) to (B, d).
+        decoder: a module of your own, (B, d) to P numbers for each dimension of the datum, (B, P, *shape) up to
+            reshaping, where P is the likelihood's `num_parameters(levels)`.
+        likelihood: p(x | z); None takes `default_likelihood(levels)`.
+        density_components: Gaussians in the mixture that is fitted to the codes before each validation, so that
+            every checkpoint has one that fits its weights; 0 for none. `fit_density` does it by hand.
+        optimizer: as in `ZooModule`.
+        lr_scheduler: as in `ZooModule`.
+
+    Raises:
+        ValueError: on arguments that do not fit each other or the data.
+    """
+
+    #: at most so many times is a completion reconstructed and what is known pasted back
+    completion_sweeps = 64
+    #: how many of the data last trained on the density is fitted to
+    density_data = 8192
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        levels: int | None,
+        *,
+        latent_dim: int = 16,
+        network: Network | None = None,
+        width: int | None = None,
+        depth: int | None = None,
+        encoder: nn.Module | None = None,
+        decoder: nn.Module | None = None,
+        likelihood: Likelihood | None = None,
+        density_components: int = 0,
+        optimizer: OptimizerCallable | None = None,
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__(shape, levels, optimizer=optimizer, lr_scheduler=lr_scheduler)
+        if density_components < 0:
+            raise ValueError(f"density_components={density_components}: give the number of Gaussians, 0 for none.")
+        self.build_networks(
+            latent_dim,
+            latent_dim=latent_dim,
+            network=network,
+            width=width,
+            depth=depth,
+            encoder=encoder,
+            decoder=decoder,
+            likelihood=likelihood,
+        )
+        self.density = Mixture(density_components, latent_dim) if density_components else None
+        self._seen: deque[Tensor] = deque()  # the batches last trained on
+        self.register_load_state_dict_post_hook(_offer_sampling)
+
+    # ---- the model
+
+    def encode(self, x: Tensor) -> Delta:
+        """The code of x, with certainty: `.mean` is (B, latent_dim)."""
+        return Delta(self.features(x))
+
+    def objective(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+        """−log p(x | z = f(x)), nats."""
+        return {"loss": self.reconstruction_error(x, x)}
+
+    def evaluation(self, x: Tensor, labels: Tensor | None, generator: Generator) -> dict[str, Tensor]:
+        """The loss: how many nats the reconstruction leaves open. No likelihood of x."""
+        return {"loss": self.reconstruction_error(x, x)}
+
+    def reconstruction_error(self, x: Tensor, seen: Tensor) -> Tensor:
+        """−log p(x | z = f(seen)): (B,), nats."""
+        return -self.decode(self.encode(seen).mean).log_prob(x)
+
+    # ---- capabilities
+
+    @torch.no_grad()
+    def anomaly_score(self, x: Tensor, *, scorer: str | None = None) -> Tensor:
+        """The reconstruction error −log p(x | z = f(x)).
+
+        Args:
+            x: (B, *shape).
+            scorer: "reconstruction", the only one and the default.
+
+        Returns:
+            (B,), nats, higher = odder.
+        """
+        if scorer not in (None, "reconstruction"):
+            raise ValueError(f"scorer={scorer!r}: an autoencoder knows 'reconstruction'.")
+        return self.reconstruction_error(self.check(x), x)
+
+    def fill_in(self, x: Tensor, known: Tensor, num_samples: int, generator: Generator | None) -> Tensor:
+        """Reconstruct, paste what is known, and again, until it settles: from noise to a fixed point.
+
+        A heuristic: the result is consistent with the code of a datum, but no draw from p(x_unknown | x_known).
+        Several completions differ in the noise they began with. Discrete data are rounded to their levels.
+        """
+        mask = known.expand(num_samples, *x.shape).flatten(0, 1)
+        target = x.expand(num_samples, *x.shape).flatten(0, 1)
+        draw = normal if self.levels is None else uniform
+        state = torch.where(mask, target, draw(target.shape, like=target, generator=generator))
+        for _ in range(self.completion_sweeps):
+            before, state = state, torch.where(mask, target, self.reconstruct(state).to(x.dtype))
+            if bool((state - before).abs().max() < 1e-4):
+                break
+        if self.levels is not None:
+            state = from_codes(to_codes(state, self.shape, self.levels), self.shape, self.levels).to(x.dtype)
+        return state.unflatten(0, (num_samples, len(x)))
+
+    # ---- sampling, once a density of the codes is known
+
+    @torch.no_grad()
+    def fit_density(self, x: Tensor, num_components: int | None = None, *, seed: int = 0) -> None:
+        """Fits a mixture of Gaussians with full covariances to the codes of x; from then on there is `sample`.
+
+        Args:
+            x: (N, *shape), data to take the codes of, at least two.
+            num_components: how many Gaussians; None means `density_components` as the model was built, or 10.
+            seed: of the fit's beginning.
+
+        Raises:
+            ValueError: for fewer than two data or no components.
+        """
+        num_components = num_components or (len(self.density.weights) if self.density else 10)
+        if self.density is None or num_components != len(self.density.weights):
+            like = next(self.parameters())
+            self.density = Mixture(num_components, self.latent_dim).to(like.device, like.dtype)
+            self.hparams["density_components"] = num_components  # what is published or saved builds it again
+        codes = torch.cat([self.encode(chunk).mean for chunk in x.split(1024)])
+        self.density.fit(codes, seed)
+        _offer_sampling(self)
+
+    def _sample(
+        self, num_samples: int, *, labels: Tensor | None = None, generator: Generator | None = None
+    ) -> Tensor:
+        """z from the density of the codes, x from p(x | z): (num_samples, *shape), in the data's range, on its grid.
+
+        Raises:
+            ValueError: if labels are given: this model is unconditional.
+        """
+        if labels is not None:
+            raise ValueError("This autoencoder is unconditional: it was not trained on labels.")
+        assert self.density is not None
+        with torch.no_grad():
+            return self.decode(self.density.sample(num_samples, generator)).sample(generator)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Remembers the data, if a density is wanted."""
+        if self.density is not None:
+            self._seen.append(self.unpack(batch)[0].detach())
+            while sum(map(len, self._seen)) - len(self._seen[0]) >= self.density_data:
+                self._seen.popleft()
+
+    def on_validation_epoch_start(self) -> None:
+        """Fits the density to the codes that the weights about to be validated (with EMA: the average) give."""
+        if self.density is not None and sum(map(len, self._seen)) > 1:
+            self.fit_density(torch.cat(list(self._seen)))
+            if torch.distributed.is_available() and torch.distributed.is_initialized():
+                for buffer in self.density.buffers():
+                    torch.distributed.broadcast(buffer, src=0)
+
+
+class DenoisingAutoencoder(Autoencoder):
+    """An autoencoder that is shown corrupted data and has to restore them.
+
+    Where the corruption is Gaussian noise of scale σ, the best reconstruction is E[x | x̃], and `score` reads off it
+    the gradient of the log-density of noisy data (Alain & Bengio 2014): the seed of diffusion models.
+
+    Args:
+        shape: of one datum.
+        levels: how many values each dimension can take; None for continuous data.
+        corruption: `GaussianNoise` or `Masking`; None is GaussianNoise().
+        arguments: as in `Autoencoder`.
+
+    Raises:
+        ValueError: as `Autoencoder`.
+    """
+
+    def __init__(
+        self, shape: Sequence[int], levels: int | None, *, corruption: "Corruption | None" = None, **arguments: Any
+    ) -> None:
+        super().__init__(shape, levels, **arguments)
+        self.corruption = corruption or GaussianNoise()
+
+    def objective(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+        """−log p(x | z = f(x̃)) with one draw of the corruption, nats."""
+        return {"loss": self.reconstruction_error(x, self.corruption.corrupt(x))}
+
+    def evaluation(self, x: Tensor, labels: Tensor | None, generator: Generator) -> dict[str, Tensor]:
+        """The loss, and what it would be without corruption."""
+        noisy = self.corruption.corrupt(x, generator)
+        return {"loss": self.reconstruction_error(x, noisy), "clean_loss": self.reconstruction_error(x, x)}
+
+    def score(self, x: Tensor) -> Tensor:
+        """(r(x) − x)/σ² ≈ ∇_x log p_σ(x), the score of data with noise (Alain & Bengio 2014, theorem 1).
+
+        Args:
+            x: (B, *shape), noisy data, in the data's units but not on their grid.
+
+        Returns:
+            (B, *shape), nats for each unit of the data.
+
+        Raises:
+            ValueError: if the corruption is no Gaussian noise.
+        """
+        if not isinstance(self.corruption, GaussianNoise):
+            raise ValueError(f"score: the corruption is {self.corruption}, but only GaussianNoise gives a score.")
+        return (self.reconstruct(x) - x) / self.corruption.scale**2
+
+
+# -------------------------------------------------------------------------------------------------- the corruptions
+
+
+class Corruption(ABC):
+    """How data are spoilt for a `DenoisingAutoencoder`."""
+
+    @abstractmethod
+    def corrupt(self, x: Tensor, generator: Generator | None = None) -> Tensor:
+        """x̃ ~ C(x̃ | x), (B, *shape); it need not lie on the data's grid, nor in their range."""
+
+
+@dataclass(frozen=True)
+class GaussianNoise(Corruption):
+    """x̃ = x + σ ε.
+
+    Args:
+        scale: σ, in the data's units.
+    """
+
+    scale: float = 0.3
+
+    def __post_init__(self) -> None:
+        if not self.scale > 0:
+            raise ValueError(f"scale={self.scale}: the standard deviation of the noise must be positive.")
+
+    def corrupt(self, x: Tensor, generator: Generator | None = None) -> Tensor:
+        """See `Corruption`."""
+        return x + self.scale * normal(x.shape, like=x, generator=generator)
+
+
+@dataclass(frozen=True)
+class Masking(Corruption):
+    """Each dimension is set to zero with some probability, independently ("masking noise", Vincent et al. 2008).
+
+    Args:
+        probability: that a dimension is lost.
+    """
+
+    probability: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.probability < 1:
+            raise ValueError(f"probability={self.probability}: the share of lost dimensions lies between 0 and 1.")
+
+    def corrupt(self, x: Tensor, generator: Generator | None = None) -> Tensor:
+        """See `Corruption`."""
+        return x * (uniform(x.shape, like=x, generator=generator) >= self.probability)
+
+
+# ------------------------------------------------------------------------------------------- the density of the codes
+
+
+class Mixture(nn.Module):
+    """Σ_m w_m N(μ_m, L_m L_mᵀ) over codes, kept in buffers, so that it is saved with the weights of the model.
+
+    Args:
+        num_components: M.
+        dim: d.
+    """
+
+    weights: Tensor  # (M,); all zero until the mixture is fitted
+    means: Tensor  # (M, d)
+    factors: Tensor  # (M, d, d), the Cholesky factors L_m
+
+    def __init__(self, num_components: int, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("weights", torch.zeros(num_components))
+        self.register_buffer("means", torch.zeros(num_components, dim))
+        self.register_buffer("factors", torch.zeros(num_components, dim, dim))
+
+    @property
+    def fitted(self) -> bool:
+        """Whether there is a density."""
+        return bool((self.weights > 0).any())
+
+    def fit(self, codes: Tensor, seed: int) -> None:
+        """By expectation-maximisation; where there are fewer codes than components, the rest keep the weight 0."""
+        from sklearn.mixture import GaussianMixture
+
+        if len(codes) < 2:
+            raise ValueError(f"A density cannot be fitted to {len(codes)} codes: give more data.")
+        points = codes.double().cpu().numpy()
+        used = min(len(self.weights), len(points))
+        floor = 1e-6 + 1e-3 * float(points.var(0).mean())  # an unused dimension of the code has no variance
+        mixture = GaussianMixture(used, reg_covar=floor, random_state=seed).fit(points)
+        self.weights.zero_()
+        self.weights[:used] = torch.from_numpy(mixture.weights_).to(self.weights)
+        self.means[:used] = torch.from_numpy(mixture.means_).to(self.means)
+        covariances = torch.from_numpy(mixture.covariances_)
+        self.factors[:used] = torch.linalg.cholesky(covariances).to(self.factors)
+
+    def sample(self, num_samples: int, generator: Generator | None = None) -> Tensor:
+        """(num_samples, d)."""
+        edges = self.weights.float().cumsum(0)
+        places = edges[-1] * uniform((num_samples,), like=edges, generator=generator)
+        component = torch.searchsorted(edges, places, right=True).clamp_max(len(edges) - 1)
+        noise = normal((num_samples, self.means.shape[1]), like=self.means, generator=generator)
+        return self.means[component] + (self.factors[component] @ noise[..., None]).squeeze(-1)
+
+
+def _offer_sampling(model: Autoencoder, _: Any = None) -> None:
+    """A capability that a model lacks is a method that it lacks: `sample` is there while the density is."""
+    if model.density is not None and model.density.fitted:
+        vars(model)["sample"] = model._sample
+    else:
+        vars(model).pop("sample", None)
