@@ -63,7 +63,7 @@ class WaveNet(AutoregressiveMixin, ZooModule):
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__(shape, levels, optimizer=optimizer, lr_scheduler=lr_scheduler)
-        if self.modality != "waveform":
+        if self.modality != "waveform" or levels is None:
             raise ValueError(
                 f"WaveNet models sounds, of shape (1, T) and with a number of levels, but was given shape={shape!r}"
                 f" and levels={levels}: {self.modality}."
