@@ -1,0 +1,160 @@
+"""The PixelCNN against what defines it: causal to the bit, no blind spot, and a cache that gives what it would."""
+
+import itertools
+
+import pytest
+import torch
+
+from genzoo.zoo import PixelCNN
+from genzoo.zoo.autoregressive.base import raster_order
+from genzoo.zoo.networks.masked import MaskedConv2d, channel_mask
+
+
+def loud(shape, levels, scale=2.0, **options):
+    torch.manual_seed(0)
+    model = PixelCNN(shape, levels, **options).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(scale)
+    return model
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def jacobian_in_order(model, monkeypatch):
+    """(D, D): Σ_levels |∂ logits_i / ∂ x_j|, i and j in the order of the dimensions, x the scaled image."""
+    image = torch.rand(1, *model.shape, generator=seeded()) * 2 - 1
+    monkeypatch.setattr(model, "scaled", lambda codes: codes)
+
+    def logits(x):
+        return model.logits(x, None).flatten(2)[0][:, raster_order(model.shape)]
+
+    rows = torch.autograd.functional.jacobian(logits, image).abs().sum(0)
+    return rows.flatten(1)[:, raster_order(model.shape)]
+
+
+@pytest.mark.parametrize(
+    ("shape", "levels", "options"),
+    [
+        ((1, 7, 8), 2, {}),
+        ((1, 5, 7), 3, {"depth": 4, "kernel_size": 5, "dilations": [1]}),
+        ((3, 5, 6), 4, {"channels": 12}),
+        ((3, 4, 5), 3, {"channels": 10, "depth": 4, "dilations": [2, 1]}),  # groups of unequal size
+        ((2, 4, 6), 2, {"channels": 8}),
+    ],
+)
+def test_the_jacobian_is_exactly_zero_from_the_dimension_on_and_alive_before_it(shape, levels, options, monkeypatch):
+    """Every earlier dimension is alive, so there is no blind spot; R does not see G, but G sees R."""
+    model = loud(shape, levels, **{"channels": 16, "depth": 6, **options})
+    jacobian = jacobian_in_order(model, monkeypatch)
+    earlier = torch.ones_like(jacobian).tril(-1).bool()
+    assert torch.equal(jacobian[~earlier], torch.zeros_like(jacobian[~earlier]))
+    assert bool((jacobian[earlier] > 0).all())
+
+
+def test_the_first_dimension_depends_on_nothing_but_its_place_and_class():
+    model = loud((1, 4, 4), 2, channels=8, depth=2, num_classes=2, conditional=True)
+    a, b = torch.randint(2, (2, 3, 1, 4, 4), generator=seeded())
+    labels = torch.tensor([0, 1, 0])
+    first = [model.logits(codes, labels)[..., 0, 0] for codes in (a, b)]
+    assert torch.equal(*first)
+    assert torch.equal(first[0][0], first[0][2]) and not torch.equal(first[0][0], first[0][1])
+
+
+@pytest.mark.parametrize(
+    ("shape", "levels", "options"),
+    [
+        ((1, 9, 11), 2, {}),
+        ((1, 6, 7), 256, {"kernel_size": 5}),
+        ((3, 5, 6), 8, {"channels": 13}),
+        ((1, 8, 8), 17, {"num_classes": 4, "conditional": True}),
+    ],
+)
+def test_cached_logits_are_those_of_the_whole_network_at_every_position(shape, levels, options, monkeypatch):
+    """Teacher-forced: the cached sampler is fed the datum's own values and its logits are listened to."""
+    model = loud(shape, levels, **{"channels": 16, "depth": 4, **options})
+    codes = torch.randint(levels, (3, *shape), generator=seeded())
+    labels = torch.tensor([0, 3, 1]) if model.num_classes else None
+    in_order, heard = iter(codes.flatten(1)[:, model.order].unbind(1)), []
+
+    def listen(logits, noise):
+        heard.append(logits)
+        return next(in_order)
+
+    with torch.no_grad():
+        full = model.logits(codes, labels).flatten(2)[..., model.order]
+        monkeypatch.setattr(model, "choose", listen)
+        drawn = model.draw(torch.zeros_like(codes), torch.zeros_like(codes).bool(), labels, torch.rand(codes.shape))
+    assert torch.equal(drawn, codes)
+    torch.testing.assert_close(torch.stack(heard, 2), full, atol=1e-5, rtol=1e-5)
+    assert float(full.std()) > 0.1
+
+
+def test_rows_that_are_known_are_not_drawn(monkeypatch):
+    model = loud((1, 6, 5), 2, channels=8, depth=2)
+    asked = []
+    choose = model.choose
+    monkeypatch.setattr(model, "choose", lambda *a: asked.append(1) or choose(*a))
+    known = torch.zeros(1, 6, 5, dtype=torch.bool)
+    known[:, :4] = True
+    model.complete(model.sample(2, generator=seeded()), known)
+    assert len(asked) == 30 + 10
+
+
+def test_a_conditional_sample_heeds_its_label_and_colours_come_in_turn():
+    """A rigged network: the outlet's bias alone decides, so the samples are known beforehand."""
+    model = PixelCNN((3, 4, 4), 3, channels=12, depth=1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        model.outlet.bias.view(3, 3).copy_(torch.tensor([[50.0, 0, 0], [0, 50, 0], [0, 0, 50]]))
+    x = model.sample(2, generator=seeded())
+    assert torch.equal(x, torch.tensor([0.0, 0.5, 1.0])[:, None, None].expand(2, 3, 4, 4))
+    torch.testing.assert_close(model.log_prob(x), torch.zeros(2), atol=1e-6, rtol=0)
+
+
+def test_masks_are_no_part_of_the_weights_or_the_state():
+    model = PixelCNN((3, 4, 4), 2, channels=12, depth=1)
+    masked = [m for m in model.modules() if isinstance(m, MaskedConv2d) and m.mask is not None]
+    assert masked
+    assert all(bool((m.weight[~m.mask] != 0).all()) for m in masked)
+    model.objective(torch.ones(2, 3, 4, 4), None)["loss"].mean().backward()
+    assert all(bool((m.weight[~m.mask] != 0).all()) for m in masked)
+    assert all(bool((m.weight.grad[~m.mask] == 0).all()) for m in masked)
+    assert not [name for name in model.state_dict() if "mask" in name]
+
+
+def test_channel_masks_are_those_of_the_paper():
+    a, b = (channel_mask(3, 3, 3, strict=strict) for strict in (True, False))
+    assert a.int().tolist() == [[0, 0, 0], [1, 0, 0], [1, 1, 0]]
+    assert b.int().tolist() == [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
+    wide = channel_mask(9, 6, 3, strict=False)
+    for out, into in itertools.product(range(9), range(6)):
+        assert bool(wide[out, into]) == (into // 2 <= out // 3)
+
+
+def test_half_precision_costs_little_and_keeps_the_likelihood_in_full():
+    model = loud((1, 8, 8), 2, 1.5, channels=32, depth=3)
+    x = torch.randint(2, (16, 1, 8, 8), generator=seeded()).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        half = model.log_prob(x)
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, model.log_prob(x), rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"shape": (8,)}, "is for images"),
+        ({"levels": None}, "discrete"),
+        ({"kernel_size": 4}, "odd"),
+        ({"depth": 0}, "depth=0"),
+        ({"dilations": []}, r"dilations=\[\]"),
+        ({"shape": (3, 8, 8), "channels": 2}, "channels=2"),
+    ],
+)
+def test_impossible_arguments_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        PixelCNN(**{"shape": (1, 8, 8), "levels": 2, **arguments})
