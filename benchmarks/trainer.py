@@ -8,33 +8,26 @@ pythae is measured as it comes, in float32 and with PyTorch's default AdamW. So 
 `genzoo fit` is also run in float32, and pythae with the fused AdamW (autocast it has for CUDA only). `genzoo fit`
 has what it has by default: progress bar, CSV logger, a checkpoint. Nothing is validated.
 
-The time of a short run is taken from that of a long one, so that starting and ending do not count. The runs take
-turns, and the best round counts for each. All of them work in one thread and wait for nothing, so the ratios are
-taken of CPU time, which other work on the machine moves least. Without MNIST under `--root`, random images of its
-shape and number take its place.
+How the times are taken is said in `race.py`. Without MNIST under `--root`, random images of its shape and number take
+its place.
 """
 
 import argparse
 import logging
-import struct
 import tempfile
-import time
-from collections.abc import Callable
 from itertools import islice
-from math import inf
 from pathlib import Path
 
 import torch
+from race import Run, genzoo_fit, has_mnist, race, random_mnist
 from torch import Tensor, nn
 
-from genzoo.cli import main as genzoo
 from genzoo.datamodules import MNISTDataModule
 from genzoo.zoo import VAE
 from genzoo.zoo.networks import MLP
 
 BATCH_SIZE, WIDTH, DEPTH, LATENT_DIM, LR = 128, 512, 2, 40, 1e-3
 SHORT, LONG = 50, 250  # steps
-WALL, CPU = 0, 1
 WANTED = {"bare loop": 0.9, "pythae": 2.0}  # how many times as fast `genzoo fit` should be
 
 RECIPE = f"""\
@@ -59,17 +52,6 @@ def bare_loop(data: MNISTDataModule, steps: int) -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-
-
-def genzoo_fit(folder: Path, root: str, precision: str, steps: int) -> None:
-    (folder / "vae.yaml").write_text(RECIPE)
-    options = {
-        "data.root": root,
-        "trainer.precision": precision,
-        "trainer.max_steps": steps,
-        "trainer.default_root_dir": folder,
-    }
-    genzoo(["fit", "--config", str(folder / "vae.yaml"), *(f"--{key}={value}" for key, value in options.items())])
 
 
 def pythae_trainer(folder: Path, x: Tensor, fused: bool) -> None:
@@ -115,24 +97,6 @@ def pythae_trainer(folder: Path, x: Tensor, fused: bool) -> None:
     trainer.train()
 
 
-def random_mnist(root: Path) -> None:
-    """Files in MNIST's format, with noise in them."""
-    raw = root / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    for part, n in (("train", 60_000), ("t10k", 10_000)):
-        images, labels = torch.randint(256, (n, 28, 28)), torch.randint(10, (n,))
-        for name, values in ((f"{part}-images-idx3-ubyte", images), (f"{part}-labels-idx1-ubyte", labels)):
-            header = struct.pack(f">I{values.ndim}I", 0x800 + values.ndim, *values.shape)
-            (raw / name).write_bytes(header + values.to(torch.uint8).numpy().tobytes())
-
-
-def seconds(run: Callable[[int], None], steps: int) -> tuple[float, float]:
-    """By the clock on the wall, and of CPU time."""
-    start = time.perf_counter(), time.process_time()
-    run(steps)
-    return time.perf_counter() - start[0], time.process_time() - start[1]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", default="data", help="the folder that has MNIST/raw (default: data)")
@@ -143,15 +107,15 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as temporary:
         folder, root = Path(temporary), given.root
-        if not (Path(root) / "MNIST" / "raw").is_dir():
+        if not has_mnist(root):
             root = str(folder)
             random_mnist(folder)
         data = MNISTDataModule(root, BATCH_SIZE, "threshold")
         x = torch.cat([x for x, _ in islice(data.train_dataloader(), LONG)])
-        runs: dict[str, Callable[[int], None]] = {
+        runs: dict[str, Run] = {
+            "genzoo fit": lambda steps: genzoo_fit(folder, RECIPE, root, steps, "bf16-mixed"),
+            "genzoo fit, float32": lambda steps: genzoo_fit(folder, RECIPE, root, steps, "32-true"),
             "bare loop": lambda steps: bare_loop(data, steps),
-            "genzoo fit": lambda steps: genzoo_fit(folder, root, "bf16-mixed", steps),
-            "genzoo fit, float32": lambda steps: genzoo_fit(folder, root, "32-true", steps),
         }
         try:
             import pythae  # noqa: F401
@@ -161,24 +125,8 @@ def main() -> None:
         except ModuleNotFoundError:
             print('pythae is not installed (pip install "genzoo[bench]"), so it is left out')
 
-        best: dict[str, dict[int, tuple[float, ...]]] = {name: {} for name in runs}
-        for _ in range(given.rounds):
-            for name, run in runs.items():
-                for steps in (SHORT, LONG):
-                    before = best[name].get(steps, (inf, inf))
-                    best[name][steps] = tuple(map(min, before, seconds(run, steps)))
-
-    def rate(name: str, clock: int) -> float:
-        return (LONG - SHORT) / (best[name][LONG][clock] - best[name][SHORT][clock])
-
-    print(f"\n{'random images' if root != given.root else 'MNIST'}: steps of {BATCH_SIZE}, in one thread")
-    for name in runs:
-        ratio = rate("genzoo fit", CPU) / rate(name, CPU)
-        verdict = f", wanted {WANTED[name]}: {'met' if ratio >= WANTED[name] else 'MISSED'}" if name in WANTED else ""
-        print(
-            f"{name:20}{rate(name, WALL):8.1f} a second{rate(name, CPU):8.1f} a second of CPU time;"
-            f" genzoo fit is {ratio:.2f} times as fast{verdict}"
-        )
+        print(f"\n{'random images' if root != given.root else 'MNIST'}: steps of {BATCH_SIZE}, in one thread")
+        race(runs, short=SHORT, long=LONG, rounds=given.rounds, wanted=WANTED)
 
 
 if __name__ == "__main__":
