@@ -28,6 +28,7 @@ GROUPS = ("likelihood", "sampling", "accuracy", "closeness", "modes", "anomaly")
 #: what a datamodule's `protocol`, and then the caller, may say otherwise
 PROTOCOL: dict[str, Any] = {
     "num_particles": 100,
+    "num_likelihood": None,
     "num_samples": 10_000,
     "extractor": None,
     "odd": ["faint", "flipped", "shuffled"],
@@ -41,6 +42,7 @@ def evaluate(
     *,
     split: str = "test",
     num_particles: int | None = None,
+    num_likelihood: int | None = None,
     num_samples: int | None = None,
     extractor: str | nn.Module | None = None,
     odd: Sequence[str] | LightningDataModule | None = None,
@@ -72,6 +74,7 @@ def evaluate(
         datamodule: of the data; set up if it is not yet.
         split: "train", "val" or "test", whole.
         num_particles: K of a likelihood bound (100).
+        num_likelihood: of how many data of the split the likelihood is measured, at most, spread over it (all).
         num_samples: how many samples the distances are measured on (10,000).
         extractor: what gives the features: a zoo entry's name, "inception", or a module (none, and no distances).
         odd: names of `ODD`, ways to make odd images of the data (of images "faint", simpler than the data, "flipped",
@@ -97,6 +100,7 @@ def evaluate(
         raise ValueError(f"evaluate: there is no group {sorted(unknown)}; there are {', '.join(GROUPS)}.")
     given = {
         "num_particles": num_particles,
+        "num_likelihood": num_likelihood,
         "num_samples": num_samples,
         "extractor": extractor,
         "odd": odd,
@@ -114,7 +118,9 @@ def evaluate(
         datamodule.setup("fit")
     with measuring(module, device), seeded(seed), torch.no_grad():
         if "likelihood" in only and isinstance(module, HasLogProb):
-            found += figures.likelihood(module, datamodule, split, how["num_particles"], seed, track)
+            found += figures.likelihood(
+                module, datamodule, split, how["num_particles"], how["num_likelihood"], seed, track
+            )
         if "sampling" in only and isinstance(module, Samples):
             found += figures.sampling(module, seed, module.device)
         if "accuracy" in only and not isinstance(module, Samples) and hasattr(module, "features"):

@@ -5,6 +5,7 @@ Collective, where there are several processes: they share out the data. Called w
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from torch import Tensor
 
 from genzoo.callbacks.closeness import Closeness
-from genzoo.callbacks.data import first_rows, split_batches, to_module
+from genzoo.callbacks.data import first_rows, split_batches, spread_rows, to_module
 from genzoo.callbacks.environment import hardware
 from genzoo.callbacks.likelihood import likelihood_of
 from genzoo.callbacks.metrics.anomalies import ODD, PrincipalComponents, auroc
@@ -33,11 +34,17 @@ def parameters(module: LightningModule) -> list[Figure]:
 
 
 def likelihood(
-    module: HasLogProb, datamodule: Any, split: str, num_particles: int, seed: int, track: Track
+    module: HasLogProb,
+    datamodule: Any,
+    split: str,
+    num_particles: int,
+    num_likelihood: int | None,
+    seed: int,
+    track: Track,
 ) -> list[Figure]:
-    """−log p(x) over the split, and in bits for each dimension."""
-    rows = track(rows_of(datamodule, split), "likelihood")
-    result = likelihood_of(module, rows, num_particles=num_particles, seed=seed)
+    """−log p(x) over the split, or over so many data spread over it, and in bits for each dimension."""
+    rows = partial(spread_rows, partial(split_batches, datamodule, split), num_likelihood)
+    result = likelihood_of(module, track(rows(), "likelihood"), num_particles=num_particles, seed=seed)
     kind = module.log_prob_kind
     protocol = {
         "exact": "−log p(x), exact",
@@ -45,15 +52,16 @@ def likelihood(
         "estimate": f"estimate of −log p(x) with {num_particles} draws, seed {seed}",
     }[kind]
     about = {"split": split, "kind": kind, "num_examples": result.num_examples}
+    over = "the split" if num_likelihood is None else f"{result.num_examples} data spread evenly over the split"
     found = [
-        figure("nll", result.nll, "nats", f"{protocol}; mean over the split", **about)
+        figure("nll", result.nll, "nats", f"{protocol}; mean over {over}", **about)
         | {"standard_error": result.standard_error}
     ]
     if hasattr(datamodule, "log_density"):
         found[0] |= {
-            "floor": -torch.cat([datamodule.log_density(x) for x in rows_of(datamodule, split)]).mean().item(),
+            "floor": -torch.cat([datamodule.log_density(x) for x in rows()]).mean().item(),
             "floor_name": "true density",
-            "floor_protocol": f"−log p(x) of the density that the data come from; mean over the {split} split",
+            "floor_protocol": f"−log p(x) of the density that the data come from; mean over {over}",
         }
     if result.bits_per_dim is not None:
         scale = result.bits_per_dim / result.nll if result.nll else 0.0

@@ -19,6 +19,7 @@ def add_protocol(add: Any) -> None:
         help="the data to measure on (default: the published protocol)",
     )
     add("--num_particles", type=int, help="importance samples of a likelihood bound (default: as published)")
+    add("--num_likelihood", type=int, help="data that the likelihood is measured on, spread over the split")
     add("--num_samples", type=int, help="samples that distances are measured on (default: as published)")
     add(
         "--extractor",
@@ -68,7 +69,7 @@ def build_data(block: Any, given: Namespace) -> "LightningDataModule":
 
 def protocol(given: Namespace, block: Any) -> dict[str, Any]:
     """The arguments of `evaluate` that were given on the command line; `block` states the data."""
-    names = ("split", "num_particles", "num_samples", "extractor", "num_odd", "seed")
+    names = ("split", "num_particles", "num_likelihood", "num_samples", "extractor", "num_odd", "seed")
     options = {name: value for name in names if (value := getattr(given, name)) is not None}
     return options | ({"odd": odd_data(given, block)} if given.odd else {})
 

@@ -14,7 +14,7 @@ from torch import nn
 import genzoo
 from genzoo.callbacks import EMA, Publish, evaluate
 from genzoo.datamodules import DigitsDataModule, PointsDataModule
-from genzoo.zoo import VAE, Classifier
+from genzoo.zoo import VAE, Classifier, PerDatum
 
 QUICK = {"num_particles": 3, "num_samples": 100, "num_odd": 40, "progress": False}
 AUROCS = ("auroc_faint", "auroc_flipped", "auroc_shuffled")
@@ -111,6 +111,21 @@ def test_the_stated_arguments_give_the_figures_again() -> None:
     again = evaluate(tiny(), DigitsDataModule(batch_size=360), progress=False, **first["evaluation"])
     assert figures(again)["nll"]["value"] == pytest.approx(figures(first)["nll"]["value"], rel=1e-6)
     assert again["evaluation"] == first["evaluation"]
+
+
+def test_the_likelihood_of_a_part_is_that_of_data_spread_over_the_split() -> None:
+    data, model = DigitsDataModule(), tiny()
+    (nll,) = (
+        f for f in evaluate(model, data, num_likelihood=7, only=["likelihood"])["figures"] if f["name"] == "nll"
+    )
+    x = torch.cat([x for x, _ in data.test_dataloader()])[[0, 51, 102, 154, 205, 257, 308]]  # ⌊i · 360 / 7⌋
+    expected = -model.log_prob(x, num_particles=100, generator=PerDatum(x)).mean()
+    assert (nll["num_examples"], nll["value"]) == (7, pytest.approx(expected.item(), rel=1e-6))
+    assert "7 data spread evenly" in nll["protocol"]
+    (whole,) = (
+        f for f in evaluate(model, data, num_likelihood=400, only=["likelihood"])["figures"] if f["name"] == "nll"
+    )
+    assert whole["num_examples"] == 360
 
 
 def test_a_classifier_has_an_accuracy() -> None:
