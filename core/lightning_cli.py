@@ -39,7 +39,8 @@ for _package in (genzoo.callbacks, genzoo.datamodules, genzoo.zoo):
     for _name in _package.__all__:
         getattr(_package, _name)
 
-CONTRACT = ("shape", "levels", "num_classes", "vocabulary")  # what the data state and a model may take
+# what the data state and a model may take
+CONTRACT = ("shape", "levels", "num_classes", "vocabulary", "sample_rate")
 RUN_FOLDER = "GENZOO_RUN_FOLDER"  # how rank 0 tells the processes that it launches where the run is kept
 HERE = "."  # a logger's save_dir that stands for the run folder
 
@@ -190,7 +191,7 @@ class WholeFiles(TorchCheckpointIO):
 class GenzooCLI(LightningCLI):
     """LightningCLI for any model and any data, with four habits of its own.
 
-    The data's `shape`, `levels`, `num_classes` and `vocabulary` go to the model wherever it takes them. Each run has a
+    What the data state (`CONTRACT`: `shape`, `levels`, …) goes to the model wherever it takes it. Each run has a
     fresh folder, `runs/<recipe>/<time>` (below `--trainer.default_root_dir`, where given), for checkpoints,
     logs and the resolved configuration. The recipe wins over the hyperparameters that a checkpoint carries.
     An error that comes before the first training step is one line.

@@ -9,6 +9,7 @@ import tarfile
 import tempfile
 import urllib.request
 import warnings
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from math import gcd
@@ -298,7 +299,7 @@ class FSDDDataModule(WaveformDataModule):
                 with tarfile.open(archive) as tar:
                     tar.extractall(temporary, filter="data")
                 next(Path(temporary).glob("*/recordings")).rename(self.folder)
-        except (OSError, tarfile.TarError, StopIteration) as error:
+        except (OSError, EOFError, tarfile.TarError, StopIteration, zlib.error) as error:
             raise FileNotFoundError(
                 f"the recordings are not in {self.folder.resolve()}, and could not be downloaded. Without a network,"
                 f" copy them there from {self.address}. The download said: {error!r}"

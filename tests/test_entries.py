@@ -80,7 +80,8 @@ def measure(entry: Entry, cache: Path, device: str) -> dict[str, Any]:
 def test_it_is_whole(entry: Entry) -> None:
     names = {path.name for path in entry.path.iterdir()}
     model = genzoo.load(entry.name)
-    samples = {"samples.png"} if isinstance(model, Samples) else set()
+    suffix = {"waveform": "wav", "tokens": "txt"}.get(model.modality, "png")
+    samples = {f"samples.{suffix}"} if isinstance(model, Samples) else set()
     assert names - {"learning.png"} == {"config.yaml", "model.safetensors", "metrics.json", "README.md"} | samples
     assert ("learning.png" in names) == ("film" in entry.metrics["training"])
     assert not model.training

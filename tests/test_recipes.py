@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from fake_data import write_mnist
+from fake_data import write_fsdd, write_mnist
 from running import last_run, logged
 
 import genzoo
@@ -88,6 +88,7 @@ def test_it_prints_as_it_parses(name: str, folder: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize("name", recipes.names())
 def test_it_runs(name: str, folder: Path) -> None:
     write_mnist(folder)
+    write_fsdd(folder)
     (folder / "brief.yaml").write_text(yaml.safe_dump(brief(name, folder)))
     configs = ["--config", name, "--config", "brief.yaml"]
     main(["fit", *configs, "--trainer.limit_train_batches=2"])

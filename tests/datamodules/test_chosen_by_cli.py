@@ -49,6 +49,7 @@ def cli(*arguments: str) -> LightningDataModule:
         ("FashionMNISTDataModule", ["--data.root=elsewhere"], 256),
         ("KMNISTDataModule", [], 256),
         ("CIFAR10DataModule", [], 256),
+        ("FSDDDataModule", ["--data.root=elsewhere", "--data.length=100"], 256),
         ("PointsDataModule", ["--data.name=moons", "--data.noise=0.3"], None),
     ],
 )

@@ -1,0 +1,230 @@
+"""Sounds from wav files of every format, labels and splits from their names, and the spoken digits."""
+
+import math
+import tarfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fake_data import write_fsdd, write_wav
+from scipy.io import wavfile
+from torch import Tensor
+
+from genzoo.datamodules import AudioDataModule, FSDDDataModule
+from genzoo.datamodules.audio import cut, read_wav
+from genzoo.zoo.modality import from_codes, to_codes
+
+
+def tone(frequency: float, rate: int, seconds: float = 0.25, amplitude: float = 0.5) -> Tensor:
+    return amplitude * (2 * math.pi * frequency * torch.arange(round(seconds * rate)) / rate).sin()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Twenty recordings of two animals, of 5 to 14 samples; the n-th has the constant value n / 32."""
+    for n in range(20):
+        write_wav(tmp_path / "pets" / f"{('cat', 'dog')[n % 2]}_{n}.wav", torch.full((5 + n // 2,), n / 32), 8000)
+    (tmp_path / "pets" / ".hidden.wav").write_bytes(b"no sound")
+    (tmp_path / "pets" / "notes.txt").write_text("no sound either")
+    return tmp_path / "pets"
+
+
+def audio(root: Path, **options: Any) -> AudioDataModule:
+    data = AudioDataModule(**{"root": str(root), "length": 8, "sample_rate": 8000, "batch_size": 4, **options})
+    data.setup()
+    return data
+
+
+def rows(data: AudioDataModule, split: str) -> Tensor:
+    return torch.cat([x if isinstance(x, Tensor) else x[0] for x in getattr(data, f"{split}_dataloader")()])
+
+
+# ---- files
+
+
+@pytest.mark.parametrize(
+    ("dtype", "stored", "expected"),
+    [
+        ("uint8", [0, 64, 128, 255], [-1, -0.5, 0, 127 / 128]),
+        ("int16", [-32768, -16384, 0, 32767], [-1, -0.5, 0, 32767 / 32768]),
+        ("int32", [-(2**31), -(2**30), 0, 2**30], [-1, -0.5, 0, 0.5]),
+        ("float32", [-2.0, -0.5, 0, 0.25], [-1, -0.5, 0, 0.25]),
+        ("float64", [-2.0, -0.5, 0, 0.25], [-1, -0.5, 0, 0.25]),
+    ],
+)
+def test_full_scale_is_that_of_the_format(tmp_path: Path, dtype: str, stored: list, expected: list) -> None:
+    wavfile.write(tmp_path / "x.wav", 8000, np.array(stored, dtype))
+    sound = read_wav(tmp_path / "x.wav", 8000)
+    assert sound.dtype == torch.float32 and sound.tolist() == pytest.approx(expected, abs=1e-7)
+
+
+def test_channels_are_averaged(tmp_path: Path) -> None:
+    wavfile.write(tmp_path / "x.wav", 8000, np.array([[16384, 0], [0, -8192]], "int16"))
+    assert read_wav(tmp_path / "x.wav", 8000).tolist() == [0.25, -0.125]
+
+
+@pytest.mark.parametrize("rate", [4000, 11_025, 16_000])
+def test_another_rate_keeps_the_pitch_and_folds_nothing(tmp_path: Path, rate: int) -> None:
+    write_wav(tmp_path / "low.wav", tone(440, rate), rate)
+    heard = read_wav(tmp_path / "low.wav", 8000)
+    assert len(heard) == pytest.approx(2000, abs=1)
+    inside = slice(200, 1800)  # the filter has ends
+    torch.testing.assert_close(heard[:2000][inside], tone(440, 8000)[inside], rtol=0, atol=5e-3)
+    if rate == 16_000:  # 6 kHz cannot be heard at 8 kHz; folded over, it would be 2 kHz
+        write_wav(tmp_path / "high.wav", tone(6000, rate), rate)
+        assert read_wav(tmp_path / "high.wav", 8000)[inside].abs().max() < 5e-3
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    write_wav(tmp_path / "whole.wav", torch.zeros(100), 8000)
+    (tmp_path / "cut.wav").write_bytes((tmp_path / "whole.wav").read_bytes()[:-50])
+    (tmp_path / "text.wav").write_text("hello")
+    write_wav(tmp_path / "empty.wav", torch.zeros(0), 8000)
+    for name in ("cut", "text", "empty"):
+        with pytest.raises(ValueError, match=f"{name}.wav cannot be used"):
+            read_wav(tmp_path / f"{name}.wav", 8000)
+
+
+def test_notes_beside_the_sound_are_passed_over(tmp_path: Path) -> None:
+    write_wav(tmp_path / "x.wav", torch.full((4,), 0.5), 8000)
+    data = bytearray((tmp_path / "x.wav").read_bytes() + b"note\x04\x00\x00\x00abcd")
+    data[4:8] = (len(data) - 8).to_bytes(4, "little")
+    (tmp_path / "x.wav").write_bytes(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_wav(tmp_path / "x.wav", 8000).tolist() == [0.5] * 4
+
+
+def test_pieces() -> None:
+    sound = torch.arange(1.0, 8.0)
+    assert cut(sound, 3, "first").tolist() == [[1, 2, 3]]
+    assert cut(sound, 3, "all").tolist() == [[1, 2, 3], [4, 5, 6], [7, 0, 0]]
+    assert cut(sound, 9, "first").tolist() == cut(sound, 9, "all").tolist() == [[1, 2, 3, 4, 5, 6, 7, 0, 0]]
+    assert cut(sound[:6], 3, "all").tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
+# ---- the folder
+
+
+def test_every_recording_is_in_one_split_cropped_or_padded_with_silence(root: Path) -> None:
+    data = audio(root, label="(?P<label>[a-z]+)_", test="_1[0-3]")
+    assert (data.shape, data.levels, data.num_classes, data.sample_rate) == ((1, 8), 256, 2, 8000)
+    assert data.class_names == ["cat", "dog"] and "val_size" not in data.hparams
+    assert [len(data.sources[split]) for split in ("train", "val", "test")] == [14, 2, 4]
+    silence = from_codes(to_codes(torch.zeros(1, 8), (1, 8), 256), (1, 8), 256)[0, 0]
+    found = []
+    for split in ("train", "val", "test"):
+        source = data.sources[split]
+        for x, label in zip(data.scale(source.x), source.labels, strict=True):  # type: ignore[attr-defined, arg-type]
+            n = round(float(x[0, 0]) * 32)
+            sounds = min(8, 5 + n // 2)
+            assert label == n % 2 and (split == "test") == (10 <= n <= 13)
+            torch.testing.assert_close(x[0, :sounds], torch.full((sounds,), n / 32), rtol=0.03, atol=1e-4)
+            assert (x[0, sounds:] == silence).all()
+            found.append(n)
+    assert sorted(found) == list(range(20))
+
+
+def test_batches_lie_on_the_values_of_the_codes(root: Path) -> None:
+    x = rows(audio(root, test_fraction=0.2), "train")  # without labels a batch is x
+    assert x.dtype == torch.float32 and x.shape[1:] == (1, 8)
+    assert torch.equal(from_codes(to_codes(x, (1, 8), 256), (1, 8), 256), x)
+
+
+def test_all_pieces_of_a_recording_are_in_one_split(root: Path) -> None:
+    data = audio(root, length=2, pieces="all", test="_1[0-3]", batch_size=2, val_fraction=0.25)
+    held = {split: {round(float(x[0, 0]) * 32) for x in rows(data, split)} for split in ("val", "test")}
+    train = data.sources["train"].x  # type: ignore[attr-defined]
+    held["train"] = {round(float(x[0, 0]) * 32) for x in data.scale(train)}
+    assert len(held["val"]) == 4 and held["test"] == {10, 11, 12, 13}
+    assert held["train"] | held["val"] == set(range(20)) - held["test"] and not held["train"] & held["val"]
+    lengths = [5 + n // 2 for n in range(20) if n not in held["test"]]
+    assert len(train) + len(data.sources["val"]) == sum(math.ceil(length / 2) for length in lengths)
+
+
+def test_folders_can_name_the_classes(tmp_path: Path) -> None:
+    for name in ("b", "a", "10", "9"):
+        for i in range(3):
+            write_wav(tmp_path / name / f"{i}.wav", torch.zeros(4), 8000)
+    data = audio(tmp_path, label="^(?P<label>[^/]+)/", classes=[1, 2], batch_size=2)
+    assert data.class_names == ["9", "10", "a", "b"]
+    assert set(data.sources["train"].labels.tolist()) <= {1, 2}  # type: ignore[union-attr]
+
+
+def test_the_splits_and_the_order_are_the_same_every_time(root: Path) -> None:
+    first, again, other = (audio(root, seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(rows(first, "train"), rows(again, "train"))
+    assert torch.equal(rows(first, "test"), rows(other, "test"))
+    assert not torch.equal(rows(again, "train"), rows(other, "train"))
+    loader = first.train_dataloader()
+    passing = iter(loader)
+    next(passing)
+    state = loader.state_dict()
+    rest = [x.tolist() for x in passing]
+    resumed = again.train_dataloader()
+    resumed.load_state_dict(state)
+    assert [x.tolist() for x in resumed] == rest
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"label": "(?P<label>cat)_"}, "fits 10 of 20 files, but not dog_1.wav"),
+        ({"label": "(cat|dog)_"}, "no group called label"),
+        ({"label": "(?P<label>cat"}, "no regular expression"),
+        ({"test": "bird"}, "20 for training and 0 for testing"),
+        ({"length": 0}, "length is 0"),
+        ({"sample_rate": 0}, "sample_rate 0"),
+        ({"pieces": "last"}, "pieces is 'last'"),
+        ({"val_fraction": 1.5}, "val_fraction is 1.5"),
+        ({"classes": [0]}, "no labels"),
+    ],
+)
+def test_what_does_not_fit_is_refused(root: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        audio(root, **options)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere"):
+        audio(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match=r"there is no \.wav file"):
+        audio(tmp_path)
+
+
+# ---- spoken digits
+
+
+def test_the_spoken_digits_have_their_customary_split(tmp_path: Path) -> None:
+    write_fsdd(tmp_path)
+    data = FSDDDataModule(str(tmp_path), length=30, val_size=10)
+    assert (data.shape, data.levels, data.num_classes, data.sample_rate) == ((1, 30), 256, 10, 8000)
+    data.prepare_data()
+    data.setup()
+    assert [len(data.sources[split]) for split in ("train", "val", "test")] == [20, 10, 50]
+    assert data.sources["test"].labels.bincount().tolist() == [5] * 10  # type: ignore[union-attr]
+    write_wav(tmp_path / "fsdd/recordings/hello.wav", torch.zeros(4), 8000)
+    with pytest.raises(ValueError, match=r"hello.wav is not named"):
+        FSDDDataModule(str(tmp_path)).setup()
+
+
+def test_the_spoken_digits_are_downloaded_whole_or_not_at_all(tmp_path: Path, monkeypatch: Any) -> None:
+    write_fsdd(tmp_path / "there" / "free-spoken-digit-dataset-1.0.10")
+    with tarfile.open(tmp_path / "archive.tar.gz", "w:gz") as tar:
+        folder = tmp_path / "there" / "free-spoken-digit-dataset-1.0.10"
+        tar.add(folder / "fsdd" / "recordings", "free-spoken-digit-dataset-1.0.10/recordings")
+    monkeypatch.setattr(FSDDDataModule, "address", (tmp_path / "archive.tar.gz").as_uri())
+    data = FSDDDataModule(str(tmp_path / "here"), length=30, val_size=10)
+    data.prepare_data()
+    data.prepare_data()  # not again
+    data.setup()
+    assert len(data.sources["test"]) == 50
+    assert [path.name for path in (tmp_path / "here" / "fsdd").iterdir()] == ["recordings"]
+
+    (tmp_path / "archive.tar.gz").write_bytes((tmp_path / "archive.tar.gz").read_bytes()[:-200])
+    with pytest.raises(FileNotFoundError, match="could not be downloaded"):
+        FSDDDataModule(str(tmp_path / "elsewhere")).prepare_data()
+    assert not list((tmp_path / "elsewhere" / "fsdd").iterdir())
