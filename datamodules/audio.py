@@ -261,6 +261,8 @@ class FSDDDataModule(WaveformDataModule):
     """
 
     address = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/v1.0.10.tar.gz"
+    dataset = "the Free Spoken Digit Dataset"
+    files = ("fsdd/recordings/0_george_0.wav",)  # under root, among others
     num_classes = 10
     num_train = 2700
 

@@ -16,7 +16,6 @@ import torch
 import genzoo
 from genzoo.callbacks import evaluate
 from genzoo.datamodules import DataModule
-from genzoo.datamodules.images import TorchvisionDataModule
 from genzoo.zoo.build import build, exported
 from genzoo.zoo.hub import Entry
 from genzoo.zoo.interface import HasLogProb, Samples
@@ -47,7 +46,7 @@ def data_of(entry: Entry) -> DataModule:
 
     block = entry.config["data"]
     classes = exported(genzoo.datamodules)
-    if not issubclass(classes[block["class_path"]], TorchvisionDataModule):
+    if not hasattr(classes[block["class_path"]], "files"):  # that lie under a root
         return build(block, classes)
     root = os.environ.get("GENZOO_DATA", "")
     data = build({**block, "init_args": {**block["init_args"], "root": root}}, classes)
