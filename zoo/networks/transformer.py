@@ -29,9 +29,9 @@ class KeyValueCache:
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Puts the new positions' keys and values, (B, heads, t, head_dim), behind the old; returns all of them."""
         end = self.length + keys.shape[2]
-        held = self.held[layer, ..., :end, :]
-        held[0, ..., self.length :, :], held[1, ..., self.length :, :] = keys, values
-        return held[0], held[1]
+        held_keys, held_values = self.held[layer]
+        held_keys[:, :, self.length : end], held_values[:, :, self.length : end] = keys, values
+        return held_keys[:, :, :end], held_values[:, :, :end]
 
 
 class Transformer(nn.Module):
@@ -110,8 +110,10 @@ class Block(nn.Module):
 
     def attention(self, h: Tensor, cos: Tensor, sin: Tensor, cache: KeyValueCache | None, layer: int) -> Tensor:
         """Σ_s softmax_s(q_t · k_s / √d) v_s over the positions s ≤ t, for each head."""
-        q, k, v = self.queries_keys_values(h).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        turned, v = (
+            self.queries_keys_values(h).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).split((2, 1))
+        )
+        (q, k), v = rotate(turned, cos, sin), v[0]
         if cache is not None:
             k, v = cache.extend(layer, k, v)
         return attend(q, k, v).transpose(1, 2).flatten(2)
