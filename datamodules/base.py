@@ -249,6 +249,7 @@ class DataModule(LightningDataModule):
     levels: int | None = None
     num_classes: int | None = None
     vocabulary: str | None = None  # of tokens: what they stand for
+    sample_rate: int | None = None  # of waveforms: Hz
     #: how models of these data are measured: arguments of `genzoo.callbacks.evaluate`
     protocol: Mapping[str, Any] = {}
     num_train: int | None = None  # examples that val_size is taken from, where that is known beforehand
