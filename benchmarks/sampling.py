@@ -10,11 +10,11 @@ each step costs it the same. CPU time, which other work on the machine moves lea
 import argparse
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
-from genzoo.zoo import PixelCNN
+from genzoo.zoo import GPT, PixelCNN
 
 
 class Case(NamedTuple):
@@ -31,25 +31,32 @@ def pixelcnn() -> list[Case]:
     """The network of the recipe mnist/pixelcnn: 784 pixels."""
     torch.manual_seed(0)
     model = PixelCNN((1, 28, 28), 2, channels=64, depth=6).eval()
-    cases = []
-    for batch in (16, 64):
-        noise = torch.rand(batch, 1, 28, 28)
-        codes, unknown = torch.zeros(batch, 1, 28, 28, dtype=torch.int64), torch.zeros(batch, 1, 28, 28).bool()
-        few = ~unknown
-        few.view(batch, -1)[:, ::196] = False
-        cases.append(
-            Case(
-                f"PixelCNN, 28 x 28, batch {batch}",
-                lambda codes=codes, unknown=unknown, noise=noise: model.draw(codes, unknown, None, noise),
-                lambda codes=codes, few=few, noise=noise: model.draw_uncached(codes, few, None, noise),
-                4 / 784,
-                30,
-            )
-        )
-    return cases
+    return [both_ways("PixelCNN, 28 x 28", model, batch, 4, 30) for batch in (16, 64)]
 
 
-CASES = {"PixelCNN": pixelcnn}
+def gpt() -> list[Case]:
+    """The network of the recipe shakespeare/gpt, of 256 characters."""
+    torch.manual_seed(0)
+    model = GPT((256,), 65, width=192, depth=3, heads=2, expansion=3).eval()
+    return [both_ways("GPT, 256 tokens", model, batch, 8, ratio) for batch, ratio in ((1, 5), (16, 10), (64, 10))]
+
+
+def both_ways(name: str, model: Any, batch_size: int, steps: int, least_ratio: float) -> Case:
+    """Samples of an autoregressive model; the uncached way takes so many of its steps."""
+    codes = torch.zeros(batch_size, *model.shape, dtype=torch.int64)
+    noise, unknown = torch.rand(codes.shape), torch.zeros_like(codes).bool()
+    few = ~unknown
+    few.view(batch_size, -1)[:, :: model.num_dims // steps] = False
+    return Case(
+        f"{name}, batch {batch_size}",
+        lambda: model.draw(codes, unknown, None, noise),
+        lambda: model.draw_uncached(codes, few, None, noise),
+        steps / model.num_dims,
+        least_ratio,
+    )
+
+
+CASES = {"PixelCNN": pixelcnn, "GPT": gpt}
 
 
 def cpu_seconds(sample: Callable[[], object]) -> float:

@@ -29,7 +29,7 @@ class KeyValueCache:
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Puts the new positions' keys and values, (B, heads, t, head_dim), behind the old; returns all of them."""
         end = self.length + keys.shape[2]
-        held_keys, held_values = self.held[layer]
+        held_keys, held_values = self.held[layer, 0], self.held[layer, 1]
         held_keys[:, :, self.length : end], held_values[:, :, self.length : end] = keys, values
         return held_keys[:, :, :end], held_values[:, :, :end]
 
