@@ -8,6 +8,7 @@ from genzoo.callbacks.mode_coverage import ModeCoverage
 from genzoo.callbacks.publish import Publish
 from genzoo.callbacks.run_folder import run_folder
 from genzoo.callbacks.samples import SampleLogger
+from genzoo.callbacks.start_from import StartFrom
 
 __all__ = [
     "EMA",
@@ -16,6 +17,7 @@ __all__ = [
     "ModeCoverage",
     "Publish",
     "SampleLogger",
+    "StartFrom",
     "evaluate",
     "run_folder",
 ]

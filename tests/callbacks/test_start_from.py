@@ -1,0 +1,53 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+
+import genzoo
+from genzoo.callbacks import EMA, StartFrom
+from genzoo.datamodules import DigitsDataModule
+from genzoo.zoo import VAE
+
+
+def tiny(width: int = 8, **options) -> VAE:
+    return VAE((1, 8, 8), 17, network="mlp", width=width, depth=1, latent_dim=2, **options)
+
+
+@pytest.fixture
+def entry(tmp_path: Path) -> str:
+    torch.manual_seed(0)
+    return str(genzoo.publish(tiny(), "digits/tiny", to=tmp_path / "entry"))
+
+
+def test_training_begins_at_the_entrys_weights_and_so_does_their_average(
+    entry: str, trainer: Callable[..., Trainer]
+) -> None:
+    """With no step made, what comes back is what the entry holds: for another objective of the same networks, too."""
+    torch.manual_seed(1)
+    model, data = tiny(num_particles=3), DigitsDataModule(limit=32, batch_size=16)
+    published = genzoo.load(entry).state_dict()
+    assert any(not torch.equal(value, published[name]) for name, value in model.state_dict().items())
+    model.configure_optimizers = lambda: torch.optim.SGD(model.parameters(), lr=0.0)  # type: ignore[method-assign]
+    trainer(StartFrom(entry), EMA(), max_steps=1).fit(model, data)
+    assert all(torch.equal(value, published[name]) for name, value in model.state_dict().items())
+
+
+def test_a_resumed_run_keeps_its_own_weights(entry: str, tmp_path: Path, trainer: Callable[..., Trainer]) -> None:
+    data = DigitsDataModule(limit=32, batch_size=16)
+    torch.manual_seed(1)
+    first = trainer(max_epochs=1)
+    first.fit(tiny(), data)
+    first.save_checkpoint(tmp_path / "first.ckpt")
+    saved = torch.load(tmp_path / "first.ckpt", weights_only=True)["state_dict"]
+    model = tiny()
+    trainer(StartFrom(entry), max_epochs=1).fit(model, data, ckpt_path=tmp_path / "first.ckpt")
+    assert all(torch.equal(value, saved[name]) for name, value in model.state_dict().items())
+
+
+def test_weights_that_do_not_fit_are_refused_before_training(entry: str, trainer: Callable[..., Trainer]) -> None:
+    with pytest.raises(ValueError, match=r"do not fit this VAE.*bias: \(16,\) there, \(32,\) here"):
+        trainer(StartFrom(entry)).fit(tiny(16), DigitsDataModule(limit=32, batch_size=16))
+    with pytest.raises(FileNotFoundError):
+        trainer(StartFrom("no/such")).fit(tiny(), DigitsDataModule(limit=32, batch_size=16))
