@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from fake_data import write_wav
 from PIL import Image
 
 from genzoo import commands
@@ -41,6 +43,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "photos").mkdir()
     for i, image in enumerate(pixels):
         Image.fromarray(image).save(tmp_path / "photos" / f"{i}.png")
+    for i in range(24):
+        sound = torch.rand(1000, generator=torch.Generator().manual_seed(i)) - 0.5
+        write_wav(tmp_path / "recordings" / ("anna", "ben")[i % 2] / f"{i}.wav", sound, 8000)
     for split in ("train", "test"):
         np.save(f"faces_{split}.npy", pixels[:, None])
     before = set(sys.modules)
