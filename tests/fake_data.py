@@ -40,3 +40,9 @@ def write_fsdd(root: Path, num_each: int = 8) -> None:
         for index in range(num_each):
             sound = torch.rand(20 + 5 * digit, generator=generator) - 0.5
             write_wav(root / "fsdd" / "recordings" / f"{digit}_anna_{index}.wav", sound, 8000)
+
+
+def write_shakespeare(root: Path) -> None:
+    """A text where Shakespeare's plays would be."""
+    (root / "tinyshakespeare").mkdir()
+    (root / "tinyshakespeare" / "input.txt").write_text("Enter two clowns, with spades.\n" * 200)

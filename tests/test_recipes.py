@@ -1,5 +1,6 @@
 """Every recipe: it says what to expect, states all that it resolves to, and trains, validates and tests."""
 
+import inspect
 import re
 import sys
 from pathlib import Path
@@ -7,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from fake_data import write_fsdd, write_mnist
+from fake_data import write_fsdd, write_mnist, write_shakespeare
 from running import last_run, logged
 
 import genzoo
+import genzoo.datamodules
 from genzoo import recipes
 from genzoo.cli import main
 
@@ -26,6 +28,7 @@ BRIEF = {
     "enable_progress_bar": False,
     "enable_model_summary": False,
 }
+FEW = {"split": "val", "num_particles": 1, "num_likelihood": 12, "num_samples": 10}
 SMALL = {"FrechetDistance": {"num_samples": 10, "batch_size": 10}, "LikelihoodLogger": {"num_particles": 2}}
 
 
@@ -38,9 +41,11 @@ def brief(name: str, root: Path) -> dict:
         options |= SMALL.get(callback["class_path"].rpartition(".")[2], {})
         if callback["class_path"].endswith("Publish"):
             evaluation = options.get("evaluation", {})
-            options["evaluation"] = evaluation | {"split": "val", "num_particles": 1, "num_samples": 10}
-    data = {"batch_size": 4, "val_size": 12, "limit": 20}
-    data |= {} if recipe["data"]["class_path"].endswith("DigitsDataModule") else {"root": str(root)}
+            options["evaluation"] = evaluation | FEW
+    datamodule = getattr(genzoo.datamodules, recipe["data"]["class_path"].rpartition(".")[2])
+    takes = inspect.signature(datamodule).parameters
+    small = {"batch_size": 4, "val_size": 12, "limit": 20, "root": str(root)}
+    data = {option: value for option, value in small.items() if option in takes}
     return {"trainer": {**BRIEF, "callbacks": callbacks}, "data": {"init_args": data}}
 
 
@@ -89,6 +94,7 @@ def test_it_prints_as_it_parses(name: str, folder: Path, capsys: pytest.CaptureF
 def test_it_runs(name: str, folder: Path) -> None:
     write_mnist(folder)
     write_fsdd(folder)
+    write_shakespeare(folder)
     (folder / "brief.yaml").write_text(yaml.safe_dump(brief(name, folder)))
     configs = ["--config", name, "--config", "brief.yaml"]
     main(["fit", *configs, "--trainer.limit_train_batches=2"])
