@@ -7,6 +7,7 @@ A page's code is then plain Matplotlib, which draws the same in a notebook. The 
 import base64
 import html
 import io
+import sys
 from typing import Any
 
 import matplotlib
@@ -34,10 +35,11 @@ def on_startup(**_: Any) -> None:
 
 def show() -> None:
     """Prints every open figure as HTML, and closes it."""
+    page = sys._getframe(1).f_globals.get("print", print)  # markdown-exec gives a page's code a print of its own
     for number in plt.get_fignums():
         figure = plt.figure(number)
         svg = io.BytesIO()
         figure.savefig(svg, format="svg", metadata={"Date": None})
         data = base64.b64encode(svg.getvalue()).decode()
-        print(f'<p><img src="data:image/svg+xml;base64,{data}" alt="{html.escape(figure.get_label())}"></p>')
+        page(f'<p><img src="data:image/svg+xml;base64,{data}" alt="{html.escape(figure.get_label())}"></p>')
         plt.close(figure)
