@@ -46,6 +46,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for i in range(24):
         sound = torch.rand(1000, generator=torch.Generator().manual_seed(i)) - 0.5
         write_wav(tmp_path / "recordings" / ("anna", "ben")[i % 2] / f"{i}.wav", sound, 8000)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "today.md").write_text("- To do: nothing in particular.\n" * 100)
     for split in ("train", "test"):
         np.save(f"faces_{split}.npy", pixels[:, None])
     before = set(sys.modules)
