@@ -41,7 +41,7 @@ class ModeCoverage(Callback):
     ) -> None:
         if num_samples < 1 or every_n_epochs < 1:
             raise ValueError(
-                f"ModeCoverage: num_samples is {num_samples} and every_n_epochs {every_n_epochs}; both are at least 1."
+                f"ModeCoverage: num_samples={num_samples} and every_n_epochs={every_n_epochs}: both are at least 1."
             )
         self.num_samples = num_samples
         self.every_n_epochs = every_n_epochs
