@@ -73,6 +73,8 @@ class Diffusion(ConditionalMixin, LogProbMixin, CompletionMixin, ZooModule):
     completion_steps, completion_repeats = 20, 3
     #: ln SNR of the noise levels at which anomalies are looked for
     anomaly_levels = (4.0, 2.0, 0.0, -2.0)
+    #: draws of the likelihood as a score
+    anomaly_particles = 1
 
     def __init__(
         self,
@@ -332,13 +334,14 @@ class Diffusion(ConditionalMixin, LogProbMixin, CompletionMixin, ZooModule):
         lower bound on the log-probability (Theis et al. 2016), estimated up to the error of the ODE's steps. In a few
         dimensions the divergence is exact.
         """
-        times = self.ode_times()
+        times, exact = self.ode_times(), self.num_dims <= self.exact_divergence_dims
         bins = 0.0 if self.levels is None else self.num_dims * math.log(2 / (self.levels - 1))
+        if exact and self.levels is None:  # nothing is drawn
+            num_particles = 1
         total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
         for _ in range(num_particles):
-            y, probe = self.to_model(self.dequantised(x, generator)), None
-            if self.num_dims > self.exact_divergence_dims:
-                probe = normal(y.shape, like=y, generator=generator).sign()
+            y = self.to_model(self.dequantised(x, generator))
+            probe = None if exact else normal(y.shape, like=y, generator=generator).sign()
             total += flow_log_prob(self.denoiser(labels), self.schedule, y, times, probe)
         return total / num_particles + bins - self.num_dims * math.log(self.data_scale)
 
@@ -425,7 +428,7 @@ class Diffusion(ConditionalMixin, LogProbMixin, CompletionMixin, ZooModule):
         self.check(x)
         generator = PerDatum(x)
         if scorer == "nll":
-            return -self.log_prob(x, generator=generator)
+            return -self.log_prob(x, num_particles=self.anomaly_particles, generator=generator)
         if scorer not in (None, "reconstruction"):
             raise ValueError(f"scorer={scorer!r}: {type(self).__name__} knows 'reconstruction' and 'nll'.")
         y, score = self.to_model(x), torch.zeros(len(x), dtype=torch.float64, device=x.device)

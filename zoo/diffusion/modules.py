@@ -30,6 +30,7 @@ class DDPM(Diffusion):
 
     #: how many steps the chain of the bound has, where the schedule is continuous
     chain_steps = 1000
+    anomaly_particles = 16
 
     def log_prob_given(
         self, x: Tensor, labels: Tensor | None, num_particles: int, generator: Generator | None
@@ -65,7 +66,7 @@ class ScoreModel(Diffusion):
     The constructor's arguments are those of `Diffusion`.
     """
 
-    defaults = (VarianceExploding(), "v", Simple(), Heun(), 10, "karras")
+    defaults = (VarianceExploding(), "v", Simple(), DPMSolver(), 20, "karras")
 
     @torch.no_grad()
     def score(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:

@@ -40,8 +40,8 @@ class CorrelatedGaussian:
         self.schedule, self.covariance = schedule, covariance
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        """D(x, t) = α C (α² C + σ² I)⁻¹ x."""
-        noise = self.schedule(t)
+        """D(x, t) = α C (α² C + σ² I)⁻¹ x, for one time or as many as there are data."""
+        alpha, sigma, *_ = (v.view(-1, 1, 1) for v in self.schedule(t))
         identity = torch.eye(len(self.covariance), dtype=x.dtype)
-        marginal = noise.alpha.square() * self.covariance + noise.sigma.square() * identity
-        return x @ torch.linalg.solve(marginal, noise.alpha * self.covariance)
+        marginal = alpha.square() * self.covariance + sigma.square() * identity
+        return (alpha * self.covariance @ torch.linalg.solve(marginal, x.unsqueeze(-1))).squeeze(-1)

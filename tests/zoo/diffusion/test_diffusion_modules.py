@@ -1,0 +1,387 @@
+"""The three models as modules: one network, three readings; labels, guidance, completions, inversions."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from analytic import CorrelatedGaussian
+from genzoo.zoo import (
+    DDPM,
+    Ancestral,
+    CosineBetas,
+    DPMSolver,
+    Euler,
+    FlowMatching,
+    Heun,
+    LikelihoodWeighting,
+    LinearBetas,
+    MinSNR,
+    OptimalTransport,
+    PerDatum,
+    ScoreModel,
+    VarianceExploding,
+    VariancePreserving,
+)
+from genzoo.zoo.diffusion.parameterisation import PREDICTIONS, predicted
+from genzoo.zoo.networks import TimedMLP
+
+FAMILIES = [DDPM, ScoreModel, FlowMatching]
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+class Best(nn.Module):
+    """The network that says what the best denoiser of N(0, C) would, whatever it is asked for."""
+
+    def __init__(self, covariance, schedule, prediction):
+        super().__init__()
+        self.anchor = nn.Parameter(torch.zeros((), dtype=covariance.dtype))
+        self.covariance, self.schedule, self.prediction = covariance, schedule, prediction
+        self.calls = 0
+
+    def forward(self, scaled, c_noise, labels=None):
+        self.calls += 1
+        t = self.schedule.time(-8 * c_noise.double())
+        noise = self.schedule(t).like(scaled)
+        x = scaled * (noise.alpha.square() + noise.sigma.square()).sqrt()
+        x0 = CorrelatedGaussian(self.schedule, self.covariance)(x, t)
+        return predicted(self.prediction, noise, x0, (x - noise.alpha * x0) / noise.sigma) + 0 * self.anchor
+
+
+def best(family, covariance, schedule=None, prediction=None, **arguments):
+    """The model of N(0, C)."""
+    schedule, prediction = schedule or family.defaults[0], prediction or family.defaults[1]
+    network = Best(covariance, schedule, prediction)
+    return family(
+        (len(covariance),), None, schedule=schedule, prediction=prediction, network=network, **arguments
+    ).eval()
+
+
+WHITE = torch.eye(2, dtype=torch.float64)
+CORRELATED = torch.tensor([[1.0, 0.8], [0.8, 1.0]], dtype=torch.float64)
+
+
+# ---- the loss
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_losses_of_the_best_denoiser(prediction):
+    """For N(0, 1), in each dimension: ε ᾱ, x₀ 1 − ᾱ, v 1, score ᾱ/(1 − ᾱ), velocity of straight paths 1/(t² + (1−t)²)."""
+    schedule = OptimalTransport() if prediction == "velocity" else VariancePreserving()
+    model = best(DDPM, WHITE, schedule, prediction)
+    x, u = torch.randn(8000, 2, generator=seeded()).double(), torch.full((8000,), 0.4).double()
+    noise = schedule(schedule.training_times(u[:1]))
+    kept = float(noise.alpha**2)
+    expected = {
+        "epsilon": kept,
+        "x0": 1 - kept,
+        "v": 1.0,
+        "score": kept / (1 - kept),
+        "velocity": 1 / float(noise.alpha**2 + noise.sigma**2),
+    }[prediction]
+    quantities = model.errors(x, None, u, seeded(1))
+    assert float(quantities["mse"].detach().mean()) == pytest.approx(expected, rel=0.05)
+    torch.testing.assert_close(quantities["loss"], 2 * quantities["mse"])
+
+
+def _white(schedule, prediction, scaled, c_noise):
+    """What is best to say for N(0, I), all at once."""
+    noise = schedule(schedule.time(-8 * c_noise.double())).like(scaled)
+    variance = noise.alpha.square() + noise.sigma.square()
+    x = scaled * variance.sqrt()
+    return predicted(prediction, noise, noise.alpha / variance * x, noise.sigma / variance * x)
+
+
+class Zero(nn.Module):
+    """Says nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.anchor = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x, c_noise, labels=None):
+        return 0 * x + 0 * self.anchor
+
+
+def test_an_empty_v_network_has_loss_one_at_every_noise_level():
+    """Karras et al. 2022, table 1: their preconditioning makes the first loss 1 wherever it is measured."""
+    model = ScoreModel((4,), None, network=Zero())
+    x = torch.randn(20_000, 4, generator=seeded())
+    for u in (0.01, 0.5, 0.99):
+        mse = model.errors(x, None, torch.full((20_000,), u), seeded(1))["mse"]
+        assert float(mse.mean()) == pytest.approx(1, abs=0.02)
+
+
+def test_straight_velocities_of_data_around_zero_are_half_pi():
+    """∫ s²/(t² s² + (1 − t)²) dt = s π/2 for N(0, s²), time running from noise to data."""
+    t = (torch.arange(4000).double() + 0.5) / 4000
+    for s in (1.0, 0.5):
+        assert float((s**2 / (t**2 * s**2 + (1 - t) ** 2)).mean()) == pytest.approx(s * math.pi / 2, abs=1e-4)
+    model = FlowMatching((1,), None, network=Zero())
+    model.network.forward = lambda x, c, labels=None: _white(OptimalTransport(), "velocity", x, c)
+    x = torch.randn(40_000, 1, generator=seeded())
+    mse = model.errors(x, None, torch.arange(40_000) / 40_000, seeded(1))["mse"]
+    assert float(mse.mean()) == pytest.approx(math.pi / 2, abs=0.04)
+
+
+def test_times_of_a_batch_are_spread_evenly(monkeypatch):
+    model, seen = FlowMatching((2,), None), []
+    monkeypatch.setattr(model, "errors", lambda x, labels, u, generator: seen.append(u))
+    for _ in range(3):
+        model.objective(torch.randn(10, 2), None)
+    for u in seen:
+        gaps = u.sort().values.diff()
+        torch.testing.assert_close(gaps, torch.full((9,), 0.1), rtol=0, atol=1e-6)
+    assert not torch.equal(seen[0], seen[1])
+
+
+def test_likelihood_weighting_is_in_nats_whatever_is_predicted():
+    """The same network, read as ε and as v, has the same loss."""
+    x, u = torch.randn(500, 2, generator=seeded()).double(), torch.rand(500, generator=seeded(2)) * 0.8 + 0.1
+    losses = []
+    for prediction in ("epsilon", "v", "x0"):
+        model = DDPM((2,), None, network=Zero(), prediction=prediction, weighting=LikelihoodWeighting(), schedule=VariancePreserving())
+        model.network.forward = lambda x, c, labels=None, p=prediction: _white(VariancePreserving(), p, x, c)
+        losses.append(model.double().errors(x, None, u, seeded(1))["loss"])
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(losses[2], losses[0], rtol=1e-6, atol=1e-9)
+
+
+# ---- one network, three readings
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v", "x0"])
+def test_the_same_weights_read_as_three_models_give_the_same_samples(prediction):
+    """By the deterministic solver, from the same noise, at the same signal-to-noise ratios: to 1e-4."""
+    torch.manual_seed(0)
+    network = TimedMLP(2, width=32, blocks=2)
+    readings = [
+        DDPM((2,), None, schedule=VariancePreserving(), prediction=prediction, network=network),
+        ScoreModel((2,), None, schedule=VarianceExploding(0.001, 200.0), prediction=prediction, network=network),
+        FlowMatching((2,), None, prediction=prediction, network=network),
+    ]
+    z, out = torch.randn(64, 2, generator=seeded()), []
+    for solver in (DPMSolver(), Euler()):
+        out = []
+        for model in readings:
+            log_snr = torch.linspace(-9, 9, 40).double()
+            times = torch.cat([model.schedule.time(log_snr), torch.zeros(1).double()])
+            start = model.schedule(times[0])
+            x = z * float((start.alpha**2 + start.sigma**2).sqrt())
+            with torch.no_grad():
+                out.append(solver.solve(model.denoiser(), model.schedule, x, times))
+        assert float(out[0].std()) > 0.1
+        torch.testing.assert_close(out[1], out[0], rtol=1e-5, atol=1e-4)
+        torch.testing.assert_close(out[2], out[0], rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_default_samples_of_the_best_network_are_the_data(family):
+    """N(0, C) again, with the family's own solver and steps."""
+    model = best(family, CORRELATED)
+    x = model.sample(1500, generator=seeded())
+    assert model.network.calls == model.network_evaluations
+    assert float((x.T.cov() - CORRELATED).abs().max()) < 0.15
+
+
+# ---- sampling
+
+
+def test_any_solver_and_number_of_steps_and_frames_that_end_in_the_sample():
+    torch.manual_seed(0)
+    model = DDPM((1, 8, 8), 17, width=16, schedule=LinearBetas()).eval()
+    for solver, steps in ((Ancestral(), 7), (None, 1), (Euler(), 13), (Heun(), 3)):
+        x = model.sample(3, generator=seeded(), solver=solver, steps=steps)
+        model.check(x)
+    frames = model.sample_path(3, num_frames=5, generator=seeded())
+    assert torch.equal(frames[-1], model.sample(3, generator=seeded()))
+    assert not torch.equal(frames[0], frames[1])
+    assert model.sample_path(3, num_frames=1, generator=seeded()).shape == (1, 3, 1, 8, 8)
+    with pytest.raises(ValueError, match="1000; give 1 to 1000"):
+        model.sample(1, steps=1001)
+    with pytest.raises(ValueError, match="num_frames=0"):
+        model.sample_path(3, num_frames=0)
+
+
+def test_guidance():
+    """Scale 1 is the conditional model bit for bit; scale w is D₀ + w (D_y − D₀), in one batch."""
+    torch.manual_seed(0)
+    model = FlowMatching((2,), None, num_classes=3, conditional=True).eval()
+    labels, x, t = torch.tensor([0, 1, 2, 2]), torch.randn(4, 2), torch.tensor(0.4).double()
+    plain = model.sample(4, labels=labels, generator=seeded())
+    assert torch.equal(model.sample(4, labels=labels, generator=seeded(), guidance=1.0), plain)
+    assert not torch.equal(model.sample(4, labels=labels, generator=seeded(), guidance=3.0), plain)
+    with torch.no_grad():
+        conditional, free = model.denoiser(labels)(x, t), model.denoiser(None)(x, t)
+        assert not torch.equal(conditional, free)
+        guided = model.denoiser(labels, guidance=2.5)(x, t)
+    torch.testing.assert_close(guided, free + 2.5 * (conditional - free), rtol=1e-4, atol=1e-5)
+
+
+def test_labels_are_hidden_at_the_rate_that_is_stated(monkeypatch):
+    model, seen = FlowMatching((2,), None, num_classes=3, conditional=True, label_dropout=0.25), []
+    monkeypatch.setattr(model, "errors", lambda x, labels, u, generator: seen.append(labels))
+    labels = torch.randint(3, (20_000,))
+    model.objective(torch.randn(20_000, 2), labels)
+    hidden = seen[0] == 3
+    assert float(hidden.double().mean()) == pytest.approx(0.25, abs=0.015)
+    assert torch.equal(seen[0][~hidden], labels[~hidden])
+
+
+def test_likelihood_without_a_label_is_the_mean_over_classes(monkeypatch):
+    model, x = FlowMatching((2,), None, num_classes=3, conditional=True), torch.randn(4, 2)
+    log_probs = torch.randn(3, 4).double()
+    monkeypatch.setattr(model, "log_prob_given", lambda x, y, k, g: log_probs[y, torch.arange(4)])
+    assert torch.equal(model.log_prob(x, labels=torch.tensor([2, 0, 1, 1])).double()[0], log_probs[2, 0].float().double())
+    torch.testing.assert_close(model.log_prob(x).double().exp(), log_probs.exp().mean(0), rtol=1e-5, atol=0)
+
+
+# ---- likelihood
+
+
+@pytest.mark.parametrize("family", [ScoreModel, FlowMatching])
+def test_density_of_the_best_network(family, monkeypatch):
+    monkeypatch.setattr(family, "ode_steps", 60)
+    x = torch.tensor([[0.3, -0.2], [1.0, 1.2]]).double()
+    exact = torch.distributions.MultivariateNormal(torch.zeros(2).double(), CORRELATED).log_prob(x)
+    torch.testing.assert_close(best(family, CORRELATED).log_prob(x), exact, rtol=0, atol=0.03)
+    wide = best(family, CORRELATED, data_scale=3.0).log_prob(3 * x)
+    torch.testing.assert_close(wide, exact - 2 * math.log(3), rtol=0, atol=0.03)
+
+
+def test_the_bound_of_the_best_network():
+    """It is tight for N(0, I): on average log p itself."""
+    x = torch.randn(4000, 2, generator=seeded()).double()
+    bound = best(DDPM, WHITE).log_prob(x, num_particles=10, generator=seeded(1))
+    exact = torch.distributions.Normal(0, 1).log_prob(x).sum(1)
+    error = float((bound - exact).std()) / math.sqrt(4000)
+    assert float((bound - exact).mean()) == pytest.approx(0, abs=4 * error)
+    assert error < 0.1
+
+
+class Nothing(nn.Module):
+    """Predicts x₀ = 0 by the velocity x/t of straight paths."""
+
+    def __init__(self):
+        super().__init__()
+        self.anchor = nn.Parameter(torch.zeros(()))
+
+    def forward(self, scaled, c_noise, labels=None):
+        t = OptimalTransport().time(-8 * c_noise.double()).to(scaled).view(-1, 1, 1, 1)
+        x = scaled * (t.square() + (1 - t).square()).sqrt()
+        return x / (t.square() + (1 - t).square()) * (2 * t - 1) + 0 * self.anchor  # data from N(0, I)
+
+
+def test_images_get_the_mass_of_their_bins():
+    """A flow whose density is N(0, I) on [−1, 1]: log P ≈ Σ ln N(y) + ln(2/255), to the bins' width."""
+    model = FlowMatching((1, 4, 4), 256, network=Nothing()).eval()
+    x = torch.randint(256, (6, 1, 4, 4), generator=seeded()) / 255
+    exact = torch.distributions.Normal(0, 1).log_prob(2 * x - 1).flatten(1).sum(1) + 16 * math.log(2 / 255)
+    value = model.log_prob(x, num_particles=4, generator=PerDatum(x))
+    torch.testing.assert_close(value, exact, rtol=0, atol=0.15)
+
+
+# ---- the other capabilities
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_inversion_and_back(family, monkeypatch):
+    monkeypatch.setattr(family, "ode_steps", 60)
+    model, x = best(family, CORRELATED), torch.randn(20, 2, generator=seeded()).double()
+    z = model.invert(x)
+    torch.testing.assert_close(model.generate(z), x, rtol=0, atol=0.05)
+    # the flow of a normal distribution is linear: z has unit variance in each direction
+    whitened = x @ torch.linalg.inv(torch.linalg.cholesky(CORRELATED)).T
+    torch.testing.assert_close(z.square().sum(1), whitened.square().sum(1), rtol=0.08, atol=0.02)
+
+
+def test_interpolation_keeps_the_norm_of_the_noise_and_ends_in_round_trips(monkeypatch):
+    torch.manual_seed(0)
+    model = FlowMatching((1, 8, 8), 17, width=16).eval()
+    a, b = torch.randint(17, (2, 2, 1, 8, 8)) / 16
+    path = model.interpolate(a, b, 3)
+    assert torch.equal(path[0], model.generate(model.invert(a)))
+    assert torch.equal(path[-1], model.generate(model.invert(b)))
+    seen = []
+    monkeypatch.setattr(model, "generate", lambda z: seen.append(z.flatten(1).norm(dim=1)) or z)
+    u = torch.nn.functional.normalize(torch.randn(3, 64), dim=1).view(3, 1, 8, 8)
+    v = torch.nn.functional.normalize(torch.randn(3, 64), dim=1).view(3, 1, 8, 8)
+    monkeypatch.setattr(model, "invert", lambda x: 8 * x)
+    model.interpolate(u, v, 5), model.interpolate(u, u, 2)
+    assert all(bool((norm - 8).abs().max() < 1e-3) for norm in seen)
+    with pytest.raises(ValueError, match="steps=1"):
+        model.interpolate(a, b, 1)
+
+
+def test_completions_follow_the_conditional_distribution(monkeypatch):
+    """x₂ | x₁ = 1 of N(0, C) is N(0.8, 0.36). RePaint approximates it, the better the more often it repeats."""
+    monkeypatch.setattr(DDPM, "completion_repeats", 8)
+    model = best(DDPM, CORRELATED)
+    out = model.complete(
+        torch.tensor([[1.0, 0.0]]).double(), torch.tensor([True, False]), num_samples=500, generator=seeded()
+    )
+    assert bool((out[..., 0] == 1).all())
+    assert float(out[..., 1].mean()) == pytest.approx(0.8, abs=0.12)
+    assert float(out[..., 1].var()) == pytest.approx(0.36, abs=0.12)
+
+
+def test_anomalies_are_far_from_what_the_model_denoises_them_to():
+    model = best(DDPM, CORRELATED)
+    usual = torch.randn(200, 2, generator=seeded()).double() @ torch.linalg.cholesky(CORRELATED).T
+    odd = usual * torch.tensor([1.0, -1.0])
+    for scorer in (None, "nll"):
+        assert float(model.anomaly_score(odd, scorer=scorer).mean()) > 1.5 * float(
+            model.anomaly_score(usual, scorer=scorer).mean()
+        )
+    with pytest.raises(ValueError, match="knows"):
+        model.anomaly_score(odd, scorer="magic")
+
+
+def test_the_score_is_the_gradient_of_the_log_density():
+    """N(0, C + σ² I) at t, in the data's own units."""
+    model = best(ScoreModel, CORRELATED, data_scale=2.0)
+    t, x = torch.tensor(0.6).double(), torch.randn(5, 2, generator=seeded()).double()
+    sigma = float(model.schedule(t).sigma)
+    marginal = 4 * (CORRELATED + sigma**2 * WHITE)
+    torch.testing.assert_close(model.score(x, t), -x @ torch.linalg.inv(marginal), rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"prediction": "noise"}, "prediction='noise'"),
+        ({"data_scale": 0.0}, "data_scale=0"),
+        ({"label_dropout": 1.0}, "label_dropout=1"),
+        ({"steps": 0}, "steps=0"),
+        ({"steps": 60, "schedule": CosineBetas(50), "spacing": "uniform"}, "give 1 to 50"),
+        ({"spacing": "even"}, "spacing='even'"),
+        ({"conditional": True}, "num_classes=None"),
+        ({"shape": (40,), "levels": 11}, "images and points"),
+        ({"shape": (1, 40), "levels": 256}, "images and points"),
+    ],
+)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_impossible_arguments_are_refused(family, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        family(**{"shape": (1, 8, 8), "levels": 17, **arguments})
+
+
+def test_a_network_of_another_size_is_refused():
+    model = FlowMatching((3,), None, network=nn.Identity())
+    model.network.forward = lambda x, c, labels=None: x[:, :2]
+    with pytest.raises(ValueError, match="same shape"):
+        model.errors(torch.randn(2, 3), None, torch.tensor([0.1, 0.2]), None)
+
+
+def test_weightings_change_the_loss_and_not_the_error():
+    torch.manual_seed(0)
+    network, x, u = TimedMLP(2, width=16, blocks=1), torch.randn(6, 2), torch.linspace(0.05, 0.95, 6)
+    plain, other = DDPM((2,), None, network=network), DDPM((2,), None, network=network, weighting=MinSNR(1.0))
+    a, b = plain.errors(x, None, u, seeded()), other.errors(x, None, u, seeded())
+    assert torch.equal(a["mse"], b["mse"])
+    snr = plain.schedule(plain.schedule.training_times(u)).snr
+    torch.testing.assert_close((b["loss"] / a["loss"]).double(), 1 / snr.clamp_min(1.0), rtol=1e-4, atol=0)
