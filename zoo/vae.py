@@ -14,6 +14,7 @@ autoencoder (Burda, Grosse & Salakhutdinov 2016, eq. 8),
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -32,6 +33,7 @@ from genzoo.zoo.estimators import (
 from genzoo.zoo.interface import LogProbKind, ZooModule
 from genzoo.zoo.likelihoods import Likelihood
 from genzoo.zoo.mixins import CompletionMixin, LogProbMixin
+from genzoo.zoo.posterior import posterior_figures
 from genzoo.zoo.randomness import Generator, PerDatum, normal, uniform
 
 
@@ -119,6 +121,7 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
             decoder=decoder,
             likelihood=likelihood,
         )
+        self._posteriors: list[Tensor] = []  # of the validation under way: (2, B, d), μ and σ
 
     # ---- the model
 
@@ -193,6 +196,23 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
         if self.num_particles == 1:
             return {"nll": -terms["elbo"], **terms}
         return {"nll": -self.log_prob(x, num_particles=self.num_particles, generator=generator), **terms}
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Logs `evaluation`, and remembers the posterior of each datum."""
+        super().validation_step(batch, batch_idx)
+        q = self.encode(self.unpack(batch)[0]).base_dist
+        self._posteriors.append(torch.stack([q.loc, q.scale]).cpu())
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs what KL is spent on over the whole validation set, and how many latents are in use."""
+        shares = [torch.cat(self._posteriors, 1)]
+        self._posteriors.clear()
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            shares = shares * torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(shares, shares[0])
+        mean, scale = torch.cat(shares, 1)
+        for name, value in posterior_figures(mean, scale).items():
+            self.log(f"val/{name}", value.to(self.device, torch.float32))
 
     # ---- capabilities
 

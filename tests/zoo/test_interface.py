@@ -157,9 +157,11 @@ def test_the_mean_over_a_ragged_dataset_is_its_sum_over_n(tmp_path):
     model = VAE(SHAPE, LEVELS).eval()
     logged = trainer(tmp_path).validate(model, DataLoader(x, batch_size=4), verbose=False)[0]
     whole = trainer(tmp_path).validate(model, DataLoader(x, batch_size=11), verbose=False)[0]
-    assert set(logged) == {f"val/{n}" for n in ("nll", "elbo", "kl", "reconstruction", "bits_per_dim")}
+    terms, spent = ("nll", "elbo", "kl", "reconstruction", "bits_per_dim"), ("mutual_information", "marginal_kl")
+    assert set(logged) == {f"val/{name}" for name in (*terms, *spent, "active_units")}
+    assert logged["val/mutual_information"] + logged["val/marginal_kl"] == pytest.approx(logged["val/kl"], abs=1e-6)
     for name, value in logged.items():
-        assert value == pytest.approx(whole[name], rel=1e-6)
+        assert value == pytest.approx(whole[name], rel=1e-6, abs=1e-6)
     assert logged["val/bits_per_dim"] == pytest.approx(logged["val/nll"] / (16 * 0.6931471805599453), rel=1e-6)
 
 
