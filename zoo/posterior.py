@@ -28,7 +28,7 @@ def posterior_figures(mean: Tensor, scale: Tensor, seed: int = 0) -> dict[str, T
         seed: of the one draw from each posterior with which the logarithm of q(z) is averaged.
 
     Returns:
-        Scalars: "mutual_information" and "marginal_kl" in nats, which add up to the mean KL, and "active_units", of d.
+        "mutual_information" and "marginal_kl" in nats, which add up to the mean KL, and "active_units"; scalars.
     """
     mean, scale = mean.double(), scale.double()
     generator = torch.Generator().manual_seed(seed)

@@ -212,7 +212,7 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
             torch.distributed.all_gather_object(shares, shares[0])
         mean, scale = torch.cat(shares, 1)
         for name, value in posterior_figures(mean, scale).items():
-            self.log(f"val/{name}", value.to(self.device, torch.float32))
+            self.log(f"val/{name}", value.to(self.device, torch.float32), sync_dist=True)
 
     # ---- capabilities
 
