@@ -51,11 +51,13 @@ class MaskedConv2d(nn.Conv2d):
         self, in_channels: int, out_channels: int, kernel_size: tuple[int, int], mask: Tensor | None, **options: Any
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, **options)
-        self.register_buffer("mask", mask if mask is None else mask.expand(self.weight.shape), persistent=False)
+        if mask is not None:  # flat: `channels_last` gives an image-like buffer strides that DDP cannot pass on
+            mask = mask.expand(self.weight.shape).flatten(2)
+        self.register_buffer("mask", mask, persistent=False)
 
     def masked_weight(self) -> Tensor:
         """(out_channels, in_channels, rows, columns), zero where the mask is False."""
-        return self.weight if self.mask is None else self.weight * self.mask
+        return self.weight if self.mask is None else self.weight * self.mask.view_as(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) to (B, out_channels, H', W')."""

@@ -119,10 +119,10 @@ def test_masks_are_no_part_of_the_weights_or_the_state():
     model = PixelCNN((3, 4, 4), 2, channels=12, depth=1)
     masked = [m for m in model.modules() if isinstance(m, MaskedConv2d) and m.mask is not None]
     assert masked
-    assert all(bool((m.weight[~m.mask] != 0).all()) for m in masked)
+    assert all(bool((m.weight[~m.mask.view_as(m.weight)] != 0).all()) for m in masked)
     model.objective(torch.ones(2, 3, 4, 4), None)["loss"].mean().backward()
-    assert all(bool((m.weight[~m.mask] != 0).all()) for m in masked)
-    assert all(bool((m.weight.grad[~m.mask] == 0).all()) for m in masked)
+    assert all(bool((m.weight[~m.mask.view_as(m.weight)] != 0).all()) for m in masked)
+    assert all(bool((m.weight.grad[~m.mask.view_as(m.weight)] == 0).all()) for m in masked)
     assert not [name for name in model.state_dict() if "mask" in name]
 
 
