@@ -30,6 +30,7 @@ bench: .venv/.installed-bench
 	$(BIN)/python benchmarks/frechet.py
 	$(BIN)/python benchmarks/trainer.py --root $(ROOT)
 	$(BIN)/python benchmarks/diffusion.py --root $(ROOT)
+	$(BIN)/python benchmarks/sampling.py
 
 # The stamp says which extras are installed, so that the second call is quick.
 .venv/.installed: pyproject.toml setup.py | .venv
