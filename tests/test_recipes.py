@@ -24,6 +24,7 @@ BRIEF = {
     "limit_val_batches": 2,
     "limit_test_batches": 2,
     "check_val_every_n_epoch": 1,
+    "val_check_interval": 1.0,
     "log_every_n_steps": 1,
     "enable_progress_bar": False,
     "enable_model_summary": False,
