@@ -7,7 +7,20 @@ import torch
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
-from genzoo.zoo import GAN, GPT, MADE, VAE, Autoencoder, DenoisingAutoencoder, PerDatum, PixelCNN, WaveNet
+from genzoo.zoo import (
+    DDPM,
+    GAN,
+    GPT,
+    MADE,
+    VAE,
+    Autoencoder,
+    DenoisingAutoencoder,
+    FlowMatching,
+    PerDatum,
+    PixelCNN,
+    ScoreModel,
+    WaveNet,
+)
 from genzoo.zoo.interface import (
     Completes,
     HasLatents,
@@ -35,6 +48,7 @@ CAPABILITIES = {
     Interpolates,
     Inverts,
 }
+DIFFUSES = {Samples, SamplesInSteps, HasLogProb, ScoresAnomalies, Completes, Interpolates, Inverts}
 # a family, the data that it is for, and what it can do
 FAMILIES = [
     (MADE, IMAGES[:2] + TOKENS + POINTS, {Samples, SamplesInSteps, HasLogProb, ScoresAnomalies, Completes}),
@@ -45,6 +59,9 @@ FAMILIES = [
     (Autoencoder, IMAGES + POINTS, {ScoresAnomalies, Completes, HasLatents, Interpolates}),
     (DenoisingAutoencoder, IMAGES[:1] + POINTS, {ScoresAnomalies, Completes, HasLatents, Interpolates}),
     (GAN, IMAGES + POINTS + WAVEFORMS, {Samples, ScoresAnomalies, Completes, Interpolates, Inverts}),
+    (DDPM, IMAGES + POINTS, DIFFUSES),
+    (ScoreModel, IMAGES[:1] + POINTS, DIFFUSES),
+    (FlowMatching, IMAGES[2:3] + POINTS, DIFFUSES),
 ]
 CASES = [(family, shape, levels) for family, data, _ in FAMILIES for shape, levels in data]
 

@@ -16,7 +16,7 @@ from genzoo.zoo.diffusion.schedules import Noise, Schedule
 from genzoo.zoo.diffusion.solvers import Denoiser, Variance, levels, reverse_std
 from genzoo.zoo.randomness import Generator, normal, uniform
 
-# ------------------------------------------------------------------------------------ the bound of the reverse chain
+# ------------------------------------------------------------------------------------- the bound of the reverse chain
 
 
 class ReverseChain:
@@ -95,7 +95,7 @@ def corrupt(noise: Noise, x0: Tensor, epsilon: Tensor) -> Tensor:
     return like.alpha * x0 + like.sigma * epsilon
 
 
-# ---------------------------------------------------------------------------------- the density of the probability flow
+# ------------------------------------------------------------------------------- the density of the probability flow
 
 
 def velocity(denoiser: Denoiser, schedule: Schedule, x: Tensor, t: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from genzoo.zoo.diffusion.base import Diffusion
+from genzoo.zoo.diffusion.denoising import Choices
 from genzoo.zoo.diffusion.likelihood import ReverseChain, corrupt
 from genzoo.zoo.diffusion.schedules import CosineBetas, OptimalTransport, VarianceExploding
 from genzoo.zoo.diffusion.solvers import DPMSolver, Heun
@@ -21,11 +22,11 @@ class DDPM(Diffusion):
     divergences, drawn without bias. Samples come from DPM-Solver++ by default; the paper's own way is
     `sample(n, solver=Ancestral(), steps=1000)`.
 
-    The constructor's arguments are those of `Diffusion`.
+    The constructor's arguments are those of `Denoising`.
     """
 
     log_prob_kind: LogProbKind = "lower_bound"
-    defaults = (CosineBetas(), "epsilon", Simple(), DPMSolver(), 20, "uniform")
+    defaults = Choices(CosineBetas(), "epsilon", Simple(), DPMSolver(), 20, "uniform")
     dequantises = False
 
     #: how many steps the chain of the bound has, where the schedule is continuous
@@ -63,10 +64,10 @@ class ScoreModel(Diffusion):
     2011). It predicts v, which with α = 1 is the preconditioned network of Karras et al. (their F = −v, σ_data = 1).
     `log_prob` is the density of the probability flow.
 
-    The constructor's arguments are those of `Diffusion`.
+    The constructor's arguments are those of `Denoising`.
     """
 
-    defaults = (VarianceExploding(), "v", Simple(), DPMSolver(), 20, "karras")
+    defaults = Choices(VarianceExploding(), "v", Simple(), DPMSolver(), 20, "karras")
 
     @torch.no_grad()
     def score(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -88,7 +89,7 @@ class FlowMatching(Diffusion):
     The network predicts the velocity ε − x₀ at x_t = (1 − t) x₀ + t ε, and an ODE carries noise to data along the
     mean velocity. `log_prob` is the density of that flow.
 
-    The constructor's arguments are those of `Diffusion`.
+    The constructor's arguments are those of `Denoising`.
     """
 
-    defaults = (OptimalTransport(), "velocity", Simple(), Heun(), 10, "uniform")
+    defaults = Choices(OptimalTransport(), "velocity", Simple(), Heun(), 10, "uniform")

@@ -251,7 +251,7 @@ class VarianceExploding(Schedule):
 
 @dataclass(frozen=True)
 class OptimalTransport(Schedule):
-    """x_t = (1 − t) x₀ + t ε: each datum moves to its noise on a straight line (Lipman et al. 2023, eq. 20; Liu 2023).
+    """x_t = (1 − t) x₀ + t ε: each datum goes to its noise on a straight line (Lipman et al. 2023; Liu et al. 2023).
 
     Time runs from data to noise, as in every schedule here; in those papers it runs the other way.
     """

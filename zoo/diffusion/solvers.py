@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
 from genzoo.zoo.diffusion.schedules import Schedule
@@ -62,9 +63,8 @@ class Solver(ABC):
         self, denoiser: Denoiser, schedule: Schedule, x: Tensor, times: Tensor, generator: Generator | None = None
     ) -> Tensor:
         """The last of `path`."""
-        for x in self.path(denoiser, schedule, x, times, generator):  # noqa: B020
-            pass
-        return x
+        *_, last = self.path(denoiser, schedule, x, times, generator)
+        return last
 
 
 # ------------------------------------------------------------------------------------------------ deterministic
@@ -211,6 +211,33 @@ class PredictorCorrector(Solver):
 def langevin(x: Tensor, score: Tensor, step: float, generator: Generator | None = None) -> Tensor:
     """x + δ ∇ ln p(x) + √(2 δ) z, a step of size δ that leaves p (nearly) as it is."""
     return x + step * score + math.sqrt(2 * step) * normal(x.shape, like=x, generator=generator)
+
+
+def repaint(
+    denoiser: Denoiser,
+    schedule: Schedule,
+    x: Tensor,
+    times: Tensor,
+    target: Tensor,
+    known: Tensor,
+    repeats: int,
+    generator: Generator | None = None,
+) -> Tensor:
+    """Completes `target` where it is not `known` (Lugmayr et al. 2022, algorithm 1).
+
+    After each ancestral step what is known is put in, with as much noise as belongs there. The step is then undone
+    by adding its noise again, and repeated, so that the unknown comes to fit the known. Approximate: the better, the
+    more repeats.
+    """
+    for pair, (now, then) in zip(times.unfold(0, 2, 1), pairwise(levels(schedule, times)), strict=True):
+        for repeat in range(repeats if then.sigma > 0 else 1):
+            if repeat > 0:
+                noise = normal(x.shape, like=x, generator=generator)
+                x = now.alpha / then.alpha * x + transition_std(now, then) * noise
+            x = Ancestral().solve(denoiser, schedule, x, pair, generator)
+            noise = normal(x.shape, like=x, generator=generator)
+            x = torch.where(known, then.alpha * target + then.sigma * noise, x)
+    return x
 
 
 # ----------------------------------------------------------------------------------------------------- one step

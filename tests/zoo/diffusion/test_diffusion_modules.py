@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
+from analytic import CorrelatedGaussian
 from torch import nn
 
-from analytic import CorrelatedGaussian
 from genzoo.zoo import (
     DDPM,
     Ancestral,
@@ -70,7 +70,7 @@ CORRELATED = torch.tensor([[1.0, 0.8], [0.8, 1.0]], dtype=torch.float64)
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_losses_of_the_best_denoiser(prediction):
-    """For N(0, 1), in each dimension: ε ᾱ, x₀ 1 − ᾱ, v 1, score ᾱ/(1 − ᾱ), velocity of straight paths 1/(t² + (1−t)²)."""
+    """For N(0, 1), in each dimension: ε ᾱ, x₀ 1 − ᾱ, v 1, score ᾱ/(1 − ᾱ), velocity 1/(t² + (1 − t)²)."""
     schedule = OptimalTransport() if prediction == "velocity" else VariancePreserving()
     model = best(DDPM, WHITE, schedule, prediction)
     x, u = torch.randn(8000, 2, generator=seeded()).double(), torch.full((8000,), 0.4).double()
@@ -144,7 +144,14 @@ def test_likelihood_weighting_is_in_nats_whatever_is_predicted():
     x, u = torch.randn(500, 2, generator=seeded()).double(), torch.rand(500, generator=seeded(2)) * 0.8 + 0.1
     losses = []
     for prediction in ("epsilon", "v", "x0"):
-        model = DDPM((2,), None, network=Zero(), prediction=prediction, weighting=LikelihoodWeighting(), schedule=VariancePreserving())
+        model = DDPM(
+            (2,),
+            None,
+            network=Zero(),
+            prediction=prediction,
+            weighting=LikelihoodWeighting(),
+            schedule=VariancePreserving(),
+        )
         model.network.forward = lambda x, c, labels=None, p=prediction: _white(VariancePreserving(), p, x, c)
         losses.append(model.double().errors(x, None, u, seeded(1))["loss"])
     torch.testing.assert_close(losses[1], losses[0], rtol=1e-6, atol=1e-9)
@@ -236,7 +243,9 @@ def test_likelihood_without_a_label_is_the_mean_over_classes(monkeypatch):
     model, x = FlowMatching((2,), None, num_classes=3, conditional=True), torch.randn(4, 2)
     log_probs = torch.randn(3, 4).double()
     monkeypatch.setattr(model, "log_prob_given", lambda x, y, k, g: log_probs[y, torch.arange(4)])
-    assert torch.equal(model.log_prob(x, labels=torch.tensor([2, 0, 1, 1])).double()[0], log_probs[2, 0].float().double())
+    assert torch.equal(
+        model.log_prob(x, labels=torch.tensor([2, 0, 1, 1])).double()[0], log_probs[2, 0].float().double()
+    )
     torch.testing.assert_close(model.log_prob(x).double().exp(), log_probs.exp().mean(0), rtol=1e-5, atol=0)
 
 

@@ -111,7 +111,9 @@ def test_fewer_steps_are_a_subset_of_all(schedule):
     table = (1 - schedule.betas()).cumprod(0)
     for steps in range(1, 1001, 37):
         k = (schedule.times(steps)[:-1] * 1000).round().long()
-        torch.testing.assert_close(schedule(schedule.times(steps)[:-1]).alpha.square(), table[k - 1], rtol=1e-12, atol=0)
+        torch.testing.assert_close(
+            schedule(schedule.times(steps)[:-1]).alpha.square(), table[k - 1], rtol=1e-12, atol=0
+        )
 
 
 def test_the_noise_levels_of_karras():

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from analytic import GaussianMixture
 
 from genzoo.zoo import (
     DDIM,
@@ -20,9 +21,17 @@ from genzoo.zoo import (
     VariancePreserving,
 )
 from genzoo.zoo.diffusion.solvers import langevin, levels, reverse_std
-from analytic import GaussianMixture
 
-SOLVERS = [Euler(), Heun(), DPMSolver(), DDIM(0.0), DDIM(1.0), Ancestral("small"), Ancestral("large"), PredictorCorrector()]
+SOLVERS = [
+    Euler(),
+    Heun(),
+    DPMSolver(),
+    DDIM(0.0),
+    DDIM(1.0),
+    Ancestral("small"),
+    Ancestral("large"),
+    PredictorCorrector(),
+]
 DETERMINISTIC = [Euler(), Heun(), DPMSolver(), DDIM()]
 SCHEDULES = [LinearBetas(), CosineBetas(), VariancePreserving(), VarianceExploding(), OptimalTransport()]
 
@@ -185,8 +194,14 @@ def variances(schedule, times, variance, var=1.0):
 
 @pytest.mark.parametrize(
     ("variance", "steps", "expected"),
-    [("large", 1000, 0.9999), ("large", 100, 0.9999), ("large", 10, 0.9999)]
-    + [("small", 1000, 0.991067), ("small", 100, 0.920877), ("small", 10, 0.520785)],
+    [
+        ("large", 1000, 0.9999),
+        ("large", 100, 0.9999),
+        ("large", 10, 0.9999),
+        ("small", 1000, 0.991067),
+        ("small", 100, 0.920877),
+        ("small", 10, 0.520785),
+    ],
 )
 def test_variance_of_ancestral_samples(variance, steps, expected):
     """For N(0, 1), with steps spread evenly from 1 to T: a subset that keeps the first."""
@@ -235,4 +250,6 @@ def test_impossible_solvers_are_refused():
     with pytest.raises(ValueError, match="eta=2"):
         DDIM(2)
     with pytest.raises(ValueError, match="'small' or 'large'"):
-        Ancestral("learned").solve(GaussianMixture(LinearBetas()), LinearBetas(), torch.ones(1, 1), LinearBetas().times(2))
+        Ancestral("learned").solve(
+            GaussianMixture(LinearBetas()), LinearBetas(), torch.ones(1, 1), LinearBetas().times(2)
+        )

@@ -1,0 +1,212 @@
+"""A network that denoises: how it is built, what it is told, and what it is trained for."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+
+from genzoo.zoo.diffusion.likelihood import corrupt
+from genzoo.zoo.diffusion.parameterisation import PREDICTIONS, Prediction, error_factor, predicted, to_x0
+from genzoo.zoo.diffusion.schedules import Noise, Schedule, Spacing
+from genzoo.zoo.diffusion.solvers import Denoiser, Solver
+from genzoo.zoo.diffusion.weighting import Weighting
+from genzoo.zoo.interface import ZooModule
+from genzoo.zoo.likelihoods import to_grid
+from genzoo.zoo.mixins import ConditionalMixin
+from genzoo.zoo.networks.timed_mlp import TimedMLP
+from genzoo.zoo.networks.unet import UNet
+from genzoo.zoo.randomness import Generator, normal, uniform
+
+
+class Choices(NamedTuple):
+    """What a family states."""
+
+    schedule: Schedule
+    prediction: Prediction
+    weighting: Weighting
+    solver: Solver
+    steps: int
+    spacing: Spacing
+
+
+class Denoising(ConditionalMixin, ZooModule):
+    """A network that is trained to denoise images or points. What it is good for is in `Diffusion`.
+
+    Args:
+        shape: of one datum.
+        levels: how many values each dimension can take; None for continuous data.
+        schedule: the corruption; None takes the family's.
+        prediction: what the network says, see `parameterisation.Prediction`; None takes the family's.
+        weighting: of the noise levels in the loss; None takes the family's.
+        solver: that `sample` uses by default; None takes the family's.
+        steps: of that solver; None takes the family's.
+        spacing: of the steps, see `Schedule.times`; None takes the family's.
+        width: of the default network: channels of a `UNet`, or hidden units of a `TimedMLP`.
+        multipliers: channels of the levels of the U-Net in units of `width`.
+        blocks: residual blocks, for the U-Net at each level.
+        dropout: in the U-Net.
+        network: a module of your own, (x, c_noise, labels) to the shape of x, where x has about unit variance,
+            c_noise of (B,) is ¼ ln(σ/α), and labels are (B,) in [0, num_classes], the last for "no class", or None.
+        data_scale: what data are divided by, so that they have about unit variance; images, which have been
+            scaled to [−1, 1], do well with 1.
+        num_classes: how many classes the labels name.
+        conditional: whether to learn p(x | label).
+        label_dropout: the share of labels that training hides, for classifier-free guidance.
+        optimizer: as in `ZooModule`.
+        lr_scheduler: as in `ZooModule`.
+
+    Raises:
+        ValueError: on arguments that do not fit each other or the data.
+    """
+
+    #: the family's answers where an argument is None
+    defaults: Choices
+    #: whether data are spread evenly over the bins of their levels, so that they have a density
+    dequantises = True
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        levels: int | None,
+        *,
+        schedule: Schedule | None = None,
+        prediction: Prediction | None = None,
+        weighting: Weighting | None = None,
+        solver: Solver | None = None,
+        steps: int | None = None,
+        spacing: Spacing | None = None,
+        width: int | None = None,
+        multipliers: Sequence[int] = (1, 2),
+        blocks: int | None = None,
+        dropout: float = 0.0,
+        network: nn.Module | None = None,
+        data_scale: float = 1.0,
+        num_classes: int | None = None,
+        conditional: bool = False,
+        label_dropout: float = 0.1,
+        optimizer: OptimizerCallable | None = None,
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__(shape, levels, optimizer=optimizer, lr_scheduler=lr_scheduler)
+        if self.modality not in ("image", "points"):
+            raise ValueError(f"{type(self).__name__} is for images and points, but the data are {self.modality}.")
+        if not data_scale > 0 or not 0 < label_dropout < 1:
+            raise ValueError(
+                f"data_scale={data_scale}, label_dropout={label_dropout}: the one must be above 0, the other"
+                " between 0 and 1."
+            )
+        self.condition_on(num_classes, conditional)
+        self.schedule = schedule or self.defaults.schedule
+        self.prediction = prediction or self.defaults.prediction
+        self.weighting = weighting or self.defaults.weighting
+        self.solver = solver or self.defaults.solver
+        self.steps = self.defaults.steps if steps is None else steps
+        self.spacing = spacing or self.defaults.spacing
+        if self.prediction not in PREDICTIONS:
+            raise ValueError(f"prediction={self.prediction!r}: choose one of {', '.join(PREDICTIONS)}.")
+        self.schedule.times(self.steps, self.spacing)  # refuses what cannot be
+        self.data_scale, self.label_dropout = data_scale, label_dropout
+        if network is None and self.modality == "image":
+            network = UNet(
+                self.shape,
+                width=width or 32,
+                multipliers=multipliers,
+                blocks=blocks or 1,
+                dropout=dropout,
+                num_classes=self.num_classes,
+            )
+        elif network is None:
+            network = TimedMLP(self.num_dims, width=width or 64, blocks=blocks or 3, num_classes=self.num_classes)
+        self.network = network
+
+    # ---- data as the model sees them
+
+    def to_model(self, x: Tensor) -> Tensor:
+        """Images from [0, 1] to [−1, 1]; then anything divided by `data_scale`."""
+        return (x if self.levels is None else 2 * x - 1) / self.data_scale
+
+    def from_model(self, y: Tensor) -> Tensor:
+        """Back, and to the nearest level."""
+        y = y * self.data_scale
+        return y if self.levels is None else to_grid((y + 1) / 2, self.levels).to(y.dtype)
+
+    def dequantised(self, x: Tensor, generator: Generator | None = None) -> Tensor:
+        """x + u, u uniform over the bin of x's level, of which x is the middle."""
+        if self.levels is None or not self.dequantises:
+            return x
+        return x + (uniform(x.shape, like=x, generator=generator) - 0.5) / (self.levels - 1)
+
+    # ---- the network
+
+    def predict(self, x: Tensor, noise: Noise, labels: Tensor | None) -> Tensor:
+        """What the network says of x_t, (B, *shape).
+
+        It sees x_t with about unit variance and c_noise = ¼ ln(σ/α) (Karras et al. 2022, eq. 7 and table 1).
+        """
+        like = noise.like(x)
+        c_noise = (-noise.log_snr.clamp(-20, 20) / 8).to(x).expand(len(x))
+        scaled = x * (like.alpha.square() + like.sigma.square()).rsqrt()
+        p = self.network(scaled, c_noise, labels)
+        if p.shape != x.shape:
+            raise ValueError(f"The network must map {tuple(x.shape)} to the same shape, but gave {tuple(p.shape)}.")
+        return p.to(x.dtype)
+
+    def denoiser(self, labels: Tensor | None = None, *, guidance: float = 1.0, clip: bool = False) -> Denoiser:
+        """D(x, t), the estimated datum, for x as the model sees it.
+
+        Args:
+            labels: (B,), or None for "no class".
+            guidance: w in D(x, t | no class) + w (D(x, t | label) − D(x, t | no class)) (Ho & Salimans 2021); 1 is
+                the conditional model itself. Both run in one batch.
+            clip: whether to clip the estimate to the range of images.
+        """
+
+        def denoise(x: Tensor, t: Tensor) -> Tensor:
+            noise = self.schedule(t)
+            if labels is None or guidance == 1.0:
+                p = self.predict(x, noise, labels)
+            else:
+                twice = Noise(*(v.expand(len(x)).repeat(2) for v in noise))
+                nothing = torch.full_like(labels, self.num_classes or 0)
+                both = self.predict(x.repeat(2, *[1] * (x.ndim - 1)), twice, torch.cat([labels, nothing]))
+                with_label, without = both.chunk(2)
+                p = without + guidance * (with_label - without)
+            x0 = to_x0(self.prediction, noise.like(x), x, p)
+            return x0.clamp(-1 / self.data_scale, 1 / self.data_scale) if clip and self.levels else x0
+
+        return denoise
+
+    # ---- training
+
+    def objective(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+        """The weighted error at one time for each datum; the times of a batch are spread evenly (Kingma et al. 2021).
+
+        Returns:
+            "loss", summed over the datum: in nats if the weighting is `LikelihoodWeighting`; "mse", the error of the
+            prediction for each dimension, without weight.
+        """
+        first = uniform((), like=x)
+        u = (first + torch.arange(len(x), device=x.device) / len(x)) % 1
+        given = self.checked_labels(labels, len(x)) if self.num_classes is not None else None
+        if given is not None:
+            hidden = uniform((len(x),), like=x) < self.label_dropout
+            given = torch.where(hidden, self.num_classes, given)  # type: ignore[arg-type]
+        return self.errors(x, given, u, None)
+
+    def errors(self, x: Tensor, labels: Tensor | None, u: Tensor, generator: Generator | None) -> dict[str, Tensor]:
+        """`objective`'s quantities at the times that belong to u, (B,) in [0, 1)."""
+        x0 = self.to_model(self.dequantised(x, generator))
+        noise = self.schedule(self.schedule.training_times(u))
+        epsilon = normal(x0.shape, like=x0, generator=generator)
+        x_t = corrupt(noise, x0, epsilon)
+        target = predicted(self.prediction, noise.like(x0), x0, epsilon)
+        error = (self.predict(x_t, noise, labels) - target).square().flatten(1)
+        weight = self.weighting(noise, self.prediction) / error_factor(self.prediction, noise)
+        return {"loss": weight.to(x.dtype) * error.sum(1), "mse": error.mean(1)}
+
+    def evaluation(self, x: Tensor, labels: Tensor | None, generator: Generator) -> dict[str, Tensor]:
+        """The errors at one time for each datum."""
+        given = None if self.num_classes is None else self.checked_labels(labels, len(x))
+        return self.errors(x, given, uniform((len(x),), like=x, generator=generator), generator)
