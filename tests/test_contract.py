@@ -59,7 +59,7 @@ FAMILIES = [
     (Autoencoder, IMAGES + POINTS, {ScoresAnomalies, Completes, HasLatents, Interpolates}),
     (DenoisingAutoencoder, IMAGES[:1] + POINTS, {ScoresAnomalies, Completes, HasLatents, Interpolates}),
     (GAN, IMAGES + POINTS + WAVEFORMS, {Samples, ScoresAnomalies, Completes, Interpolates, Inverts}),
-    (DDPM, IMAGES + POINTS, DIFFUSES),
+    (DDPM, IMAGES[1::2] + POINTS, DIFFUSES),
     (ScoreModel, IMAGES[:1] + POINTS, DIFFUSES),
     (FlowMatching, IMAGES[2:3] + POINTS, DIFFUSES),
 ]
