@@ -45,7 +45,7 @@ def brief(name: str, root: Path) -> dict:
             options["evaluation"] = evaluation | FEW
     datamodule = getattr(genzoo.datamodules, recipe["data"]["class_path"].rpartition(".")[2])
     takes = inspect.signature(datamodule).parameters
-    small = {"batch_size": 4, "val_size": 12, "limit": 20, "root": str(root)}
+    small = {"batch_size": 4, "val_size": 12, "limit": 20, "length": 256, "root": str(root)}
     data = {option: value for option, value in small.items() if option in takes}
     return {"trainer": {**BRIEF, "callbacks": callbacks}, "data": {"init_args": data}}
 
