@@ -15,6 +15,7 @@ setup(
     packages=[p for name, folder in TOP.items() for p in [name, *(f"{name}.{s}" for s in find_packages(folder))]],
     package_data={
         "genzoo": ["py.typed"],
+        "genzoo.compare": ["page.*"],
         "genzoo.recipes": ["**/*.yaml"],
         "genzoo.zoo": ["weights/**/*"],
     },

@@ -31,7 +31,7 @@ PROTOCOL: dict[str, Any] = {
     "num_likelihood": None,
     "num_samples": 10_000,
     "extractor": None,
-    "odd": ["faint", "flipped", "shuffled"],
+    "odd": ["faint", "erased", "flipped", "shuffled"],
     "num_odd": 500,
 }
 
@@ -77,8 +77,8 @@ def evaluate(
         num_likelihood: of how many data of the split the likelihood is measured, at most, spread over it (all).
         num_samples: how many samples the distances are measured on (10,000).
         extractor: what gives the features: a zoo entry's name, "inception", or a module (none, and no distances).
-        odd: names of `ODD`, ways to make odd images of the data (of images "faint", simpler than the data, "flipped",
-            as complex, and "shuffled", more complex); or a datamodule whose data of that split are odd.
+        odd: names of `ODD`, ways to make odd images of the data (of images "faint" and "erased", simpler than they,
+            "flipped", as complex, and "shuffled", more complex); or a datamodule whose data of that split are odd.
         num_odd: how many data, usual and odd, the AUROC is measured on, at most (500).
         seed: of all noise: the same seed gives the same figures.
         only: measure these groups alone.

@@ -245,7 +245,7 @@ class MNISTDataModule(TorchvisionDataModule):
     dataset = "MNIST"
     files = _idx_files("MNIST")
     shape = (1, 28, 28)
-    protocol: Mapping[str, Any] = {"extractor": "mnist/classifier"}
+    protocol: Mapping[str, Any] = {"extractor": "mnist/classifier", "num_odd": 250}
 
 
 class FashionMNISTDataModule(TorchvisionDataModule):

@@ -17,7 +17,7 @@ from genzoo.datamodules import DigitsDataModule, PointsDataModule
 from genzoo.zoo import VAE, Classifier, PerDatum
 
 QUICK = {"num_particles": 3, "num_samples": 100, "num_odd": 40, "progress": False}
-AUROCS = ("auroc_faint", "auroc_flipped", "auroc_shuffled")
+AUROCS = ("auroc_faint", "auroc_erased", "auroc_flipped", "auroc_shuffled")
 
 
 def tiny(**options: Any) -> VAE:

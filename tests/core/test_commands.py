@@ -53,7 +53,7 @@ def test_an_unknown_command(capsys: Captured) -> None:
     assert "the commands are: fit, validate" in refused(["zzzz"], capsys)
 
 
-@pytest.mark.parametrize("command", ["list", "cp", "sample", "evaluate", "publish"])
+@pytest.mark.parametrize("command", ["list", "cp", "sample", "evaluate", "compare", "publish"])
 def test_help_waits_for_nothing_heavy(command: str) -> None:
     code = (
         "import sys\nfrom genzoo.cli import main\n"
@@ -126,6 +126,45 @@ def test_evaluate_uses_the_published_protocol(entry: Path, tmp_path: Path, capsy
     main(["evaluate", str(entry), "--device", "cpu", "--num_particles", "1", "--out", str(tmp_path / "m.json")])
     metrics = json.loads((tmp_path / "m.json").read_text("utf-8"))
     assert metrics["evaluation"]["num_particles"] == 1
+
+
+def test_evaluate_measures_a_part_and_other_odd_data(entry: Path, tmp_path: Path, capsys: Captured) -> None:
+    common = ["evaluate", str(entry), "--device", "cpu", "--only", "anomaly", "--num_odd", "20"]
+    main([*common, "--odd", "erased", "--out", str(tmp_path / "m.json")])
+    shown = capsys.readouterr().out
+    assert "auroc_erased" in shown and "(floor: principal components)" in shown and "nll" not in shown
+    main([*common, "--odd", "DigitsDataModule"])  # in the form of the entry's own data, which are not odd at all
+    assert "0.5" in next(line for line in capsys.readouterr().out.splitlines() if line.startswith("auroc_digits"))
+    assert "Digitz" in refused([*common, "--odd", "DigitzDataModule"], capsys)
+    assert "there is no group ['all']" in refused([*common[:-3], "all"], capsys)
+
+
+def test_an_entry_is_published_again_with_figures_measured_anew(
+    entry: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    figures, again, name = tmp_path / "m.json", tmp_path / "again", "digits/vae"
+    publish = [
+        "publish",
+        "--entry",
+        str(entry),
+        "--name",
+        "digits/vae",
+        "--to",
+        str(again),
+        "--metrics",
+        str(figures),
+    ]
+    measure = ["evaluate", str(entry), "--device", "cpu", "--out", str(figures), "--only", "anomaly"]
+    main([*measure, "--odd", "faint", "--num_odd", "20"])
+    main(publish)
+    metrics = hub.Entry("digits/vae", again).metrics
+    assert [figure["name"] for figure in metrics["figures"]] == ["nll", "parameters", "auroc_faint"]
+    assert metrics["figures"][0]["value"] == 99.0 and metrics["evaluation"]["num_odd"] == 20
+    assert "auroc_faint" in (again / "README.md").read_text()
+    main([*measure, "--num_particles", "9", "--num_odd", "20"])
+    assert "another num_particles than the figures that stay (nll)" in refused(publish, capsys)
+    figures.write_text("[]")
+    assert "does not hold what `genzoo evaluate --out` writes" in refused(publish, capsys)
 
 
 def test_evaluate_refuses_a_hostile_data_block(entry: Path, tmp_path: Path, capsys: Captured) -> None:

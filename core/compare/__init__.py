@@ -1,0 +1,86 @@
+"""`genzoo compare`: one page, for any browser, that shows models of the same data side by side.
+
+What a model is asked depends on its capabilities alone (`exhibits.py`); what is said about its family stands in one
+table (`families.py`). The page (`page.html`, `page.css`, `page.js`) is one file, with its pictures inside.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genzoo.zoo import hub
+from genzoo.zoo.hub import Entry
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningDataModule
+
+__all__ = ["entries_to_compare", "write_page"]
+
+
+def entries_to_compare(names: Sequence[str]) -> list[Entry]:
+    """The entries that the command line names: one of the zoo's data sets, or entries themselves.
+
+    Raises:
+        ValueError: a data set that has no entries; the message lists those that have.
+        FileNotFoundError: no entry has such a name.
+    """
+    data_sets = list(dict.fromkeys(entry.name.partition("/")[0] for entry in hub.list_models()))
+    if len(names) == 1 and "/" not in names[0] and not Path(names[0]).is_dir():
+        if names[0] not in data_sets:
+            known = ", ".join(data_sets) or "none"
+            raise ValueError(f"the zoo has no models of {names[0]!r}; it has models of: {known}; or name entries")
+        return hub.list_models(f"{names[0]}/*")
+    folders = {name: hub.resolve(name) for name in names}
+    return [Entry(hub.read_config(folder).get("name", name), folder) for name, folder in folders.items()]
+
+
+def write_page(
+    entries: Sequence[Entry],
+    out: Path,
+    *,
+    build_data: "Callable[[Any], LightningDataModule]",
+    device: str = "cpu",
+    seed: int = 0,
+    allow: tuple[type, ...] = (),
+) -> None:
+    """Asks every model the same questions and writes what they answer, whole or not at all.
+
+    Entries that are no generative models (classifiers) are left out.
+
+    Args:
+        entries: of models of data of one shape, images or points in the plane.
+        out: the HTML file.
+        build_data: makes the datamodule that an entry's `data:` block states.
+        device: where to compute.
+        seed: of the choice of data and of all noise.
+        allow: classes beyond genzoo's that entries may name.
+
+    Raises:
+        ValueError: if there is no model, or the models are of data that differ in shape or cannot be shown.
+    """
+    import jinja2
+    from rich.progress import track
+
+    from genzoo.compare.exhibits import Exhibition, open_exhibition
+    from genzoo.compare.families import in_order
+    from genzoo.version import __version__
+
+    exhibition: Exhibition = open_exhibition(entries, build_data=build_data, device=device, seed=seed, allow=allow)
+    for exhibit in track(exhibition.exhibits, description="asking the models", transient=True):
+        exhibition.fill(exhibit)
+    here = files(__name__)
+    template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
+        (here / "page.html").read_text("utf-8")
+    )
+    page = template.render(
+        exhibition=exhibition,
+        families=in_order(exhibition.exhibits),
+        css=(here / "page.css").read_text("utf-8"),
+        js=(here / "page.js").read_text("utf-8"),
+        version=__version__,
+    )
+    half = out.with_name(f".{out.name}.{os.getpid()}")
+    half.write_text(page, encoding="utf-8")
+    os.replace(half, out)

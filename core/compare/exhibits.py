@@ -1,0 +1,361 @@
+"""What the page shows: the same questions, put to every model that can answer them.
+
+A question is put by capability: `isinstance(module, Completes)`, and so on. What a model cannot do is a sentence
+instead of a picture.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule
+from torch import Tensor
+
+from genzoo.callbacks.data import first_rows, split_batches
+from genzoo.callbacks.media import GAP, Window, window_of
+from genzoo.callbacks.metrics.anomalies import ODD
+from genzoo.callbacks.sampling import draw, seeded, supported
+from genzoo.compare.families import CAPABILITIES, Family, capabilities_of, family_of, in_order, why_not
+from genzoo.compare.figures import Column, columns_of
+from genzoo.compare.pictures import TILE, Picture, film, ink, sheet, still
+from genzoo.zoo import hub
+from genzoo.zoo.hub import Entry
+from genzoo.zoo.modality import modality
+from genzoo.zoo.sources import LEARNING
+
+SAMPLES, COLUMNS = 36, 6  # samples of each model, and images in a row of them
+FILMED = 8  # samples whose coming about is filmed
+FRAMES = 64  # most frames of a film
+COMPLETED = 6  # data that are completed, three times each
+PAIRS, STEPS = 4, 9  # of an interpolation
+USUAL = 200  # data among which an odd one is ranked
+CLOUD = 2000  # points that show where a density is
+
+
+@dataclass
+class Question:
+    """The data that all models of one task are asked about."""
+
+    levels: int | None
+    real: Tensor  # what samples should look like
+    begun: Tensor  # to be completed
+    pairs: tuple[Tensor, Tensor]  # to go between
+    usual: Tensor  # to rank among
+    odd: list[tuple[str, Tensor]]  # (how it was made, one image), the usual ones first
+
+
+@dataclass
+class Exhibit:
+    """A model, and its answers."""
+
+    entry: Entry
+    module: Any
+    family: Family
+    question: Question
+    can: set[str]
+    figures: dict[str, dict[str, Any]]
+    samples: Picture | None = None
+    process: Picture | None = None
+    process_kind: str = ""
+    completions: list[tuple[Picture, str]] = field(default_factory=list)  # one for each half, and how exact
+    interpolation: Picture | None = None
+    oddness: list[float] = field(default_factory=list)  # share of usual data that each is odder than
+
+    @property
+    def name(self) -> str:
+        """Of the entry."""
+        return self.entry.name
+
+    @property
+    def class_name(self) -> str:
+        """Of the model."""
+        return type(self.module).__name__
+
+    @property
+    def summary(self) -> str:
+        """The first sentence of the class's docstring."""
+        return (inspect.getdoc(type(self.module)) or "").partition("\n")[0]
+
+    @property
+    def task(self) -> str:
+        """What its likelihood is about."""
+        levels = self.question.levels
+        return "continuous" if levels is None else "binary" if levels == 2 else f"{levels} levels"
+
+    def why_not(self, capability: str) -> str:
+        """Why it lacks a capability."""
+        return why_not(self.family, capability)
+
+    def says(self, capability: str) -> str:
+        """How it does what it can: for a likelihood, what kind it is of."""
+        if capability not in self.can:
+            return ""
+        if capability != "log_prob":
+            return "yes"
+        return {"exact": "exact", "lower_bound": "a bound", "estimate": "estimated"}[self.module.log_prob_kind]
+
+
+@dataclass
+class Exhibition:
+    """All of the page."""
+
+    title: str
+    about: str
+    kind: str  # "image" or "points"
+    device: str
+    seed: int
+    exhibits: list[Exhibit]
+    tasks: list[str]
+    real: Picture
+    asked: list[Picture]  # the two halves, with what they were taken from
+    odd: list[tuple[str, Picture]]
+    halves: tuple[str, str]
+    window: Window | None
+    columns: list[Column]
+
+    capabilities = CAPABILITIES
+    usual = USUAL
+
+    def fill(self, exhibit: Exhibit) -> None:
+        """Puts every question to one model."""
+        module, question = exhibit.module.to(self.device), exhibit.question
+        with torch.no_grad(), seeded(self.seed):
+            if "samples" in exhibit.can:
+                x = self._draw(module, SAMPLES if self.kind == "image" else CLOUD)
+                exhibit.samples = self._still(x, f"{exhibit.name}: samples", columns=COLUMNS)
+            exhibit.process, exhibit.process_kind = self._process(exhibit)
+            if "completes" in exhibit.can:
+                exhibit.completions = [self._completion(exhibit, axis) for axis in (0, 1)]
+            if "interpolates" in exhibit.can and self.kind == "image":
+                a, b = (x.to(self.device) for x in question.pairs)
+                path = module.interpolate(a, b, STEPS).cpu().transpose(0, 1)
+                exhibit.interpolation = still(sheet(path, zoom=zoom(path)), f"{exhibit.name}: interpolations")
+            if "anomalies" in exhibit.can and question.odd:
+                exhibit.oddness = self._oddness(exhibit)
+        module.to("cpu")
+
+    def _draw(self, module: Any, num: int) -> Tensor:
+        return draw(module.sample, num, self.seed).cpu()
+
+    def _still(self, x: Tensor, alt: str, columns: int) -> Picture:
+        if self.kind == "points":
+            assert self.window is not None
+            return still(ink(x, self.window, 320), alt)
+        return still(sheet(x.unflatten(0, (-1, columns)), zoom=zoom(x)), alt)
+
+    # ---- how a sample comes about
+
+    def _process(self, exhibit: Exhibit) -> tuple[Picture | None, str]:
+        module, alt = exhibit.module, f"{exhibit.name}: "
+        if "steps" in exhibit.can:
+            return self._steps(exhibit, alt + "a sample comes about"), "a sample comes about"
+        if {"latents", "interpolates"} <= exhibit.can and self.kind == "image":
+            return self._walk(module, exhibit.question.real, alt + "a walk through the codes"), (
+                "a walk through the codes"
+            )
+        learned = self._learning(exhibit, alt + "the generator learns")
+        return (learned, "the generator learns") if learned else (None, "")
+
+    def _steps(self, exhibit: Exhibit, alt: str) -> Picture:
+        dims = exhibit.module.num_dims
+        num, count = (FILMED, min(FRAMES, dims)) if self.kind == "image" else (CLOUD, min(FRAMES, 32))
+        with seeded(self.seed) as generator:
+            path = exhibit.module.sample_path(num, num_frames=count, generator=generator).cpu()
+        percents = [100 * (k + 1) / len(path) for k in range(len(path))]
+        captions = [
+            exhibit.family.progress.format(percent=round(p), done=round(dims * p / 100), dims=dims) for p in percents
+        ]
+        return self._film(path, captions, alt)
+
+    def _walk(self, module: Any, x: Tensor, alt: str) -> Picture:
+        """From each of eight data to the next, until it is back where it began."""
+        stops = x[:FILMED].to(self.device)
+        hops = 4  # along the circle
+        legs = [
+            module.interpolate(stops.roll(-hop, 0), stops.roll(-hop - 1, 0), FRAMES // hops + 1)[:-1].cpu()
+            for hop in range(hops)
+        ]
+        captions = [
+            f"{round(100 * k / len(leg))} % of the way from one image's code to the next"
+            for leg in legs
+            for k in range(len(leg))
+        ]
+        return self._film(torch.cat(legs), captions, alt)
+
+    def _film(self, frames: Tensor, captions: Sequence[str], alt: str) -> Picture:
+        if self.kind == "points":
+            assert self.window is not None
+            return film([ink(x, self.window) for x in frames], captions, alt)
+        return film([sheet(x.unflatten(0, (2, -1))) for x in frames], captions, alt)
+
+    def _learning(self, exhibit: Exhibit, alt: str) -> Picture | None:
+        """The entry's film of its training: one row of pictures for each moment."""
+        path, steps = exhibit.entry.path / LEARNING, exhibit.entry.metrics.get("training", {}).get("film")
+        if not path.is_file() or not steps:
+            return None
+        from PIL import Image
+        from torchvision.transforms.functional import pil_to_tensor
+
+        pixels = pil_to_tensor(Image.open(path).convert("RGB"))
+        captions = [f"after {step:,} training steps" for step in steps]
+        if self.kind == "points":  # black on white: the darker, the denser
+            rows = [255 - row.permute(1, 2, 0)[..., :1] for row in pixels.chunk(len(steps), dim=1)]
+            return film([torch.cat([torch.full_like(ink, 255), ink], -1) for ink in rows], captions, alt)
+        channels, height, width = exhibit.module.shape
+        images = _tiles(pixels[:channels] / 255, len(steps), height, width)
+        return self._film(images, captions, alt)
+
+    # ---- the rest
+
+    def _completion(self, exhibit: Exhibit, half: int) -> tuple[Picture, str]:
+        module, x = exhibit.module, exhibit.question.begun.to(self.device)
+        known = half_known(x, half)
+        with seeded(self.seed) as generator:
+            options = supported(module.complete, num_samples=3, generator=generator)
+            if self.kind == "points":
+                options["num_samples"] = 1
+            completed = module.complete(x, known, **options).cpu()
+        exact = module.completion_kind(known) if hasattr(module, "completion_kind") else ""
+        alt = f"{exhibit.name}: completions, {self.halves[half]} known"
+        if self.kind == "points":
+            return self._still(completed[0], alt, 1), exact
+        return still(sheet(completed, zoom=zoom(x)), alt), exact
+
+    def _oddness(self, exhibit: Exhibit) -> list[float]:
+        """The share of usual data that each odd one scores above; equal scores count one half."""
+        question = exhibit.question
+        odd = torch.stack([image for _, image in question.odd])
+        scores = [
+            exhibit.module.anomaly_score(x.to(self.device)).double().cpu()
+            for x in torch.cat([question.usual, odd]).split(64)
+        ]
+        usual, own = torch.cat(scores).split([len(question.usual), len(odd)])
+        above = (own[:, None] > usual).double() + 0.5 * (own[:, None] == usual).double()
+        return above.mean(1).tolist()
+
+
+# ---- the questions
+
+
+def open_exhibition(
+    entries: Sequence[Entry],
+    *,
+    build_data: Callable[[Any], LightningDataModule],
+    device: str,
+    seed: int,
+    allow: tuple[type, ...],
+) -> Exhibition:
+    """Loads the models and chooses the data that they are asked about; `write_page` says what is raised."""
+    loaded: list[tuple[Entry, LightningModule]] = []
+    for entry in entries:
+        module = hub.load(entry.path, allow=allow)
+        if capabilities_of(module) - {"anomalies"}:  # a classifier is no generative model
+            loaded.append((entry, module))
+    if not loaded:
+        raise ValueError("none of these entries is a generative model: there is nothing to compare")
+    shapes = {tuple(entry.config["shape"]) for entry, _ in loaded}
+    if len(shapes) > 1:
+        raise ValueError(
+            "a page compares models of data of one shape, but these have "
+            + ", ".join(f"{tuple(entry.config['shape'])} ({entry.name})" for entry, _ in loaded)
+        )
+    shape = shapes.pop()
+    kind = modality(shape, loaded[0][0].config["levels"])
+    if kind not in ("image", "points") or (kind == "points" and shape != (2,)):
+        raise ValueError(
+            f"the page shows images and points in the plane, but {loaded[0][0].name} is of {kind} {shape}"
+        )
+
+    questions: dict[str, Question] = {}
+    data: LightningDataModule | None = None
+    exhibits = []
+    for entry, module in loaded:
+        block = entry.config.get("data")
+        if str(block) not in questions:
+            data = build_data(block)
+            questions[str(block)] = ask(data, seed)
+        figures = {figure["name"]: figure for figure in entry.metrics.get("figures", [])}
+        can, question = capabilities_of(module), questions[str(block)]
+        exhibits.append(Exhibit(entry, module, family_of(module), question, can, figures))
+    first = next(iter(questions.values()))
+    window = None
+    if kind == "points":
+        centre, radius = window_of(first.real)
+        window = (centre, radius * 1.15)
+    page = Exhibition(
+        title=entries[0].name.partition("/")[0],
+        about=(inspect.getdoc(type(data)) or "").partition("\n")[0],
+        kind=kind,
+        device=device,
+        seed=seed,
+        exhibits=[exhibit for _, members in in_order(exhibits) for exhibit in members],
+        tasks=list(dict.fromkeys(e.task for e in exhibits)),
+        real=None,  # type: ignore[arg-type]
+        asked=[],
+        odd=[],
+        halves=("the upper half", "the left half") if kind == "image" else ("the height", "the place across"),
+        window=window,
+        columns=columns_of([e.figures for e in exhibits]),
+    )
+    page.real = page._still(first.real, "real data", COLUMNS)
+    for half in (0, 1):
+        known = half_known(first.begun, half)
+        rows = torch.stack([first.begun, first.begun])
+        mask = torch.stack([known, torch.ones_like(known)])
+        page.asked.append(
+            page._still(first.begun, "the real points", 1)
+            if kind == "points"
+            else still(sheet(rows, mask, zoom=zoom(rows)), f"{page.halves[half]} of six images, and the whole images")
+        )
+    page.odd = [(made, still(sheet(x[None, None], zoom=zoom(x)), made)) for made, x in first.odd]
+    return page
+
+
+def ask(data: LightningDataModule, seed: int) -> Question:
+    """Data of the test split, chosen by the seed: the same for any datamodule with the same test images."""
+    data.prepare_data()
+    x = torch.cat(list(first_rows(split_batches(data, "test"), None)))
+    x = x[torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))]
+    points, levels = x.ndim == 2, getattr(data, "levels", None)
+    real = x[: CLOUD if points else SAMPLES]
+    rest = x[len(real) % len(x) :]  # a small split begins again
+    if len(rest) < USUAL:
+        rest = torch.cat([rest] * (USUAL // len(rest) + 1))
+    begun = x[:CLOUD] if points else rest[:COMPLETED]
+    ends = rest[COMPLETED : COMPLETED + 2 * PAIRS]
+    usual = rest[-USUAL:]
+    odd = []
+    if not points and levels is not None:
+        shown = x[: 3 + 2 * len(ODD)]
+        odd = [("usual", image) for image in shown[:3]]
+        for place, (name, make) in enumerate(ODD.items()):
+            odd += [(name, image) for image in make(shown[3 + 2 * place : 5 + 2 * place], levels)]
+    return Question(levels, real, begun, (ends[:PAIRS], ends[PAIRS:]), usual, odd)
+
+
+def half_known(x: Tensor, half: int) -> Tensor:
+    """(1, *shape), bool: the upper half (0) or the left half (1) of images; of points, y or x."""
+    known = torch.zeros(1, *x.shape[1:], dtype=torch.bool, device=x.device)
+    if x.ndim == 2:
+        known[:, 1 - half] = True
+    else:
+        known.narrow(-2 + half, 0, x.shape[-2 + half] // 2).fill_(True)
+    return known
+
+
+def zoom(x: Tensor) -> int:
+    """By how much a still picture of such images is enlarged."""
+    return max(1, TILE // max(x.shape[-2:]))
+
+
+def _tiles(pixels: Tensor, rows: int, height: int, width: int) -> Tensor:
+    """The images in a picture that `render` made: (C, ·, ·) to (rows, columns, C, height, width)."""
+    pixels = pixels[:, GAP:, GAP:]
+    zoomed = pixels.shape[1] // rows - GAP
+    factor = zoomed // height
+    columns = pixels.shape[2] // (width * factor + GAP)
+    tiles = pixels.unflatten(1, (rows, -1)).unflatten(3, (columns, -1))  # (C, rows, H·z + GAP, columns, W·z + GAP)
+    tiles = tiles[:, :, : height * factor : factor, :, : width * factor : factor]
+    return tiles.permute(1, 3, 0, 2, 4)

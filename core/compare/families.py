@@ -1,0 +1,150 @@
+"""What can be said of a family of generative models: its idea, its equation, its price, and what it lacks and why.
+
+All of it is about families. Which family a model belongs to is told by the module that its class comes from; what it
+can do, by its capabilities.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """One way to answer the question what the data look like."""
+
+    key: str
+    title: str
+    homes: tuple[str, ...]  # the modules of its classes, or packages that hold them
+    idea: str
+    equation: str  # HTML
+    tractability: str
+    quality: str
+    stability: str
+    progress: str = "{percent} % of the way"  # how far a sample has come about
+    lacks: dict[str, str] = field(default_factory=dict)  # by capability: why it is not there
+
+
+FAMILIES = (
+    Family(
+        key="autoregressive",
+        title="Autoregressive",
+        homes=("genzoo.zoo.autoregressive",),
+        idea="Read the image like a text, pixel after pixel, and learn to guess the next pixel from all before it.",
+        equation="p(x) = ∏ᵢ p(xᵢ | x₁ … xᵢ₋₁)",
+        tractability="The chain rule gives the likelihood exactly. A sample waits for every pixel in turn.",
+        quality="Sharp in detail; the whole may drift, because a pixel once drawn is never taken back.",
+        stability="Plain maximum likelihood: training goes down, and what it goes down to is what is reported.",
+        progress="{done} of {dims} dimensions drawn",
+        lacks={
+            "latents": "There is no code behind an image: every pixel is drawn from those before it.",
+            "interpolates": "There is no code behind an image, so there is no way to walk from one to another.",
+            "inverts": "There is no code to go back to; the noise that decides each pixel is not unique.",
+        },
+    ),
+    Family(
+        key="latent",
+        title="Latent-variable",
+        homes=("genzoo.zoo.vae", "genzoo.zoo.autoencoder"),
+        idea="Suppose a short code behind every image, and learn both ways: from the image to its code, and back.",
+        equation="p(x) = ∫ p(x | z) p(z) dz ≥ exp ELBO(x)",
+        tractability="The integral over codes is out of reach, so a variational model reports a bound on it.",
+        quality="Samples come in one step, and a little soft: the code is short, and the pixels are drawn apart.",
+        stability="Trains on one objective; codes may fall out of use (posterior collapse), which KL shows.",
+        lacks={
+            "samples": "It maps codes to images, but no distribution of codes was fitted to draw them from.",
+            "log_prob": "It learns to reconstruct, and states no distribution of images: there is no p(x).",
+            "steps": "A sample is there at once: one code, decoded once.",
+        },
+    ),
+    Family(
+        key="implicit",
+        title="Implicit",
+        homes=("genzoo.zoo.gan",),
+        idea="Learn to turn noise into images that a second network, trained against the first, takes for real.",
+        equation="min<sub>G</sub> max<sub>D</sub> E log D(x) + E log(1 − D(G(z)))",
+        tractability="It draws, and that is all it states: no likelihood, and no code for a given image.",
+        quality="Crisp samples in one step; it may leave out whole kinds of images, which recall and coverage show.",
+        stability="A game of two: it can cycle or collapse without its loss saying so. Penalties hold it together.",
+        lacks={
+            "log_prob": "A generator draws images without giving any of them a probability: there is no p(x).",
+            "latents": "It has no encoder: a code for a given image is searched for, not computed.",
+            "steps": "A sample is there at once: one noise vector, one pass through the generator.",
+        },
+    ),
+    Family(
+        key="diffusion",
+        title="Diffusion and score",
+        homes=("genzoo.zoo.diffusion",),
+        idea="Drown the data in noise little by little, learn to undo one little step, and begin from pure noise.",
+        equation="dx = [f(x, t) − g(t)² ∇ log pₜ(x)] dt + g(t) dw",
+        tractability="A bound or an estimate of the likelihood, by many network evaluations for each image.",
+        quality="Often the best samples a network of its size draws, paid for in steps: ten to a thousand of them.",
+        stability="A regression: among the calmest objectives there are.",
+        progress="{percent} % of the way from noise to data",
+        lacks={
+            "latents": "Its latent is a whole image of noise, found by running the process backwards; no short code.",
+        },
+    ),
+)
+OTHER = Family(
+    key="other",
+    title="Of your own",
+    homes=(),
+    idea="A model from outside the zoo: what it can do, it shows by its methods.",
+    equation="p(x) = ?",
+    tractability="As its methods say.",
+    quality="As its figures say.",
+    stability="As its author says.",
+)
+
+
+@dataclass(frozen=True)
+class Capability:
+    """Something that a model may be able to do."""
+
+    key: str
+    protocol: str  # its name in genzoo.zoo.interface
+    title: str
+    missing: str  # what is said of a model that cannot, unless its family has a reason
+
+
+CAPABILITIES = (
+    Capability("samples", "Samples", "draws new data", "It has no `sample`."),
+    Capability("log_prob", "HasLogProb", "gives p(x)", "It has no likelihood."),
+    Capability("anomalies", "ScoresAnomalies", "tells the odd", "It has no anomaly score."),
+    Capability("completes", "Completes", "completes", "It cannot fill in what is missing."),
+    Capability("latents", "HasLatents", "encodes and decodes", "It has no codes."),
+    Capability("interpolates", "Interpolates", "goes between two data", "It knows no way from one datum to another."),
+    Capability("inverts", "Inverts", "finds the noise behind a datum", "It cannot go back from a datum."),
+    Capability("steps", "SamplesInSteps", "shows its steps", "It does not show how a sample comes about."),
+)
+
+
+def family_of(module: Any) -> Family:
+    """By the module of its class, or of the nearest class that it extends."""
+    for cls in type(module).__mro__:
+        for family in FAMILIES:
+            if any(cls.__module__ == home or cls.__module__.startswith(f"{home}.") for home in family.homes):
+                return family
+    return OTHER
+
+
+def capabilities_of(module: Any) -> set[str]:
+    """The keys of what the module can do."""
+    from genzoo.zoo import interface
+
+    return {c.key for c in CAPABILITIES if isinstance(module, getattr(interface, c.protocol))}
+
+
+def why_not(family: Family, key: str) -> str:
+    """A sentence on why a model of the family cannot do it."""
+    default = next(c.missing for c in CAPABILITIES if c.key == key)
+    return family.lacks.get(key, default)
+
+
+def in_order(exhibits: Iterable[Any]) -> list[tuple[Family, list[Any]]]:
+    """The families that are there, in the order of the table, each with its exhibits."""
+    exhibits = list(exhibits)
+    groups = [(family, [e for e in exhibits if e.family is family]) for family in (*FAMILIES, OTHER)]
+    return [(family, members) for family, members in groups if members]

@@ -1,0 +1,68 @@
+"""The table of figures: which columns there are, and how a figure is written."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Figures = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One figure of every model."""
+
+    key: str
+    title: str
+    means: str
+    better: int = 0  # −1 where less is better, 1 where more is
+    scale: float = 1.0
+    digits: int = 3
+
+    def number(self, figures: Figures) -> float | None:
+        """The value, in the column's unit; None where it was not measured."""
+        return figures[self.key]["value"] * self.scale if self.key in figures else None
+
+    def floor(self, figures: Figures) -> float | None:
+        """What a perfect or a trivial model would score, in the column's unit."""
+        floor = figures.get(self.key, {}).get("floor")
+        return None if floor is None else floor * self.scale
+
+    def text(self, figures: Figures) -> str:
+        """As it is written, with ≤ before a bound and ≈ before an estimate."""
+        number = self.number(figures)
+        if number is None:
+            return "–"
+        return {"lower_bound": "≤ ", "estimate": "≈ "}.get(figures[self.key].get("kind", ""), "") + self.write(number)
+
+    def write(self, number: float) -> str:
+        """A number with as many digits as mean something."""
+        if float(number).is_integer():
+            return f"{int(number):,}"
+        if abs(number) >= 1000:
+            return f"{number:,.0f}"
+        return f"{number:.{self.digits}g}"
+
+
+COLUMNS = (
+    Column("nll", "nats", "−log p(x) of a test datum, averaged: what the model has yet to learn, less is better", -1),
+    Column("bits_per_dim", "bits/dim", "the same for each dimension, in bits: an ideal code's length", -1),
+    Column("frechet", "Fréchet", "distance of samples from test data, seen through a classifier's features", -1),
+    Column("fid", "FID", "distance of samples from test data, seen through Inception's features", -1),
+    Column("precision", "precision %", "share of samples that lie among real data: quality", 1, 100),
+    Column("recall", "recall %", "share of real data that lie among samples: variety", 1, 100),
+    Column("coverage", "coverage %", "share of real data that have a sample near", 1, 100),
+    Column("modes", "modes", "how many of the data's modes are found", 1),
+    Column("high_quality", "on target %", "share of samples within 3σ of a mode", 1, 100),
+    Column("auroc_faint", "finds faint %", "AUROC of the anomaly score: of images with a quarter of the ink", 1, 100),
+    Column("auroc_erased", "erased %", "the same: of images without their lower half", 1, 100),
+    Column("auroc_flipped", "flipped %", "the same: of images turned upside down", 1, 100),
+    Column("auroc_shuffled", "shuffled %", "the same: of images cut up and put together wrongly", 1, 100),
+    Column("sampling_time", "ms/sample", "time that one sample takes, of 64 drawn at once", -1, 1000),
+    Column("network_evaluations", "evaluations", "how often the network runs for one draw", -1),
+    Column("parameters", "parameters", "numbers that were learned", 0),
+)
+
+
+def columns_of(models: Sequence[Figures]) -> list[Column]:
+    """The columns that at least one model has a figure for."""
+    return [column for column in COLUMNS if any(column.key in figures for figures in models)]
