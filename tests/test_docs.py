@@ -1,5 +1,6 @@
 """What README and docs say is so: their Python runs, their files and commands are accepted."""
 
+import importlib
 import re
 import shlex
 import sys
@@ -17,18 +18,20 @@ from genzoo.cli import main
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-FENCE = re.compile(r"^```(\w+)(?: title=\"(.+?)\")?(?: exec=\"1\"[^\n]*)?\n(.*?)^```$", re.M | re.S)
+FENCE = re.compile(r"^```(\w+)(?: title=\"(.+?)\")?( exec=\"1\"[^\n]*)?\n(.*?)^```$", re.M | re.S)
 
 
 @dataclass(frozen=True)
 class Block:
     language: str
     file: str | None  # what the page says this block is saved as
+    options: str  # of a block that is run when the docs are built: what it prints, pictures too, is part of the page
     text: str
 
 
 def blocks(page: Path) -> list[Block]:
-    return [Block(language, title or None, text) for language, title, text in FENCE.findall(page.read_text("utf-8"))]
+    found = FENCE.findall(page.read_text("utf-8"))
+    return [Block(language, title or None, options, text) for language, title, options, text in found]
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +53,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "notes" / "today.md").write_text("- To do: nothing in particular.\n" * 100)
     for split in ("train", "test"):
         np.save(f"faces_{split}.npy", pixels[:, None])
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    monkeypatch.setattr("matplotlib.pyplot.show", importlib.import_module("pictures").show)
     before = set(sys.modules)
     yield tmp_path
     for module in set(sys.modules) - before:
@@ -65,7 +71,12 @@ def test_a_page_does_what_it_says(page: Path, folder: Path, capsys: pytest.Captu
         if block.file:
             (folder / block.file).write_text(block.text)
         elif block.language == "python":
+            capsys.readouterr()
             exec(compile(block.text, f"{page.name}: {block.text[:40]!r}", "exec"), names)
+            printed = capsys.readouterr().out
+            assert bool(block.options) <= bool(printed), "a block of a lesson shows something"
+            assert ("plt.show()" in block.text) == ("<img" in printed)
+            assert 'alt=""' not in printed, "a picture's label says what it shows"
         elif block.language == "bash":
             for line in block.text.splitlines():
                 words = shlex.split(line, comments=True)
