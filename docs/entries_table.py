@@ -1,17 +1,18 @@
 """Writes what the README says of the zoo's entries, from their own files: `python docs/entries_table.py`.
 
 Between two HTML comments, `<!-- entries:pictures -->` and `<!-- /entries:pictures -->`, it puts the entries' samples;
-between those of `figures`, a table. A test holds the README and the entries together.
+between those of `figures`, a table for each data set. A test holds the README and the entries together.
 """
 
 import os
 from pathlib import Path
-from typing import Any
 
+from genzoo.compare.figures import Column, Figures, columns_of
 from genzoo.zoo.hub import Entry, list_models
 
 ROOT = Path(__file__).parent.parent
-SHOWN = ("nll", "bits_per_dim", "fid", "frechet", "accuracy")  # the rest is on each entry's card
+ON_THE_CARD = {"precision", "recall", "auroc_faint", "auroc_shuffled"}  # alone: the table has room for no more
+WIDE = 5  # pictures in a row
 
 
 def render(text: str, entries: list[Entry]) -> str:
@@ -27,40 +28,44 @@ def render(text: str, entries: list[Entry]) -> str:
 
 
 def pictures(entries: list[Entry]) -> str:
-    """The samples that were drawn when each entry was published, side by side."""
+    """The samples that were drawn when each entry was published, some in a row."""
     shown = [entry for entry in entries if (entry.path / "samples.png").is_file()]
-    head = " | ".join(f"`{entry.name}`" for entry in shown)
-    row = " | ".join(f"![samples of {entry.name}]({place(entry)}/samples.png)" for entry in shown)
-    return f"| {head} |\n|{'---|' * len(shown)}\n| {row} |" if shown else ""
+    tables = []
+    for start in range(0, len(shown), WIDE):
+        row = shown[start : start + WIDE]
+        head = " | ".join(f"`{entry.name}`" for entry in row)
+        samples = " | ".join(f"![samples of {entry.name}]({place(entry)}/samples.png)" for entry in row)
+        tables.append(f"| {head} |\n|{'---|' * len(row)}\n| {samples} |")
+    return "\n\n".join(tables)
 
 
 def figures(entries: list[Entry]) -> str:
-    """One row for each figure."""
-    rows = ["| entry | figure | value | unit | split | examples | protocol |", "|---|---|---|---|---|---|---|"]
-    for entry in entries:
+    """One table for each data set: a row for each entry, and one for the floors."""
+    data_sets = dict.fromkeys(entry.name.partition("/")[0] for entry in entries)
+    return "\n\n".join(
+        table([entry for entry in entries if entry.name.partition("/")[0] == name]) for name in data_sets
+    )
+
+
+def table(entries: list[Entry]) -> str:
+    """Of one data set; ≤ is a bound, ≈ an estimate, ± the standard error."""
+    measured = [{figure["name"]: figure for figure in entry.metrics.get("figures", [])} for entry in entries]
+    columns = [column for column in columns_of(measured) if column.key not in ON_THE_CARD]
+    rows = [["entry", *(column.title for column in columns)], ["---"] + ["--:"] * len(columns)]
+    for entry, known in zip(entries, measured, strict=True):
         name = f"[{entry.name}]({place(entry)}/README.md)"
-        for figure in entry.metrics.get("figures", []):
-            if figure["name"] in SHOWN:
-                cells = (
-                    figure["name"],
-                    value(figure),
-                    figure["unit"],
-                    figure["split"],
-                    f"{figure['num_examples']:,}",
-                )
-                rows.append(f"| {name} | {' | '.join(cells)} | {figure['protocol']} |")
-                name = ""
-    return "\n".join(rows)
+        rows.append([name, *(column.text(known) + error(column, known) for column in columns)])
+    floors = [next((f for known in measured if (f := column.floor(known)) is not None), None) for column in columns]
+    if any(floor is not None for floor in floors):
+        shown = ("" if f is None else column.write(f) for column, f in zip(columns, floors, strict=True))
+        rows.append(["*floor*", *shown])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def value(figure: dict[str, Any]) -> str:
-    """The value with its standard error, and its floor: what real data, or a trivial model, would score."""
-    text = ("≤ " if figure.get("kind") == "lower_bound" else "") + f"{figure['value']:.4g}"
-    if figure.get("standard_error") is not None:
-        text += f" ± {figure['standard_error']:.1g}"
-    if figure.get("floor") is not None:
-        text += f" ({figure.get('floor_name', 'real against real')}: {figure['floor']:.3g})"
-    return text
+def error(column: Column, known: Figures) -> str:
+    """The standard error, where one was measured."""
+    value = known.get(column.key, {}).get("standard_error")
+    return "" if value is None else f" ± {value * column.scale:.1g}"
 
 
 def place(entry: Entry) -> str:

@@ -44,8 +44,8 @@ class Column:
 
 
 COLUMNS = (
-    Column("nll", "nats", "−log p(x) of a test datum, averaged: what the model has yet to learn, less is better", -1),
-    Column("bits_per_dim", "bits/dim", "the same for each dimension, in bits: an ideal code's length", -1),
+    Column("nll", "nats", "−log p(x) of a test datum, averaged: less is better", -1, digits=4),
+    Column("bits_per_dim", "bits/dim", "the same for each dimension, in bits: an ideal code's length", -1, digits=4),
     Column("frechet", "Fréchet", "distance of samples from test data, seen through a classifier's features", -1),
     Column("fid", "FID", "distance of samples from test data, seen through Inception's features", -1),
     Column("precision", "precision %", "share of samples that lie among real data: quality", 1, 100),
@@ -57,6 +57,7 @@ COLUMNS = (
     Column("auroc_erased", "erased %", "the same: of images without their lower half", 1, 100),
     Column("auroc_flipped", "flipped %", "the same: of images turned upside down", 1, 100),
     Column("auroc_shuffled", "shuffled %", "the same: of images cut up and put together wrongly", 1, 100),
+    Column("accuracy", "accuracy %", "share of test data whose likeliest class is the true one", 1, 100),
     Column("sampling_time", "ms/sample", "time that one sample takes, of 64 drawn at once", -1, 1000),
     Column("network_evaluations", "evaluations", "how often the network runs for one draw", -1),
     Column("parameters", "parameters", "numbers that were learned", 0),

@@ -142,7 +142,7 @@ def test_evaluate_measures_a_part_and_other_odd_data(entry: Path, tmp_path: Path
 def test_an_entry_is_published_again_with_figures_measured_anew(
     entry: Path, tmp_path: Path, capsys: Captured
 ) -> None:
-    figures, again, name = tmp_path / "m.json", tmp_path / "again", "digits/vae"
+    figures, again = tmp_path / "m.json", tmp_path / "again"
     publish = [
         "publish",
         "--entry",
