@@ -151,7 +151,7 @@ def render(x: Tensor, columns: int = 8, module: Any = None) -> Medium:
         return Text([text(row) for row in x])
     x = x.float()
     if x.ndim == 3:
-        return Sound(x.squeeze(1), getattr(module, "sample_rate", SAMPLE_RATE))
+        return Sound(x.squeeze(1), getattr(module, "sample_rate", None) or SAMPLE_RATE)
     return Picture(_grid(x, columns) if x.ndim == 4 else density(x))
 
 

@@ -89,6 +89,7 @@ class WaveformDataModule(DataModule):
     """
 
     levels: int | None = LEVELS
+    sample_rate: int
 
     def __init__(self, *, length: int, sample_rate: int, pieces: Pieces = "first", **split: Any) -> None:
         if length < 1 or sample_rate < 1:
@@ -122,7 +123,7 @@ class WaveformDataModule(DataModule):
         """Holds out whole recordings: pieces of one are alike."""
         recordings, belongs_to = self.recording[rows].unique(return_inverse=True)
         train, val = super().split(torch.arange(len(recordings)))
-        return tuple(torch.cat([rows[belongs_to == i] for i in part]) for part in (train, val))
+        return torch.cat([rows[belongs_to == i] for i in train]), torch.cat([rows[belongs_to == i] for i in val])
 
     def scale(self, stored: Tensor) -> Tensor:
         """Codes to the values in the middle of their intervals."""

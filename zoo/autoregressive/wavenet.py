@@ -13,7 +13,7 @@ To go on by one sample, layer l needs its input of d_l samples ago and nothing e
 (Le Paine et al. 2016, "Fast WaveNet"), a sample costs one column of the network instead of all T.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -39,7 +39,7 @@ class WaveNet(AutoregressiveMixin, ZooModule):
         skip_channels: of what the output is computed from.
         dilations: of a cycle's layers, in samples.
         cycles: how often these layers are repeated. The model looks back cycles · Σ dilations + 1 samples.
-        sample_rate: Hz, at which the sounds are to be played; the model itself does not need it.
+        sample_rate: Hz, at which the sounds are to be played, where that is known; the model does not need it.
         optimizer: as in `ZooModule`.
         lr_scheduler: as in `ZooModule`.
 
@@ -58,7 +58,7 @@ class WaveNet(AutoregressiveMixin, ZooModule):
         skip_channels: int = 128,
         dilations: Sequence[int] = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
         cycles: int = 1,
-        sample_rate: int = 16_000,
+        sample_rate: int | None = None,
         optimizer: OptimizerCallable | None = None,
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
@@ -68,7 +68,7 @@ class WaveNet(AutoregressiveMixin, ZooModule):
                 f"WaveNet models sounds, of shape (1, T) and with a number of levels, but was given shape={shape!r}"
                 f" and levels={levels}: {self.modality}."
             )
-        if min(channels, skip_channels, cycles, sample_rate) < 1 or not dilations or min(dilations) < 1:
+        if min(channels, skip_channels, cycles, sample_rate or 1, *dilations) < 1 or not dilations:
             raise ValueError(
                 f"channels={channels}, skip_channels={skip_channels}, dilations={list(dilations)}, cycles={cycles},"
                 f" sample_rate={sample_rate}: each is at least 1."
@@ -77,11 +77,12 @@ class WaveNet(AutoregressiveMixin, ZooModule):
         self.sample_rate = sample_rate
         self.start = levels  # a code of its own for what comes before the first sample
         self.inlet = nn.Embedding(levels + 1, channels)
-        self.layers = nn.ModuleList(
-            GatedLayer(channels, d, self.num_classes, last=n == cycles * len(dilations))
+        depth = cycles * len(dilations)
+        self.layers: Iterable[GatedLayer] = nn.ModuleList(  # type: ignore[assignment]
+            GatedLayer(channels, d, self.num_classes, last=n == depth)
             for n, d in enumerate(list(dilations) * cycles, start=1)
         )
-        self.skip = nn.Linear(len(self.layers) * channels, skip_channels)
+        self.skip = nn.Linear(depth * channels, skip_channels)
         self.outlet = nn.Sequential(
             nn.ReLU(), nn.Linear(skip_channels, skip_channels), nn.ReLU(), nn.Linear(skip_channels, levels)
         )
@@ -91,8 +92,8 @@ class WaveNet(AutoregressiveMixin, ZooModule):
         h = self.inlet(F.pad(codes.flatten(1)[:, :-1], (1, 0), value=self.start))
         gated = []
         for layer in self.layers:
-            bias = None if labels is None else layer.bias(labels).unsqueeze(1)
-            h, z = layer(delayed(h, layer.dilation), h, bias)
+            bias = layer.bias_of(labels)
+            h, z = layer(delayed(h, layer.dilation), h, None if bias is None else bias.unsqueeze(1))
             gated.append(z)
         return self.output(gated).movedim(-1, 1).unsqueeze(2)
 
@@ -144,6 +145,10 @@ class GatedLayer(nn.Module):
         z = signal.tanh() * gate.sigmoid()
         return now if self.residual is None else now + self.residual(z), z
 
+    def bias_of(self, labels: Tensor | None) -> Tensor | None:
+        """V y, (B, 2 channels), for each class y of (B,); None where the model is not conditional."""
+        return None if self.bias is None or labels is None else self.bias(labels)
+
 
 def delayed(h: Tensor, dilation: int) -> Tensor:
     """h, (B, T, channels), as it was `dilation` samples ago: zero, before there was any."""
@@ -164,7 +169,7 @@ class Queues:
 
     def __init__(self, net: WaveNet, batch_size: int, labels: Tensor | None) -> None:
         self.net, self.time = net, 0
-        self.biases = [None if labels is None else layer.bias(labels) for layer in net.layers]
+        self.biases = [layer.bias_of(labels) for layer in net.layers]
         like = net.inlet.weight
         self.queues = [like.new_zeros(layer.dilation, batch_size, like.shape[1]) for layer in net.layers]
 
