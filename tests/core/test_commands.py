@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import wave
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 import genzoo
 from genzoo import recipes
 from genzoo.cli import main
-from genzoo.zoo import VAE, hub
+from genzoo.zoo import VAE, WaveNet, hub
 
 Captured = pytest.CaptureFixture[str]
 
@@ -113,6 +114,19 @@ def test_sample_writes_a_picture_that_the_seed_decides(entry: Path, tmp_path: Pa
     assert Image.open(out[0]).size[0] > 3 * 8
     assert "--num_samples 0" in refused(["sample", str(entry), "--num_samples", "0"], capsys)
     assert "neither an entry" in refused(["sample", "no/such"], capsys)
+
+
+def test_sample_writes_sounds_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    monkeypatch.chdir(tmp_path)
+    net = WaveNet((1, 50), 256, channels=4, skip_channels=4, dilations=[1, 2], sample_rate=8000)
+    genzoo.publish(net, "fsdd/wavenet", to=tmp_path / "entry")
+    command = ["sample", "entry", "--num_samples", "3", "--device", "cpu"]
+    main(command)
+    assert capsys.readouterr().out == "samples.wav\n"
+    with wave.open("samples.wav") as file:
+        assert (file.getframerate(), file.getnframes()) == (8000, 3 * 50 + 2 * 2000)
+    assert "are written as .wav" in refused([*command, "--out", "grid.png"], capsys)
+    assert not Path("grid.png").exists()
 
 
 def test_evaluate_uses_the_published_protocol(entry: Path, tmp_path: Path, capsys: Captured) -> None:
