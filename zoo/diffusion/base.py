@@ -106,7 +106,7 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
         like = next(self.parameters())
         labels = self.labels_to_sample(labels, num_samples, like, generator)
         times = self.schedule.times(self.steps if steps is None else steps, spacing or self.spacing)
-        x = normal((num_samples, *self.shape), like=like, generator=generator) * self.schedule.prior_std
+        x = normal((num_samples, *self.shape), like=like, generator=generator) * self.schedule.prior_std(times[0])
         denoiser = self.denoiser(labels, guidance=guidance, clip=True)
         path = (solver or self.solver).path(denoiser, self.schedule, x, times, generator)
         stops = levels(self.schedule, times)
@@ -165,7 +165,7 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
         return total / num_particles + bins - self.num_dims * math.log(self.data_scale)
 
     def ode_times(self) -> Tensor:
-        """From data to noise: (ode_steps,), rising from almost 0 to 1."""
+        """From data to noise: (ode_steps,), rising from almost 0 to almost 1."""
         return self.schedule.times(self.ode_steps, "karras")[:-1].flip(0)
 
     # ---- the other capabilities
@@ -176,13 +176,14 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
         self.check(x)
         times = self.ode_times()
         y = self.to_model(x) * float(self.schedule(times[0]).alpha)
-        return Heun().solve(self.denoiser(), self.schedule, y, times) / self.schedule.prior_std
+        return Heun().solve(self.denoiser(), self.schedule, y, times) / self.schedule.prior_std(times[-1])
 
     @torch.no_grad()
     def generate(self, z: Tensor) -> Tensor:
         """The datum that the probability flow takes the noise z from, (B, *shape): the inverse of `invert`."""
         times = self.schedule.times(self.ode_steps, "karras")
-        return self.from_model(Heun().solve(self.denoiser(), self.schedule, z * self.schedule.prior_std, times))
+        x = z * self.schedule.prior_std(times[0])
+        return self.from_model(Heun().solve(self.denoiser(), self.schedule, x, times))
 
     @torch.no_grad()
     def interpolate(self, a: Tensor, b: Tensor, steps: int) -> Tensor:
@@ -210,7 +211,7 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
         mask = known.expand(num_samples, *x.shape).flatten(0, 1)
         target = self.to_model(x).expand(num_samples, *x.shape).flatten(0, 1)
         times = self.schedule.times(self.completion_steps, self.spacing)
-        y = normal(target.shape, like=target, generator=generator) * self.schedule.prior_std
+        y = normal(target.shape, like=target, generator=generator) * self.schedule.prior_std(times[0])
         y = repaint(
             self.denoiser(clip=True), self.schedule, y, times, target, mask, self.completion_repeats, generator
         )

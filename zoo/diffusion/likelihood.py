@@ -50,8 +50,8 @@ class ReverseChain:
         self.chances = size / size.sum()
 
     def prior(self, x0: Tensor) -> Tensor:
-        """KL(q(x_1 | x₀) ‖ N(0, prior_std²)), (B,)."""
-        noise, std = self.schedule(self.times[:1]), self.schedule.prior_std
+        """KL(q(x_1 | x₀) ‖ N(0, s²)), (B,), with the schedule's `prior_std`."""
+        noise, std = self.schedule(self.times[0]), self.schedule.prior_std(self.times[0])
         alpha, sigma = float(noise.alpha), float(noise.sigma)
         square = x0.double().flatten(1).square().sum(1)
         constant = x0[0].numel() * ((sigma / std) ** 2 - 1 - 2 * math.log(sigma / std))
@@ -108,7 +108,7 @@ def velocity(denoiser: Denoiser, schedule: Schedule, x: Tensor, t: Tensor) -> Te
 def flow_log_prob(
     denoiser: Denoiser, schedule: Schedule, x: Tensor, times: Tensor, probe: Tensor | None = None
 ) -> Tensor:
-    """The log-density of data: ln p(x) = ln N(z; 0, prior_std²) + ∫ div(dx/dt) dt, z being where x is at times[-1].
+    """The log-density of data: ln p(x) = ln N(z; 0, s²) + ∫ div(dx/dt) dt, z being where x is at times[-1].
 
     By Heun's method, for a step count that is the same for all data: an adaptive one would depend on the batch.
 
@@ -116,7 +116,7 @@ def flow_log_prob(
         denoiser: D(x, t), differentiable in x.
         schedule: of the corruption.
         x: (B, *shape). At times[0], where it has been multiplied by α, it is taken to be free of noise.
-        times: (n + 1,), rising from almost 0 to 1.
+        times: (n + 1,), rising from almost 0 to almost 1, where s is the schedule's `prior_std`.
         probe: (B, *shape) of ±1, with which vᵀ J v estimates the divergence tr J without bias (Hutchinson 1990);
             None computes it exactly, by as many derivatives as there are dimensions.
 
@@ -133,8 +133,9 @@ def flow_log_prob(
             speed_end, divergence_end = _velocity_and_divergence(denoiser, schedule, x + step * speed, then, probe)
             x = x + step / 2 * (speed + speed_end)
             gained += step / 2 * (divergence + divergence_end)
-        z = x.double().flatten(1) / schedule.prior_std
-        constant = z.shape[1] * math.log(math.sqrt(2 * math.pi) * schedule.prior_std)
+        std = schedule.prior_std(times[-1])
+        z = x.double().flatten(1) / std
+        constant = z.shape[1] * math.log(math.sqrt(2 * math.pi) * std)
         return gained - z.square().sum(1) / 2 - constant
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 from genzoo.zoo.diffusion.base import Diffusion
 from genzoo.zoo.diffusion.denoising import Choices
 from genzoo.zoo.diffusion.likelihood import ReverseChain, corrupt
-from genzoo.zoo.diffusion.schedules import CosineBetas, OptimalTransport, VarianceExploding
+from genzoo.zoo.diffusion.schedules import LinearBetas, OptimalTransport, VarianceExploding
 from genzoo.zoo.diffusion.solvers import DPMSolver, Heun
 from genzoo.zoo.diffusion.weighting import Simple
 from genzoo.zoo.interface import LogProbKind
@@ -26,7 +26,7 @@ class DDPM(Diffusion):
     """
 
     log_prob_kind: LogProbKind = "lower_bound"
-    defaults = Choices(CosineBetas(), "epsilon", Simple(), DPMSolver(), 20, "uniform")
+    defaults = Choices(LinearBetas(), "epsilon", Simple(), DPMSolver(), 20, "uniform")
     dequantises = False
 
     #: how many steps the chain of the bound has, where the schedule is continuous

@@ -53,8 +53,6 @@ class Schedule(ABC):
 
     #: the smallest time with any noise that a model is trained and evaluated at
     t_min: float = 1e-5
-    #: standard deviation of the noise that sampling begins with
-    prior_std: float = 1.0
 
     @abstractmethod
     def __call__(self, t: Tensor) -> Noise:
@@ -63,6 +61,11 @@ class Schedule(ABC):
     @abstractmethod
     def time(self, log_snr: Tensor) -> Tensor:
         """The inverse: the time at which ln(α² / σ²) has the given value, float64."""
+
+    def prior_std(self, t: Tensor) -> float:
+        """Standard deviation of the noise with which sampling begins at t, near 1: that of data from N(0, I) there."""
+        noise = self(t)
+        return math.hypot(float(noise.alpha), float(noise.sigma))
 
     def training_times(self, u: Tensor) -> Tensor:
         """The times to train at for u, uniform in [0, 1): uniform in [t_min, 1)."""
@@ -73,11 +76,11 @@ class Schedule(ABC):
 
         Args:
             steps: at least 1.
-            spacing: "uniform" in t, or "karras": uniform in (σ/α)^(1/7) from 80 to 0.002 (Karras et al. 2022, eq. 5)
-                as far as the schedule goes, with t = 1 first and t = 0 last.
+            spacing: "uniform" in t from 1, or "karras": uniform in (σ/α)^(1/7) from 80 to 0.002 (Karras et al. 2022,
+                eq. 5) as far as the schedule goes, and then 0.
 
         Returns:
-            (steps + 1,), falling from 1 to 0.
+            (steps + 1,), falling to 0.
 
         Raises:
             ValueError: if there cannot be so many steps.
@@ -91,9 +94,7 @@ class Schedule(ABC):
         first, last = self(torch.tensor([1.0, self.t_min], dtype=torch.float64)).log_snr.tolist()
         ratios = [min(RATIOS[0], math.exp(-first / 2)), max(RATIOS[1], math.exp(-last / 2))]
         root = torch.linspace(ratios[0] ** (1 / RHO), ratios[1] ** (1 / RHO), steps, dtype=torch.float64)
-        times = self.time(-2 * RHO * root.log())
-        times[0] = 1.0
-        return F.pad(times, (0, 1))
+        return F.pad(self.time(-2 * RHO * root.log()), (0, 1))
 
     def uniform_times(self, steps: int) -> Tensor:
         """(steps + 1,), 1, 1 − 1/steps, …, 0."""
@@ -180,6 +181,9 @@ class LinearBetas(BetaSchedule):
 class CosineBetas(BetaSchedule):
     """ᾱ falls as cos² ((t + s)/(1 + s) π/2) (Nichol & Dhariwal 2021, eq. 17).
 
+    So little of the datum is left at t = 1 that a guess of the noise tells nothing of it: without the range of images
+    to clip to, take "karras" steps or another prediction.
+
     Args:
         steps: T.
         offset: s, which keeps the first steps from being too small.
@@ -234,10 +238,9 @@ class VarianceExploding(Schedule):
         if not 0 < self.sigma_min < self.sigma_max:
             raise ValueError(f"{self}: 0 < sigma_min < sigma_max is needed.")
 
-    @property
-    def prior_std(self) -> float:  # type: ignore[override]
-        """σ(1)."""
-        return self.sigma_max
+    def prior_std(self, t: Tensor) -> float:
+        """σ, beside which the data are nothing."""
+        return float(self(t).sigma)
 
     def __call__(self, t: Tensor) -> Noise:  # noqa: D102
         t, rate = t.double(), math.log(self.sigma_max / self.sigma_min)

@@ -61,7 +61,7 @@ def test_variance_exploding_and_straight_paths():
     schedule = VarianceExploding(0.01, 50.0)
     noise = schedule(at(0.5, 1.0))
     torch.testing.assert_close(noise.sigma, at(math.sqrt(0.5), 50.0))
-    assert schedule.prior_std == 50
+    assert schedule.prior_std(at(1.0)[0]) == pytest.approx(50)
     noise = OptimalTransport()(at(0.25))
     assert [float(v) for v in noise] == [0.75, 0.25, -1.0, 1.0]
 
@@ -101,7 +101,8 @@ def test_every_step_count_gives_so_many_steps(schedule, spacing):
     for steps in [*range(1, 40), 999, 1000]:
         times = schedule.times(steps, spacing)
         assert len(times) == steps + 1
-        assert (float(times[0]), float(times[-1])) == (1.0, 0.0)
+        assert float(times[-1]) == 0
+        assert float(times[0]) == 1 or (spacing == "karras" and float(schedule(times[:1]).log_snr) < -8.7)
         assert bool((times[1:] < times[:-1]).all())
 
 

@@ -68,8 +68,8 @@ def test_euler_is_ddim_and_first_order_dpm_solver():
     torch.manual_seed(0)
     x = torch.randn(50, 1).double()
     for schedule in SCHEDULES:
-        denoiser, start = GaussianMixture(schedule, (-1.0, 1.0), (0.3, 0.7), 0.25), x * schedule.prior_std
         times = schedule.times(7, "karras")
+        denoiser, start = GaussianMixture(schedule, (-1.0, 1.0), (0.3, 0.7), 0.25), x * schedule.prior_std(times[0])
         euler = Euler().solve(denoiser, schedule, start, times)
         torch.testing.assert_close(DDIM(0.0).solve(denoiser, schedule, start, times), euler)
         first = DPMSolver().solve(denoiser, schedule, start, times[:2])
@@ -116,7 +116,7 @@ def test_every_step_count_asks_the_denoiser_as_often_as_it_says(solver):
 @pytest.mark.parametrize("solver", DETERMINISTIC, ids=repr)
 def test_deterministic_solvers_repeat_themselves_and_agree_in_the_limit(solver, schedule):
     torch.manual_seed(0)
-    x = torch.randn(100, 1).double() * schedule.prior_std
+    x = torch.randn(100, 1).double() * schedule.prior_std(torch.tensor(1.0))
     denoiser = GaussianMixture(schedule, (-1.0, 1.0), (0.3, 0.7), 0.25)
     times = schedule.times(400, "karras")
     out = solver.solve(denoiser, schedule, x, times)
@@ -241,7 +241,7 @@ def test_stochastic_solvers_draw_the_data(solver, schedule):
     z = torch.randn(4000, 1, generator=torch.Generator().manual_seed(0)).double()
     denoiser = GaussianMixture(schedule, (-1.0, 1.0), (0.3, 0.7), 0.25)
     times = schedule.times(100, "karras")
-    x = solver.solve(denoiser, schedule, z * schedule.prior_std, times, torch.Generator().manual_seed(1))
+    x = solver.solve(denoiser, schedule, z * schedule.prior_std(times[0]), times, torch.Generator().manual_seed(1))
     assert float(x.mean()) == pytest.approx(0.4, abs=0.05)
     assert float(x.var()) == pytest.approx(0.84 + 0.0625, abs=0.06)
 
