@@ -190,7 +190,6 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
 
     def discriminator_loss(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
         """The discriminator's loss and the penalties due, (B,) each; it minimises their sum."""
-        torch.clear_autocast_cache()  # or autocast goes on with the weights as they were before the last step
         real = packed(self.to_networks(x), self.pack_size)
         with torch.no_grad():
             fake = packed(self.generate(self.draw_latents(len(x), labels)), self.pack_size)
@@ -204,7 +203,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
 
     def generator_loss(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
         """The generator's loss, (B,)."""
-        torch.clear_autocast_cache()  # or autocast goes on with weights that it has converted without gradients
+        torch.clear_autocast_cache()  # which may hold weights that were converted without gradients, for D's step
         fake = self.score(packed(self.generate(self.draw_latents(len(x), labels)), self.pack_size), labels)
         if not self.loss.relativistic:
             return {"loss_generator": self.loss.generator(fake)}

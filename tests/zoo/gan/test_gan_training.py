@@ -108,7 +108,7 @@ def test_each_step_moves_one_network_on_its_share_of_the_batch(tmp_path: Path, p
 
 
 def test_autocast_takes_the_weights_of_every_step_as_they_are_then(tmp_path: Path) -> None:
-    """It keeps converted weights for as long as a training step lasts, in which ours change."""
+    """A cache of converted weights that outlives a step of one of the networks would be stale."""
     ends = []
     for precision in ("32-true", "bf16-mixed"):
         model = gan(
@@ -141,6 +141,14 @@ def test_micro_batches_add_up_to_the_gradient_of_the_whole(tmp_path: Path, preci
         trainer(tmp_path, max_steps=1, precision=precision).fit(model, data())
         ends.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
     torch.testing.assert_close(*ends, atol=1e-5 if precision == "32-true" else 0.02, rtol=0)
+
+
+def test_both_losses_under_one_autocast_reach_every_weight() -> None:
+    model = gan(loss=NonSaturating())
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model.objective(torch.randn(6, 2), None)["loss"].mean()
+    loss.backward()
+    assert all(p.grad is not None and p.grad.any() for p in model.parameters())
 
 
 def test_each_network_s_gradient_is_clipped_by_itself(tmp_path: Path) -> None:
