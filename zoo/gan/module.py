@@ -203,7 +203,6 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
 
     def generator_loss(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
         """The generator's loss, (B,)."""
-        torch.clear_autocast_cache()  # which may hold weights that were converted without gradients, for D's step
         fake = self.score(packed(self.generate(self.draw_latents(len(x), labels)), self.pack_size), labels)
         if not self.loss.relativistic:
             return {"loss_generator": self.loss.generator(fake)}
