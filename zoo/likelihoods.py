@@ -96,7 +96,7 @@ class BernoulliOutput(Output):
         return self.logits.sigmoid()
 
     def log_prob_per_dim(self, x: Tensor) -> Tensor:
-        """log p(x) = x ℓ − log(1 + e^ℓ) = log σ(±ℓ), + where x is 1: the second form passes over memory less often."""
+        """log p(x) = x ℓ − log(1 + e^ℓ) = log σ(±ℓ), + where x is 1: the latter passes over memory less often."""
         return F.logsigmoid((2 * x - 1) * self.logits)
 
     def sample(self, generator: Generator | None = None, *, batch_dim: int = 0) -> Tensor:
