@@ -73,8 +73,8 @@ class Penalty(Regulariser):
             )
 
     def is_due(self, step: int) -> bool:
-        """In every n-th step."""
-        return step % self.every == 0
+        """In every n-th step, so that those that are logged are among them."""
+        return (step + 1) % self.every == 0
 
 
 @dataclass(frozen=True)
