@@ -307,10 +307,14 @@ class GenzooCLI(LightningCLI):
         with self.plain_errors():
             super().instantiate_classes()
         # Lightning records every linked value, also one that the model does not take: reloading would fail.
-        parameters = inspect.signature(type(self.model).__init__).parameters
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-            for contract in set(CONTRACT) - set(parameters):
-                self.model.hparams.pop(contract, None)
+        taken: set[str] = set()
+        for cls in type(self.model).__mro__:  # **arguments go on to the next class
+            parameters = inspect.signature(cls.__init__).parameters  # type: ignore[misc]
+            taken |= set(parameters)
+            if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+                for contract in set(CONTRACT) - taken:
+                    self.model.hparams.pop(contract, None)
+                break
 
     def _run_subcommand(self, subcommand: str) -> None:
         try:
