@@ -7,7 +7,7 @@ between those of `figures`, a table for each data set. A test holds the README a
 import os
 from pathlib import Path
 
-from genzoo.compare.figures import Column, Figures, columns_of
+from genzoo.compare.figures import Column, Figures, columns_of, floors
 from genzoo.zoo.hub import Entry, list_models
 
 ROOT = Path(__file__).parent.parent
@@ -55,10 +55,9 @@ def table(entries: list[Entry]) -> str:
     for entry, known in zip(entries, measured, strict=True):
         name = f"[{entry.name}]({place(entry)}/README.md)"
         rows.append([name, *(column.text(known) + error(column, known) for column in columns)])
-    floors = [next((f for known in measured if (f := column.floor(known)) is not None), None) for column in columns]
-    if any(floor is not None for floor in floors):
-        shown = ("" if f is None else column.write(f) for column, f in zip(columns, floors, strict=True))
-        rows.append(["*floor*", *shown])
+    least = [floors(column, measured) for column in columns]
+    if any(least):
+        rows.append(["*floor*", *least])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

@@ -18,7 +18,7 @@ from genzoo.callbacks.media import GAP, Window, window_of
 from genzoo.callbacks.metrics.anomalies import ODD
 from genzoo.callbacks.sampling import draw, seeded, supported
 from genzoo.compare.families import CAPABILITIES, Family, capabilities_of, family_of, in_order, why_not
-from genzoo.compare.figures import Column, columns_of
+from genzoo.compare.figures import Column, columns_of, floors
 from genzoo.compare.pictures import TILE, Picture, film, ink, sheet, still
 from genzoo.zoo import hub
 from genzoo.zoo.hub import Entry
@@ -117,6 +117,10 @@ class Exhibition:
 
     capabilities = CAPABILITIES
     usual = USUAL
+
+    def floor(self, column: Column) -> str:
+        """What a perfect or a trivial model would score."""
+        return floors(column, [exhibit.figures for exhibit in self.exhibits])
 
     def fill(self, exhibit: Exhibit) -> None:
         """Puts every question to one model."""

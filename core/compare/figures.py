@@ -64,6 +64,12 @@ COLUMNS = (
 )
 
 
+def floors(column: Column, models: Sequence[Figures]) -> str:
+    """What the column's floor is: more than one where the models were measured against different data."""
+    found = {column.write(floor) for figures in models if (floor := column.floor(figures)) is not None}
+    return " / ".join(sorted(found))
+
+
 def columns_of(models: Sequence[Figures]) -> list[Column]:
     """The columns that at least one model has a figure for."""
     return [column for column in COLUMNS if any(column.key in figures for figures in models)]

@@ -125,7 +125,7 @@ heads.forEach((head, column) => {
   });
   const task = heads.findIndex((other) => other.textContent.trim() === "task");
   const measured = all("tbody tr", table).filter((row) => valueOf(row, column) !== null);
-  const comparable = task < 0 || !["nats", "bits/dim"].includes(head.textContent.trim());
+  const comparable = task < 0 || ["ms/sample", "evaluations"].includes(head.textContent.trim());
   if (better && comparable && measured.length > 1) {
     const best = Math.max(...measured.map((row) => better * valueOf(row, column)));
     for (const row of measured) if (better * valueOf(row, column) === best) row.children[column].classList.add("best");

@@ -15,7 +15,7 @@ from genzoo.cli import main
 from genzoo.compare import entries_to_compare
 from genzoo.compare.exhibits import _tiles, ask, half_known
 from genzoo.compare.families import CAPABILITIES, FAMILIES, OTHER, capabilities_of, family_of, why_not
-from genzoo.compare.figures import COLUMNS, columns_of
+from genzoo.compare.figures import COLUMNS, columns_of, floors
 from genzoo.compare.pictures import ink, png, sheet
 from genzoo.datamodules import DigitsDataModule
 from genzoo.zoo import MADE, VAE, Autoencoder, Classifier
@@ -202,6 +202,9 @@ def test_figures_are_written_with_what_they_are() -> None:
     assert by_key["auroc_faint"].floor(figures) == 50 and by_key["frechet"].text(figures) == "–"
     assert by_key["parameters"].write(314916) == "314,916" and by_key["frechet"].write(1234.5) == "1,234"
     assert [column.key for column in columns_of([figures, {}])] == ["nll", "auroc_faint"]
+    other = {"auroc_faint": figure("auroc_faint", 1.0, floor=0.25)}
+    assert floors(by_key["auroc_faint"], [figures, {}, figures]) == "50"
+    assert floors(by_key["auroc_faint"], [figures, other]) == "25 / 50" and floors(by_key["nll"], [figures]) == ""
 
 
 # ---- in a browser
