@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from genzoo.zoo.diffusion.denoising import Denoising
-from genzoo.zoo.diffusion.likelihood import corrupt, flow_log_prob
+from genzoo.zoo.diffusion.flow import ProbabilityFlow
+from genzoo.zoo.diffusion.likelihood import corrupt
 from genzoo.zoo.diffusion.schedules import Spacing
-from genzoo.zoo.diffusion.solvers import Heun, Solver, levels, repaint
+from genzoo.zoo.diffusion.solvers import Solver, levels, repaint
 from genzoo.zoo.interface import LogProbKind
 from genzoo.zoo.mixins import CompletionMixin, LogProbMixin
 from genzoo.zoo.randomness import Generator, PerDatum, normal
@@ -28,8 +29,8 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
 
     log_prob_kind: LogProbKind = "estimate"
 
-    #: steps of the ODE for likelihoods and inversions, by Heun's method
-    ode_steps = 24
+    #: steps of the probability flow for likelihoods and inversions, of four evaluations each
+    flow_steps = 16
     #: up to so many dimensions the divergence is computed exactly
     exact_divergence_dims = 4
     #: steps of a completion, and how often each is taken
@@ -150,10 +151,10 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
         """(B,) float64, the log-density of the probability flow, averaged over so many draws.
 
         A draw is a Hutchinson probe and, for data with levels, a place in each bin: E ln p(x + u) + ln |bin| is then
-        a lower bound on the log-probability (Theis et al. 2016), estimated up to the error of the ODE's steps. In a
+        a lower bound on the log-probability (Theis et al. 2016), estimated up to the error of the flow's steps. In a
         few dimensions the divergence is exact.
         """
-        times, exact = self.ode_times(), self.num_dims <= self.exact_divergence_dims
+        flow, exact = self.flow(labels), self.num_dims <= self.exact_divergence_dims
         bins = 0.0 if self.levels is None else self.num_dims * math.log(2 / (self.levels - 1))
         if exact and self.levels is None:  # nothing is drawn
             num_particles = 1
@@ -161,12 +162,12 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
         for _ in range(num_particles):
             y = self.to_model(self.dequantised(x, generator))
             probe = None if exact else normal(y.shape, like=y, generator=generator).sign()
-            total += flow_log_prob(self.denoiser(labels), self.schedule, y, times, probe)
+            total += flow.log_prob(y, probe)
         return total / num_particles + bins - self.num_dims * math.log(self.data_scale)
 
-    def ode_times(self) -> Tensor:
-        """From data to noise: (ode_steps,), rising from almost 0 to almost 1."""
-        return self.schedule.times(self.ode_steps, "karras")[:-1].flip(0)
+    def flow(self, labels: Tensor | None = None) -> ProbabilityFlow:
+        """The map between noise and data as the model sees them."""
+        return ProbabilityFlow(self.denoiser(labels), self.schedule, self.flow_steps)
 
     # ---- the other capabilities
 
@@ -174,16 +175,12 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
     def invert(self, x: Tensor) -> Tensor:
         """The noise that the probability flow takes x to, (B, *shape), of about unit variance."""
         self.check(x)
-        times = self.ode_times()
-        y = self.to_model(x) * float(self.schedule(times[0]).alpha)
-        return Heun().solve(self.denoiser(), self.schedule, y, times) / self.schedule.prior_std(times[-1])
+        return self.flow().encode(self.to_model(x))
 
     @torch.no_grad()
     def generate(self, z: Tensor) -> Tensor:
         """The datum that the probability flow takes the noise z from, (B, *shape): the inverse of `invert`."""
-        times = self.schedule.times(self.ode_steps, "karras")
-        x = z * self.schedule.prior_std(times[0])
-        return self.from_model(Heun().solve(self.denoiser(), self.schedule, x, times))
+        return self.from_model(self.flow().decode(z))
 
     @torch.no_grad()
     def interpolate(self, a: Tensor, b: Tensor, steps: int) -> Tensor:

@@ -1,9 +1,9 @@
-"""Two likelihoods of one model: the bound of its reverse chain, and the density of its probability flow.
+"""The likelihood of the reverse chain: an evidence lower bound, as of any latent-variable model.
 
-The reverse chain with n steps is a latent-variable model whose posterior is the corruption, so it has an evidence
-lower bound (Sohl-Dickstein et al. 2015; Ho et al. 2020, eq. 5), all of whose terms but one are divergences between
-normal distributions. The probability-flow ODE is a continuous normalising flow, so it has a density (Song et al.
-2021, eq. 39). Everything is in nats of the data as scaled for the model, summed over the datum.
+The chain with n steps is a latent-variable model whose posterior is the corruption (Sohl-Dickstein et al. 2015; Ho et
+al. 2020, eq. 5). All terms of its bound but one are divergences between normal distributions. Everything is in nats
+of the data as scaled for the model, summed over the datum. (The other likelihood, that of the probability flow, is in
+`flow.py`.)
 """
 
 import math
@@ -15,8 +15,6 @@ from torch import Tensor
 from genzoo.zoo.diffusion.schedules import Noise, Schedule
 from genzoo.zoo.diffusion.solvers import Denoiser, Variance, levels, reverse_std
 from genzoo.zoo.randomness import Generator, normal, uniform
-
-# ------------------------------------------------------------------------------------- the bound of the reverse chain
 
 
 class ReverseChain:
@@ -93,62 +91,3 @@ def corrupt(noise: Noise, x0: Tensor, epsilon: Tensor) -> Tensor:
     """x_t = α x₀ + σ ε, with the noise of times (B,)."""
     like = noise.like(x0)
     return like.alpha * x0 + like.sigma * epsilon
-
-
-# ------------------------------------------------------------------------------- the density of the probability flow
-
-
-def velocity(denoiser: Denoiser, schedule: Schedule, x: Tensor, t: Tensor) -> Tensor:
-    """dx/dt = α̇ x̂₀ + σ̇ ε̂ of the probability-flow ODE."""
-    noise = schedule(t).like(x)
-    x0 = denoiser(x, t)
-    return noise.d_alpha * x0 + noise.d_sigma * (x - noise.alpha * x0) / noise.sigma
-
-
-def flow_log_prob(
-    denoiser: Denoiser, schedule: Schedule, x: Tensor, times: Tensor, probe: Tensor | None = None
-) -> Tensor:
-    """The log-density of data: ln p(x) = ln N(z; 0, s²) + ∫ div(dx/dt) dt, z being where x is at times[-1].
-
-    By Heun's method, for a step count that is the same for all data: an adaptive one would depend on the batch.
-
-    Args:
-        denoiser: D(x, t), differentiable in x.
-        schedule: of the corruption.
-        x: (B, *shape). At times[0], where it has been multiplied by α, it is taken to be free of noise.
-        times: (n + 1,), rising from almost 0 to almost 1, where s is the schedule's `prior_std`.
-        probe: (B, *shape) of ±1, with which vᵀ J v estimates the divergence tr J without bias (Hutchinson 1990);
-            None computes it exactly, by as many derivatives as there are dimensions.
-
-    Returns:
-        (B,) float64.
-    """
-    with torch.inference_mode(False), torch.enable_grad():
-        alpha = float(schedule(times[0]).alpha)
-        x, probe = alpha * x, None if probe is None else probe.clone()
-        gained = torch.full((len(x),), x[0].numel() * math.log(alpha), dtype=torch.float64, device=x.device)
-        for now, then in pairwise(times.clone().unbind()):  # a copy, if they were made in inference mode
-            step = float(then - now)
-            speed, divergence = _velocity_and_divergence(denoiser, schedule, x, now, probe)
-            speed_end, divergence_end = _velocity_and_divergence(denoiser, schedule, x + step * speed, then, probe)
-            x = x + step / 2 * (speed + speed_end)
-            gained += step / 2 * (divergence + divergence_end)
-        std = schedule.prior_std(times[-1])
-        z = x.double().flatten(1) / std
-        constant = z.shape[1] * math.log(math.sqrt(2 * math.pi) * std)
-        return gained - z.square().sum(1) / 2 - constant
-
-
-def _velocity_and_divergence(
-    denoiser: Denoiser, schedule: Schedule, x: Tensor, t: Tensor, probe: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    x = x.detach().requires_grad_()
-    speed = velocity(denoiser, schedule, x, t)
-    if probe is not None:
-        (product,) = torch.autograd.grad(speed, x, probe)
-        divergence = (product * probe).double().flatten(1).sum(1)
-    else:
-        columns = speed.flatten(1).unbind(1)
-        rows = [torch.autograd.grad(column.sum(), x, retain_graph=True)[0] for column in columns]
-        divergence = sum(row.double().flatten(1)[:, i] for i, row in enumerate(rows))  # type: ignore[assignment]
-    return speed.detach(), divergence

@@ -1,5 +1,7 @@
 """The three families: the same model, with what each of their papers chose."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -37,8 +39,7 @@ class DDPM(Diffusion):
         self, x: Tensor, labels: Tensor | None, num_particles: int, generator: Generator | None
     ) -> Tensor:
         """(B,) float64, an unbiased estimate of the bound."""
-        steps = getattr(self.schedule, "steps", self.chain_steps)
-        chain = ReverseChain(self.schedule, self.schedule.times(steps), "large")
+        chain = ReverseChain(self.schedule, self.chain_times(), "large")
         y, denoiser = self.to_model(x), self.denoiser(labels, clip=True)
 
         last = chain.times[-2:-1].to(x.device).expand(len(x))
@@ -49,6 +50,19 @@ class DDPM(Diffusion):
             mean, std = (mean + 1) / 2, std / 2
         divergences = chain.divergences(denoiser, y, num_particles, generator)
         return GaussianOutput(mean, std, self.levels).log_prob(x).double() - chain.prior(y) - divergences
+
+    def chain_times(self) -> Tensor:
+        """The steps of the chain whose bound is `log_prob`: all that the schedule has, down to where levels show.
+
+        With noise of less than half a bin, the levels of discrete data can be read off. To learn that staircase would
+        be a waste of the network, and the decoder at the chain's end knows it already: so its last step begins there.
+        """
+        times = self.schedule.times(getattr(self.schedule, "steps", self.chain_steps))
+        if self.levels is None:
+            return times
+        half_bin = 1 / (self.levels - 1) / self.data_scale
+        noisy = self.schedule(times).log_snr < -2 * math.log(0.75 * half_bin)
+        return times[noisy | (times == 0)]
 
     def evaluation(self, x: Tensor, labels: Tensor | None, generator: Generator) -> dict[str, Tensor]:
         """The errors, and "nll" from one divergence for each datum."""

@@ -63,7 +63,7 @@ class Schedule(ABC):
         """The inverse: the time at which ln(α² / σ²) has the given value, float64."""
 
     def prior_std(self, t: Tensor) -> float:
-        """Standard deviation of the noise with which sampling begins at t, near 1: that of data from N(0, I) there."""
+        """Standard deviation of the noise with which sampling begins at t: that of data from N(0, I) there."""
         noise = self(t)
         return math.hypot(float(noise.alpha), float(noise.sigma))
 
