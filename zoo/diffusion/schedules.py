@@ -238,10 +238,6 @@ class VarianceExploding(Schedule):
         if not 0 < self.sigma_min < self.sigma_max:
             raise ValueError(f"{self}: 0 < sigma_min < sigma_max is needed.")
 
-    def prior_std(self, t: Tensor) -> float:
-        """σ, beside which the data are nothing."""
-        return float(self(t).sigma)
-
     def __call__(self, t: Tensor) -> Noise:  # noqa: D102
         t, rate = t.double(), math.log(self.sigma_max / self.sigma_min)
         sigma = torch.where(t > 0, self.sigma_min * (rate * t).exp(), 0.0)
