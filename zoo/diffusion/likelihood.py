@@ -42,10 +42,11 @@ class ReverseChain:
         ratio = (posterior / std).square()
         self.error_weight = (m / std).square() / 2
         self.excess = (ratio - 1 - ratio.log()) / 2
-        # for data from N(0, I), the k-th divergence is this; where it is large, more of them are looked at
+        # Where a divergence is large, it is looked at more often; for data from N(0, I) it is `size`. But a network
+        # may be at a loss where it should be small: half of the looks go everywhere alike (Hesterberg 1995).
         size = (now.sigma.square() / (now.alpha.square() + now.sigma.square())).log()
         size = size - (then.sigma.square() / (then.alpha.square() + then.sigma.square())).log()
-        self.chances = size / size.sum()
+        self.chances = (size / size.sum() + 1 / len(size)) / 2
 
     def prior(self, x0: Tensor) -> Tensor:
         """KL(q(x_1 | x₀) ‖ N(0, s²)), (B,), with the schedule's `prior_std`."""

@@ -88,7 +88,7 @@ def test_a_few_divergences_estimate_all_without_bias(num_particles):
     estimate = chain.divergences(denoiser, x0, num_particles, torch.Generator().manual_seed(1))
     expected = expected_bound(schedule, "large", 0.5)[1]
     error = float(estimate.std()) / math.sqrt(len(x0))
-    assert error < 0.05
+    assert error < 0.07
     assert float(estimate.mean()) == pytest.approx(expected, abs=4 * error)
     few = x0[:4]
     per_datum = chain.divergences(denoiser, few, num_particles, PerDatum(few))
