@@ -5,8 +5,8 @@
 All train the same two networks, those of pytorch/examples' `dcgan` for 28×28, on the same images of MNIST, in batches
 of 64, in one thread, with Adam and the non-saturating loss. `genzoo fit` trains `GAN` as the recipes do, in bfloat16
 autocast with channels last; so that it shows what comes from where, also in float32. The loop is that of
-pytorch/examples, step by step, in float32, as it comes; so is torchgan's `Trainer`. How the times are taken is said in
-`race.py`. Without MNIST under `--root`, random images take its place.
+pytorch/examples, step by step, in float32, as it comes; so is the `Trainer` of torchgan. How the times are taken is
+said in `race.py`. Without MNIST under `--root`, random images take its place.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
     python benchmarks/mode_coverage.py [--seeds 5]
 
-Each recipe is run by `genzoo fit` with seeds 0, 1, …, and the figures are those of its last validation: modes found by
+Each recipe is run by `genzoo fit` with seeds 0, 1, …; the figures are those of its last validation: modes found by
 2,500 samples, the share of samples within three standard deviations of a centre, and the divergence from the uniform
 distribution over the centres (`genzoo.callbacks.metrics.modes`).
 """
