@@ -27,7 +27,7 @@ from genzoo.zoo.networks import UNet
 BATCH_SIZE, LR = 128, 1e-3
 WIDTH, MULTIPLIERS = 48, (1, 2)  # 0.62 M parameters
 THEIR_DIM, THEIR_MULTIPLIERS = 20, (1, 2, 2)  # 0.60 M parameters
-SHORT, LONG = 3, 18  # steps
+SHORT, LONG = 2, 12  # steps
 
 RECIPE = f"""\
 model:
