@@ -567,6 +567,7 @@ def test_publishing_to_a_real_offline_wandb_run(module: VAE, tmp_path: Path, mon
     wandb.teardown()  # it would remember the folder of an earlier test
     address = genzoo.publish(module, "digits/vae", to="wandb://me/zoo/vae")
     assert address == "wandb://me/zoo/vae:latest"
+    wandb.teardown()  # ends wandb's own process, which until then may hold back the last lines of its log
     (log,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     assert b"model.safetensors" in log.read_bytes()
     names = {path.name.partition("-")[0] for path in (tmp_path / "staging").rglob("*") if path.is_file()}
