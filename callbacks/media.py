@@ -11,6 +11,7 @@ import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -156,11 +157,11 @@ def render(x: Tensor, columns: int = 8, module: Any = None) -> Medium:
 
 
 @torch.inference_mode()
-def samples_of(module: Any, num_samples: int, seed: int) -> Medium | None:
-    """`sample(num_samples)` for a fixed seed; None if the module does not sample, or what cannot be shown."""
+def samples_of(module: Any, num_samples: int, seed: int, **options: Any) -> Medium | None:
+    """`sample(num_samples, **options)` for a fixed seed; None for a module without samples that can be shown."""
     if not isinstance(module, Samples):
         return None
-    x = draw(module.sample, num_samples, seed)
+    x = draw(partial(module.sample, **options), num_samples, seed)
     return render(x, max(1, round(num_samples**0.5)), module) if can_render(x) else None
 
 

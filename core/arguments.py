@@ -50,6 +50,31 @@ def allowed(given: Namespace) -> tuple[type, ...]:
         raise ValueError(f"--allow {' '.join(given.allow)}: {error}") from None
 
 
+def keywords(settings: list[str], function: Any) -> dict[str, Any]:
+    """What `--set name=value` gives a function: each value as JSON, a list as a tensor, anything else as text."""
+    import inspect
+    import json
+
+    import torch
+
+    taken = {} if function is None else dict(inspect.signature(function).parameters)
+    free = sorted(set(taken) - {"num_samples", "generator"})
+    given: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals or name not in free:
+            raise ValueError(
+                f"--set {setting}: give name=value; this model's `sample` takes {', '.join(free) or 'none'}"
+            )
+        try:
+            given[name] = json.loads(value)
+        except json.JSONDecodeError:
+            given[name] = value
+        if isinstance(given[name], list):
+            given[name] = torch.tensor(given[name])
+    return given
+
+
 def build_data(block: Any, given: Namespace) -> "LightningDataModule":
     """The datamodule that {class_path, init_args} states, with the data at `--root`."""
     import inspect

@@ -6,15 +6,12 @@ from argparse import ArgumentParser, Namespace
 from difflib import get_close_matches
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from genzoo import recipes
-from genzoo.arguments import add_machine, add_protocol, allowed, build_data, device, protocol
+from genzoo.arguments import add_machine, add_protocol, allowed, build_data, device, keywords, protocol
 from genzoo.zoo import hub
 from genzoo.zoo.sources import LEARNING
-
-if TYPE_CHECKING:
-    pass
 
 NAMES = ("fit", "validate", "test", "predict", "list", "cp", "sample", "evaluate", "compare", "publish")
 
@@ -56,6 +53,13 @@ def parser() -> ArgumentParser:
     add("--num_samples", type=int, default=64, help="how many (default: 64)")
     add("--out", help="the file to write (default: samples.png, or .wav or .txt where the entry makes such)")
     add("--seed", type=int, default=0, help="the same seed draws the same samples (default: 0)")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an argument of this model's own `sample`: temperature=0.8, prompt='To be', labels='[3, 3, 7]'",
+    )
     add_machine(add)
 
     add = command("evaluate", evaluate, "Measures an entry again, as it was measured for its publication.")
@@ -159,7 +163,7 @@ def sample(given: Namespace) -> None:
     from genzoo.callbacks.media import samples_of
 
     module = hub.load(given.entry, allow=allowed(given)).to(device(given))
-    medium = samples_of(module, given.num_samples, given.seed)
+    medium = samples_of(module, given.num_samples, given.seed, **keywords(given.set, getattr(module, "sample", None)))
     if medium is None:
         raise ValueError(f"{type(module).__name__} draws no samples, or none that can be shown")
     out = Path(given.out or f"samples{medium.suffix}")

@@ -11,8 +11,9 @@ import torch
 
 import genzoo
 from genzoo import recipes
+from genzoo.callbacks.media import RULE
 from genzoo.cli import main
-from genzoo.zoo import VAE, WaveNet, hub
+from genzoo.zoo import GPT, VAE, WaveNet, hub
 
 Captured = pytest.CaptureFixture[str]
 
@@ -127,6 +128,22 @@ def test_sample_writes_sounds_as_such(tmp_path: Path, monkeypatch: pytest.Monkey
         assert (file.getframerate(), file.getnframes()) == (8000, 3 * 50 + 2 * 2000)
     assert "are written as .wav" in refused([*command, "--out", "grid.png"], capsys)
     assert not Path("grid.png").exists()
+
+
+def test_sample_hands_on_the_model_s_own_arguments(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Captured
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    net = GPT((6,), 4, width=8, depth=1, heads=1, vocabulary=" abc")
+    genzoo.publish(net, "own/gpt", to=tmp_path / "entry")
+    command = ["sample", "entry", "--num_samples", "2", "--device", "cpu"]
+    main([*command, "--set", "prompt=ab c", "--set", "temperature=0.5", "--set", "length=9"])
+    texts = Path("samples.txt").read_text().strip("\n").split(RULE)
+    assert len(texts) == 2 and all(text.startswith("ab c") and len(text) == 9 for text in texts)
+    assert "takes labels, length, prompt, temperature, top_k, top_p" in refused(
+        [*command, "--set", "guidance=2"], capsys
+    )
+    assert "give name=value" in refused([*command, "--set", "prompt"], capsys)
 
 
 def test_evaluate_uses_the_published_protocol(entry: Path, tmp_path: Path, capsys: Captured) -> None:
