@@ -1,4 +1,4 @@
-"""How many modes a GAN finds: the recipes points/gan-collapse and points/gan-r1r2 on the ring and on the grid.
+"""How many modes a GAN finds: the recipes points/gan-collapse and points/wgan-gp on the ring and on the grid.
 
     python benchmarks/mode_coverage.py [--seeds 5]
 
@@ -18,7 +18,7 @@ import torch
 
 from genzoo.cli import main as genzoo
 
-RECIPES, DENSITIES = ("points/gan-collapse", "points/gan-r1r2"), {"ring": 8, "grid": 25}
+RECIPES, DENSITIES = ("points/gan-collapse", "points/wgan-gp"), {"ring": 8, "grid": 25}
 FIGURES = ("val/modes", "val/high_quality", "val/mode_kl")
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 

@@ -46,6 +46,7 @@ class Denoising(ConditionalMixin, ZooModule):
         width: of the default network: channels of a `UNet`, or hidden units of a `TimedMLP`.
         multipliers: channels of the levels of the U-Net in units of `width`.
         blocks: residual blocks, for the U-Net at each level.
+        attention: at the lowest level of the U-Net.
         dropout: in the U-Net.
         network: a module of your own, (x, c_noise, labels) to the shape of x, where x has about unit variance,
             c_noise of (B,) is ¼ ln(σ/α), and labels are (B,) in [0, num_classes], the last for "no class", or None.
@@ -80,6 +81,7 @@ class Denoising(ConditionalMixin, ZooModule):
         width: int | None = None,
         multipliers: Sequence[int] = (1, 2),
         blocks: int | None = None,
+        attention: bool = False,
         dropout: float = 0.0,
         network: nn.Module | None = None,
         data_scale: float = 1.0,
@@ -114,6 +116,7 @@ class Denoising(ConditionalMixin, ZooModule):
                 width=width or 32,
                 multipliers=multipliers,
                 blocks=blocks or 1,
+                attention=attention,
                 dropout=dropout,
                 num_classes=self.num_classes,
             )
