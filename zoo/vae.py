@@ -248,7 +248,7 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
         if num_particles < 1:
             raise ValueError(f"num_particles={num_particles}: the bound takes at least one importance sample.")
         q = self.encode(x)
-        chunk = max(1, PARTICLE_BUDGET // (x.numel() * self.num_parameters))
+        chunk = max(1, PARTICLE_BUDGET // (self.num_dims * self.num_parameters))
         chunks = []
         for done in range(0, num_particles, chunk):
             k = min(chunk, num_particles - done)
@@ -307,5 +307,6 @@ def elbo_terms(reconstruction: Tensor, kl: Tensor) -> dict[str, Tensor]:
     return {"elbo": reconstruction - kl.sum(1), "reconstruction": reconstruction, "kl": kl.sum(1)}
 
 
-#: numbers of decoder output held at once while evaluating importance samples: about what caches hold
-PARTICLE_BUDGET = 2**22
+#: numbers of decoder output held at once for each datum while evaluating importance samples: in a batch of 128, about
+#: what caches hold. The batch's size has no say: how noise is drawn must not depend on who else is in it.
+PARTICLE_BUDGET = 2**15
