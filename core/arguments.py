@@ -1,8 +1,12 @@
 """The arguments that several of the small commands take, and what they mean."""
 
+import inspect
+import os
 from argparse import Namespace
+from pathlib import Path
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
 
 from genzoo.cli import import_from_here
 
@@ -51,34 +55,66 @@ def allowed(given: Namespace) -> tuple[type, ...]:
 
 
 def keywords(settings: list[str], function: Any) -> dict[str, Any]:
-    """What `--set name=value` gives a function: each value as JSON, a list as a tensor, anything else as text."""
-    import inspect
-    import json
+    """What `--set name=value` gives a function: each value as the annotation of its parameter has it.
 
+    Text stays as it is where text is taken; a list is made a tensor; an object is stated by its class's name
+    (`solver=Heun`), or by {"class_path": ..., "init_args": {...}}.
+
+    Raises:
+        ValueError: for a name that the function does not take, or a value that it cannot be.
+    """
     import torch
+    from jsonargparse import ArgumentError, ArgumentParser
 
     taken = {} if function is None else dict(inspect.signature(function).parameters)
     free = sorted(set(taken) - {"num_samples", "generator"})
     given: dict[str, Any] = {}
     for setting in settings:
-        name, equals, value = setting.partition("=")
+        name, equals, _ = setting.partition("=")
         if not equals or name not in free:
             raise ValueError(
                 f"--set {setting}: give name=value; this model's `sample` takes {', '.join(free) or 'none'}"
             )
         try:
-            given[name] = json.loads(value)
-        except json.JSONDecodeError:
-            given[name] = value
-        if isinstance(given[name], list):
-            given[name] = torch.tensor(given[name])
+            hint = get_type_hints(function).get(name, Any)
+        except NameError:  # annotations that do not resolve say nothing
+            hint = Any
+        kinds = alternatives(hint)
+        read_as = str if str in kinds else list if torch.Tensor in kinds else hint
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_argument(f"--{name}", type=read_as)
+        try:
+            value = parser.instantiate(parser.parse_args([f"--{setting}"]))[name]
+            given[name] = torch.tensor(value) if read_as is list else value
+        except (ArgumentError, TypeError, ValueError):
+            raise ValueError(f"--set {setting}: {name} must be {' or '.join(map(in_words, kinds))}") from None
     return given
+
+
+def alternatives(annotation: Any) -> list[Any]:
+    """The members of a union; None, which nobody needs to give, is left out."""
+    kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    return [kind for kind in kinds if kind is not type(None)]
+
+
+def in_words(kind: Any) -> str:
+    """What a value of a type looks like on a command line."""
+    import torch
+
+    import genzoo.zoo
+    from genzoo.zoo.build import exported
+
+    if kind is torch.Tensor:
+        return "a list of numbers, like '[3, 3, 7]'"
+    choices = [str(choice) for choice in get_args(kind)]
+    if inspect.isabstract(kind):
+        choices = sorted({cls.__name__ for cls in exported(genzoo.zoo).values() if issubclass(cls, kind)})
+    *most, last = choices or [{int: "a whole number", float: "a number"}.get(kind, str(kind))]
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 def build_data(block: Any, given: Namespace) -> "LightningDataModule":
     """The datamodule that {class_path, init_args} states, with the data at `--root`."""
-    import inspect
-
     import genzoo.datamodules
     from genzoo.zoo.build import build, by_path, exported
 
@@ -100,15 +136,11 @@ def protocol(given: Namespace, block: Any) -> dict[str, Any]:
 
 
 def odd_data(given: Namespace, block: Any) -> "list[str] | LightningDataModule":
-    """What `--odd` names: ways to make odd data, or other data, in the form of those that `block` states."""
-    import inspect
-
+    """What `--odd` names: other data, in the form of those that `block` states; or else ways to make odd data."""
     import genzoo.datamodules
-    from genzoo.callbacks.metrics.anomalies import ODD
 
-    names = given.odd.split(",")
-    if set(names) <= ODD.keys():
-        return names
+    if "." not in given.odd and given.odd not in genzoo.datamodules.__all__:
+        return given.odd.split(",")  # `evaluate` knows which ways there are
     takes = inspect.signature(getattr(genzoo.datamodules, given.odd, object)).parameters
     options = {name: value for name, value in (block.get("init_args") or {}).items() if name in takes}
     return build_data({"class_path": given.odd, "init_args": options}, given)
@@ -124,3 +156,21 @@ def device(given: Namespace) -> str:
     except (RuntimeError, AssertionError) as error:  # torch raises the latter where it was built without CUDA
         raise ValueError(f"--device {chosen} cannot be used: {str(error).splitlines()[0]}") from None
     return chosen
+
+
+def ready(out: str) -> Path:
+    """The file that a command is to write at its end: its folder made now, before the work that it takes.
+
+    Raises:
+        ValueError: if no such file can be written.
+    """
+    path = Path(out)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--out {out} cannot be written: {error}") from None
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ValueError(
+            f"--out {out} is {'a folder' if path.is_dir() else 'nothing that may be written'}: name a file"
+        )
+    return path

@@ -1,7 +1,6 @@
 """The small commands: `list`, `cp`, `sample`, `evaluate`, `compare`, `publish`. PyTorch is imported when needed."""
 
 import json
-import os
 from argparse import ArgumentParser, Namespace
 from difflib import get_close_matches
 from operator import itemgetter
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from genzoo import recipes
-from genzoo.arguments import add_machine, add_protocol, allowed, build_data, device, keywords, protocol
+from genzoo.arguments import add_machine, add_protocol, allowed, build_data, device, keywords, protocol, ready
 from genzoo.zoo import hub
 from genzoo.zoo.sources import LEARNING
 
@@ -58,7 +57,7 @@ def parser() -> ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="an argument of this model's own `sample`: temperature=0.8, prompt='To be', labels='[3, 3, 7]'",
+        help="an argument of this model's own `sample`: temperature=0.8, prompt='To be', labels='[3, 3, 7]', solver=Heun",
     )
     add_machine(add)
 
@@ -176,7 +175,9 @@ def sample(given: Namespace) -> None:
 def evaluate(given: Namespace) -> None:
     """`genzoo evaluate`."""
     import genzoo.callbacks
+    from genzoo.callbacks.media import whole
 
+    out = ready(given.out) if given.out else None
     folder = hub.resolve(given.entry)
     entry = hub.Entry(given.entry, folder)
     module, data = hub.load(folder, allow=allowed(given)), build_data(entry.config.get("data"), given)
@@ -191,27 +192,26 @@ def evaluate(given: Namespace) -> None:
         numbers = (figure["value"], published.get((figure["name"], figure.get("split"))), figure.get("floor"))
         shown = "".join(f"{'' if number is None else f'{number:.6g}':>14}" for number in numbers)
         print(f"{figure['name']:<20}{shown}  {figure['unit']}" + floor_in_words(figure))
-    if given.out:
-        half = Path(f"{given.out}.tmp")
-        half.write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(half, given.out)
-        print(given.out)
+    if out:
+        with whole(out) as half:
+            half.write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        print(out)
 
 
 def compare(given: Namespace) -> None:
     """`genzoo compare`."""
     from genzoo.compare import entries_to_compare, write_page
 
-    entries = entries_to_compare(given.entries)
+    out = ready(given.out)
     write_page(
-        entries,
-        Path(given.out),
+        entries_to_compare(given.entries),
+        out,
         build_data=lambda block: build_data(block, given),
         device=device(given),
         seed=given.seed,
         allow=allowed(given),
     )
-    print(given.out)
+    print(out)
 
 
 def publish(given: Namespace) -> None:

@@ -4,7 +4,6 @@ What a model is asked depends on its capabilities alone (`exhibits.py`); what is
 table (`families.py`). The page (`page.html`, `page.css`, `page.js`) is one file, with its pictures inside.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -63,6 +62,7 @@ def write_page(
     import jinja2
     from rich.progress import track
 
+    from genzoo.callbacks.media import whole
     from genzoo.compare.exhibits import Exhibition, open_exhibition
     from genzoo.compare.families import in_order
     from genzoo.version import __version__
@@ -81,6 +81,5 @@ def write_page(
         js=(here / "page.js").read_text("utf-8"),
         version=__version__,
     )
-    half = out.with_name(f".{out.name}.{os.getpid()}")
-    half.write_text(page, encoding="utf-8")
-    os.replace(half, out)
+    with whole(out) as half:
+        half.write_text(page, encoding="utf-8")

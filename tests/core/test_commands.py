@@ -11,9 +11,10 @@ import torch
 
 import genzoo
 from genzoo import recipes
+from genzoo.arguments import keywords
 from genzoo.callbacks.media import RULE
 from genzoo.cli import main
-from genzoo.zoo import GPT, VAE, WaveNet, hub
+from genzoo.zoo import DDIM, DDPM, GPT, VAE, Heun, WaveNet, hub
 
 Captured = pytest.CaptureFixture[str]
 
@@ -146,6 +147,41 @@ def test_sample_hands_on_the_model_s_own_arguments(
     assert "give name=value" in refused([*command, "--set", "prompt"], capsys)
 
 
+def test_what_is_set_is_read_as_its_parameter_has_it() -> None:
+    gpt = GPT((6,), 4, width=8, depth=1, heads=1, vocabulary=" abc").sample
+    for text in ("123", "[1, 2]", "null", "#", "a: b", " a"):
+        assert keywords([f"prompt={text}"], gpt) == {"prompt": text}
+    assert keywords(["temperature=1", "top_k=2"], gpt) == {"temperature": 1.0, "top_k": 2}
+    assert keywords(["labels=[3, 3, 7]"], gpt)["labels"].tolist() == [3, 3, 7]
+    sample = DDPM(shape=(2,), levels=None, width=8).sample
+    assert keywords(["solver=Heun", "steps=3", "spacing=karras"], sample) == {
+        "solver": Heun(),
+        "steps": 3,
+        "spacing": "karras",
+    }
+    stated = keywords(['solver={"class_path": "DDIM", "init_args": {"eta": 0.5}}'], sample)
+    assert stated == {"solver": DDIM(eta=0.5)}
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("guidance=abc", "guidance must be a number"),
+        ("steps=2.5", "steps must be a whole number"),
+        ("solver=heun", "solver must be Ancestral, DDIM, DPMSolver, Euler, Heun or PredictorCorrector"),
+        ("spacing=foo", "spacing must be uniform or karras"),
+        ("labels=3", "labels must be a list of numbers"),
+        ('labels=["a"]', "labels must be a list of numbers"),
+        ("steps=0", "steps"),
+        ("labels=[0.5]", "labels"),
+    ],
+)
+def test_a_wrong_value_is_refused_in_one_line(setting: str, message: str, tmp_path: Path, capsys: Captured) -> None:
+    genzoo.publish(DDPM(shape=(2,), levels=None, width=8), "own/ddpm", to=tmp_path / "entry")
+    command = ["sample", str(tmp_path / "entry"), "--num_samples", "1", "--device", "cpu"]
+    assert message in refused([*command, "--set", setting], capsys)
+
+
 def test_evaluate_uses_the_published_protocol(entry: Path, tmp_path: Path, capsys: Captured) -> None:
     main(["evaluate", str(entry), "--device", "cpu", "--out", str(tmp_path / "m.json")])
     shown = capsys.readouterr().out
@@ -159,6 +195,20 @@ def test_evaluate_uses_the_published_protocol(entry: Path, tmp_path: Path, capsy
     assert metrics["evaluation"]["num_particles"] == 1
 
 
+@pytest.mark.parametrize("command", ["evaluate", "compare"])
+def test_the_folder_of_what_is_written_is_made_before_the_work(
+    command: str, entry: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "new" / "er" / "file"
+    measure = [command, str(entry), "--device", "cpu", "--out"]
+    main([*measure, str(out), *(("--num_particles", "1", "--only", "likelihood") if command == "evaluate" else ())])
+    assert [path.name for path in out.parent.iterdir()] == ["file"]  # and nothing temporary
+    monkeypatch.setattr(hub, "load", None)  # from here on nothing may be loaded
+    (tmp_path / "taken").write_text("mine")
+    assert "is a folder: name a file" in refused([*measure, str(tmp_path)], capsys)
+    assert "cannot be written" in refused([*measure, str(tmp_path / "taken" / "file")], capsys)
+
+
 def test_evaluate_measures_a_part_and_other_odd_data(entry: Path, tmp_path: Path, capsys: Captured) -> None:
     common = ["evaluate", str(entry), "--device", "cpu", "--only", "anomaly", "--num_odd", "20"]
     main([*common, "--odd", "erased", "--out", str(tmp_path / "m.json")])
@@ -166,6 +216,8 @@ def test_evaluate_measures_a_part_and_other_odd_data(entry: Path, tmp_path: Path
     assert "auroc_erased" in shown and "(floor: principal components)" in shown and "nll" not in shown
     main([*common, "--odd", "DigitsDataModule"])  # in the form of the entry's own data, which are not odd at all
     assert "0.5" in next(line for line in capsys.readouterr().out.splitlines() if line.startswith("auroc_digits"))
+    error = refused([*common, "--odd", "nonsense"], capsys)
+    assert "odd is ['nonsense'], but must be a list of some of faint, erased, flipped, shuffled" in error
     assert "Digitz" in refused([*common, "--odd", "DigitzDataModule"], capsys)
     assert "there is no group ['all']" in refused([*common[:-3], "all"], capsys)
 
