@@ -6,7 +6,7 @@ dictionary: name, value, unit, split, protocol, num_examples, and where they app
 with what the floor is: what a perfect model (for an AUROC: a trivial one) would score.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -79,7 +79,7 @@ def evaluate(
         extractor: what gives the features: a zoo entry's name, "inception", or a module (none, and no distances).
         odd: names of `ODD`, ways to make odd images of the data (of images "faint" and "erased", simpler than they,
             "flipped", as complex, and "shuffled", more complex); or a datamodule whose data of that split are odd.
-        num_odd: how many data, usual and odd, the AUROC is measured on, at most (500).
+        num_odd: how many data, usual and odd, the AUROC is measured on, at most (500); 0 leaves anomalies out.
         seed: of all noise: the same seed gives the same figures.
         only: measure these groups alone.
         device: where to compute; None is where the module is.
@@ -91,8 +91,8 @@ def evaluate(
         {"figures": [...], "evaluation": {the arguments that give these figures again}, "environment": {...}}.
 
     Raises:
-        ValueError: if there is no such split, group or way to make data odd, or an extractor is given for a module
-            without `sample`.
+        ValueError: if there is no such split, group or way to make data odd, a number is out of its range, or an
+            extractor is given for a module without `sample`; before anything is measured.
     """
     if extractor is not None and not isinstance(module, Samples):
         raise ValueError(f"evaluate: {type(module).__name__} has no `sample`, so there is nothing for an extractor.")
@@ -106,10 +106,7 @@ def evaluate(
         "odd": odd,
         "num_odd": num_odd,
     }
-    stated = PROTOCOL | dict(getattr(datamodule, "protocol", {}))
-    how = stated | {name: value for name, value in given.items() if value is not None}
-    if not isinstance(how["odd"], LightningDataModule) and (unknown := set(how["odd"]) - ODD.keys()):
-        raise ValueError(f"evaluate: no way is known to make data {sorted(unknown)}; known are {', '.join(ODD)}.")
+    how = protocol_for(datamodule, {name: value for name, value in given.items() if value is not None})
 
     track = partial(_tracked, progress=progress)
     found = figures.parameters(module)
@@ -139,6 +136,25 @@ def evaluate(
 
 
 # ---- how
+
+
+def protocol_for(datamodule: LightningDataModule, given: Mapping[str, Any]) -> dict[str, Any]:
+    """How these data are measured: as `given`, else as the datamodule states, else as `PROTOCOL` does.
+
+    Raises:
+        ValueError: for what could not be measured, before anything is.
+    """
+    how = PROTOCOL | dict(getattr(datamodule, "protocol", {})) | dict(given)
+    for name in ("num_particles", "num_likelihood", "num_samples", "num_odd"):
+        least = 0 if name == "num_odd" else 1
+        if how[name] is not None and how[name] < least:
+            raise ValueError(f"evaluate: {name} is {how[name]}, but must be at least {least}.")
+    odd = how["odd"]
+    if not isinstance(odd, LightningDataModule) and (isinstance(odd, str) or not set(odd) <= ODD.keys()):
+        raise ValueError(
+            f"evaluate: odd is {odd!r}, but must be a list of some of {', '.join(ODD)}; or a datamodule of odd data."
+        )
+    return how
 
 
 @contextmanager

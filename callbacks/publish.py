@@ -1,5 +1,6 @@
 """From a finished training run to an entry of the zoo."""
 
+import inspect
 import os
 import tempfile
 import time
@@ -15,7 +16,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
 from genzoo.callbacks.environment import hardware
-from genzoo.callbacks.evaluation import evaluate, measuring
+from genzoo.callbacks.evaluation import PROTOCOL, evaluate, measuring, protocol_for
 from genzoo.callbacks.film import Film
 from genzoo.callbacks.media import samples_of
 from genzoo.callbacks.metrics.processes import world_size
@@ -44,8 +45,8 @@ class Publish(Callback):
         seed: of the picture.
 
     Raises:
-        ValueError: before training if there is no datamodule to evaluate on, or the module was built in a way
-            that no file can state, so that no entry could rebuild it.
+        ValueError: before training if there is no datamodule to evaluate on, the module was built in a way that no
+            file can state, so that no entry could rebuild it, or `evaluate` would refuse its arguments.
     """
 
     def __init__(
@@ -84,6 +85,12 @@ class Publish(Callback):
                 " no config.yaml can state. Choose them by arguments that a recipe could write, or do without"
                 " Publish."
             )
+        try:
+            inspect.signature(evaluate).bind(pl_module, trainer.datamodule, **self.evaluation)  # type: ignore[attr-defined]
+        except TypeError as error:
+            raise ValueError(f"Publish: evaluation={self.evaluation}: {error}.") from None
+        asked = {name: value for name, value in self.evaluation.items() if name in PROTOCOL and value is not None}
+        protocol_for(trainer.datamodule, asked)  # type: ignore[attr-defined]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock, and the film with a module that has learned nothing."""

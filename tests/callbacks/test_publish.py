@@ -77,8 +77,29 @@ def test_the_data_state_the_protocol_and_the_caller_has_the_last_word() -> None:
     }
     with pytest.raises(ValueError, match=r"no group \['nothing'\]; there are likelihood"):
         evaluate(tiny(), Digits(), only=["nothing"])
-    with pytest.raises(ValueError, match="no way is known to make data \\['green'\\]"):
-        evaluate(tiny(), Digits(), odd=["green"])
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (
+            {"odd": ["green"]},
+            r"odd is \['green'\], but must be a list of some of faint, erased, flipped, shuffled; or",
+        ),
+        ({"odd": "faint"}, "odd is 'faint', but must be a list"),
+        ({"num_odd": -3}, "num_odd is -3, but must be at least 0"),
+        ({"num_likelihood": 0}, "num_likelihood is 0, but must be at least 1"),
+        ({"num_particles": 0}, "num_particles is 0, but must be at least 1"),
+        ({"num_samples": 0}, "num_samples is 0, but must be at least 1"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_anything_is(asked: dict[str, Any], message: str) -> None:
+    class Unread(DigitsDataModule):
+        def prepare_data(self) -> None:
+            raise AssertionError("measuring has begun")
+
+    with pytest.raises(ValueError, match=message):
+        evaluate(tiny(), Unread(), **asked)
 
 
 def test_other_data_may_be_what_is_odd() -> None:
@@ -219,6 +240,12 @@ def test_what_cannot_be_published_is_refused_before_training(
     model.unstated = ["encoder"]
     with pytest.raises(ValueError, match="VAE was given encoder as live modules"):
         trainer(Publish("x", str(tmp_path / "x"))).fit(model, DigitsDataModule())
+    for asked, message in (
+        ({"num_odd": -1}, "num_odd is -1"),
+        ({"num_od": 1}, "unexpected keyword argument 'num_od'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            trainer(Publish("x", str(tmp_path / "x"), evaluation=asked)).fit(tiny(), DigitsDataModule())
     for nothing in ({"fast_dev_run": True}, {"max_epochs": 0}):
         trainer(Publish("x", str(tmp_path / "x")), **nothing).fit(tiny(), DigitsDataModule())
     assert not (tmp_path / "x").exists()
