@@ -36,7 +36,7 @@ def read_wav(path: Path, sample_rate: int) -> Tensor:
     Another rate is converted by a polyphase filter, so that no frequency folds over.
 
     Raises:
-        ValueError: naming the file, if it cannot be read, was cut short, or holds no sound.
+        ValueError: naming the file, if it cannot be read, was cut short, or holds no sound, or NaN.
     """
     from scipy.io import wavfile
     from scipy.signal import resample_poly
@@ -48,6 +48,8 @@ def read_wav(path: Path, sample_rate: int) -> Tensor:
             rate, stored = wavfile.read(path)
         if len(stored) == 0:
             raise ValueError("it holds no sound")
+        if not np.isfinite(stored).all():
+            raise ValueError("it holds values that are no finite numbers")
     except Exception as error:  # a damaged file makes the reader stumble over nearly anything
         raise ValueError(f"the sound {path} cannot be used: {error}. Repair or remove it") from error
     sound = stored.astype(np.float32)

@@ -118,7 +118,17 @@ class TextDataModule(DataModule):
         text = "\n".join(read_text(file) for file in files)
         if not text.strip():
             raise ValueError(f"there is no text in {', '.join(map(str, files[:3]))}: give files that have some")
+        if tokenizer == "character" and len(set(text)) < 2:
+            raise ValueError(
+                f"the text is the character {text[0]!r} and no other ({', '.join(map(str, files[:3]))}): there is"
+                " nothing to learn from it; give a text of several characters"
+            )
         cut = int((1 - val_fraction) * len(text))
+        if not 0 < cut < len(text):
+            raise ValueError(
+                f"the text is {len(text)} characters long, of which val_fraction={val_fraction} leaves {cut} for"
+                " training: give a longer text"
+            )
         known, (train, val) = tokenised(text[:cut], text[cut:], tokenizer, vocab_size)
         if min(len(train), len(val)) < context_length:
             raise ValueError(
@@ -172,9 +182,13 @@ def find_files(path: str | list[str]) -> list[Path]:
 
     Raises:
         FileNotFoundError: if one of them names none.
+        ValueError: if one of them is empty, or there is none.
     """
+    paths = [path] if isinstance(path, str) else path
+    if not paths or not all(paths):
+        raise ValueError(f"path is {path!r}: give a file, a folder or a glob; the current folder is '.'")
     found: set[Path] = set()
-    for given in [path] if isinstance(path, str) else path:
+    for given in paths:
         folder = Path(given).expanduser()
         names = folder.rglob("*") if folder.is_dir() else map(Path, glob.glob(str(folder), recursive=True))
         files = {name for name in names if name.is_file()}
@@ -220,9 +234,9 @@ def download(address: str, sha256: str, file: Path) -> Path:
 
 
 def read_text(file: Path) -> str:
-    """The text of a file; ValueError, naming it, if it is not UTF-8."""
+    """The text of a file, without the mark that some editors begin it with; ValueError, naming it, if not UTF-8."""
     try:
-        return file.read_text("utf-8")
+        return file.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is no text in UTF-8 ({error}): convert it, or give a path without it") from None
 

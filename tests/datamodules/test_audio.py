@@ -83,7 +83,9 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "cut.wav").write_bytes((tmp_path / "whole.wav").read_bytes()[:-50])
     (tmp_path / "text.wav").write_text("hello")
     write_wav(tmp_path / "empty.wav", torch.zeros(0), 8000)
-    for name in ("cut", "text", "empty"):
+    for name, value in (("nan", np.nan), ("inf", -np.inf)):
+        wavfile.write(tmp_path / f"{name}.wav", 8000, np.array([0, 0.5, value], "float32"))
+    for name in ("cut", "text", "empty", "nan", "inf"):
         with pytest.raises(ValueError, match=f"{name}.wav cannot be used"):
             read_wav(tmp_path / f"{name}.wav", 8000)
 

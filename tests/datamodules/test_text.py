@@ -115,6 +115,13 @@ def test_files_folders_and_globs_are_one_text_in_the_order_of_their_names(tmp_pa
     assert data.decode(data.sources["train"].tokens).startswith("<a.md>" * 20 + "\n<b.txt>")
 
 
+def test_the_mark_at_the_beginning_of_a_file_is_no_text(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text(VERSE, "utf-8-sig")
+    data = TextDataModule(str(tmp_path), context_length=4)
+    assert data.vocabulary == "".join(sorted(set(VERSE))) and "\ufeff" not in data.vocabulary
+
+
 def test_the_standard_library_is_its_own_source_alone() -> None:
     files = find_source("stdlib", Path("nowhere"))
     names = [file.as_posix() for file in files]
@@ -172,6 +179,11 @@ def test_shakespeare_is_downloaded_whole_or_not_at_all(tmp_path: Path, monkeypat
         ({"source": "bible"}, ValueError, "must be one of shakespeare, stdlib"),
         ({"path": "empty.txt"}, ValueError, "no text in "),
         ({"path": "short.txt", "context_length": 9}, ValueError, r"18 tokens .* 2 for validation.* 2 or less"),
+        ({"path": ""}, ValueError, "path is ''.* the current folder is '.'"),
+        ({"path": ["short.txt", ""]}, ValueError, "give a file, a folder or a glob"),
+        ({"path": []}, ValueError, r"path is \[\]"),
+        ({"path": "same.txt"}, ValueError, r"the text is the character 'a' and no other \(same\.txt\)"),
+        ({"path": "one.txt", "tokenizer": "byte"}, ValueError, "1 characters long.* leaves 0 for training"),
         ({"path": "latin.txt"}, ValueError, r"latin\.txt is no text in UTF-8"),
         ({"path": "short.txt", "tokenizer": "words"}, ValueError, "must be one of character, byte, bpe"),
         ({"path": "short.txt", "tokenizer": "bpe", "vocab_size": 100}, ValueError, "vocab_size 100"),
@@ -186,6 +198,8 @@ def test_bad_input(
     monkeypatch.chdir(tmp_path)
     Path("empty.txt").write_text("")
     Path("short.txt").write_text("abcdefghij" * 2)
+    Path("same.txt").write_text("a" * 40)
+    Path("one.txt").write_text("a")
     Path("latin.txt").write_bytes("café".encode("latin-1") * 20)
     with pytest.raises(error, match=message):
         TextDataModule(**options)
