@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from genzoo.zoo.encoder_decoder import EncoderDecoderMixin, Network
 from genzoo.zoo.interface import ZooModule
 from genzoo.zoo.likelihoods import Likelihood
-from genzoo.zoo.mixins import CompletionMixin
+from genzoo.zoo.mixins import CompletionMixin, check_num_samples
 from genzoo.zoo.modality import from_codes, to_codes
 from genzoo.zoo.randomness import Generator, normal, uniform
 
@@ -43,8 +43,8 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
         shape: of one datum.
         levels: how many values each dimension can take; None for continuous data.
         latent_dim: d, the size of the code.
-        network: "mlp" (gated residual perceptrons, any data) or "resnet" (residual convolutions, images); None takes
-            "resnet" for images, "mlp" for the rest.
+        network: "mlp" (gated residual perceptrons, images or points) or "resnet" (residual convolutions, images);
+            None takes "resnet" for images, "mlp" for points.
         width: hidden units of the perceptrons, or channels of the convolutions at full image size; None takes 512 or
             32.
         depth: residual blocks, for convolutions at each resolution; None takes 2 or 1.
@@ -102,8 +102,12 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
     # ---- the model
 
     def encode(self, x: Tensor) -> Delta:
-        """The code of x, with certainty: `.mean` is (B, latent_dim)."""
-        return Delta(self.features(x))
+        """The code of x, with certainty: `.mean` is (B, latent_dim).
+
+        Args:
+            x: (B, *shape), in the data's units, though images need not lie on their grid.
+        """
+        return Delta(self.features(self.check(x, on_grid=False)))
 
     def objective(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
         """−log p(x | z = f(x)), nats."""
@@ -115,7 +119,7 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
 
     def reconstruction_error(self, x: Tensor, seen: Tensor) -> Tensor:
         """−log p(x | z = f(seen)): (B,), nats."""
-        return -self.decode(self.encode(seen).mean).log_prob(x)
+        return -self.decode(self.features(seen)).log_prob(x)
 
     # ---- capabilities
 
@@ -166,13 +170,17 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
         Raises:
             ValueError: for fewer than two data or no components.
         """
-        num_components = num_components or (len(self.density.weights) if self.density else 10)
-        if self.density is None or num_components != len(self.density.weights):
-            like = next(self.parameters())
-            self.density = Mixture(num_components, self.latent_dim).to(like.device, like.dtype)
-            self.hparams["density_components"] = num_components  # what is published or saved builds it again
+        if num_components is None:
+            num_components = len(self.density.weights) if self.density else 10
+        if not isinstance(num_components, int) or num_components < 1:
+            raise ValueError(f"num_components={num_components!r}: a mixture has a whole number of them, at least 1.")
         codes = torch.cat([self.encode(chunk).mean for chunk in x.split(1024)])
-        self.density.fit(codes, seed)
+        density = self.density
+        if density is None or num_components != len(density.weights):
+            density = Mixture(num_components, self.latent_dim).to(codes.device, next(self.parameters()).dtype)
+        density.fit(codes, seed)
+        self.density = density
+        self.hparams["density_components"] = num_components  # what is published or saved builds it again
         _offer_sampling(self)
 
     def _sample(
@@ -181,8 +189,9 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
         """z from the density of the codes, x from p(x | z): (num_samples, *shape), in the data's range, on its grid.
 
         Raises:
-            ValueError: if labels are given: this model is unconditional.
+            ValueError: if labels are given, this model being unconditional, or num_samples is no count.
         """
+        check_num_samples(num_samples)
         if labels is not None:
             raise ValueError("This autoencoder is unconditional: it was not trained on labels.")
         assert self.density is not None

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from genzoo.zoo.likelihoods import Likelihood, Output, default_likelihood
 from genzoo.zoo.mixins import LatentMixin
+from genzoo.zoo.modality import Modality
 from genzoo.zoo.networks.mlp import MLP
 from genzoo.zoo.networks.resnet import ResNetDecoder, ResNetEncoder
 
@@ -19,8 +20,8 @@ class EncoderDecoderMixin(LatentMixin):
     Its constructor calls `build_networks`, with arguments that mean the same in every such family:
 
     latent_dim: d, the dimensions of the code.
-    network: "mlp" (gated residual perceptrons, any data) or "resnet" (residual convolutions, images); None takes
-        "resnet" for images, "mlp" for the rest.
+    network: "mlp" (gated residual perceptrons, images or points) or "resnet" (residual convolutions, images);
+        None takes "resnet" for images, "mlp" for points.
     width: hidden units of the perceptrons, or channels of the convolutions at full image size; None takes 512 or 32.
     depth: residual blocks, for convolutions at each resolution; None takes 2 or 1.
     encoder: a module of one's own, (B, *shape) in [−1, 1] (in the data's range, if continuous) to (B, code_features).
@@ -32,6 +33,7 @@ class EncoderDecoderMixin(LatentMixin):
     shape: tuple[int, ...]
     levels: int | None
     num_dims: int
+    modality: Modality
 
     def build_networks(
         self,
@@ -50,6 +52,8 @@ class EncoderDecoderMixin(LatentMixin):
         Raises:
             ValueError: on arguments that do not fit each other or the data.
         """
+        if self.modality not in ("image", "points"):
+            raise ValueError(f"{type(self).__name__} is for images and points, but the data are {self.modality}.")
         if latent_dim < 1:
             raise ValueError(f"latent_dim={latent_dim}: a code has at least one dimension.")
         self.code_features, self.latent_dim = code_features, latent_dim
@@ -78,7 +82,13 @@ class EncoderDecoderMixin(LatentMixin):
         return h.to(x.dtype)
 
     def decode(self, z: Tensor) -> Output:
-        """p(x | z) for z of shape (B, latent_dim)."""
+        """p(x | z) for z of shape (B, latent_dim).
+
+        Raises:
+            ValueError: if z has another shape.
+        """
+        if z.ndim != 2 or z.shape[1] != self.latent_dim:
+            raise ValueError(f"Codes have the shape (B, {self.latent_dim}), but z is {tuple(z.shape)}.")
         parameters = self.decoder(z)
         size = (len(z), self.num_parameters, *self.shape)
         if parameters.numel() != math.prod(size):

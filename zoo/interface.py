@@ -290,15 +290,15 @@ class ZooModule(LightningModule):
             self._checked_stages.add(stage)
         return x, labels
 
-    def check(self, x: Tensor) -> Tensor:
-        """The batch itself, if it holds data that this model is for.
+    def check(self, x: Tensor, *, on_grid: bool = True) -> Tensor:
+        """The batch itself, if it holds data that this model is for; of images unless `on_grid`, any finite ones.
 
         Raises:
             TypeError: if x is no tensor, or of the wrong kind of number.
-            ValueError: on a wrong shape, NaN or infinite values, values out of range or off the grid of levels.
+            ValueError: on a wrong shape, no data, NaN or infinite values, values out of range or off the grid.
         """
         precisions = {p.dtype for p in self.parameters()}
-        return check_data(x, self.shape, self.levels, precisions, type(self).__name__)
+        return check_data(x, self.shape, self.levels if on_grid else None, precisions, type(self).__name__)
 
     # ---- hyperparameters
 

@@ -141,7 +141,7 @@ class CategoricalOutput(Output):
         size = self.log_probs.shape
         noise = uniform(size, like=self.log_probs, generator=generator, batch_dim=batch_dim)
         gumbel = -(-noise.clamp_min(torch.finfo(noise.dtype).tiny).log()).log()
-        return from_levels((self.log_probs + gumbel).argmax(1), self.levels)
+        return from_levels((self.log_probs + gumbel).argmax(1), self.levels).to(self.log_probs.dtype)
 
 
 @dataclass(frozen=True)
@@ -293,8 +293,8 @@ def from_levels(k: Tensor, levels: int) -> Tensor:
 
 
 def to_grid(x: Tensor, levels: int) -> Tensor:
-    """The grid value nearest to x, clipped to [0, 1]."""
-    return from_levels((x.clamp(0, 1) * (levels - 1)).round(), levels)
+    """The grid value nearest to x, clipped to [0, 1], in x's precision."""
+    return from_levels((x.clamp(0, 1) * (levels - 1)).round(), levels).to(x.dtype)
 
 
 def _full_precision(x: Tensor) -> Tensor:

@@ -8,13 +8,14 @@ go before `ZooModule` in the list of bases.
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from genzoo.zoo.interface import LogProbKind
-from genzoo.zoo.randomness import Generator, uniform
+from genzoo.zoo.randomness import Generator, PerDatum, uniform
 
 
 class LogProbMixin:
@@ -27,10 +28,9 @@ class LogProbMixin:
     def log_prob(self, x: Tensor, *, num_particles: int = 1, generator: Generator | None = None) -> Tensor:
         """(B,), nats."""
 
-    def bits_per_dim(self, x: Tensor, *, num_particles: int = 1, generator: Generator | None = None) -> Tensor:
+    def bits_per_dim(self, x: Tensor, **arguments: Any) -> Tensor:
         """−log p(x) / (D ln 2), (B,): bits that an ideal code needs for each dimension; arguments as in log_prob."""
-        nats = -self.log_prob(x, num_particles=num_particles, generator=generator)
-        return nats / (self.num_dims * math.log(2))
+        return -self.log_prob(x, **arguments) / (self.num_dims * math.log(2))
 
 
 class CompletionMixin:
@@ -49,15 +49,17 @@ class CompletionMixin:
         Args:
             x: (B, *shape), in the data's range; its values where `known` is False do not matter, but are valid data.
             known: bool, broadcastable to x; True = observed.
-            num_samples: how many completions of each.
+            num_samples: how many completions of each, at least 1.
+            generator: `PerDatum(x)` makes the completions of a datum depend on it alone.
 
         Returns:
             (num_samples, B, *shape); `out[:, known] == x[known]` bit for bit.
 
         Raises:
             TypeError: if `known` is not boolean.
-            ValueError: if it does not broadcast to x, or x is not the model's data.
+            ValueError: if it does not broadcast to x, x is not the model's data, or num_samples no count.
         """
+        check_num_samples(num_samples)
         if not isinstance(known, Tensor) or known.dtype != torch.bool:
             given = known.dtype if isinstance(known, Tensor) else type(known).__name__
             raise TypeError(f"known must be a boolean tensor, True where x is observed, but was given {given}.")
@@ -71,6 +73,8 @@ class CompletionMixin:
         self.check(blank)  # type: ignore[attr-defined]
         if bool(known.all()):
             return x.expand(num_samples, *x.shape).clone()
+        if isinstance(generator, PerDatum):
+            generator = generator.repeated(num_samples)
         return torch.where(known, x, self.fill_in(blank, known, num_samples, generator))
 
 
@@ -102,8 +106,7 @@ class LatentMixin:
         Returns:
             (steps, B, *shape); the first is `reconstruct(a)`, the last `reconstruct(b)`.
         """
-        if steps < 2:
-            raise ValueError(f"steps={steps}: an interpolation has at least its two ends.")
+        check_ends(a, b, steps)
         start, end = self.encode(a).mean, self.encode(b).mean
         weights = torch.linspace(0, 1, steps).tolist()
         return torch.stack([self.decode(torch.lerp(start, end, w)).mean for w in weights])
@@ -129,6 +132,23 @@ class LatentMixin:
             moved[:, dim] = value
             out.append(self.decode(moved).mean)
         return torch.stack(out)
+
+
+def check_num_samples(num_samples: int) -> None:
+    """Raises ValueError unless it is a whole number of at least 1."""
+    if not isinstance(num_samples, Integral) or num_samples < 1:
+        raise ValueError(f"num_samples={num_samples!r}: give a whole number of at least 1.")
+
+
+def check_ends(a: Tensor, b: Tensor, steps: int) -> None:
+    """Raises ValueError unless `steps` holds both ends of an interpolation, and each beginning has its end."""
+    if steps < 2:
+        raise ValueError(f"steps={steps}: an interpolation has at least its two ends.")
+    if isinstance(a, Tensor) and isinstance(b, Tensor) and a.shape != b.shape:
+        raise ValueError(
+            f"An interpolation goes from each datum of a to the same one of b, but a is {tuple(a.shape)} and b is"
+            f" {tuple(b.shape)}."
+        )
 
 
 class ConditionalMixin:
@@ -182,7 +202,12 @@ class ConditionalMixin:
     def labels_to_sample(
         self, labels: Tensor | None, num_samples: int, like: Tensor, generator: Generator | None
     ) -> Tensor | None:
-        """The labels as given, or drawn uniformly where a conditional model is given none; on `like`'s device."""
+        """The labels as given, or drawn uniformly where a conditional model is given none; on `like`'s device.
+
+        Raises:
+            ValueError: if there is nothing to sample, or the labels do not fit.
+        """
+        check_num_samples(num_samples)
         if labels is None and self.num_classes is not None:
             draws = uniform((num_samples,), like=like.new_zeros((), dtype=torch.float32), generator=generator)
             return (draws * self.num_classes).long().clamp_max(self.num_classes - 1)

@@ -85,7 +85,8 @@ def check_data(
 
     Raises:
         TypeError: if x is no tensor, or of the wrong kind of number.
-        ValueError: on a wrong shape, NaN or infinite values, values out of range or off the grid of levels.
+        ValueError: on a wrong shape, no data at all, NaN or infinite values, values out of range or off the grid of
+            levels.
     """
     kind = modality(shape, levels)
     event = ", ".join(map(str, shape))
@@ -96,6 +97,8 @@ def check_data(
             f"{name} was built for data of shape {tuple(shape)}, so a batch is (B, {event}), but was given"
             f" {tuple(x.shape)}. Build it with the datamodule's shape, or reshape the batch."
         )
+    if not len(x):
+        raise ValueError(f"{name} was given an empty batch, {tuple(x.shape)}: give at least one datum.")
     if kind == "tokens":
         return _check_tokens(x, levels or 0, name)
     if not x.is_floating_point():
@@ -117,7 +120,7 @@ def check_data(
     if not bool(torch.isfinite(x).all()):
         bad = int((~torch.isfinite(x)).flatten(1).any(1).sum())
         raise ValueError(f"{bad} of {len(x)} data in the batch hold NaN or infinite values; clean the data.")
-    if levels is None or x.numel() == 0:
+    if levels is None:
         return x
     lowest = 0 if kind == "image" else -1
     low, high = float(x.min()), float(x.max())
@@ -134,7 +137,7 @@ def check_data(
 def _check_tokens(x: Tensor, levels: int, name: str) -> Tensor:
     if x.dtype != torch.int64:
         raise TypeError(f"{name} takes tokens as int64 in [0, {levels}), but was given {x.dtype}: x.long().")
-    if x.numel() and not 0 <= int(x.min()) <= int(x.max()) < levels:
+    if not 0 <= int(x.min()) <= int(x.max()) < levels:
         raise ValueError(
             f"{name} was built for a vocabulary of levels={levels}, so tokens lie in [0, {levels}), but was given"
             f" tokens in [{int(x.min())}, {int(x.max())}]. Give the datamodule's `levels`."

@@ -7,6 +7,7 @@ and `PerDatum` gives each datum a stream of its own.
 
 import hashlib
 from collections.abc import Callable, Sequence
+from copy import copy
 
 import torch
 from torch import Tensor
@@ -29,6 +30,17 @@ class PerDatum:
 
     def __len__(self) -> int:
         return len(self.streams)
+
+    def repeated(self, times: int) -> "PerDatum":
+        """Streams for `times` of each datum, (times, B) laid flat: the first go on along these, the rest are others.
+
+        Those others depend on the datum and on how far its stream has come, so that they, too, never repeat.
+        """
+        states = [stream.get_state().numpy().tobytes() for stream in self.streams] if times > 1 else []
+        others = [torch.Generator().manual_seed(_hash(state, k)) for k in range(1, times) for state in states]
+        repeated = copy(self)
+        repeated.streams = self.streams + others
+        return repeated
 
 
 Generator = torch.Generator | PerDatum

@@ -32,7 +32,7 @@ from genzoo.zoo.estimators import (
 )
 from genzoo.zoo.interface import LogProbKind, ZooModule
 from genzoo.zoo.likelihoods import Likelihood
-from genzoo.zoo.mixins import CompletionMixin, LogProbMixin
+from genzoo.zoo.mixins import CompletionMixin, LogProbMixin, check_num_samples
 from genzoo.zoo.posterior import posterior_figures
 from genzoo.zoo.randomness import Generator, PerDatum, normal, uniform
 
@@ -47,8 +47,8 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
         shape: of one datum.
         levels: how many values each dimension can take; None for continuous data.
         latent_dim: d, the number of latent variables.
-        network: "mlp" (gated residual perceptrons, any data) or "resnet" (residual convolutions, images); None takes
-            "resnet" for images, "mlp" for the rest.
+        network: "mlp" (gated residual perceptrons, images or points) or "resnet" (residual convolutions, images);
+            None takes "resnet" for images, "mlp" for points.
         width: hidden units of the perceptrons, or channels of the convolutions at full image size; None takes 512 or
             32.
         depth: residual blocks, for convolutions at each resolution; None takes 2 or 1.
@@ -126,7 +126,15 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
     # ---- the model
 
     def encode(self, x: Tensor) -> Independent:
-        """q(z | x), a normal distribution with diagonal covariance over (B, latent_dim)."""
+        """q(z | x), a normal distribution with diagonal covariance over (B, latent_dim).
+
+        Args:
+            x: (B, *shape), in the data's units, though images need not lie on their grid.
+        """
+        return self.posterior(self.check(x, on_grid=False))
+
+    def posterior(self, x: Tensor) -> Independent:
+        """What `encode` gives, for x that was checked before, or is training data."""
         mean, log_scale = self.features(x).chunk(2, dim=1)
         return Independent(Normal(mean, log_scale.clamp(-7, 7).exp(), validate_args=False), 1, validate_args=False)
 
@@ -158,7 +166,7 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
         Returns:
             E_q log p(x | z) estimated with one draw, (B,), and KL(q ‖ p) of each latent, (B, latent_dim); nats.
         """
-        q = self.encode(x)
+        q = self.posterior(x)
         return self.log_likelihood(x, self.draw(q, 1, generator))[0], self.kl(q)
 
     def objective(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
@@ -167,7 +175,7 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
         K = 1: −E_q log p(x | z) + β_t Σ_d max(λ, KL_d), with β_t rising over `kl_warmup` steps and free bits λ.
         K > 1: −log (1/K) Σ_k p(x | z_k) (p(z_k) / q(z_k | x))^β_t.
         """
-        beta, q = self.beta_at(self.global_step), self.encode(x)
+        beta, q = self.beta_at(self.global_step), self.posterior(x)
         z = self.draw(q, self.num_particles)
         pathwise = self.estimator == "pathwise"
         z = z if pathwise else z.detach()
@@ -200,7 +208,7 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Logs `evaluation`, and remembers the posterior of each datum."""
         super().validation_step(batch, batch_idx)
-        q = self.encode(self.unpack(batch)[0]).base_dist
+        q = self.posterior(self.unpack(batch)[0]).base_dist
         self._posteriors.append(torch.stack([q.loc, q.scale]).cpu())
 
     def on_validation_epoch_end(self) -> None:
@@ -224,8 +232,9 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
             (num_samples, *shape), in the data's range and on its grid.
 
         Raises:
-            ValueError: if labels are given: this model is unconditional.
+            ValueError: if labels are given, this model being unconditional, or num_samples is no count.
         """
+        check_num_samples(num_samples)
         if labels is not None:
             raise ValueError("This VAE is unconditional: it was not trained on labels, so it cannot sample for one.")
         like = next(self.parameters())
@@ -247,7 +256,7 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
         self.check(x)
         if num_particles < 1:
             raise ValueError(f"num_particles={num_particles}: the bound takes at least one importance sample.")
-        q = self.encode(x)
+        q = self.posterior(x)
         chunk = max(1, PARTICLE_BUDGET // (self.num_dims * self.num_parameters))
         chunks = []
         for done in range(0, num_particles, chunk):
@@ -273,7 +282,7 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
         """
         self.check(x)
         if scorer in (None, "reconstruction"):
-            return -self.decode(self.encode(x).mean).log_prob(x)
+            return -self.decode(self.posterior(x).mean).log_prob(x)
         if scorer == "nll":
             return self.evaluation(x, None, PerDatum(x))["nll"]
         raise ValueError(f"scorer={scorer!r}: a VAE knows 'reconstruction' and 'nll'.")
@@ -290,7 +299,7 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
         z = normal((len(target), self.latent_dim), like=target, generator=generator)
         state = torch.where(mask, target, self.decode(z).sample(generator).to(x.dtype))
         for sweep in range(self.completion_sweeps):
-            q = self.encode(state)
+            q = self.posterior(state)
             proposal = self.draw(q, 1, generator)[0]
             if sweep < self.completion_sweeps // 4:
                 z = proposal

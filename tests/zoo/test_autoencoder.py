@@ -141,6 +141,18 @@ def test_a_density_is_published_and_saved_with_the_weights(tmp_path):
         assert torch.equal(twin.sample(9, generator=seeded()), ours)
 
 
+@pytest.mark.parametrize("num_components", [0, -2, float("nan")])
+def test_a_density_of_nothing_is_refused_and_leaves_the_model_as_it_was(num_components):
+    model = Autoencoder((1, 4, 4), 5, **SMALL)
+    with pytest.raises(ValueError, match=f"num_components={num_components}"):
+        model.fit_density(torch.zeros(4, 1, 4, 4), num_components)
+    with pytest.raises(ValueError, match="1 codes: give more data"):
+        model.fit_density(torch.zeros(1, 1, 4, 4))
+    with pytest.raises(ValueError, match="4 of 4 data in the batch hold NaN"):
+        model.fit_density(torch.full((4, 1, 4, 4), torch.nan))
+    assert model.density is None and not isinstance(model, Samples)
+
+
 def test_training_fits_the_density_before_every_validation_to_the_codes_of_what_it_trained_on(tmp_path):
     torch.manual_seed(0)
     x = torch.randint(5, (60, 1, 4, 4)) / 4

@@ -29,6 +29,24 @@ def test_streams_go_on_differ_between_data_and_seeds_and_are_normal():
     assert abs(float(uniform((500, 40), like=x, generator=generator).mean()) - 0.5) < 0.01
 
 
+def test_repeated_streams_begin_with_the_streams_themselves_and_the_others_are_their_own():
+    def repeated(x, times, drawn=0):
+        generator = PerDatum(x)
+        normal((len(x), 5), like=x, generator=generator) if drawn else None
+        return normal((times * len(x), 40), like=x, generator=generator.repeated(times)).view(times, len(x), 40)
+
+    order = torch.randperm(10)
+    three = repeated(X, 3)
+    assert torch.equal(three[0], normal((10, 40), like=X, generator=PerDatum(X)))
+    assert torch.equal(repeated(X[order], 3), three[:, order])
+    assert torch.equal(repeated(X, 2), three[:2])
+    assert not torch.isclose(repeated(X, 3, drawn=1), three).any(2).any(1).all()
+    flat = torch.cat([three.flatten(0, 1), repeated(X, 3, drawn=1)[1:].flatten(0, 1)])
+    correlations = torch.corrcoef(flat) - torch.eye(50)
+    assert float(correlations.abs().max()) < 0.75
+    assert len(PerDatum(X).repeated(3)) == 30
+
+
 def test_a_torch_generator_repeats_and_leaves_the_global_state_alone():
     before = torch.get_rng_state()
     a, b = (normal((5,), like=X, generator=torch.Generator().manual_seed(3)) for _ in range(2))

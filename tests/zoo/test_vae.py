@@ -8,7 +8,7 @@ from linear_gaussian import DIMS, NOISE, LinearGaussian
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
-from genzoo.zoo import VAE, Bernoulli, PerDatum
+from genzoo.zoo import VAE, Autoencoder, Bernoulli, DenoisingAutoencoder, PerDatum
 from genzoo.zoo.interface import Completes, HasLatents, HasLogProb, Samples, ScoresAnomalies
 
 
@@ -111,6 +111,25 @@ def test_samples_have_the_models_moments(linear):
     x = linear.vae().sample(40_000, generator=torch.Generator().manual_seed(0))
     assert (x.mean(0) - linear.marginal.mean).abs().max() < 0.04
     assert (x.T.cov() - linear.marginal.covariance_matrix).abs().max() < 0.08
+
+
+def test_codes_are_had_of_any_finite_image_and_only_codes_are_decoded():
+    model = VAE((1, 4, 4), 5, latent_dim=3, network="mlp", width=8)
+    off_grid = torch.rand(2, 1, 4, 4) * 3 - 1
+    assert model.reconstruct(off_grid).shape == (2, 1, 4, 4)
+    assert model.encode(off_grid).mean.requires_grad
+    with pytest.raises(TypeError, match="float64"):
+        model.encode(off_grid.double())
+    for z in (torch.zeros(2, 4), torch.zeros(3), torch.zeros(2, 2, 3)):
+        with pytest.raises(ValueError, match=r"Codes have the shape \(B, 3\)"):
+            model.decode(z)
+
+
+@pytest.mark.parametrize(("shape", "levels", "kind"), [((1, 40), 256, "waveform"), ((12,), 11, "tokens")])
+@pytest.mark.parametrize("family", [VAE, Autoencoder, DenoisingAutoencoder])
+def test_sounds_and_texts_are_not_what_it_is_for(family, shape, levels, kind):
+    with pytest.raises(ValueError, match=f"{family.__name__} is for images and points, but the data are {kind}"):
+        family(shape, levels)
 
 
 def test_kl_is_zero_exactly_where_the_posterior_is_the_prior():

@@ -97,7 +97,8 @@ class AutoregressiveMixin(ConditionalMixin, CompletionMixin, LogProbMixin):
             (B,): the least code k with P(code ≤ k) > noise.
         """
         distribution = full_precision(logits).softmax(1).cumsum(1)
-        return (distribution[:, :-1] <= noise.unsqueeze(1)).sum(1)
+        sought = noise.unsqueeze(1) * distribution[:, -1:]  # rounding leaves a sum that is not quite 1
+        return (distribution[:, :-1] <= sought).sum(1)
 
     # ---- likelihood
 
@@ -234,12 +235,12 @@ class AutoregressiveMixin(ConditionalMixin, CompletionMixin, LogProbMixin):
 
         Exact or not as `completion_kind` says.
         """
-        noise = self.noise((num_samples, *x.shape), generator, batch_dim=1)
+        noise = self.noise((num_samples * len(x), *x.shape[1:]), generator)
         codes, labels = self.codes(x), None
         if self.num_classes is not None:
             labels = self._classes_given_prefix(x, known, num_samples, generator).flatten()
         codes, known = (t.expand(num_samples, *x.shape).flatten(0, 1) for t in (codes, known))
-        return self.data(self.draw(codes, known, labels, noise.flatten(0, 1))).unflatten(0, (num_samples, len(x)))
+        return self.data(self.draw(codes, known, labels, noise)).unflatten(0, (num_samples, len(x)))
 
     def _classes_given_prefix(
         self, x: Tensor, known: Tensor, num_samples: int, generator: Generator | None
@@ -251,7 +252,7 @@ class AutoregressiveMixin(ConditionalMixin, CompletionMixin, LogProbMixin):
         every = torch.arange(self.num_classes or 0, device=x.device)
         per_dim = [self.log_prob_per_dim(x, y.expand(len(x))).flatten(1) for y in every]
         posterior = torch.stack([(terms * prefix).sum(1) for terms in per_dim], dim=1)
-        noise = self.noise((num_samples, len(x)), generator, batch_dim=1)
+        noise = self.noise((num_samples * len(x),), generator).view(num_samples, len(x))
         return torch.stack([AutoregressiveMixin.choose(self, posterior, row) for row in noise])
 
     # ---- data and codes
@@ -261,14 +262,18 @@ class AutoregressiveMixin(ConditionalMixin, CompletionMixin, LogProbMixin):
         return x if self.levels is None else to_codes(x, self.shape, self.levels)
 
     def data(self, codes: Tensor) -> Tensor:
-        """The data of codes."""
-        return codes if self.levels is None else from_codes(codes, self.shape, self.levels)
+        """The data of codes, in the model's precision, but never in half of it."""
+        if self.levels is None:
+            return codes
+        data = from_codes(codes, self.shape, self.levels)
+        like = full_precision(next(self.parameters()).new_zeros(()))  # type: ignore[attr-defined]
+        return data.to(like.dtype) if data.is_floating_point() else data
 
-    def noise(self, size: Sequence[int], generator: Generator | None, batch_dim: int = 0) -> Tensor:
+    def noise(self, size: Sequence[int], generator: Generator | None) -> Tensor:
         """Uniform in [0, 1), never in half precision, which has too few values."""
         like = next(self.parameters())  # type: ignore[attr-defined]
         like = full_precision(like.new_zeros(()))
-        return uniform(size, like=like, generator=generator, batch_dim=batch_dim)
+        return uniform(size, like=like, generator=generator)
 
 
 def compressed_nats(codes: Tensor, levels: int) -> Tensor:

@@ -121,7 +121,7 @@ class MADE(AutoregressiveMixin, ZooModule):
         weight, mean, log_scale = self.components(logits)
         probability = weight.softmax(1)
         upto = probability.cumsum(1)
-        chosen = (upto[:, :-1] <= noise.unsqueeze(1)).sum(1, keepdim=True)
+        chosen = (upto[:, :-1] <= noise.unsqueeze(1) * upto[:, -1:]).sum(1, keepdim=True)
         upto, probability, mean, log_scale = (
             t.gather(1, chosen).squeeze(1) for t in (upto, probability, mean, log_scale)
         )

@@ -15,7 +15,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from genzoo.zoo.mixins import CompletionMixin
+from genzoo.zoo.mixins import CompletionMixin, check_ends
 from genzoo.zoo.randomness import Generator, PerDatum
 
 
@@ -46,10 +46,6 @@ class InversionMixin(CompletionMixin):
     def on_grid(self, x: Tensor) -> Tensor:
         """The nearest data."""
 
-    @abstractmethod
-    def check(self, x: Tensor) -> Tensor:
-        """As in `ZooModule`."""
-
     @torch.no_grad()
     def invert(self, x: Tensor) -> Tensor:
         """The latent of each datum, by the search described above.
@@ -60,7 +56,7 @@ class InversionMixin(CompletionMixin):
         Returns:
             (B, d): z, followed by the one-hot class if the model is conditional.
         """
-        self.check(x)
+        self.check(x)  # type: ignore[attr-defined]
         pool = self._pool(1, torch.Generator().manual_seed(0))
         return self._search(x, torch.ones_like(x, dtype=torch.bool), pool)[0]
 
@@ -76,15 +72,23 @@ class InversionMixin(CompletionMixin):
         Returns:
             (steps, B, *shape), on the data's grid.
         """
-        if steps < 2:
-            raise ValueError(f"steps={steps}: an interpolation has at least its two ends.")
+        check_ends(a, b, steps)
         start, end = self.invert(a), self.invert(b)
         path = [self._between(start, end, i / (steps - 1)) for i in range(steps)]
         return torch.stack([self.on_grid(self.render(latents)) for latents in path])
 
     def fill_in(self, x: Tensor, known: Tensor, num_samples: int, generator: Generator | None) -> Tensor:
-        """What the generator makes at latents found from the known dimensions, each from starts of its own."""
-        found = self._search(x, known.expand(x.shape), self._pool(num_samples, generator))
+        """What the generator makes at latents found from the known dimensions, each from starts of its own.
+
+        They are modes of the posterior p(z | known) rather than draws from it: completions differ where the search
+        ends in different ones, and say too little of what else could be there. A datum of which nothing is known is
+        a plain sample.
+        """
+        found = self._search(x, known, self._pool(num_samples, generator))
+        nothing = ~known.flatten(1).any(1)
+        if bool(nothing.any()):
+            drawn = self.draw_latents(num_samples * len(x), None, generator).view_as(found)
+            found = torch.where(nothing[:, None], drawn, found)
         return self.on_grid(self.render(found.flatten(0, 1))).unflatten(0, found.shape[:2]).to(x.dtype)
 
     @torch.no_grad()

@@ -184,7 +184,10 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
 
     def on_grid(self, x: Tensor) -> Tensor:
         """The nearest data that have these levels."""
-        return x if self.levels is None else from_codes(to_codes(x, self.shape, self.levels), self.shape, self.levels)
+        if self.levels is None:
+            return x
+        data = from_codes(to_codes(x, self.shape, self.levels), self.shape, self.levels)
+        return data.to(torch.promote_types(x.dtype, data.dtype))
 
     # ---- what each of them minimises
 

@@ -198,6 +198,18 @@ def test_choice_inverts_the_distribution_function():
     assert model.choose(certain, torch.tensor([1 - 2**-24, 0.0])).tolist() == [0, 2]
 
 
+def test_what_has_no_probability_is_not_chosen_where_rounding_loses_some():
+    """The sum of probabilities in single precision may fall short of 1, and the noise fall in between."""
+    logits = torch.randn(4000, 60, generator=seeded())
+    logits[:, 50:] = -torch.inf
+    short = logits.softmax(1).cumsum(1)[:, -1] <= 1 - 2**-24
+    assert bool(short.any())
+    almost_one = torch.full((4000,), 1 - 2**-24)
+    assert int(PixelCNN((1, 2, 2), 60).choose(logits, almost_one).max()) == 49
+    mixture = torch.cat([logits, torch.zeros(4000, 120)], 1)  # logits, means and log-scales of 60 components
+    assert bool(MADE((1,), None, mixtures=60).choose(mixture.unsqueeze(2), almost_one[:, None]).isfinite().all())
+
+
 def test_the_complexity_score_is_the_likelihood_less_the_length_of_a_universal_code():
     model = PixelCNN((1, 8, 8), 17).eval()
     blank, noisy = torch.zeros(1, 1, 8, 8), torch.randint(17, (1, 1, 8, 8), generator=seeded()) / 16

@@ -64,6 +64,18 @@ def test_starts_differ_from_completion_to_completion() -> None:
     assert not torch.equal(a, b)
 
 
+def test_a_datum_of_which_nothing_is_known_is_a_sample(linear: GAN) -> None:
+    """Not the one mode that the prior has: completions scatter as samples do, and other data are left in peace."""
+    x = torch.randn(2, DIMS, generator=torch.Generator().manual_seed(2))
+    known = torch.zeros(2, DIMS, dtype=torch.bool)
+    known[1, :4] = True
+    out = linear.complete(x, known, num_samples=300, generator=torch.Generator().manual_seed(0))
+    samples = linear.sample(4000, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(out[:, 0].var(0), samples.var(0), atol=0.05, rtol=0.4)
+    expected = linear.render(exact(linear, x[1:], known[1])).detach()
+    torch.testing.assert_close(out[:, 1, 4:], expected[:, 4:].expand(300, -1), atol=0.02, rtol=0)
+
+
 def test_a_datum_s_latent_does_not_depend_on_the_others(linear: GAN) -> None:
     x = torch.randn(6, DIMS, generator=torch.Generator().manual_seed(3))
     with torch.inference_mode():  # as the Trainer measures
