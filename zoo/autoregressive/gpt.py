@@ -170,7 +170,7 @@ class GPT(AutoregressiveMixin, ZooModule):
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
-        prompt: str | Tensor | None = None,
+        prompt: str | Tensor | Sequence[int] | None = None,
         length: int | None = None,
     ) -> Tensor:
         """Texts, each token drawn given those before it.
@@ -192,10 +192,11 @@ class GPT(AutoregressiveMixin, ZooModule):
         Raises:
             ValueError: on arguments out of their range, or a prompt that is no shorter than `length`.
         """
-        self.checked_labels(labels, num_samples)
+        self.labels_to_sample(labels, num_samples, self.embedding.weight, generator)
         device = self.embedding.weight.device
         given = self._prompt(prompt).to(device)
-        length = length or self.shape[0] + (len(given) if len(given) >= self.shape[0] else 0)
+        if length is None:
+            length = self.shape[0] + (len(given) if len(given) >= self.shape[0] else 0)
         if len(given) >= length:
             raise ValueError(f"The prompt has {len(given)} tokens: nothing is left to write of length={length}.")
         tokens = F.pad(given, (0, length - len(given))).repeat(num_samples, 1)
@@ -221,8 +222,9 @@ class GPT(AutoregressiveMixin, ZooModule):
             (N,), nats; the mean is the text's figure in nats per token.
 
         Raises:
-            ValueError: if stride is out of its range.
+            ValueError: if the tokens are none of the model's, or stride is out of its range.
         """
+        tokens = self._checked(torch.as_tensor(tokens), "A long text is (N,) tokens")
         context = self.shape[0]
         stride = max(1, context // 2) if stride is None else stride
         if not 1 <= stride <= context:
@@ -250,17 +252,20 @@ class GPT(AutoregressiveMixin, ZooModule):
             raise ValueError("This GPT was built without a vocabulary: give tokens instead of text.")
         return torch.from_numpy(self.vocabulary.encode(text)).long()
 
-    def _prompt(self, prompt: str | Tensor | None) -> Tensor:
+    def _prompt(self, prompt: str | Tensor | Sequence[int] | None) -> Tensor:
         if prompt is None:
             return torch.zeros(0, dtype=torch.long)
-        given = self.tokens(prompt) if isinstance(prompt, str) else prompt
+        given = self.tokens(prompt) if isinstance(prompt, str) else torch.as_tensor(prompt)
+        return self._checked(given, "A prompt is a text, or (P,) tokens")
+
+    def _checked(self, given: Tensor, expected: str) -> Tensor:
         if (
             given.ndim != 1
             or given.dtype != torch.long
             or (len(given) and not 0 <= given.min() <= given.max() < self.start)
         ):
             raise ValueError(
-                f"A prompt is a text, or (P,) tokens, int64 in [0, {self.start}), but was {given.dtype} of shape"
+                f"{expected}, int64 in [0, {self.start}), but was {given.dtype} of shape"
                 f" {tuple(given.shape)}" + (f" in [{given.min()}, {given.max()}]." if given.numel() else ".")
             )
         return given
@@ -286,7 +291,7 @@ def truncated(
     Raises:
         ValueError: on arguments out of their range.
     """
-    if temperature < 0 or (top_k is not None and top_k < 1) or (top_p is not None and not 0 < top_p <= 1):
+    if not temperature >= 0 or (top_k is not None and top_k < 1) or (top_p is not None and not 0 < top_p <= 1):
         raise ValueError(
             f"temperature={temperature}, top_k={top_k}, top_p={top_p}: temperature is at least 0, top_k at least 1,"
             " top_p in (0, 1]."

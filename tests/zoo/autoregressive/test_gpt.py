@@ -188,6 +188,7 @@ def test_prompts_and_lengths():
     assert out.shape == (3, 12)
     assert [model.text(row)[:4] for row in out] == ["abca"] * 3
     assert torch.equal(out, model.sample(3, prompt=torch.tensor([0, 1, 2, 0]), generator=seeded()))
+    assert torch.equal(out, model.sample(3, prompt=[0, 1, 2, 0], generator=seeded()))
     assert model.sample(2, length=5).shape == (2, 5)
     long = model.sample(1, prompt="abc" * 7, generator=seeded())  # longer than what is in view
     assert long.shape == (1, 33) and model.text(long[0]).startswith("abc" * 7)
@@ -254,6 +255,10 @@ def test_what_is_cut_off_is_never_drawn():
     ("options", "message"),
     [
         ({"temperature": -1.0}, "temperature=-1.0"),
+        ({"temperature": float("nan")}, "temperature=nan"),
+        ({"length": 0}, "nothing is left to write of length=0"),
+        ({"prompt": [1, 9]}, r"int64 in \[0, 5\).*\[1, 9\]"),
+        ({"prompt": [0.5]}, "float32"),
         ({"top_k": 0}, "top_k=0"),
         ({"top_p": 0.0}, "top_p=0.0"),
         ({"prompt": torch.tensor([1, 9])}, r"int64 in \[0, 5\).*\[1, 9\]"),
@@ -288,6 +293,14 @@ def test_what_cannot_be_built(arguments, message):
 def test_a_stride_that_leaves_gaps():
     with pytest.raises(ValueError, match="stride=13"):
         gpt().surprisal(torch.zeros(30, dtype=torch.long), stride=13)
+
+
+@pytest.mark.parametrize(
+    "tokens", [torch.full((30,), 5), torch.full((30,), -1), torch.zeros(30), torch.zeros(2, 15).long()]
+)
+def test_a_long_text_of_other_tokens(tokens):
+    with pytest.raises(ValueError, match=r"A long text is \(N,\) tokens, int64 in \[0, 5\), but was"):
+        gpt().surprisal(tokens)
 
 
 # ------------------------------------------------------------------------------------------------------ vocabularies
