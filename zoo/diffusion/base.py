@@ -16,7 +16,7 @@ from genzoo.zoo.diffusion.likelihood import corrupt
 from genzoo.zoo.diffusion.schedules import Spacing
 from genzoo.zoo.diffusion.solvers import Solver, levels, repaint
 from genzoo.zoo.interface import LogProbKind
-from genzoo.zoo.mixins import CompletionMixin, LogProbMixin
+from genzoo.zoo.mixins import CompletionMixin, LogProbMixin, check_ends
 from genzoo.zoo.randomness import Generator, PerDatum, normal
 
 
@@ -68,13 +68,13 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
             solver: None takes the model's.
             steps: None takes the model's.
             spacing: None takes the model's.
-            guidance: above 1, samples are more typical of their class, and less diverse.
+            guidance: of a conditional model; above 1, samples are more typical of their class, and less diverse.
 
         Returns:
             (num_samples, *shape), in the data's range and on its grid.
 
         Raises:
-            ValueError: on labels that do not fit the model, or steps that do not fit the schedule.
+            ValueError: on labels or guidance that do not fit the model, or steps that do not fit the schedule.
         """
         return self._states(num_samples, labels, generator, solver, steps, spacing, guidance)[-1]
 
@@ -104,9 +104,13 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
         guidance: float = 1.0,
     ) -> list[Tensor]:
         """Every state of the solver, in the data's range."""
+        if guidance != 1 and self.num_classes is None:
+            raise ValueError(
+                f"guidance={guidance}: this {type(self).__name__} is unconditional: there is no class to guide to."
+            )
+        times = self.solver_times(steps, spacing)
         like = next(self.parameters())
         labels = self.labels_to_sample(labels, num_samples, like, generator)
-        times = self.schedule.times(self.steps if steps is None else steps, spacing or self.spacing)
         x = normal((num_samples, *self.shape), like=like, generator=generator) * self.schedule.prior_std(times[0])
         denoiser = self.denoiser(labels, guidance=guidance, clip=True)
         path = (solver or self.solver).path(denoiser, self.schedule, x, times, generator)
@@ -126,9 +130,15 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
     ) -> Tensor:
         """log p(x), by the method of the family (`log_prob_given`).
 
+        Without labels a conditional model marginalises: log (1/C) Σ_y p(x | y). Each L_y ≈ log p(x | y) is a draw, at
+        best right on average, and log Σ_y e^(L_y) would be too high, as it rises with the noise of the L_y (Jensen).
+        So one set of draws only says how likely each class is, q = softmax(L), and an independent one is averaged:
+        Σ_y q_y (L_y − log q_y) − log C, an evidence lower bound with the class as the latent. In expectation it is
+        never above the marginal of E L_y, whatever q; without noise, it is that marginal.
+
         Args:
             x: (B, *shape).
-            labels: (B,) for a conditional model; None: log (1/C) Σ_y p(x | y) over its classes.
+            labels: (B,) for a conditional model; None marginalises over its classes.
             num_particles: of the estimate.
             generator: `PerDatum(x)` makes the value depend on x alone.
 
@@ -142,8 +152,11 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
             given = self.checked_labels(labels, len(x))
             return self.log_prob_given(x, given, num_particles, generator).to(x.dtype)
         classes = torch.arange(self.num_classes, device=x.device)[:, None].expand(-1, len(x))
-        each = torch.stack([self.log_prob_given(x, y, num_particles, generator) for y in classes])
-        return (each.logsumexp(0) - math.log(self.num_classes)).to(x.dtype)
+        first, second = (
+            torch.stack([self.log_prob_given(x, y, num_particles, generator) for y in classes]) for _ in range(2)
+        )
+        log_q = first.log_softmax(0)
+        return ((log_q.exp() * (second - log_q)).sum(0) - math.log(self.num_classes)).to(x.dtype)
 
     def log_prob_given(
         self, x: Tensor, labels: Tensor | None, num_particles: int, generator: Generator | None
@@ -180,6 +193,7 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
     @torch.no_grad()
     def generate(self, z: Tensor) -> Tensor:
         """The datum that the probability flow takes the noise z from, (B, *shape): the inverse of `invert`."""
+        self.check(z, on_grid=False)
         return self.from_model(self.flow().decode(z))
 
     @torch.no_grad()
@@ -194,8 +208,7 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
         Returns:
             (steps, B, *shape); the ends are generate(invert(·)) of a and b.
         """
-        if steps < 2:
-            raise ValueError(f"steps={steps}: an interpolation has at least its two ends.")
+        check_ends(a, b, steps)
         start, end = self.invert(a), self.invert(b)
         cosine = torch.cosine_similarity(start.flatten(1), end.flatten(1)).clamp(-1, 1)
         angle = cosine.acos().clamp_min(1e-4).view(-1, *[1] * (a.ndim - 1))
@@ -207,7 +220,7 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
         """By `repaint`: approximate."""
         mask = known.expand(num_samples, *x.shape).flatten(0, 1)
         target = self.to_model(x).expand(num_samples, *x.shape).flatten(0, 1)
-        times = self.schedule.times(self.completion_steps, self.spacing)
+        times = self.solver_times(self.completion_steps)
         y = normal(target.shape, like=target, generator=generator) * self.schedule.prior_std(times[0])
         y = repaint(
             self.denoiser(clip=True), self.schedule, y, times, target, mask, self.completion_repeats, generator

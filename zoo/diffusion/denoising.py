@@ -108,7 +108,7 @@ class Denoising(ConditionalMixin, ZooModule):
         self.spacing = spacing or self.defaults.spacing
         if self.prediction not in PREDICTIONS:
             raise ValueError(f"prediction={self.prediction!r}: choose one of {', '.join(PREDICTIONS)}.")
-        self.schedule.times(self.steps, self.spacing)  # refuses what cannot be
+        self.solver_times()  # refuses what cannot be
         self.data_scale, self.label_dropout = data_scale, label_dropout
         if network is None and self.modality == "image":
             network = UNet(
@@ -124,6 +124,21 @@ class Denoising(ConditionalMixin, ZooModule):
             network = TimedMLP(self.num_dims, width=width or 64, blocks=blocks or 3, num_classes=self.num_classes)
         self.network = network
 
+    def solver_times(self, steps: int | None = None, spacing: Spacing | None = None) -> Tensor:
+        """The times at which a solver stops, `Schedule.times`; None takes the model's own steps and spacing.
+
+        Raises:
+            ValueError: if the schedule has no such steps, or the first is where the prediction says nothing of data.
+        """
+        times = self.schedule.times(self.steps if steps is None else steps, spacing or self.spacing)
+        if self.prediction in ("epsilon", "score") and not self.schedule(times[0]).alpha > 0:
+            raise ValueError(
+                f"prediction={self.prediction!r}: at the first step of {self.schedule} nothing is left of the datum"
+                " (α = 0), and to name the noise then says nothing of it. Choose 'x0', 'v' or 'velocity', or"
+                " spacing='karras', which begins later."
+            )
+        return times
+
     # ---- data as the model sees them
 
     def to_model(self, x: Tensor) -> Tensor:
@@ -133,7 +148,7 @@ class Denoising(ConditionalMixin, ZooModule):
     def from_model(self, y: Tensor) -> Tensor:
         """Back, and to the nearest level."""
         y = y * self.data_scale
-        return y if self.levels is None else to_grid((y + 1) / 2, self.levels).to(y.dtype)
+        return y if self.levels is None else to_grid((y + 1) / 2, self.levels)
 
     def dequantised(self, x: Tensor, generator: Generator | None = None) -> Tensor:
         """x + u, u uniform over the bin of x's level, of which x is the middle."""

@@ -25,9 +25,17 @@ class ReverseChain:
         times: (n + 1,), falling from 1 to 0, n at least 2: the chain's steps.
         variance: of p(x_s | x_t), see `solvers.reverse_std`. That of the last step, p(x₀ | x_t1), would be 0 with
             "small"; the one before it stands in, as in Ho et al. 2020.
+
+    Raises:
+        ValueError: if there are fewer than two steps.
     """
 
     def __init__(self, schedule: Schedule, times: Tensor, variance: Variance) -> None:
+        if len(times) < 3:
+            raise ValueError(
+                f"The bound is that of a chain of at least two steps, but {schedule} leaves {len(times) - 1}: give it"
+                " more steps."
+            )
         self.schedule, self.times = schedule, times
         steps = list(pairwise(levels(schedule, times)))
         std = torch.tensor([reverse_std(now, then, variance) for now, then in steps], dtype=torch.float64)

@@ -65,10 +65,10 @@ class DDPM(Diffusion):
         return times[noisy | (times == 0)]
 
     def evaluation(self, x: Tensor, labels: Tensor | None, generator: Generator) -> dict[str, Tensor]:
-        """The errors, and "nll" from one divergence for each datum."""
+        """The errors, and from one divergence for each datum "nll", or "conditional_nll", −log p(x | y)."""
         quantities = super().evaluation(x, labels, generator)
-        given = None if self.num_classes is None else labels
-        return quantities | {"nll": -self.log_prob_given(x, given, 1, generator).to(x.dtype)}
+        name, given = ("nll", None) if self.num_classes is None else ("conditional_nll", labels)
+        return quantities | {name: -self.log_prob_given(x, given, 1, generator).to(x.dtype)}
 
 
 class ScoreModel(Diffusion):

@@ -7,6 +7,7 @@ import torch
 from analytic import CorrelatedGaussian, GaussianMixture
 
 from genzoo.zoo import (
+    DDPM,
     CosineBetas,
     LikelihoodWeighting,
     LinearBetas,
@@ -41,6 +42,11 @@ def test_the_bound_of_a_normal_distribution_telescopes_to_its_entropy():
     for schedule in SCHEDULES:
         prior, divergences, decoder = expected_bound(schedule, "large")
         assert prior + divergences + decoder == pytest.approx(NATS, abs=1e-9), schedule
+
+
+def test_a_chain_of_one_step_has_no_bound():
+    with pytest.raises(ValueError, match=r"LinearBetas\(steps=1, .*\) leaves 1: give it more steps"):
+        DDPM((2,), None, schedule=LinearBetas(1, 5e-4, 5e-4), steps=1).log_prob(torch.zeros(3, 2))
 
 
 def test_the_smaller_variance_pays_for_it():

@@ -169,7 +169,7 @@ def test_the_same_weights_read_as_three_models_give_the_same_samples(prediction)
     readings = [
         DDPM((2,), None, schedule=VariancePreserving(), prediction=prediction, network=network),
         ScoreModel((2,), None, schedule=VarianceExploding(0.001, 200.0), prediction=prediction, network=network),
-        FlowMatching((2,), None, prediction=prediction, network=network),
+        FlowMatching((2,), None, prediction=prediction, network=network, spacing="karras"),
     ]
     z, out = torch.randn(64, 2, generator=seeded()), []
     for solver in (DPMSolver(), Euler()):
@@ -227,6 +227,8 @@ def test_guidance():
         assert not torch.equal(conditional, free)
         guided = model.denoiser(labels, guidance=2.5)(x, t)
     torch.testing.assert_close(guided, free + 2.5 * (conditional - free), rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match=r"guidance=3\.0: this FlowMatching is unconditional"):
+        FlowMatching((2,), None).sample(4, guidance=3.0)
 
 
 def test_labels_are_hidden_at_the_rate_that_is_stated(monkeypatch):
@@ -247,6 +249,32 @@ def test_likelihood_without_a_label_is_the_mean_over_classes(monkeypatch):
         model.log_prob(x, labels=torch.tensor([2, 0, 1, 1])).double()[0], log_probs[2, 0].float().double()
     )
     torch.testing.assert_close(model.log_prob(x).double().exp(), log_probs.exp().mean(0), rtol=1e-5, atol=0)
+    bits = model.bits_per_dim(x, labels=torch.tensor([2, 0, 1, 1])).double()
+    torch.testing.assert_close(bits[0], -log_probs[2, 0] / (2 * math.log(2)), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("family", [DDPM, FlowMatching])
+def test_likelihood_without_a_label_is_not_above_that_with_one_where_classes_are_alike(family, monkeypatch):
+    """All p(x | y) are the same, so p(x) is it. The noise of the bounds must not pass for likelihood."""
+    monkeypatch.setattr(family, "flow_steps", 4)
+    torch.manual_seed(0)
+    model = family((6,), None, num_classes=5, conditional=True, width=16).eval()
+    with torch.no_grad():
+        model.network.conditioning.classes.weight.zero_()
+    x, y = torch.randn(400, 6, generator=seeded()), torch.randint(5, (400,), generator=seeded())
+    given, marginal = model.log_prob(x, labels=y, generator=seeded(1)), model.log_prob(x, generator=seeded(2))
+    error = float((marginal - given).std()) / math.sqrt(400)
+    assert float((marginal - given).mean()) < 3 * error
+    assert float(marginal.mean()) > float(given.mean()) - math.log(5) - 3 * error
+
+
+def test_a_conditional_model_is_evaluated_given_the_class_and_says_so():
+    model = DDPM((2,), None, num_classes=3, conditional=True).eval()
+    x, y = torch.randn(4, 2, generator=seeded()), torch.tensor([0, 1, 2, 2])
+    assert set(model.evaluation(x, y, PerDatum(x))) == {"loss", "mse", "conditional_nll"}
+    with pytest.raises(ValueError, match="is conditional, and was given no labels"):
+        model.evaluation(x, None, PerDatum(x))
+    assert set(DDPM((2,), None).evaluation(x, y, PerDatum(x))) == {"loss", "mse", "nll"}
 
 
 # ---- likelihood
@@ -377,6 +405,22 @@ def test_the_score_is_the_gradient_of_the_log_density():
 def test_impossible_arguments_are_refused(family, arguments, message):
     with pytest.raises(ValueError, match=message):
         family(**{"shape": (1, 8, 8), "levels": 17, **arguments})
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "score"])
+def test_noise_is_not_predicted_from_nothing_but_noise(prediction):
+    """Straight paths begin at α = 0, where x₀ = (x − σ ε̂)/α has no value; a little later it has."""
+    with pytest.raises(ValueError, match=rf"prediction='{prediction}'.*OptimalTransport.*spacing='karras'"):
+        FlowMatching((2,), None, prediction=prediction)
+    model = FlowMatching((2,), None, prediction=prediction, spacing="karras").eval()
+    assert bool(model.sample(8, generator=seeded()).isfinite().all())
+    with pytest.raises(ValueError, match=f"prediction='{prediction}'"):
+        model.sample(8, spacing="uniform")
+
+
+def test_only_noise_of_the_datas_shape_is_made_into_data():
+    with pytest.raises(ValueError, match=r"built for data of shape \(2,\)"):
+        FlowMatching((2,), None).generate(torch.zeros(4, 3))
 
 
 def test_a_network_of_another_size_is_refused():
