@@ -179,6 +179,70 @@ def test_latents(case):
     assert model.traverse(x, 0, [-1.0, 0.0, 1.0]).shape == (3, *x.shape)
 
 
+def test_what_is_no_data_of_the_model_is_refused_by_every_capability(case):
+    model, x = case
+    tokens = model.modality == "tokens"
+    refused = [
+        (torch.cat([x, x], -1), ValueError, "built for data of shape"),
+        (x[0], ValueError, "built for data of shape"),
+        (x[:0], ValueError, "empty batch"),
+        (x.float() if tokens else x.long(), TypeError, "torch.float32" if tokens else "torch.int64"),
+        (x + model.levels, ValueError, "vocabulary") if tokens else (x * torch.nan, ValueError, "5 of 5 data.* NaN"),
+    ]
+    names = ("check", "log_prob", "bits_per_dim", "anomaly_score", "encode", "reconstruct", "invert")
+    methods = [getattr(model, name) for name in names if hasattr(model, name)]
+    if isinstance(model, Completes):
+        methods.append(lambda bad: model.complete(bad, torch.tensor(True)))
+    if isinstance(model, Interpolates):
+        methods.append(lambda bad: model.interpolate(bad, bad, 3))
+    if isinstance(model, HasLatents):
+        methods.append(lambda bad: model.traverse(bad, 0, [0.0]))
+    for bad, error, message in refused:
+        for method in methods:
+            with pytest.raises(error, match=message):
+                method(bad)
+
+
+def test_an_interpolation_that_cannot_be_is_refused(case):
+    model, x = case
+    needs(model, Interpolates)
+    with pytest.raises(ValueError, match="goes from each datum of a to the same one of b"):
+        model.interpolate(x[:2], x[:3], 3)
+    with pytest.raises(ValueError, match="steps=1"):
+        model.interpolate(x, x, 1)
+
+
+@pytest.mark.parametrize("num_samples", [0, -1, 2.5])
+def test_numbers_that_count_no_samples_are_refused(case, num_samples):
+    model, x = case
+    message = f"num_samples={num_samples}: give a whole number"
+    if isinstance(model, Samples):
+        with pytest.raises(ValueError, match=message):
+            model.sample(num_samples)
+    with pytest.raises(ValueError, match=message):
+        model.complete(x, torch.zeros_like(x, dtype=torch.bool), num_samples=num_samples)
+
+
+def test_completions_of_a_datum_need_not_depend_on_the_others(case):
+    model, x = case
+    needs(model, Completes)
+    x, known = x[:2], torch.rand(model.shape) < 0.5
+    out = model.complete(x, known, num_samples=2, generator=PerDatum(x))
+    alone = model.complete(x[1:], known, num_samples=2, generator=PerDatum(x[1:]))
+    first = model.complete(x, known, generator=PerDatum(x))
+    for ours, theirs in ((out[:, 1:], alone), (out[:1], first)):  # but for what rounding tips over
+        assert float(torch.isclose(ours, theirs, atol=1e-3).double().mean()) > 0.9
+
+
+def test_a_model_in_double_precision_takes_its_own_samples(case):
+    model, _ = case
+    needs(model, Samples)
+    x = model.double().sample(2, generator=seeded())
+    model.check(x)
+    if isinstance(model, HasLogProb):
+        assert model.log_prob(x).dtype == torch.float64
+
+
 def test_every_named_parameter_gets_a_gradient(case):
     model, x = case
     model.train()
