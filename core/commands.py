@@ -57,7 +57,8 @@ def parser() -> ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="an argument of this model's own `sample`: temperature=0.8, prompt='To be', labels='[3, 3, 7]', solver=Heun",
+        help="an argument of this model's own `sample`: temperature=0.8, prompt='To be', labels='[3, 3, 7]',"
+        " solver=Heun",
     )
     add_machine(add)
 

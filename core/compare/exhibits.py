@@ -38,12 +38,25 @@ CLOUD = 2000  # points that show where a density is
 class Question:
     """The data that all models of one task are asked about."""
 
+    task: str  # what a likelihood is about, or a distance: they compare within one task
     levels: int | None
     real: Tensor  # what samples should look like
     begun: Tensor  # to be completed
     pairs: tuple[Tensor, Tensor]  # to go between
     usual: Tensor  # to rank among
     odd: list[tuple[str, Tensor]]  # (how it was made, one image), the usual ones first
+    window: Window | None  # where in the plane the points lie
+
+
+@dataclass
+class Shown:
+    """What is shown of one task's data, beside the models' answers."""
+
+    task: str
+    about: str
+    real: Picture
+    asked: list[Picture]  # the two halves, with what they were taken from
+    odd: list[tuple[str, Picture]]
 
 
 @dataclass
@@ -81,8 +94,7 @@ class Exhibit:
     @property
     def task(self) -> str:
         """What its likelihood is about."""
-        levels = self.question.levels
-        return "continuous" if levels is None else "binary" if levels == 2 else f"{levels} levels"
+        return self.question.task
 
     def why_not(self, capability: str) -> str:
         """Why it lacks a capability."""
@@ -102,21 +114,25 @@ class Exhibition:
     """All of the page."""
 
     title: str
-    about: str
     kind: str  # "image" or "points"
     device: str
     seed: int
     exhibits: list[Exhibit]
-    tasks: list[str]
-    real: Picture
-    asked: list[Picture]  # the two halves, with what they were taken from
-    odd: list[tuple[str, Picture]]
-    halves: tuple[str, str]
-    window: Window | None
+    shown: list[Shown]  # one for each task
     columns: list[Column]
 
     capabilities = CAPABILITIES
     usual = USUAL
+
+    @property
+    def halves(self) -> tuple[str, str]:
+        """What is known in each of the two completions."""
+        return halves(self.kind)
+
+    def short(self, exhibit: Exhibit) -> str:
+        """Its name; without the data's, where that is the same for all."""
+        alike = len({e.name.partition("/")[0] for e in self.exhibits}) == 1
+        return exhibit.name.partition("/")[2] or exhibit.name if alike else exhibit.name
 
     def floor(self, column: Column) -> str:
         """What a perfect or a trivial model would score."""
@@ -128,7 +144,7 @@ class Exhibition:
         with torch.no_grad(), seeded(self.seed):
             if "samples" in exhibit.can:
                 x = self._draw(module, SAMPLES if self.kind == "image" else CLOUD)
-                exhibit.samples = self._still(x, f"{exhibit.name}: samples", columns=COLUMNS)
+                exhibit.samples = picture(x, question, f"{exhibit.name}: samples")
             exhibit.process, exhibit.process_kind = self._process(exhibit)
             if "completes" in exhibit.can:
                 exhibit.completions = [self._completion(exhibit, axis) for axis in (0, 1)]
@@ -143,12 +159,6 @@ class Exhibition:
     def _draw(self, module: Any, num: int) -> Tensor:
         return draw(module.sample, num, self.seed).cpu()
 
-    def _still(self, x: Tensor, alt: str, columns: int) -> Picture:
-        if self.kind == "points":
-            assert self.window is not None
-            return still(ink(x, self.window, 320), alt)
-        return still(sheet(x.unflatten(0, (-1, columns)), zoom=zoom(x)), alt)
-
     # ---- how a sample comes about
 
     def _process(self, exhibit: Exhibit) -> tuple[Picture | None, str]:
@@ -156,7 +166,7 @@ class Exhibition:
         if "steps" in exhibit.can:
             return self._steps(exhibit, alt + "a sample comes about"), "a sample comes about"
         if {"latents", "interpolates"} <= exhibit.can and self.kind == "image":
-            return self._walk(module, exhibit.question.real, alt + "a walk through the codes"), (
+            return self._walk(module, exhibit.question, alt + "a walk through the codes"), (
                 "a walk through the codes"
             )
         learned = self._learning(exhibit, alt + "the generator learns")
@@ -171,11 +181,11 @@ class Exhibition:
         captions = [
             exhibit.family.progress.format(percent=round(p), done=round(dims * p / 100), dims=dims) for p in percents
         ]
-        return self._film(path, captions, alt)
+        return self._film(path, captions, alt, exhibit.question)
 
-    def _walk(self, module: Any, x: Tensor, alt: str) -> Picture:
+    def _walk(self, module: Any, question: Question, alt: str) -> Picture:
         """From each of eight data to the next, until it is back where it began."""
-        stops = x[:FILMED].to(self.device)
+        stops = question.real[:FILMED].to(self.device)
         hops = 4  # along the circle
         legs = [
             module.interpolate(stops.roll(-hop, 0), stops.roll(-hop - 1, 0), FRAMES // hops + 1)[:-1].cpu()
@@ -186,12 +196,11 @@ class Exhibition:
             for leg in legs
             for k in range(len(leg))
         ]
-        return self._film(torch.cat(legs), captions, alt)
+        return self._film(torch.cat(legs), captions, alt, question)
 
-    def _film(self, frames: Tensor, captions: Sequence[str], alt: str) -> Picture:
-        if self.kind == "points":
-            assert self.window is not None
-            return film([ink(x, self.window) for x in frames], captions, alt)
+    def _film(self, frames: Tensor, captions: Sequence[str], alt: str, question: Question) -> Picture:
+        if question.window is not None:
+            return film([ink(x, question.window) for x in frames], captions, alt)
         return film([sheet(x.unflatten(0, (2, -1))) for x in frames], captions, alt)
 
     def _learning(self, exhibit: Exhibit, alt: str) -> Picture | None:
@@ -209,7 +218,7 @@ class Exhibition:
             return film([torch.cat([torch.full_like(ink, 255), ink], -1) for ink in rows], captions, alt)
         channels, height, width = exhibit.module.shape
         images = _tiles(pixels[:channels] / 255, len(steps), height, width)
-        return self._film(images, captions, alt)
+        return self._film(images, captions, alt, exhibit.question)
 
     # ---- the rest
 
@@ -224,7 +233,7 @@ class Exhibition:
         exact = module.completion_kind(known) if hasattr(module, "completion_kind") else ""
         alt = f"{exhibit.name}: completions, {self.halves[half]} known"
         if self.kind == "points":
-            return self._still(completed[0], alt, 1), exact
+            return picture(completed[0], exhibit.question, alt), exact
         return still(sheet(completed, zoom=zoom(x)), alt), exact
 
     def _oddness(self, exhibit: Exhibit) -> list[float]:
@@ -273,48 +282,26 @@ def open_exhibition(
         )
 
     questions: dict[str, Question] = {}
-    data: LightningDataModule | None = None
+    shown: dict[str, Shown] = {}
     exhibits = []
     for entry, module in loaded:
         block = entry.config.get("data")
         if str(block) not in questions:
             data = build_data(block)
-            questions[str(block)] = ask(data, seed)
+            question = questions[str(block)] = ask(data, seed)
+            shown.setdefault(question.task, show(question, (inspect.getdoc(type(data)) or "").partition("\n")[0]))
         figures = {figure["name"]: figure for figure in entry.metrics.get("figures", [])}
         can, question = capabilities_of(module), questions[str(block)]
         exhibits.append(Exhibit(entry, module, family_of(module), question, can, figures))
-    first = next(iter(questions.values()))
-    window = None
-    if kind == "points":
-        centre, radius = window_of(first.real)
-        window = (centre, radius * 1.15)
-    page = Exhibition(
+    return Exhibition(
         title=entries[0].name.partition("/")[0],
-        about=(inspect.getdoc(type(data)) or "").partition("\n")[0],
         kind=kind,
         device=device,
         seed=seed,
         exhibits=[exhibit for _, members in in_order(exhibits) for exhibit in members],
-        tasks=list(dict.fromkeys(e.task for e in exhibits)),
-        real=None,  # type: ignore[arg-type]
-        asked=[],
-        odd=[],
-        halves=("the upper half", "the left half") if kind == "image" else ("the height", "the place across"),
-        window=window,
+        shown=list(shown.values()),
         columns=columns_of([e.figures for e in exhibits]),
     )
-    page.real = page._still(first.real, "real data", COLUMNS)
-    for half in (0, 1):
-        known = half_known(first.begun, half)
-        rows = torch.stack([first.begun, first.begun])
-        mask = torch.stack([known, torch.ones_like(known)])
-        page.asked.append(
-            page._still(first.begun, "the real points", 1)
-            if kind == "points"
-            else still(sheet(rows, mask, zoom=zoom(rows)), f"{page.halves[half]} of six images, and the whole images")
-        )
-    page.odd = [(made, still(sheet(x[None, None], zoom=zoom(x)), made)) for made, x in first.odd]
-    return page
 
 
 def ask(data: LightningDataModule, seed: int) -> Question:
@@ -323,10 +310,14 @@ def ask(data: LightningDataModule, seed: int) -> Question:
     x = torch.cat(list(first_rows(split_batches(data, "test"), None)))
     x = x[torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))]
     points, levels = x.ndim == 2, getattr(data, "levels", None)
+    least = (CLOUD if points else SAMPLES) + USUAL
+    x = torch.cat([x] * (-(-least // len(x))))  # a small split begins again
+    window = None
+    if points:
+        centre, radius = window_of(x[:CLOUD])
+        window = (centre, radius * 1.15)
     real = x[: CLOUD if points else SAMPLES]
-    rest = x[len(real) % len(x) :]  # a small split begins again
-    if len(rest) < USUAL:
-        rest = torch.cat([rest] * (USUAL // len(rest) + 1))
+    rest = x[len(real) :]
     begun = x[:CLOUD] if points else rest[:COMPLETED]
     ends = rest[COMPLETED : COMPLETED + 2 * PAIRS]
     usual = rest[-USUAL:]
@@ -336,7 +327,43 @@ def ask(data: LightningDataModule, seed: int) -> Question:
         odd = [("usual", image) for image in shown[:3]]
         for place, (name, make) in enumerate(ODD.items()):
             odd += [(name, image) for image in make(shown[3 + 2 * place : 5 + 2 * place], levels)]
-    return Question(levels, real, begun, (ends[:PAIRS], ends[PAIRS:]), usual, odd)
+    return Question(task_of(data), levels, real, begun, (ends[:PAIRS], ends[PAIRS:]), usual, odd, window)
+
+
+def task_of(data: Any) -> str:
+    """What the data are, and how they are quantised: `ring`, `Digits, 17 levels`, `MNIST, binary (dynamic)`."""
+    name, levels = type(data).__name__.removesuffix("DataModule"), getattr(data, "levels", None)
+    if levels is None:
+        return getattr(data, "density", name)
+    how = getattr(data, "binarize", "none")
+    return f"{name}, {levels} levels" if levels != 2 else f"{name}, binary" + (f" ({how})" if how != "none" else "")
+
+
+def show(question: Question, about: str) -> Shown:
+    """The data as the page shows them."""
+    begun, asked = question.begun, []
+    for half, name in enumerate(halves("image" if question.window is None else "points")):
+        if question.window is None:
+            known = half_known(begun, half)
+            rows, mask = torch.stack([begun, begun]), torch.stack([known, torch.ones_like(known)])
+            alt = f"{name} of six images, and the whole images"
+            asked.append(still(sheet(rows, mask, zoom=zoom(rows)), alt))
+        else:
+            asked.append(picture(begun, question, "the real points"))
+    odd = [(made, still(sheet(x[None, None], zoom=zoom(x)), made)) for made, x in question.odd]
+    return Shown(question.task, about, picture(question.real, question, "real data"), asked, odd)
+
+
+def halves(kind: str) -> tuple[str, str]:
+    """The parts of which one is known, as `half_known` numbers them."""
+    return ("the upper half", "the left half") if kind == "image" else ("the height", "the place across")
+
+
+def picture(x: Tensor, question: Question, alt: str) -> Picture:
+    """Images (N, C, H, W) as a sheet; points (N, 2) where they lie in the question's window."""
+    if question.window is not None:
+        return still(ink(x, question.window, 320), alt)
+    return still(sheet(x.unflatten(0, (-1, COLUMNS)), zoom=zoom(x)), alt)
 
 
 def half_known(x: Tensor, half: int) -> Tensor:

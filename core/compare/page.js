@@ -103,14 +103,15 @@ for (const button of all("[data-toggle]")) {
 const table = one("#table");
 const heads = all("thead th", table);
 const valueOf = (row, column) => {
-  const text = row.children[column].dataset.value;
-  return text === undefined ? null : isNaN(text) ? text : Number(text);
+  const text = row.children[column].dataset.value ?? null;
+  if (heads[column].dataset.better === undefined) return text; // a word, also if it looks like a number
+  return text === null || !Number.isFinite(Number(text)) ? null : Number(text);
 };
 function sort(column, ascending) {
   const rows = all("tbody tr", table);
   rows.sort((a, b) => {
     const [x, y] = [valueOf(a, column), valueOf(b, column)];
-    if (x === null || y === null) return (x === null) - (y === null); // what was not measured comes last
+    if (x === null || y === null) return (x === null) - (y === null); // what was not measured, or is not finite, comes last
     const order = typeof x === "string" ? x.localeCompare(y) : x - y;
     return ascending ? order : -order;
   });

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 import re
 from pathlib import Path
 
@@ -13,11 +14,12 @@ import genzoo
 from genzoo.callbacks.media import Picture, render
 from genzoo.cli import main
 from genzoo.compare import entries_to_compare
-from genzoo.compare.exhibits import _tiles, ask, half_known
+from genzoo.compare.exhibits import SAMPLES, USUAL, _tiles, ask, half_known, picture, task_of
 from genzoo.compare.families import CAPABILITIES, FAMILIES, OTHER, capabilities_of, family_of, why_not
 from genzoo.compare.figures import COLUMNS, columns_of, floors
 from genzoo.compare.pictures import ink, png, sheet
-from genzoo.datamodules import DigitsDataModule
+from genzoo.datamodules import DigitsDataModule, PointsDataModule
+from genzoo.datamodules.base import Source
 from genzoo.zoo import MADE, VAE, Autoencoder, Classifier
 
 DIGITS = {"class_path": "genzoo.datamodules.DigitsDataModule", "init_args": {}}
@@ -29,8 +31,17 @@ LOCAL = re.compile("file:|data:")
 Captured = pytest.CaptureFixture[str]
 
 
+class FewDigits(DigitsDataModule):
+    def load(self, split: str) -> Source:
+        return super().load(split).select(torch.arange(7))
+
+
 def figure(name: str, value: float, **more: object) -> dict:
     return {"name": name, "value": value, "unit": "?", "protocol": "?", "split": "test", "num_examples": 9, **more}
+
+
+def measured(frechet: float, recall: float) -> list[dict]:
+    return [figure("frechet", frechet, floor=2.0), figure("recall", recall)]
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +55,22 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = MADE(**small, width=16)
     film = folder / "film.png"
     render(torch.rand(3 * 8, 1, 8, 8, generator=torch.Generator().manual_seed(0)), columns=8).write(film)
-    exact = {"figures": [figure("nll", 90.0, kind="exact"), figure("frechet", 20.0, floor=2.0)]}
-    bound = {"figures": [figure("nll", 120.5, kind="lower_bound"), figure("frechet", 1000.0, floor=2.0)]}
+    exact = {
+        "figures": [figure("nll", 90.0, kind="exact"), figure("frechet", 20.0, floor=2.0), figure("recall", 0.5)]
+    }
+    bound = {
+        "figures": [
+            figure("nll", 120.5, kind="lower_bound"),
+            figure("frechet", 1000.0, floor=2.0),
+            figure("recall", 0.2),
+        ]
+    }
     genzoo.publish(vae, "tiny/vae", to=folder / "vae", data=DIGITS, metrics=bound)
     genzoo.publish(made, "tiny/made", to=folder / "made", data=DIGITS, metrics=exact)
-    training = {"training": {"film": [0, 10, 1200]}, "figures": [figure("frechet", 44.0, floor=2.0)]}
+    training = {
+        "training": {"film": [0, 10, 1200]},
+        "figures": [figure("frechet", 44.0, floor=2.0), figure("recall", math.nan)],
+    }
     genzoo.publish(ae, "tiny/ae", to=folder / "ae", data=DIGITS, metrics=training, learning=film)
     return folder
 
@@ -116,6 +138,29 @@ def test_points_are_shown_as_clouds(tmp_path: Path) -> None:
     main(["compare", str(tmp_path / "made"), "--out", str(tmp_path / "p.html"), "--device", "cpu"])
     text = (tmp_path / "p.html").read_text("utf-8")
     assert '<section id="process"' in text and '<section id="odd"' not in text and "the height" in text
+
+
+def test_each_model_is_shown_beside_its_own_data(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    for name in ("ring", "spirals"):
+        block = {**POINTS, "init_args": {**POINTS["init_args"], "name": name}}
+        made = MADE(shape=(2,), levels=None, width=8)
+        genzoo.publish(made, f"{name}/made", to=tmp_path / name, data=block)
+    names = [str(tmp_path / name) for name in ("ring", "spirals")]
+    main(["compare", *names, "--out", str(tmp_path / "p.html"), "--device", "cpu"])
+    text = (tmp_path / "p.html").read_text("utf-8")
+    for task in ("ring", "spirals"):
+        assert f"<strong>real</strong> <span>{task}</span>" in text
+        assert f"<strong>{task}/made</strong> <span>Autoregressive: {task}</span>" in text  # both are called made
+    assert "the same data" not in text and "only between models of the same task" in text
+    real = re.findall(r'src="([^"]+)"[^>]+alt="real data"', text)
+    assert len(set(real)) == 2
+
+
+def test_a_task_says_what_a_likelihood_is_about() -> None:
+    assert task_of(DigitsDataModule()) == "Digits, 17 levels"
+    assert task_of(DigitsDataModule(binarize="dynamic")) == "Digits, binary (dynamic)"
+    assert task_of(PointsDataModule("moons")) == "moons"
 
 
 def test_what_cannot_be_compared_is_refused(zoo: Path, tmp_path: Path, capsys: Captured) -> None:
@@ -189,6 +234,9 @@ def test_the_question_is_the_same_for_the_same_images() -> None:
     assert [made for made, _ in grey.odd] == ["usual"] * 3 + [
         n for n in ("faint", "erased", "flipped", "shuffled") for _ in "ab"
     ]
+    small = ask(FewDigits(), 0)  # begins again
+    assert len(small.real) == SAMPLES and len(small.usual) == USUAL and len(small.pairs[1]) == 4
+    assert picture(small.real, small, "").height == picture(grey.real, grey, "").height
     assert len(grey.usual) == 200 and not torch.equal(ask(DigitsDataModule(), 1).begun, grey.begun)
 
 
@@ -287,7 +335,11 @@ def test_it_works_in_a_browser_on_a_phone_by_keyboard_in_light_and_dark(page: Pa
     assert head.get_attribute("aria-sort") == "descending" and names() == ["vae", "made", "ae"]
     tab.locator("#table thead th", has_text="Fréchet").get_by_role("button").click()
     assert names() == ["made", "ae", "vae"] and head.get_attribute("aria-sort") == "none"
-    assert tab.locator("#table td.best").all_inner_texts() == ["90", "20"]
+    recall = tab.locator("#table thead th", has_text="recall").get_by_role("button")
+    for order in (["made", "vae", "ae"], ["vae", "made", "ae"]):  # no more has a place what is no number
+        recall.click()
+        assert names() == order
+    assert sorted(tab.locator("#table td.best").all_inner_texts()) == ["20", "50", "90"]
 
     # a family can be left out
     toggle = tab.get_by_role("button", name="Autoregressive")
