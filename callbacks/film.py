@@ -53,13 +53,17 @@ class Film:
         self.steps.append(step)
         self.frames.append((x.clamp(0, 1) * 255).round().to(torch.uint8) if x.ndim == 4 else x)
 
-    def picture(self) -> Medium | None:
-        """One row for each frame, the first at the top; None where there is no frame."""
+    def picture(self, real: Tensor | None = None) -> Medium | None:
+        """One row for each frame, the first at the top; None where there is no frame.
+
+        Points are shown where the `real` ones lie, (N, 2), so that one sees what a collapsed generator has lost;
+        without them, where those of the last frame lie.
+        """
         if not self.frames:
             return None
         if self.frames[0].ndim == 4:
             return render(torch.cat(self.frames) / 255, columns=8)
-        window = window_of(self.frames[-1])  # of what it has learned
+        window = window_of(self.frames[-1] if real is None else real)
         return Picture(torch.cat([density(frame, 128, window) for frame in self.frames]))
 
     def state_dict(self) -> dict[str, Any]:

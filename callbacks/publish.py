@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
+from genzoo.callbacks.data import first_rows, split_batches
 from genzoo.callbacks.environment import hardware
 from genzoo.callbacks.evaluation import PROTOCOL, evaluate, measuring, protocol_for
 from genzoo.callbacks.film import Film
@@ -154,7 +155,7 @@ class Publish(Callback):
                 metrics=metrics,
                 card=self.card,
                 samples=self._picture(module, Path(folder)),
-                learning=self._learning(Path(folder)),
+                learning=self._learning(datamodule, Path(folder)),
                 dtype=self.dtype,
                 allow=(type(module),),
             )
@@ -167,8 +168,9 @@ class Publish(Callback):
         medium.write(path := folder / f"samples{medium.suffix}")
         return path
 
-    def _learning(self, folder: Path) -> Path | None:
-        picture = self._film.picture()
+    def _learning(self, datamodule: LightningDataModule, folder: Path) -> Path | None:
+        real = next(first_rows(split_batches(datamodule, "test"), None))
+        picture = self._film.picture(real)
         if picture is None:
             return None
         picture.write(path := folder / "learning.png")

@@ -80,3 +80,14 @@ def test_points_are_shown_where_the_trained_model_puts_them() -> None:
     assert picture is not None and picture.pixels.shape == (256, 128, 3)
     first, last = picture.pixels.split(128)
     assert bool((first == 255).all()) and bool((last < 255).any())  # (0, 0) lies outside the last frame's window
+
+
+def test_points_are_shown_where_the_real_ones_lie() -> None:
+    film, model = Film(), Counts((2,))
+    for step, level in enumerate((0, 255)):  # first on the real points' place, then far away
+        model.level = level
+        film.take(model, step)  # type: ignore[arg-type]
+    picture = film.picture(torch.tensor([[-0.5, -0.5], [0.5, 0.5]]))
+    assert picture is not None
+    first, last = picture.pixels.split(128)
+    assert bool((first[60:68, 60:68] < 255).any()) and bool((last == 255).all())
