@@ -115,8 +115,19 @@ class DPMSolver(Solver):
     """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): of second order with one evaluation a step.
 
     In λ = ln(α/σ) the ODE is linear but for x̂₀, which is extrapolated from the last two evaluations. The first step
-    and one that ends at t = 0, where λ is infinite, hold it constant.
+    and one that ends at t = 0, where λ is infinite, hold it constant. The same holds of the reverse SDE: with η = 1
+    this is their SDE-DPM-Solver++(2M), whose new noise corrects what a network got wrong before; between them, the
+    noise is in proportion.
+
+    Args:
+        eta: η, in [0, 1]: from no new noise (the ODE) to as much as the ancestral sampler's (the SDE).
     """
+
+    eta: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.eta <= 1:
+            raise ValueError(f"eta={self.eta}: DPM-Solver adds between none (0) and all (1) of the noise.")
 
     def path(  # noqa: D102
         self, denoiser: Denoiser, schedule: Schedule, x: Tensor, times: Tensor, generator: Generator | None = None
@@ -130,7 +141,10 @@ class DPMSolver(Solver):
             if previous is not None and h < math.inf:
                 before, h_before = previous
                 estimate = x0 + h / (2 * h_before) * (x0 - before)
-            x = then.sigma / now.sigma * x + then.alpha * (1 - decay) * estimate
+            kept = decay**self.eta
+            x = then.sigma / now.sigma * kept * x + then.alpha * (1 - decay * kept) * estimate
+            if self.eta > 0 and then.sigma > 0:
+                x = x + then.sigma * math.sqrt(1 - kept**2) * normal(x.shape, like=x, generator=generator)
             previous = x0, h
             yield x
 

@@ -26,6 +26,7 @@ SOLVERS = [
     Euler(),
     Heun(),
     DPMSolver(),
+    DPMSolver(1.0),
     DDIM(0.0),
     DDIM(1.0),
     Ancestral("small"),
@@ -180,6 +181,18 @@ def test_ddim_with_all_noise_is_ancestral():
     torch.testing.assert_close(a, b)
 
 
+def test_the_first_step_of_the_stochastic_dpm_solver_is_ancestral():
+    schedule, x = CosineBetas(), torch.randn(30, 1).double()
+    denoiser, times = GaussianMixture(schedule, (-1.0, 1.0), (0.5, 0.5), 0.3), schedule.times(13)[:2]
+    a, b = (
+        solver.solve(denoiser, schedule, x, times, torch.Generator().manual_seed(0))
+        for solver in (DPMSolver(1.0), Ancestral("small"))
+    )
+    torch.testing.assert_close(a, b)
+    with pytest.raises(ValueError, match="eta=2"):
+        DPMSolver(2)
+
+
 def variances(schedule, times, variance, var=1.0):
     """Those of ancestral samples at every stop, for data from N(0, 1): each step is x ← g x + s z."""
     out = [var]
@@ -235,7 +248,7 @@ def test_langevin_steps_have_their_stationary_variance():
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)
-@pytest.mark.parametrize("solver", [Ancestral("small"), DDIM(0.5), PredictorCorrector()], ids=repr)
+@pytest.mark.parametrize("solver", [Ancestral("small"), DDIM(0.5), DPMSolver(1.0), PredictorCorrector()], ids=repr)
 def test_stochastic_solvers_draw_the_data(solver, schedule):
     """Mean and variance of a mixture of two."""
     z = torch.randn(4000, 1, generator=torch.Generator().manual_seed(0)).double()
