@@ -287,7 +287,8 @@ def publish_checkpoint(given: Namespace) -> Path | str:
     module.load_state_dict({k: v.to(dtype) if v.dtype == torch.float32 else v for k, v in state.items()})
     metrics = genzoo.callbacks.evaluate(module, data, device=device(given), **protocol(given, config["data"]))
     checkpoint = torch.load(given.ckpt_path, map_location="cpu", weights_only=True)
-    clock = checkpoint.get("callbacks", {}).get("Publish", {})  # the callback of that name keeps the time
+    kept = checkpoint.get("callbacks", {}).get("Publish", {})  # the callback of that name keeps the time, and a film
+    clock = {name: kept[name] for name in ("seconds", "hardware") if name in kept}
     metrics["training"] = {
         "recipe": given.name,
         "steps": checkpoint["global_step"],
