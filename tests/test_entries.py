@@ -133,7 +133,7 @@ def test_it_samples_its_data(entry: Entry) -> None:
 def test_what_this_version_promises_is_there() -> None:
     families = {
         "digits": "ae classifier ddpm flow-matching gan made pixelcnn score vae",
-        "mnist": "ae classifier dae dcgan ddpm flow-matching iwae pixelcnn score vae vae-gray wgan-gp",
+        "mnist": "ae classifier dae dcgan ddpm flow-matching iwae pixelcnn score vae wgan-gp",
         "points": "ddpm flow-matching gan-collapse wgan-gp",
         "shakespeare": "gpt",
         "stdlib": "gpt",
