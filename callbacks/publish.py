@@ -155,7 +155,7 @@ class Publish(Callback):
                 metrics=metrics,
                 card=self.card,
                 samples=self._picture(module, Path(folder)),
-                learning=self._learning(datamodule, Path(folder)),
+                learning=self._learning(datamodule, metrics["evaluation"]["split"], Path(folder)),
                 dtype=self.dtype,
                 allow=(type(module),),
             )
@@ -168,8 +168,9 @@ class Publish(Callback):
         medium.write(path := folder / f"samples{medium.suffix}")
         return path
 
-    def _learning(self, datamodule: LightningDataModule, folder: Path) -> Path | None:
-        real = next(first_rows(split_batches(datamodule, "test"), None))
+    def _learning(self, datamodule: LightningDataModule, split: str, folder: Path) -> Path | None:
+        points = bool(self._film.frames) and self._film.frames[-1].ndim == 2  # which lie where the real ones do
+        real = next(first_rows(split_batches(datamodule, split), None)) if points else None
         picture = self._film.picture(real)
         if picture is None:
             return None
