@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
@@ -217,6 +218,16 @@ def test_the_time_of_an_interrupted_run_counts(tmp_path: Path, trainer: Callable
     torch.save(checkpoint, path)
     trainer(Publish("b", str(tmp_path / "b"), QUICK), max_epochs=2).fit(tiny(), data, ckpt_path=path)
     assert 1000 < json.loads((tmp_path / "b" / "metrics.json").read_text())["training"]["seconds"] < 1100
+
+
+def test_points_without_a_test_split_are_published_with_their_film(
+    tmp_path: Path, trainer: Callable[..., Trainer]
+) -> None:
+    data = PointsDataModule("ring", batch_size=50, train_size=200, val_size=50)
+    data.test_dataloader = partial(LightningDataModule.test_dataloader, data)  # as if it had none
+    publish = Publish("points/vae", to=str(tmp_path / "entry"), evaluation=QUICK | {"split": "val"})
+    trainer(publish, max_epochs=1).fit(VAE((2,), None, latent_dim=2, width=8, depth=1), data)
+    assert (tmp_path / "entry" / "learning.png").is_file()
 
 
 def test_two_processes_publish_one_entry(tmp_path: Path, trainer: Callable[..., Trainer]) -> None:
