@@ -2,21 +2,39 @@
 
 The gradient of a layer's matrix is dominated by few directions. Muon replaces the momentum M = U Σ Vᵀ by U Vᵀ, a step
 of the same size in all of them, found without a decomposition: an odd polynomial of M, applied again and again,
-drives all singular values towards 1. Embeddings, gains and biases are no maps between layers; they take Adam's step.
+drives all singular values towards 1. The kernel of a convolution is the matrix from its patches to its channels.
+Embeddings, gains and biases are no maps between layers; they take Adam's step.
 """
 
 from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+
+def matrix_groups(module: nn.Module, hidden: Iterable[nn.Module]) -> list[dict[str, Any]]:
+    """The trainable parameters of a module in two groups: the matrices of its hidden layers, and all others.
+
+    Args:
+        module: whose parameters are grouped.
+        hidden: the parts of it whose matrices and kernels map between hidden layers; what reads the data, writes
+            the output or looks up an embedding is none.
+
+    Returns:
+        Two groups, the first marked `matrices: True` for `Muon`; other optimisers take both alike.
+    """
+    matrices = [p for part in hidden for p in part.parameters() if p.requires_grad and p.ndim >= 2]
+    chosen = {id(p) for p in matrices}
+    others = [p for p in module.parameters() if p.requires_grad and id(p) not in chosen]
+    return [{"params": matrices, "matrices": True}, {"params": others}]
 
 
 class Muon(torch.optim.Optimizer):
     """Muon for the parameter groups marked `matrices: True`, AdamW without weight decay for the others.
 
     Args:
-        params: parameter groups, as `ZooModule.parameter_groups` gives them.
+        params: parameter groups, as `matrix_groups` makes them.
         lr: of the matrices: an update of a square matrix has a spectral norm of about that.
         adam_lr: of all other parameters.
         momentum: of the matrices, as Nesterov's.
@@ -54,10 +72,10 @@ class Muon(torch.optim.Optimizer):
             "eps": eps,
         }
         super().__init__(groups, own)
-        shapes = [tuple(p.shape) for g in self.param_groups if g["matrices"] for p in g["params"] if p.ndim != 2]
+        shapes = [tuple(p.shape) for g in self.param_groups if g["matrices"] for p in g["params"] if p.ndim < 2]
         if shapes:
             raise ValueError(
-                f"Muon takes steps in matrices, but a group marked so has parameters of shapes {shapes}."
+                f"Muon takes steps in matrices and kernels, but a group marked so has parameters of shapes {shapes}."
             )
 
     @torch.no_grad()
@@ -77,10 +95,10 @@ class Muon(torch.optim.Optimizer):
     def _muon(self, weight: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         momentum = state.setdefault("momentum", torch.zeros_like(weight))
         momentum.lerp_(gradient, 1 - group["momentum"])
-        direction = orthogonalised(gradient.lerp(momentum, group["momentum"]))
-        rows, columns = weight.shape
+        direction = orthogonalised(gradient.lerp(momentum, group["momentum"]).flatten(1))
+        rows, columns = direction.shape
         weight.mul_(1 - group["lr"] * group["weight_decay"])
-        weight.add_(direction, alpha=-group["lr"] * max(1, rows / columns) ** 0.5)
+        weight.add_(direction.view(weight.shape), alpha=-group["lr"] * max(1, rows / columns) ** 0.5)
 
     def _adam(self, weight: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         if not state:

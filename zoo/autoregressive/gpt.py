@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from genzoo.zoo.autoregressive.base import AutoregressiveMixin, full_precision
 from genzoo.zoo.interface import ZooModule
-from genzoo.zoo.muon import Muon
+from genzoo.zoo.muon import Muon, matrix_groups
 from genzoo.zoo.networks.transformer import KeyValueCache, Transformer
 from genzoo.zoo.randomness import Generator
 from genzoo.zoo.vocabulary import vocabulary as stated_vocabulary
@@ -81,9 +81,7 @@ class GPT(AutoregressiveMixin, ZooModule):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The matrices of the blocks, which `Muon` makes orthogonal steps in; then the embedding and the norms."""
-        matrices = [p for p in self.transformer.parameters() if p.requires_grad and p.ndim == 2]
-        others = [p for p in self.parameters() if p.requires_grad and not any(p is q for q in matrices)]
-        return [{"params": matrices, "matrices": True}, {"params": others}]
+        return matrix_groups(self, [self.transformer])
 
     def default_optimizer(self, parameters: Iterable[Any]) -> torch.optim.Optimizer:
         """Muon, which learns text in half the steps that AdamW takes."""

@@ -1,7 +1,7 @@
 """A network that denoises: how it is built, what it is told, and what it is trained for."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -15,6 +15,7 @@ from genzoo.zoo.diffusion.weighting import Weighting
 from genzoo.zoo.interface import ZooModule
 from genzoo.zoo.likelihoods import to_grid
 from genzoo.zoo.mixins import ConditionalMixin
+from genzoo.zoo.muon import matrix_groups
 from genzoo.zoo.networks.timed_mlp import TimedMLP
 from genzoo.zoo.networks.unet import UNet
 from genzoo.zoo.randomness import Generator, normal, uniform
@@ -197,6 +198,11 @@ class Denoising(ConditionalMixin, ZooModule):
         return denoise
 
     # ---- training
+
+    def parameter_groups(self) -> list[Any]:
+        """The matrices of our networks' hidden layers apart, for `Muon`; of a network of your own all alike."""
+        own = isinstance(self.network, UNet | TimedMLP)
+        return matrix_groups(self, self.network.hidden) if own else super().parameter_groups()
 
     def objective(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
         """The weighted error at one time for each datum; the times of a batch are spread evenly (Kingma et al. 2021).

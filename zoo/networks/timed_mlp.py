@@ -23,6 +23,11 @@ class TimedMLP(nn.Module):
         self.blocks = nn.ModuleList(TimedBlock(width) for _ in range(blocks))
         self.outlet = nn.Linear(width, num_dims)
 
+    @property
+    def hidden(self) -> list[nn.Module]:
+        """All that lies between the inlet and the outlet, whose matrices are `Muon`'s."""
+        return [self.blocks]
+
     def forward(self, x: Tensor, c_noise: Tensor, labels: Tensor | None = None) -> Tensor:
         """(B, D), (B,) and (B,) or None to (B, D); arguments as in `UNet`."""
         condition = F.silu(self.conditioning(c_noise, labels))

@@ -78,6 +78,12 @@ class UNet(nn.Module):
             self.outlet.weight.mul_(SMALL)
         self.to(memory_format=torch.channels_last)  # several times faster in bfloat16, on a CPU and on a GPU
 
+    @property
+    def hidden(self) -> list[nn.Module]:
+        """All that lies between the inlet and the outlet, whose matrices are `Muon`'s."""
+        lowest = [] if self.attention is None else [self.attention]
+        return [self.way_in, self.down, *lowest, self.up, self.way_back]
+
     def forward(self, x: Tensor, c_noise: Tensor, labels: Tensor | None = None) -> Tensor:
         """An image for each noisy image.
 
