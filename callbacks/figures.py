@@ -51,6 +51,8 @@ def likelihood(
         "lower_bound": f"upper bound on −log p(x) with {num_particles} samples of the latents, seed {seed}",
         "estimate": f"estimate of −log p(x) with {num_particles} draws, seed {seed}",
     }[kind]
+    if getattr(module, "num_classes", None) is not None:
+        protocol += "; p(x) is the mean of p(x | class) over the classes"
     about = {"split": split, "kind": kind, "num_examples": result.num_examples}
     over = "the split" if num_likelihood is None else f"{result.num_examples} data spread evenly over the split"
     found = [
@@ -126,9 +128,10 @@ def closeness(
     )
     scores = real.scores(module.sample, seed=seed, track=lambda parts: track(parts, "samples"))
     floor = real.floor()
+    of_classes = " of classes drawn uniformly" if getattr(module, "num_classes", None) is not None else ""
     protocol = (
-        f"features of {extractor.name} ({extractor.fingerprint[:12]}), {num_samples} samples, seed {seed},"
-        f" against {{}} data of the {split} split"
+        f"features of {extractor.name} ({extractor.fingerprint[:12]}), {num_samples} samples{of_classes},"
+        f" seed {seed}, against {{}} data of the {split} split"
     )
     whole, first = protocol.format(real.num_real), protocol.format(len(real.real))
     found = []

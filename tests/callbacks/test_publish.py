@@ -15,7 +15,7 @@ from torch import nn
 import genzoo
 from genzoo.callbacks import EMA, Publish, evaluate
 from genzoo.datamodules import DigitsDataModule, PointsDataModule
-from genzoo.zoo import VAE, Classifier, PerDatum
+from genzoo.zoo import VAE, Classifier, PerDatum, PixelCNN
 
 QUICK = {"num_particles": 3, "num_samples": 100, "num_odd": 40, "progress": False}
 AUROCS = ("auroc_faint", "auroc_erased", "auroc_flipped", "auroc_shuffled")
@@ -63,6 +63,14 @@ def test_every_figure_says_what_it_is() -> None:
     assert "16 first principal components" in found["auroc_flipped"]["floor_protocol"]
     assert {"commit", "genzoo", "torch", "lightning", "python"} == metrics["environment"].keys()
     json.dumps(metrics)
+
+
+def test_of_a_conditional_model_the_protocol_says_what_is_done_with_the_classes() -> None:
+    model = PixelCNN((1, 8, 8), 17, channels=8, depth=1, num_classes=10, conditional=True)
+    options = QUICK | {"extractor": features(), "num_likelihood": 20}
+    found = figures(evaluate(model, DigitsDataModule(), only=["likelihood", "closeness"], **options))
+    assert "p(x) is the mean of p(x | class)" in found["nll"]["protocol"]
+    assert "100 samples of classes drawn uniformly" in found["frechet"]["protocol"]
 
 
 def test_the_data_state_the_protocol_and_the_caller_has_the_last_word() -> None:

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from genzoo.zoo import DDPM
 from genzoo.zoo.muon import Muon, orthogonalised
 
 
@@ -48,6 +49,40 @@ def test_matrices_take_the_steps_of_pytorch_s_muon_and_the_rest_those_of_its_ada
     follow(adam, theirs[2:], [step[2:] for step in gradients])
     for mine, reference in zip(ours, theirs, strict=True):
         torch.testing.assert_close(mine, reference, atol=1e-6, rtol=1e-5)
+
+
+def test_a_kernel_takes_the_step_of_its_matrix():
+    """(out, in, height, width) as (out, in · height · width), however it lies in memory."""
+    torch.manual_seed(0)
+    kernel = torch.nn.Parameter(torch.randn(8, 4, 3, 3).contiguous(memory_format=torch.channels_last))
+    matrix = torch.nn.Parameter(kernel.detach().flatten(1).clone())
+    gradients = [torch.randn(8, 4, 3, 3) for _ in range(3)]
+    follow(Muon([{"params": [kernel], "matrices": True}]), [kernel], [[g] for g in gradients])
+    follow(Muon([{"params": [matrix], "matrices": True}]), [matrix], [[g.flatten(1)] for g in gradients])
+    torch.testing.assert_close(kernel.flatten(1), matrix, atol=1e-6, rtol=0)
+    assert kernel.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (2,)])
+def test_networks_that_denoise_keep_their_hidden_matrices_apart(shape):
+    model = DDPM(shape, 17 if len(shape) == 3 else None, width=16, attention=True, num_classes=3, conditional=True)
+    matrices, others = model.parameter_groups()
+    names = {id(p): name for name, p in model.named_parameters()}
+    assert sorted(names[id(p)] for group in (matrices, others) for p in group["params"]) == sorted(names.values())
+    assert matrices["matrices"] and "matrices" not in others
+    assert all(p.ndim >= 2 for p in matrices["params"])
+    left = {names[id(p)].removeprefix("network.").partition(".")[0] for p in others["params"] if p.ndim >= 2}
+    assert left == {"conditioning", "inlet", "outlet"}
+
+
+def test_of_a_network_of_one_s_own_all_parameters_are_alike():
+    class Own(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.hidden = torch.nn.Linear(2, 2)
+
+    model = DDPM((2,), None, network=Own())
+    assert [id(p) for p in model.parameter_groups()] == [id(p) for p in model.parameters()]
 
 
 def test_it_goes_on_from_its_state():
