@@ -42,13 +42,13 @@ class Film:
         self._offered += 1
         if not last and (self._offered - 1) % self._every:
             return
-        if len(self.frames) == self.length and not last:
-            self.steps, self.frames, self._every = self.steps[::2], self.frames[::2], 2 * self._every
-            if (self._offered - 1) % self._every:
-                return
         if last:
             self.steps = [s for s in self.steps if s < step]
             self.frames = self.frames[: len(self.steps)]
+        if len(self.frames) >= self.length:
+            self.steps, self.frames, self._every = self.steps[::2], self.frames[::2], 2 * self._every
+            if (self._offered - 1) % self._every and not last:
+                return
         x = draw(module.sample, 8 if len(shape) == 3 else 1024, self.seed).float().cpu()
         self.steps.append(step)
         self.frames.append((x.clamp(0, 1) * 255).round().to(torch.uint8) if x.ndim == 4 else x)

@@ -4,7 +4,7 @@ import inspect
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from genzoo.callbacks.environment import hardware
 from genzoo.callbacks.evaluation import PROTOCOL, evaluate, measuring, protocol_for
 from genzoo.callbacks.film import Film
 from genzoo.callbacks.media import samples_of
-from genzoo.callbacks.metrics.processes import world_size
+from genzoo.callbacks.metrics.processes import rank, world_size
 from genzoo.callbacks.run_folder import run_folder
 from genzoo.callbacks.sampling import due
 from genzoo.zoo import hub
@@ -125,41 +125,64 @@ class Publish(Callback):
         """Evaluates on all ranks and publishes on the first; but not a `fast_dev_run`, nor an untrained model."""
         if trainer.fast_dev_run or trainer.global_step == 0:  # type: ignore[attr-defined]
             return
-        datamodule: LightningDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        device = trainer.strategy.root_device
-        to = self.to or str(run_folder(trainer) / "entry")
-        with _published_weights(trainer, pl_module, getattr(torch, self.dtype)) as steps:
-            metrics = evaluate(pl_module, datamodule, device=device, **self.evaluation)
-            metrics["training"] = {
-                "recipe": self.recipe or self.name,
-                "seconds": round(self._elapsed(), 3),
-                "hardware": self._hardware,
-                "steps": steps,
-                "seed": int(os.environ["PL_GLOBAL_SEED"]) if "PL_GLOBAL_SEED" in os.environ else None,
-            }
-            self._film.take(pl_module.eval(), steps, last=True)
-            if self._film.steps:
-                metrics["training"]["film"] = self._film.steps
-            if trainer.is_global_zero:
-                self._publish(pl_module, datamodule, metrics, to)
+        with _published_weights(trainer, pl_module, self.dtype) as steps:
+            place = self.publish(
+                pl_module,
+                trainer.datamodule,  # type: ignore[attr-defined]
+                to=self.to or str(run_folder(trainer) / "entry"),
+                steps=steps,
+                seed=int(os.environ["PL_GLOBAL_SEED"]) if "PL_GLOBAL_SEED" in os.environ else None,
+                device=trainer.strategy.root_device,
+            )
+        rank_zero_info(f"published {self.name}: {place}")
 
-    def _publish(
-        self, module: LightningModule, datamodule: LightningDataModule, metrics: dict[str, Any], to: str
-    ) -> None:
+    def publish(
+        self,
+        module: LightningModule,
+        datamodule: LightningDataModule,
+        *,
+        to: str | None,
+        steps: int,
+        seed: int | None,
+        device: torch.device | str,
+        allow: tuple[type, ...] = (),
+    ) -> Path | str | None:
+        """Measures a module and writes its entry: for a run at its end, or for a checkpoint of one, later.
+
+        Args:
+            module: with the weights to publish, as exact as they will be stored (`as_stored`).
+            datamodule: what it was trained on.
+            to: as the constructor's; here None is the embedded zoo.
+            steps: of the optimiser, that made the weights.
+            seed: of the run.
+            device: where to measure.
+            allow: classes beyond genzoo's and the module's own that it consists of.
+
+        Returns:
+            Where it is; None on all ranks but the first.
+        """
+        metrics = evaluate(module, datamodule, device=device, **self.evaluation)
+        training = {"recipe": self.recipe or self.name, "steps": steps, "seed": seed}
+        if self._hardware is not None:  # the clock has run
+            training |= {"seconds": round(self._elapsed(), 3), "hardware": self._hardware}
+        self._film.take(module.eval(), steps, last=True)
+        if self._film.steps:
+            training["film"] = self._film.steps
+        if rank() != 0:
+            return None
         with tempfile.TemporaryDirectory() as folder:
-            place = hub.publish(
+            return hub.publish(
                 module,
                 self.name,
                 to=to,
                 data=datamodule,
-                metrics=metrics,
+                metrics={**metrics, "training": training},
                 card=self.card,
                 samples=self._picture(module, Path(folder)),
                 learning=self._learning(datamodule, metrics["evaluation"]["split"], Path(folder)),
                 dtype=self.dtype,
-                allow=(type(module),),
+                allow=(type(module), *allow),
             )
-        rank_zero_info(f"published {self.name}: {place}")
 
     def _picture(self, module: LightningModule, folder: Path) -> Path | None:
         medium = samples_of(module.eval(), self.num_samples, self.seed)
@@ -181,8 +204,14 @@ class Publish(Callback):
         return self._seconds + (0.0 if self._start is None else time.monotonic() - self._start)
 
 
+def as_stored(state: Mapping[str, torch.Tensor], dtype: str) -> dict[str, torch.Tensor]:
+    """A state dict with its float32 tensors as exact as an entry of that dtype stores them."""
+    kept = getattr(torch, dtype)
+    return {name: value.to(kept) if value.dtype == torch.float32 else value for name, value in state.items()}
+
+
 @contextmanager
-def _published_weights(trainer: Trainer, module: LightningModule, dtype: torch.dtype) -> Iterator[int]:
+def _published_weights(trainer: Trainer, module: LightningModule, dtype: str) -> Iterator[int]:
     """The weights to publish in the module, as exact as they will be stored; at the end its own again.
 
     They are the best checkpoint's, where one of the ModelCheckpoints monitors a figure. Yields the optimiser steps
@@ -194,8 +223,7 @@ def _published_weights(trainer: Trainer, module: LightningModule, dtype: torch.d
     if checkpoints and (best := checkpoints[0].best_model_path):
         checkpoint = torch.load(best, map_location="cpu", weights_only=True)
         chosen, steps = checkpoint["state_dict"], checkpoint["global_step"]
-    stored = {name: v.to(dtype) if v.dtype == torch.float32 else v for name, v in chosen.items()}
-    module.load_state_dict(stored)
+    module.load_state_dict(as_stored(chosen, dtype))
     try:
         yield steps
     finally:

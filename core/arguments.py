@@ -49,9 +49,13 @@ def allowed(given: Namespace) -> tuple[type, ...]:
     """The classes that `--allow` names; they alone are imported by name, for it is the user who names them."""
     import_from_here()
     try:
-        return tuple(resolve_name(path) for path in given.allow)
+        found = [resolve_name(path) for path in given.allow]
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"--allow {' '.join(given.allow)}: {error}") from None
+    for path, named in zip(given.allow, found, strict=True):
+        if not isinstance(named, type):
+            raise ValueError(f"--allow {path}: that is no class; name one, like my_file.MyClass")
+    return tuple(found)
 
 
 def keywords(settings: list[str], function: Any) -> dict[str, Any]:

@@ -96,9 +96,8 @@ def parser() -> ArgumentParser:
     add("--config", help="the run's config.yaml (default: the one beside the checkpoints)")
     add(
         "--dtype",
-        default="float32",
         choices=["float32", "float16", "bfloat16"],
-        help="of the stored weights (default: float32)",
+        help="of the stored weights (default: what the run's Publish says, or float32)",
     )
     add_protocol(add)
     return main
@@ -109,6 +108,9 @@ def parser() -> ArgumentParser:
 
 def list_zoo(given: Namespace) -> None:
     """`genzoo list`."""
+    everything = hub.list_models()
+    if any(entry.name.startswith(f"{given.pattern}/") for entry in everything):
+        given.pattern += "/*"  # the name of a data set alone
     entries = hub.list_models(given.pattern)
     rows = [(entry.name, ", ".join(map(in_words, entry.metrics.get("figures", [])))) for entry in entries]
     table("entry", "figures", rows)
@@ -128,7 +130,8 @@ def table(left: str, right: str, rows: list[tuple[str, str]]) -> None:
 
 def in_words(figure: dict[str, Any]) -> str:
     """`nll ≤ 85.9 nats`, as a line of the list has room for it."""
-    relation = " ≤" if figure.get("kind") == "lower_bound" else ""  # of the likelihood: an upper bound here
+    kind = figure.get("kind", "exact")  # of the likelihood: its lower bound is an upper one of nll
+    relation = {"exact": "", "lower_bound": " ≤", "estimate": " ≈"}[kind]
     value = figure["value"]
     shown = f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
     unit = figure["unit"] if figure["unit"] != figure["name"] else ""
@@ -163,7 +166,13 @@ def sample(given: Namespace) -> None:
     from genzoo.callbacks.media import samples_of
 
     module = hub.load(given.entry, allow=allowed(given)).to(device(given))
-    medium = samples_of(module, given.num_samples, given.seed, **keywords(given.set, getattr(module, "sample", None)))
+    settings = keywords(given.set, getattr(module, "sample", None))
+    try:
+        medium = samples_of(module, given.num_samples, given.seed, **settings)
+    except TypeError as error:  # of a value that was given, and could be read, but is not what the model takes
+        if not settings:
+            raise
+        raise ValueError(f"--set {' '.join(given.set)}: {error}") from error
     if medium is None:
         raise ValueError(f"{type(module).__name__} draws no samples, or none that can be shown")
     out = Path(given.out or f"samples{medium.suffix}")
@@ -219,8 +228,24 @@ def publish(given: Namespace) -> None:
     """`genzoo publish`."""
     if (given.ckpt_path is None) == (given.entry is None):
         raise ValueError("genzoo publish takes a checkpoint (--ckpt_path) or an entry (--entry), one of the two")
-    place = republish(given) if given.ckpt_path is None else publish_checkpoint(given)
+    if given.ckpt_path is None:
+        measures = ("config", "dtype", "root", "split", "num_particles", "num_likelihood", "num_samples")
+        refuse_beside("--entry", given, *measures, "extractor", "num_odd", "odd", "seed", "device")
+        place = republish(given)
+    else:
+        refuse_beside("--ckpt_path", given, "metrics")
+        place = publish_checkpoint(given)
     print(f"published {given.name}: {place}")
+
+
+def refuse_beside(source: str, given: Namespace, *names: str) -> None:
+    """Raises ValueError if an argument was given that means nothing beside `source`."""
+    if meaningless := [f"--{name}" for name in names if getattr(given, name) is not None]:
+        raise ValueError(
+            f"{' and '.join(meaningless)} has no effect with {source}: a checkpoint is measured; an entry keeps the"
+            " precision it has, and its figures but for those in the file of `genzoo evaluate … --out` that --metrics"
+            " names"
+        )
 
 
 def republish(given: Namespace) -> Path | str:
@@ -270,45 +295,42 @@ def remeasured(before: dict[str, Any], file: str) -> dict[str, Any]:
 
 
 def publish_checkpoint(given: Namespace) -> Path | str:
-    """An entry of a checkpoint, measured as it will be stored."""
-    import tempfile
-
+    """An entry of a checkpoint, as its run would have made it; what is given here goes before what the run says."""
     import torch
     import yaml
 
-    import genzoo.callbacks
-    from genzoo.callbacks.media import samples_of
+    from genzoo.callbacks import Publish
+    from genzoo.callbacks.publish import as_stored
 
     module = hub.load_checkpoint(given.ckpt_path, allow=allowed(given))
     config = yaml.safe_load(run_config(given).read_text())
     data = build_data(config.get("data"), given)
-    dtype = getattr(torch, given.dtype)
-    state = module.state_dict()  # measured as it will be stored
-    module.load_state_dict({k: v.to(dtype) if v.dtype == torch.float32 else v for k, v in state.items()})
-    metrics = genzoo.callbacks.evaluate(module, data, device=device(given), **protocol(given, config["data"]))
+    said = publish_block(config)
+    options = {**said, "recipe": said.get("recipe") or said.get("name") or given.name, "name": given.name}
+    options["evaluation"] = {**(said.get("evaluation") or {}), **protocol(given, config["data"])}
+    publisher = Publish(**options | ({"dtype": given.dtype} if given.dtype else {}))
     checkpoint = torch.load(given.ckpt_path, map_location="cpu", weights_only=True)
-    kept = checkpoint.get("callbacks", {}).get("Publish", {})  # the callback of that name keeps the time, and a film
-    clock = {name: kept[name] for name in ("seconds", "hardware") if name in kept}
-    metrics["training"] = {
-        "recipe": given.name,
-        "steps": checkpoint["global_step"],
-        "seed": config.get("seed_everything"),
-        **clock,
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        samples, medium = None, samples_of(module, 64, 0)
-        if medium is not None:
-            medium.write(samples := Path(folder) / f"samples{medium.suffix}")
-        return hub.publish(
-            module,
-            given.name,
-            to=given.to,
-            data=data,
-            metrics=metrics,
-            samples=samples,
-            dtype=given.dtype,
-            allow=allowed(given),
-        )
+    if "Publish" in (kept := checkpoint.get("callbacks", {})):  # the time that training took, and its film
+        publisher.load_state_dict(kept["Publish"])
+    module.load_state_dict(as_stored(module.state_dict(), publisher.dtype))
+    place = publisher.publish(
+        module,
+        data,
+        to=given.to,
+        steps=checkpoint["global_step"],
+        seed=config.get("seed_everything"),
+        device=device(given),
+        allow=allowed(given),
+    )
+    assert place is not None  # there is one process
+    return place
+
+
+def publish_block(config: dict[str, Any]) -> dict[str, Any]:
+    """What the run's configuration says of its `Publish`; nothing where it had none."""
+    callbacks = (config.get("trainer") or {}).get("callbacks") or []
+    blocks = [block for block in callbacks if str(block.get("class_path", "")).rpartition(".")[2] == "Publish"]
+    return dict(blocks[0].get("init_args") or {}) if blocks else {}
 
 
 def run_config(given: Namespace) -> Path:

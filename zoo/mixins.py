@@ -151,6 +151,20 @@ def check_ends(a: Tensor, b: Tensor, steps: int) -> None:
         )
 
 
+def great_circle(a: Tensor, b: Tensor, weight: float) -> Tensor:
+    """Between a and b, (B, d): the direction turns evenly and the length changes evenly, from weight 0 to 1.
+
+    Opposite directions, between which no great circle is singled out, are joined by a straight line.
+    """
+    length_a, length_b = a.norm(dim=1, keepdim=True), b.norm(dim=1, keepdim=True)
+    tiny = torch.finfo(a.dtype).tiny
+    unit_a, unit_b = a / length_a.clamp_min(tiny), b / length_b.clamp_min(tiny)
+    angle = (unit_a * unit_b).sum(1, keepdim=True).clamp(-1, 1).acos()
+    sine = angle.sin()
+    direction = (((1 - weight) * angle).sin() * unit_a + (weight * angle).sin() * unit_b) / sine
+    return torch.where(sine > 1e-4, direction * torch.lerp(length_a, length_b, weight), torch.lerp(a, b, weight))
+
+
 class ConditionalMixin:
     """Labels, for a family that can be trained as p(x | y): who gives them, and that they are right."""
 

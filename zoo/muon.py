@@ -43,7 +43,7 @@ class Muon(torch.optim.Optimizer):
         eps: of Adam.
 
     Raises:
-        ValueError: on arguments out of their range, or if what is marked as matrices is none.
+        ValueError: on arguments out of their range, if no group is marked as matrices, or if what is marked is none.
     """
 
     def __init__(
@@ -61,9 +61,13 @@ class Muon(torch.optim.Optimizer):
                 f"lr={lr}, adam_lr={adam_lr}, weight_decay={weight_decay} and eps={eps} are at least 0,"
                 f" momentum={momentum} and betas={tuple(betas)} in [0, 1)."
             )
-        groups: list[dict[str, Any]] = [group if isinstance(group, dict) else {"params": [group]} for group in params]
-        for group in groups:
-            group["lr"] = lr if group.get("matrices") else adam_lr
+        groups = [group if isinstance(group, dict) else {"params": [group]} for group in params]
+        if not any(group.get("matrices") for group in groups):
+            raise ValueError(
+                "Muon was given no group marked `matrices: True`, so there is nothing to make orthogonal steps in:"
+                " group the parameters by `matrix_groups`, or take AdamW."
+            )
+        groups = [{"lr": lr if group.get("matrices") else adam_lr, **group} for group in groups]
         own = {
             "matrices": False,
             "momentum": momentum,

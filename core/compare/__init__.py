@@ -26,13 +26,15 @@ def entries_to_compare(names: Sequence[str]) -> list[Entry]:
         FileNotFoundError: no entry has such a name.
     """
     data_sets = list(dict.fromkeys(entry.name.partition("/")[0] for entry in hub.list_models()))
-    if len(names) == 1 and "/" not in names[0] and not Path(names[0]).is_dir():
+    if len(names) == 1 and "/" not in names[0] and not (Path(names[0]) / "config.yaml").is_file():
         if names[0] not in data_sets:
             known = ", ".join(data_sets) or "none"
             raise ValueError(f"the zoo has no models of {names[0]!r}; it has models of: {known}; or name entries")
         return hub.list_models(f"{names[0]}/*")
     folders = {name: hub.resolve(name) for name in names}
-    return [Entry(hub.read_config(folder).get("name", name), folder) for name, folder in folders.items()]
+    own = {name: hub.read_config(folder).get("name", name) for name, folder in folders.items()}
+    alike = {name for name in own.values() if list(own.values()).count(name) > 1}  # told apart by where they lie
+    return [Entry(name if own[name] in alike else own[name], folder) for name, folder in folders.items()]
 
 
 def write_page(

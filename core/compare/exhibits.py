@@ -96,6 +96,11 @@ class Exhibit:
         """What its likelihood is about."""
         return self.question.task
 
+    @property
+    def conditional(self) -> bool:
+        """Whether its training was told the class of each datum."""
+        return getattr(self.module, "num_classes", None) is not None
+
     def why_not(self, capability: str) -> str:
         """Why it lacks a capability."""
         return why_not(self.family, capability)
@@ -177,7 +182,8 @@ class Exhibition:
         num, count = (FILMED, min(FRAMES, dims)) if self.kind == "image" else (CLOUD, min(FRAMES, 32))
         with seeded(self.seed) as generator:
             path = exhibit.module.sample_path(num, num_frames=count, generator=generator).cpu()
-        percents = [100 * (k + 1) / len(path) for k in range(len(path))]
+        first = exhibit.family.first
+        percents = [100 * (k + first) / max(1, len(path) - 1 + first) for k in range(len(path))]
         captions = [
             exhibit.family.progress.format(percent=round(p), done=round(dims * p / 100), dims=dims) for p in percents
         ]

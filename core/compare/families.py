@@ -22,6 +22,7 @@ class Family:
     quality: str
     stability: str
     progress: str = "{percent} % of the way"  # how far a sample has come about
+    first: int = 0  # 1 where the first frame already shows a part of it, 0 where it shows nothing yet
     lacks: dict[str, str] = field(default_factory=dict)  # by capability: why it is not there
 
 
@@ -36,6 +37,7 @@ FAMILIES = (
         quality="Sharp in detail; the whole may drift, because a pixel once drawn is never taken back.",
         stability="Plain maximum likelihood: training goes down, and what it goes down to is what is reported.",
         progress="{done} of {dims} dimensions drawn",
+        first=1,
         lacks={
             "latents": "There is no code behind an image: every pixel is drawn from those before it.",
             "interpolates": "There is no code behind an image, so there is no way to walk from one to another.",
@@ -55,6 +57,7 @@ FAMILIES = (
             "samples": "It maps codes to images, but no distribution of codes was fitted to draw them from.",
             "log_prob": "It learns to reconstruct, and states no distribution of images: there is no p(x).",
             "steps": "A sample is there at once: one code, decoded once.",
+            "inverts": "A code says what the image is of; what became of each pixel is drawn beside it, and is lost.",
         },
     ),
     Family(

@@ -66,8 +66,8 @@ COLUMNS = (
 
 def floors(column: Column, models: Sequence[Figures]) -> str:
     """What the column's floor is: more than one where the models were measured against different data."""
-    found = {column.write(floor) for figures in models if (floor := column.floor(figures)) is not None}
-    return " / ".join(sorted(found))
+    found = sorted(floor for figures in models if (floor := column.floor(figures)) is not None)
+    return " / ".join(dict.fromkeys(map(column.write, found)))
 
 
 def columns_of(models: Sequence[Figures]) -> list[Column]:

@@ -54,6 +54,16 @@ def test_the_last_is_always_kept_and_rows_are_moments() -> None:
     assert values == [0, 2, 4, 200]
 
 
+@pytest.mark.parametrize("offers", [3, 4, 5, 7, 8, 9, 16, 17])
+def test_it_is_never_too_long(offers: int) -> None:
+    film, model = filmed(offers, length=4), Counts()
+    film.take(model, 1000, last=True)  # type: ignore[arg-type]
+    assert len(film.frames) <= 4 and film.steps[-1] == 1000
+    for step in range(1001, 1040):  # a second fit with the same film
+        film.take(model, step)  # type: ignore[arg-type]
+        assert len(film.frames) == len(film.steps) <= 4
+
+
 def test_an_interrupted_film_goes_on() -> None:
     first, whole, model = filmed(7, length=4), filmed(20, length=4), Counts()
     second = Film(length=4)

@@ -256,6 +256,18 @@ def test_evaluate_refuses_a_hostile_data_block(entry: Path, tmp_path: Path, caps
     assert "os.system" in refused(["evaluate", str(entry)], capsys)
 
 
+def test_what_allow_names_is_a_class(entry: Path, capsys: Captured) -> None:
+    assert "--allow json: that is no class" in refused(["sample", str(entry), "--allow", "json"], capsys)
+
+
+def test_labels_that_are_no_classes_are_refused_in_one_line(tmp_path: Path, capsys: Captured) -> None:
+    model = DDPM(shape=(2,), levels=None, width=8, num_classes=3, conditional=True)
+    genzoo.publish(model, "own/ddpm", to=tmp_path / "entry")
+    command = ["sample", str(tmp_path / "entry"), "--num_samples", "2", "--device", "cpu", "--set"]
+    assert "takes labels as int64" in refused([*command, "labels=[1.0, 2.0]"], capsys)
+    assert "labels lie in [0, 3)" in refused([*command, "labels=[1, 3]"], capsys)
+
+
 def test_debugging_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GENZOO_DEBUG", "1")
     with pytest.raises(FileNotFoundError):
@@ -272,5 +284,7 @@ def test_an_entry_is_published_again_elsewhere_with_its_figures(
     assert again.config["weights"] == first.config["weights"]
     assert again.config["name"] == "mine/vae"
     both = ["--entry", str(entry), "--ckpt_path", "x.ckpt"]
+    again_with = ["publish", "--entry", str(entry), "--name", "mine/vae", "--dtype", "float16", "--num_samples", "7"]
+    assert "--dtype and --num_samples has no effect with --entry" in refused(again_with, capsys)
     assert "one of the two" in refused(["publish", "--name", "mine/vae", *both], capsys)
     assert "one of the two" in refused(["publish", "--name", "mine/vae"], capsys)

@@ -4,6 +4,7 @@ import base64
 import io
 import math
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from genzoo.compare.figures import COLUMNS, columns_of, floors
 from genzoo.compare.pictures import ink, png, sheet
 from genzoo.datamodules import DigitsDataModule, PointsDataModule
 from genzoo.datamodules.base import Source
-from genzoo.zoo import MADE, VAE, Autoencoder, Classifier
+from genzoo.zoo import GAN, MADE, VAE, Autoencoder, Classifier
 
 DIGITS = {"class_path": "genzoo.datamodules.DigitsDataModule", "init_args": {}}
 POINTS = {
@@ -181,6 +182,30 @@ def test_a_data_set_stands_for_all_its_entries() -> None:
     names = [entry.name for entry in entries_to_compare(["digits"])]
     assert "digits/vae" in names and all(name.startswith("digits/") for name in names)
     assert [entry.name for entry in entries_to_compare(["digits/vae", "mnist/vae"])] == ["digits/vae", "mnist/vae"]
+
+
+def test_a_folder_of_data_does_not_hide_the_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()
+    assert "digits/vae" in [entry.name for entry in entries_to_compare(["digits"])]
+
+
+def test_entries_of_one_name_are_told_apart_by_where_they_lie(zoo: Path) -> None:
+    copy = shutil.copytree(zoo / "vae", zoo / "copy")
+    names = [str(zoo / "vae"), str(copy), str(zoo / "made")]
+    assert [entry.name for entry in entries_to_compare(names)] == [*names[:2], "tiny/made"]
+
+
+def test_who_was_told_the_class_is_said(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    for conditional in (False, True):
+        model = GAN((1, 8, 8), 17, network="mlp", width=8, depth=1, num_classes=10, conditional=conditional)
+        genzoo.publish(model, f"tiny/gan{conditional:d}", to=tmp_path / f"gan{conditional:d}", data=DIGITS)
+    names = [str(tmp_path / "gan0"), str(tmp_path / "gan1")]
+    main(["compare", *names, "--out", str(tmp_path / "p.html"), "--device", "cpu"])
+    text = (tmp_path / "p.html").read_text("utf-8")
+    assert "<strong>gan0</strong> <span>Implicit</span>" in text
+    assert "<strong>gan1</strong> <span>Implicit, told the class</span>" in text
 
 
 # ---- its parts

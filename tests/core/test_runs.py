@@ -335,18 +335,26 @@ def test_every_recipe_parses(name: str, capsys: Captured) -> None:
 
 
 def test_from_a_checkpoint_to_an_entry(capsys: Captured) -> None:
-    # a run that would have published itself keeps in its checkpoint how long it took, and its film
-    callback = ["+=Publish", ".name=digits/small", '.evaluation={"num_particles": 1, "num_samples": 10}']
+    # as the run's own Publish would make it: that keeps how long it took, and its film, in the checkpoint
+    said = ['.evaluation={"num_particles": 1, "num_odd": 6}', '.card={"limits": "Too small."}', ".dtype=float16"]
+    callback = ["+=Publish", ".name=digits/small", *said]
     (path,) = (fit(*(f"--trainer.callbacks{given}" for given in callback)) / "checkpoints").glob("*.ckpt")
-    options = ["--num_particles", "2", "--device", "cpu", "--dtype", "float16"]
-    main(["publish", "--ckpt_path", str(path), "--name", "digits/small", "--to", "entry", *options])
+    publish = ["publish", "--ckpt_path", str(path), "--name", "digits/own", "--to", "entry", "--device", "cpu"]
+    main([*publish, "--num_particles", "2"])
     entry = Path("entry")
-    files = {"config.yaml", "metrics.json", "README.md", "model.safetensors", "samples.png"}
+    files = {"config.yaml", "metrics.json", "README.md", "model.safetensors", "samples.png", "learning.png"}
     assert {file.name for file in entry.iterdir()} == files
     assert genzoo.load(entry).sample(2).shape == (2, 1, 8, 8)
     published = json.loads((entry / "metrics.json").read_text("utf-8"))
     training = published["training"]
-    assert training["steps"] > 0 and training["seed"] == 0 and training["seconds"] > 0 and "film" not in training
+    assert training["steps"] > 0 and training["seed"] == 0 and training["seconds"] > 0
+    assert training["recipe"] == "digits/small" and training["film"] == [0, training["steps"]]
+    assert published["evaluation"]["num_particles"] == 2 and published["evaluation"]["num_odd"] == 6
+    assert "Too small." in (entry / "README.md").read_text("utf-8")
+    assert "stored as float16" in (entry / "README.md").read_text("utf-8")
+    with pytest.raises(SystemExit):
+        main([*publish, "--metrics", "again.json"])
+    assert "--metrics has no effect with --ckpt_path" in capsys.readouterr().err
     main(["evaluate", "entry", "--device", "cpu", "--out", "again.json"])
     again = json.loads(Path("again.json").read_text("utf-8"))
     nll = [next(f["value"] for f in m["figures"] if f["name"] == "nll") for m in (published, again)]

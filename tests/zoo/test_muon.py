@@ -105,3 +105,12 @@ def test_bad_arguments():
         Muon([{"params": weights, "matrices": True}])
     with pytest.raises(ValueError, match=r"momentum=1\.0"):
         Muon(weights, momentum=1.0)
+    with pytest.raises(ValueError, match="no group marked"):
+        Muon(weights)
+
+
+def test_a_group_keeps_a_learning_rate_of_its_own():
+    weights, _ = problem()
+    groups = [{"params": weights[:1], "matrices": True, "lr": 0.5}, {"params": weights[1:2], "matrices": True}]
+    assert [group["lr"] for group in Muon([*groups, {"params": weights[2:]}]).param_groups] == [0.5, 0.02, 0.005]
+    assert "lr" not in groups[1]

@@ -16,7 +16,7 @@ from genzoo.zoo.diffusion.likelihood import corrupt
 from genzoo.zoo.diffusion.schedules import Spacing
 from genzoo.zoo.diffusion.solvers import Solver, levels, repaint
 from genzoo.zoo.interface import LogProbKind
-from genzoo.zoo.mixins import CompletionMixin, LogProbMixin, check_ends
+from genzoo.zoo.mixins import CompletionMixin, LogProbMixin, check_ends, great_circle
 from genzoo.zoo.randomness import Generator, PerDatum, normal
 
 
@@ -24,7 +24,8 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
     """The base of the diffusion models, for images and points.
 
     Capabilities: `sample`, `sample_path`, `log_prob`, `anomaly_score`, `complete`, `invert`, `generate`,
-    `interpolate`. The constructor's arguments are those of `Denoising`.
+    `interpolate`. The constructor's arguments are those of `Denoising`. What takes no labels is answered by the
+    network of "no class" where the model is conditional; only `log_prob` marginalises.
     """
 
     log_prob_kind: LogProbKind = "estimate"
@@ -210,11 +211,8 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
         """
         check_ends(a, b, steps)
         start, end = self.invert(a), self.invert(b)
-        cosine = torch.cosine_similarity(start.flatten(1), end.flatten(1)).clamp(-1, 1)
-        angle = cosine.acos().clamp_min(1e-4).view(-1, *[1] * (a.ndim - 1))
-        weights = [(w, 1 - w) for w in torch.linspace(0, 1, steps).tolist()]
-        path = [((u * angle).sin() * start + (w * angle).sin() * end) / angle.sin() for w, u in weights]
-        return torch.stack([self.generate(z) for z in path])
+        path = [great_circle(start.flatten(1), end.flatten(1), i / (steps - 1)) for i in range(steps)]
+        return torch.stack([self.generate(z.view_as(start)) for z in path])
 
     def fill_in(self, x: Tensor, known: Tensor, num_samples: int, generator: Generator | None) -> Tensor:
         """By `repaint`: approximate."""

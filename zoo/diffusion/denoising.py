@@ -201,8 +201,9 @@ class Denoising(ConditionalMixin, ZooModule):
 
     def parameter_groups(self) -> list[Any]:
         """The matrices of our networks' hidden layers apart, for `Muon`; of a network of your own all alike."""
-        own = isinstance(self.network, UNet | TimedMLP)
-        return matrix_groups(self, self.network.hidden) if own else super().parameter_groups()
+        if isinstance(self.network, UNet | TimedMLP):
+            return matrix_groups(self, self.network.hidden)
+        return super().parameter_groups()
 
     def objective(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
         """The weighted error at one time for each datum; the times of a batch are spread evenly (Kingma et al. 2021).

@@ -15,7 +15,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from genzoo.zoo.mixins import CompletionMixin, check_ends
+from genzoo.zoo.mixins import CompletionMixin, check_ends, great_circle
 from genzoo.zoo.randomness import Generator, PerDatum
 
 
@@ -62,7 +62,9 @@ class InversionMixin(CompletionMixin):
 
     @torch.no_grad()
     def interpolate(self, a: Tensor, b: Tensor, steps: int) -> Tensor:
-        """Along the great circle between the latents of a and of b, where latents are typical all the way.
+        """Along the great circle between the latents of a and of b, where z is typical all the way.
+
+        A conditional model goes straight from one one-hot class to the other; between classes it has learned nothing.
 
         Args:
             a: (B, *shape), the beginnings.
@@ -143,17 +145,3 @@ class InversionMixin(CompletionMixin):
     def _between(self, a: Tensor, b: Tensor, weight: float) -> Tensor:
         z = great_circle(a[:, : self.latent_dim], b[:, : self.latent_dim], weight)
         return torch.cat([z, torch.lerp(a[:, self.latent_dim :], b[:, self.latent_dim :], weight)], 1)
-
-
-def great_circle(a: Tensor, b: Tensor, weight: float) -> Tensor:
-    """Between a and b, (B, d): the direction turns evenly and the length changes evenly, from weight 0 to 1.
-
-    Opposite directions, between which no great circle is singled out, are joined by a straight line.
-    """
-    length_a, length_b = a.norm(dim=1, keepdim=True), b.norm(dim=1, keepdim=True)
-    tiny = torch.finfo(a.dtype).tiny
-    unit_a, unit_b = a / length_a.clamp_min(tiny), b / length_b.clamp_min(tiny)
-    angle = (unit_a * unit_b).sum(1, keepdim=True).clamp(-1, 1).acos()
-    sine = angle.sin()
-    direction = (((1 - weight) * angle).sin() * unit_a + (weight * angle).sin() * unit_b) / sine
-    return torch.where(sine > 1e-4, direction * torch.lerp(length_a, length_b, weight), torch.lerp(a, b, weight))

@@ -354,6 +354,19 @@ def test_interpolation_keeps_the_norm_of_the_noise_and_ends_in_round_trips(monke
         model.interpolate(a, b, 1)
 
 
+def test_between_unequal_and_opposite_noises_none_is_longer_than_both(monkeypatch):
+    """In a few dimensions lengths differ and directions may be nearly opposite."""
+    model = FlowMatching((2,), None, width=8).eval()
+    seen = []
+    monkeypatch.setattr(model, "invert", lambda x: x)
+    monkeypatch.setattr(model, "generate", lambda z: seen.append(z.norm(dim=1)) or z)
+    start = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.5, 0.0]])
+    end = torch.tensor([[-1.0, 1e-4], [-2.0, 0.0], [-3.0, 0.01]])
+    model.interpolate(start, end, 9)
+    longest = torch.maximum(start.norm(dim=1), end.norm(dim=1))
+    assert bool((torch.stack(seen) <= longest + 1e-5).all())
+
+
 def test_completions_follow_the_conditional_distribution(monkeypatch):
     """x₂ | x₁ = 1 of N(0, C) is N(0.8, 0.36). RePaint approximates it, the better the more often it repeats."""
     monkeypatch.setattr(DDPM, "completion_repeats", 8)

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from genzoo.zoo import GAN
-from genzoo.zoo.gan.inversion import great_circle
 from genzoo.zoo.interface import Completes, HasLatents, HasLogProb, Interpolates, Inverts, Samples, ScoresAnomalies
+from genzoo.zoo.mixins import great_circle
 
 DIMS, LATENT = 7, 3
 
