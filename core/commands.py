@@ -280,11 +280,11 @@ def remeasured(before: dict[str, Any], file: str) -> dict[str, Any]:
     names = dict.fromkeys([*map(key, before.get("figures", [])), *new])
     old = {key(figure): figure for figure in before.get("figures", []) if key(figure) not in new}
     asked, then = now["evaluation"], before.get("evaluation", {})
-    # what is odd, the figures' names say
-    if changed := [name for name in then if name != "odd" and old and then[name] != asked.get(name)]:
+    changed = {name for name in then if then[name] != asked.get(name)}
+    if stale := {name: both for name in old if (both := sorted(changed & arguments_of(name)))}:
         raise ValueError(
-            f"{file} was measured with another {', '.join(changed)} than the figures that stay ({', '.join(old)}):"
-            " measure all of them again, or give the same arguments"
+            f"{file} was measured with another {', '.join(sorted(set().union(*stale.values())))} than the figures"
+            f" that stay ({', '.join(stale)}): measure all of them again, or give the same arguments"
         )
     return {
         **before,
@@ -292,6 +292,19 @@ def remeasured(before: dict[str, Any], file: str) -> dict[str, Any]:
         "figures": [new.get(name) or old[name] for name in names],
         "evaluation": {**then, **asked},
     }
+
+
+def arguments_of(name: str) -> set[str]:
+    """The arguments of `evaluate` that a figure of that name depends on; what is odd, the name itself says."""
+    if name in ("parameters", "sampling_time", "network_evaluations"):
+        return set()
+    if name in ("nll", "bits_per_dim"):
+        own = {"num_particles", "num_likelihood"}
+    elif name.startswith("auroc_"):
+        own = {"num_odd"}
+    else:
+        own = {"num_samples", "extractor"}
+    return own | {"split", "seed"}
 
 
 def publish_checkpoint(given: Namespace) -> Path | str:

@@ -246,6 +246,13 @@ def test_an_entry_is_published_again_with_figures_measured_anew(
     assert "auroc_faint" in (again / "README.md").read_text()
     main([*measure, "--num_particles", "9", "--num_odd", "20"])
     assert "another num_particles than the figures that stay (nll)" in refused(publish, capsys)
+    likelihood = ["--only", "likelihood", "--num_particles", "9", "--num_likelihood", "30"]  # of which no AUROC knows
+    main(["evaluate", str(again), "--device", "cpu", "--out", str(figures), *likelihood])
+    main(["publish", "--entry", str(again), *publish[3:]])
+    metrics = hub.Entry("digits/vae", again).metrics
+    measured = {figure["name"]: figure["num_examples"] for figure in metrics["figures"] if "num_examples" in figure}
+    assert measured == {"nll": 30, "auroc_faint": 40, "bits_per_dim": 30}
+    assert metrics["evaluation"]["num_particles"] == 9 and metrics["evaluation"]["num_odd"] == 20
     figures.write_text("[]")
     assert "does not hold what `genzoo evaluate --out` writes" in refused(publish, capsys)
 
