@@ -166,7 +166,7 @@ class Publish(Callback):
         if self._hardware is not None:  # the clock has run
             training |= {"seconds": round(self._elapsed(), 3), "hardware": self._hardware}
         self._film.take(module.eval(), steps, last=True)
-        if self._film.steps:
+        if filmed := len(self._film.steps) > 1:  # a checkpoint of a run without Publish has no more than its end
             training["film"] = self._film.steps
         if rank() != 0:
             return None
@@ -179,7 +179,7 @@ class Publish(Callback):
                 metrics={**metrics, "training": training},
                 card=self.card,
                 samples=self._picture(module, Path(folder)),
-                learning=self._learning(datamodule, metrics["evaluation"]["split"], Path(folder)),
+                learning=self._learning(datamodule, metrics["evaluation"]["split"], Path(folder)) if filmed else None,
                 dtype=self.dtype,
                 allow=(type(module), *allow),
             )

@@ -65,7 +65,7 @@ class Muon(torch.optim.Optimizer):
         if not any(group.get("matrices") for group in groups):
             raise ValueError(
                 "Muon was given no group marked `matrices: True`, so there is nothing to make orthogonal steps in:"
-                " group the parameters by `matrix_groups`, or take AdamW."
+                " group the parameters by `genzoo.zoo.muon.matrix_groups`, or take AdamW."
             )
         groups = [{"lr": lr if group.get("matrices") else adam_lr, **group} for group in groups]
         own = {

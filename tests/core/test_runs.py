@@ -254,6 +254,7 @@ def test_a_class_of_ones_own_from_training_to_sampling(capsys: Captured) -> None
         main([*publish, "--num_particles=1"])
     assert "--allow" in capsys.readouterr().err
     main([*publish, "--num_particles=1", "--allow=own_net.Encoder"])
+    assert not Path("entry/learning.png").exists()  # the run had no Publish to film it
     main(["sample", "entry", "--allow", "own_net.Encoder", "--out", "grid.png", "--device=cpu"])
     assert Path("grid.png").is_file()
 
