@@ -22,6 +22,7 @@ from genzoo.callbacks.metrics.modes import mode_coverage
 from genzoo.callbacks.metrics.processes import gather, share
 from genzoo.callbacks.sampling import draw
 from genzoo.zoo.interface import HasLogProb, Samples
+from genzoo.zoo.mixins import is_conditional
 
 Figure = dict[str, Any]
 Track = Callable[[Iterable[Any], str], Iterable[Any]]
@@ -51,7 +52,7 @@ def likelihood(
         "lower_bound": f"upper bound on −log p(x) with {num_particles} samples of the latents, seed {seed}",
         "estimate": f"estimate of −log p(x) with {num_particles} draws, seed {seed}",
     }[kind]
-    if getattr(module, "num_classes", None) is not None:
+    if is_conditional(module):
         protocol += "; p(x) is the mean of p(x | class) over the classes"
     about = {"split": split, "kind": kind, "num_examples": result.num_examples}
     over = "the split" if num_likelihood is None else f"{result.num_examples} data spread evenly over the split"
@@ -128,7 +129,7 @@ def closeness(
     )
     scores = real.scores(module.sample, seed=seed, track=lambda parts: track(parts, "samples"))
     floor = real.floor()
-    of_classes = " of classes drawn uniformly" if getattr(module, "num_classes", None) is not None else ""
+    of_classes = " of classes drawn uniformly" if is_conditional(module) else ""
     protocol = (
         f"features of {extractor.name} ({extractor.fingerprint[:12]}), {num_samples} samples{of_classes},"
         f" seed {seed}, against {{}} data of the {split} split"

@@ -165,6 +165,11 @@ def great_circle(a: Tensor, b: Tensor, weight: float) -> Tensor:
     return torch.where(sine > 1e-4, direction * torch.lerp(length_a, length_b, weight), torch.lerp(a, b, weight))
 
 
+def is_conditional(module: object) -> bool:
+    """Whether it is a model p(x | y): one with `num_classes`, as `ConditionalMixin` sets it."""
+    return getattr(module, "num_classes", None) is not None
+
+
 class ConditionalMixin:
     """Labels, for a family that can be trained as p(x | y): who gives them, and that they are right."""
 

@@ -22,6 +22,7 @@ from genzoo.compare.figures import Column, columns_of, floors
 from genzoo.compare.pictures import TILE, Picture, film, ink, sheet, still
 from genzoo.zoo import hub
 from genzoo.zoo.hub import Entry
+from genzoo.zoo.mixins import is_conditional
 from genzoo.zoo.modality import modality
 from genzoo.zoo.sources import LEARNING
 
@@ -99,7 +100,7 @@ class Exhibit:
     @property
     def conditional(self) -> bool:
         """Whether its training was told the class of each datum."""
-        return getattr(self.module, "num_classes", None) is not None
+        return is_conditional(self.module)
 
     def why_not(self, capability: str) -> str:
         """Why it lacks a capability."""
