@@ -5,6 +5,7 @@ from setuptools import find_packages, setup
 TOP = {
     "genzoo": "core",
     "genzoo.zoo": "zoo",
+    "genzoo.metrics": "metrics",
     "genzoo.datamodules": "datamodules",
     "genzoo.callbacks": "callbacks",
     "genzoo.recipes": "recipes",

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from genzoo.callbacks.environment import hardware
-from genzoo.callbacks.metrics.frechet import FeatureStatistics, FrechetReference
+from genzoo.metrics.environment import hardware
+from genzoo.metrics.frechet import FeatureStatistics, FrechetReference
 
 
 class Given(nn.Module):

@@ -4,7 +4,7 @@
 
 Each recipe is run by `genzoo fit` with seeds 0, 1, …; the figures are those of its last validation: modes found by
 2,500 samples, the share of samples within three standard deviations of a centre, and the divergence from the uniform
-distribution over the centres (`genzoo.callbacks.metrics.modes`).
+distribution over the centres (`genzoo.metrics.modes`).
 """
 
 import argparse

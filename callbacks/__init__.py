@@ -1,14 +1,14 @@
 """Callbacks for any LightningModule that has the capability they ask for, not only genzoo's."""
 
 from genzoo.callbacks.ema import EMA
-from genzoo.callbacks.evaluation import evaluate
 from genzoo.callbacks.frechet import FrechetDistance
 from genzoo.callbacks.likelihood import LikelihoodLogger
 from genzoo.callbacks.mode_coverage import ModeCoverage
 from genzoo.callbacks.publish import Publish
-from genzoo.callbacks.run_folder import run_folder
 from genzoo.callbacks.samples import SampleLogger
 from genzoo.callbacks.start_from import StartFrom
+from genzoo.metrics.evaluation import evaluate
+from genzoo.zoo.hub.run_folder import run_folder
 
 __all__ = [
     "EMA",

@@ -1,24 +1,25 @@
 """How far the model's samples are from real data, at every validation."""
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
-from genzoo.callbacks.closeness import Closeness
-from genzoo.callbacks.data import SPLITS
-from genzoo.callbacks.metrics.extractors import FeatureExtractor
-from genzoo.callbacks.metrics.processes import agree
-from genzoo.callbacks.sampling import due, seeded
+from genzoo.callbacks.at_validation import AtValidation
+from genzoo.metrics.closeness import Closeness
+from genzoo.metrics.data import SPLITS
+from genzoo.metrics.extractors import FeatureExtractor
+from genzoo.zoo.drawing import seeded
 from genzoo.zoo.interface import Samples
+from genzoo.zoo.processes import agree
 
 
-class FrechetDistance(Callback):
+class FrechetDistance(AtValidation):
     """Logs the Fréchet distance between samples and a split of the real data, for any module with `sample`.
 
     It is logged as `val/fid` if the extractor is Inception, the network of the FID, and as `val/frechet` for
     any other; with `kid` also `val/kid`, with `prdc` also `val/precision`, `val/recall`, `val/density`,
-    `val/coverage` (`genzoo.callbacks.metrics.manifold` has the definitions). A ModelCheckpoint can monitor
+    `val/coverage` (`genzoo.metrics.manifold` has the definitions). A ModelCheckpoint can monitor
     each.
 
     A distance says little without its floor: the distance of as many *real* data of another split from the
@@ -59,17 +60,17 @@ class FrechetDistance(Callback):
         weights_path: str | None = None,
         cache_dir: str | None = None,
     ) -> None:
+        super().__init__(every_n_epochs)
         if reference not in SPLITS:
             raise ValueError(f"FrechetDistance: reference={reference!r} must be one of {', '.join(SPLITS)}.")
-        if num_samples < 2 or every_n_epochs < 1 or batch_size < 1:
+        if num_samples < 2 or batch_size < 1:
             raise ValueError(
-                "FrechetDistance: num_samples must be at least 2, every_n_epochs and batch_size at least 1,"
-                f" but they are {num_samples}, {every_n_epochs} and {batch_size}."
+                "FrechetDistance: num_samples must be at least 2 and batch_size at least 1, but they are"
+                f" {num_samples} and {batch_size}."
             )
         self.source = extractor
         self.num_samples = num_samples
         self.reference = reference
-        self.every_n_epochs = every_n_epochs
         self.batch_size = batch_size
         self.seed = seed
         self.kid = kid
@@ -92,7 +93,7 @@ class FrechetDistance(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws, compares and logs; the same on every rank."""
-        if not due(trainer, self.every_n_epochs):
+        if not self.is_due(trainer):
             return
         with seeded(self.seed):  # reading data may draw, too
             scores = self._scores(trainer, pl_module)

@@ -1,74 +1,18 @@
-"""The likelihood of a whole split, as one number that depends on nothing but model and data."""
-
-import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+"""The likelihood of a whole split, at every validation."""
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
+from lightning.pytorch import LightningModule, Trainer
 
-from genzoo.callbacks.data import SPLITS, first_rows, split_batches, to_module
-from genzoo.callbacks.metrics.processes import gather, share
-from genzoo.callbacks.sampling import due, seeded, supported
+from genzoo.callbacks.at_validation import AtValidation
+from genzoo.metrics.data import SPLITS, first_rows, split_batches
+from genzoo.metrics.likelihood import likelihood_of
+from genzoo.zoo.drawing import seeded
 from genzoo.zoo.interface import HasLogProb
-from genzoo.zoo.randomness import PerDatum
 
 KINDS = {"exact": "exact", "lower_bound": "bound", "estimate": "estimate"}  # log_prob_kind, as it is logged
 
 
-@dataclass(frozen=True)
-class Likelihood:
-    """−log p(x) over a dataset."""
-
-    nll: float  # nats, the mean over the data
-    standard_error: float  # of that mean, from the spread between the data
-    bits_per_dim: float | None  # None for continuous data, whose density has no such reading
-    num_examples: int
-
-
-def likelihood_of(
-    module: HasLogProb,
-    batches: Iterable[Tensor],
-    *,
-    num_particles: int = 1,
-    seed: int = 0,
-) -> Likelihood:
-    """Evaluates `module.log_prob` on each datum once. Collective: the processes share out the batches.
-
-    Every datum draws its own noise (`PerDatum`), so the figure is the same for any batch size, any order and
-    any number of processes.
-
-    Args:
-        module: a module with `log_prob`, in evaluation mode.
-        batches: (B, *shape) each, the same on every process.
-        num_particles: passed on to `log_prob`.
-        seed: of the noise.
-
-    Raises:
-        ValueError: if there are no data, or some log p(x) is NaN.
-    """
-    values: dict[int, Tensor] = {}
-    num_dims = 0
-    for index, x, counts in share(batches):
-        num_dims = x[0].numel()
-        options = supported(module.log_prob, num_particles=num_particles, generator=PerDatum(x, seed))
-        value = module.log_prob(to_module(x, module), **options)
-        if counts:
-            values[index] = value.double().cpu()
-    everyone = {index: part for share in gather(values) for index, part in share.items()}
-    if not everyone:
-        raise ValueError("There are no data to evaluate the likelihood of: the loader gave no batch.")
-    nll = -torch.cat([everyone[index] for index in sorted(everyone)])
-    if nll.isnan().any():
-        raise ValueError(f"log_prob is NaN for {int(nll.isnan().sum())} of {len(nll)} data.")
-    mean = nll.mean().item()
-    error = nll.std().item() / math.sqrt(len(nll)) if len(nll) > 1 else math.nan
-    discrete = getattr(module, "levels", 0) is not None
-    return Likelihood(mean, error, mean / (num_dims * math.log(2)) if discrete else None, len(nll))
-
-
-class LikelihoodLogger(Callback):
+class LikelihoodLogger(AtValidation):
     """Logs the negative log-likelihood of a whole split, sharper than training can afford.
 
     The names say what the number is. With `log_prob_kind` "lower_bound" and 100 particles they are
@@ -91,16 +35,13 @@ class LikelihoodLogger(Callback):
     """
 
     def __init__(self, num_particles: int = 100, split: str = "val", every_n_epochs: int = 1, seed: int = 0) -> None:
+        super().__init__(every_n_epochs)
         if split not in SPLITS:
             raise ValueError(f"LikelihoodLogger: split={split!r} must be one of {', '.join(SPLITS)}.")
-        if num_particles < 1 or every_n_epochs < 1:
-            raise ValueError(
-                "LikelihoodLogger: num_particles and every_n_epochs must be at least 1, but they are"
-                f" {num_particles} and {every_n_epochs}."
-            )
+        if num_particles < 1:
+            raise ValueError(f"LikelihoodLogger: num_particles={num_particles}: give at least 1.")
         self.num_particles = num_particles
         self.split = split
-        self.every_n_epochs = every_n_epochs
         self.seed = seed
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -113,7 +54,7 @@ class LikelihoodLogger(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluates on all ranks, each its share, and logs the same on each."""
-        if not due(trainer, self.every_n_epochs):
+        if not self.is_due(trainer):
             return
         assert isinstance(pl_module, HasLogProb)  # setup has seen to it
         with seeded(self.seed), torch.inference_mode():  # reading data may draw, too

@@ -3,20 +3,21 @@
 from collections.abc import Sequence
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from genzoo.callbacks.metrics.modes import mode_coverage
-from genzoo.callbacks.sampling import draw, due
+from genzoo.callbacks.at_validation import AtValidation
+from genzoo.metrics.modes import mode_coverage
+from genzoo.zoo.drawing import draw
 from genzoo.zoo.interface import Samples
 
 
-class ModeCoverage(Callback):
+class ModeCoverage(AtValidation):
     """Counts the modes among the model's samples, for a mixture of equal Gaussians (the ring, the grid).
 
     Logs at validations `val/modes` (how many of the centres are found), `val/high_quality` (the share of samples
     within three standard deviations of a centre) and `val/mode_kl` (from the uniform distribution over the centres,
-    nats); `genzoo.callbacks.metrics.modes` has the definitions. Averaged weights (`EMA`) are in force, in whatever
+    nats); `genzoo.metrics.modes` has the definitions. Averaged weights (`EMA`) are in force, in whatever
     order the callbacks are listed. The sanity check is skipped.
 
     Args:
@@ -39,12 +40,10 @@ class ModeCoverage(Callback):
         std: float | None = None,
         seed: int = 0,
     ) -> None:
-        if num_samples < 1 or every_n_epochs < 1:
-            raise ValueError(
-                f"ModeCoverage: num_samples={num_samples} and every_n_epochs={every_n_epochs}: both are at least 1."
-            )
+        super().__init__(every_n_epochs)
+        if num_samples < 1:
+            raise ValueError(f"ModeCoverage: num_samples={num_samples}: give at least 1.")
         self.num_samples = num_samples
-        self.every_n_epochs = every_n_epochs
         self.centres = None if centres is None else torch.as_tensor(centres, dtype=torch.float64)
         self.std = std
         self.seed = seed
@@ -57,7 +56,7 @@ class ModeCoverage(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws and counts; the same on every rank."""
-        if not due(trainer, self.every_n_epochs):
+        if not self.is_due(trainer):
             return
         assert isinstance(pl_module, Samples)  # setup has seen to it
         with torch.no_grad():

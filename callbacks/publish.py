@@ -10,23 +10,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
-from genzoo.callbacks.data import first_rows, split_batches
-from genzoo.callbacks.environment import hardware
-from genzoo.callbacks.evaluation import PROTOCOL, evaluate, measuring, protocol_for
-from genzoo.callbacks.film import Film
-from genzoo.callbacks.media import samples_of
-from genzoo.callbacks.metrics.processes import rank, world_size
-from genzoo.callbacks.run_folder import run_folder
-from genzoo.callbacks.sampling import due
+from genzoo.callbacks.at_validation import AtValidation
+from genzoo.metrics.data import first_rows, split_batches
+from genzoo.metrics.environment import hardware
+from genzoo.metrics.evaluation import PROTOCOL, evaluate, measuring, protocol_for
 from genzoo.zoo import hub
+from genzoo.zoo.hub.film import Film
+from genzoo.zoo.hub.run_folder import run_folder
+from genzoo.zoo.media import samples_of
+from genzoo.zoo.processes import rank, world_size
 
 
-class Publish(Callback):
+class Publish(AtValidation):
     """Measures the trained model and writes it to the zoo at the end: one recipe trains and publishes.
 
     What is published is what was validated: the best checkpoint of the Trainer's ModelCheckpoint, if that one
@@ -61,6 +61,7 @@ class Publish(Callback):
         num_samples: int = 64,
         seed: int = 0,
     ) -> None:
+        super().__init__()
         self.name = name
         self.to = to
         self.evaluation = evaluation or {}
@@ -104,7 +105,7 @@ class Publish(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes a frame of the film, on every rank, which keeps them in step."""
-        if trainer.state.fn == TrainerFn.FITTING and due(trainer, every_n_epochs=1):
+        if trainer.state.fn == TrainerFn.FITTING and self.is_due(trainer):
             self._film.take(pl_module, trainer.global_step)
 
     def state_dict(self) -> dict[str, Any]:

@@ -4,17 +4,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from genzoo.callbacks.data import data_of
-from genzoo.callbacks.media import can_render, render
-from genzoo.callbacks.run_folder import run_folder
-from genzoo.callbacks.sampling import draw, due, seeded, supported
+from genzoo.callbacks.at_validation import AtValidation
+from genzoo.metrics.data import data_of
+from genzoo.zoo.drawing import draw, seeded, supported
+from genzoo.zoo.hub.run_folder import run_folder
 from genzoo.zoo.interface import Completes, HasLatents, Samples
+from genzoo.zoo.media import can_render, render
 
 
-class SampleLogger(Callback):
+class SampleLogger(AtValidation):
     """Shows samples from fixed noise at the end of a validation, and whatever else the model can do.
 
     * `samples`: `sample(num_samples)`, from the same seed every time, so that the eye follows one set of
@@ -40,14 +41,14 @@ class SampleLogger(Callback):
     """
 
     def __init__(self, num_samples: int = 64, num_examples: int = 8, every_n_epochs: int = 1, seed: int = 0) -> None:
-        if num_samples < 1 or num_examples < 0 or every_n_epochs < 1:
+        super().__init__(every_n_epochs)
+        if num_samples < 1 or num_examples < 0:
             raise ValueError(
-                "SampleLogger: num_samples and every_n_epochs must be at least 1 and num_examples at least 0,"
-                f" but they are {num_samples}, {every_n_epochs} and {num_examples}."
+                "SampleLogger: num_samples must be at least 1 and num_examples at least 0, but they are"
+                f" {num_samples} and {num_examples}."
             )
         self.num_samples = num_samples
         self.num_examples = num_examples
-        self.every_n_epochs = every_n_epochs
         self.seed = seed
         self._examples: Tensor | None = None
 
@@ -74,7 +75,7 @@ class SampleLogger(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws on every rank, which keeps them in step, and writes on the first."""
-        if not due(trainer, self.every_n_epochs):
+        if not self.is_due(trainer):
             return
         folder, step = run_folder(trainer) / "samples", trainer.global_step
         for kind, x, columns in self._pages(pl_module):

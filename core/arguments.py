@@ -106,7 +106,7 @@ def in_words(kind: Any) -> str:
     import torch
 
     import genzoo.zoo
-    from genzoo.zoo.build import exported
+    from genzoo.zoo.hub.building import exported
 
     if kind is torch.Tensor:
         return "a list of numbers, like '[3, 3, 7]'"
@@ -120,7 +120,7 @@ def in_words(kind: Any) -> str:
 def build_data(block: Any, given: Namespace) -> "LightningDataModule":
     """The datamodule that {class_path, init_args} states, with the data at `--root`."""
     import genzoo.datamodules
-    from genzoo.zoo.build import build, by_path, exported
+    from genzoo.zoo.hub.building import build, by_path, exported
 
     if not isinstance(block, dict) or "class_path" not in block:
         raise ValueError("it is not on record what data it is for (no `data:` in the configuration)")

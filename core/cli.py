@@ -60,9 +60,9 @@ def main(argv: list[str] | None = None) -> None:
 
         print(f"genzoo {__version__}")
     elif command in {"fit", "validate", "test", "predict"}:
-        from genzoo import lightning_cli
+        from genzoo import fit
 
-        lightning_cli.run(argv)
+        fit.run(argv)
     else:
         from genzoo import commands
 

@@ -10,7 +10,7 @@ from typing import Any
 from genzoo import recipes
 from genzoo.arguments import add_machine, add_protocol, allowed, build_data, device, keywords, protocol, ready
 from genzoo.zoo import hub
-from genzoo.zoo.sources import LEARNING
+from genzoo.zoo.hub.entries import LEARNING
 
 NAMES = ("fit", "validate", "test", "predict", "list", "cp", "sample", "evaluate", "compare", "publish")
 
@@ -163,7 +163,7 @@ def sample(given: Namespace) -> None:
     """`genzoo sample`."""
     if given.num_samples < 1:
         raise ValueError(f"--num_samples {given.num_samples}: give 1 or more")
-    from genzoo.callbacks.media import samples_of
+    from genzoo.zoo.media import samples_of
 
     module = hub.load(given.entry, allow=allowed(given)).to(device(given))
     settings = keywords(given.set, getattr(module, "sample", None))
@@ -185,7 +185,7 @@ def sample(given: Namespace) -> None:
 def evaluate(given: Namespace) -> None:
     """`genzoo evaluate`."""
     import genzoo.callbacks
-    from genzoo.callbacks.media import whole
+    from genzoo.zoo.files import whole
 
     out = ready(given.out) if given.out else None
     folder = hub.resolve(given.entry)

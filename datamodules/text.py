@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from genzoo.datamodules.base import DataModule
-from genzoo.zoo.sources import cache_folder
+from genzoo.zoo.files import cache_folder
 from genzoo.zoo.vocabulary import BytePairs, Bytes, Characters, Vocabulary
 
 TextSource = Literal["shakespeare", "stdlib"]

@@ -18,8 +18,8 @@ import torch
 import genzoo
 from genzoo.callbacks import evaluate
 from genzoo.datamodules import DataModule
-from genzoo.zoo.build import build, exported
 from genzoo.zoo.hub import Entry
+from genzoo.zoo.hub.building import build, exported
 from genzoo.zoo.interface import HasLogProb, Samples
 
 ENTRIES = genzoo.list_models()

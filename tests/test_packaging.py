@@ -11,7 +11,7 @@ import pytest
 import genzoo
 
 ROOT = Path(__file__).parent.parent
-HOUSES = {"core": "genzoo", **{f: f"genzoo/{f}" for f in ("zoo", "datamodules", "callbacks", "recipes")}}
+HOUSES = {"core": "genzoo", **{f: f"genzoo/{f}" for f in ("zoo", "metrics", "datamodules", "callbacks", "recipes")}}
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from genzoo.zoo.autoencoder import Autoencoder as Autoencoder
-    from genzoo.zoo.autoencoder import DenoisingAutoencoder as DenoisingAutoencoder
-    from genzoo.zoo.autoencoder import GaussianNoise as GaussianNoise
-    from genzoo.zoo.autoencoder import Masking as Masking
     from genzoo.zoo.autoregressive.gpt import GPT as GPT
     from genzoo.zoo.autoregressive.made import MADE as MADE
     from genzoo.zoo.autoregressive.pixelcnn import PixelCNN as PixelCNN
@@ -44,19 +40,23 @@ if TYPE_CHECKING:
     from genzoo.zoo.gan.regularisers import Packing as Packing
     from genzoo.zoo.gan.regularisers import SpectralNorm as SpectralNorm
     from genzoo.zoo.interface import ZooModule as ZooModule
+    from genzoo.zoo.latent.autoencoder import Autoencoder as Autoencoder
+    from genzoo.zoo.latent.autoencoder import DenoisingAutoencoder as DenoisingAutoencoder
+    from genzoo.zoo.latent.autoencoder import GaussianNoise as GaussianNoise
+    from genzoo.zoo.latent.autoencoder import Masking as Masking
+    from genzoo.zoo.latent.vae import VAE as VAE
     from genzoo.zoo.likelihoods import Bernoulli as Bernoulli
     from genzoo.zoo.likelihoods import Categorical as Categorical
     from genzoo.zoo.likelihoods import DiscretisedLogistic as DiscretisedLogistic
     from genzoo.zoo.likelihoods import Gaussian as Gaussian
     from genzoo.zoo.muon import Muon as Muon
     from genzoo.zoo.randomness import PerDatum as PerDatum
-    from genzoo.zoo.vae import VAE as VAE
 
 #: where each public name lives; the families first
 _HOME = {
-    "Autoencoder": "autoencoder",
-    "DenoisingAutoencoder": "autoencoder",
-    "VAE": "vae",
+    "Autoencoder": "latent.autoencoder",
+    "DenoisingAutoencoder": "latent.autoencoder",
+    "VAE": "latent.vae",
     "GAN": "gan.module",
     "MADE": "autoregressive.made",
     "PixelCNN": "autoregressive.pixelcnn",
@@ -71,11 +71,11 @@ _HOME = {
     "Categorical": "likelihoods",
     "DiscretisedLogistic": "likelihoods",
     "Gaussian": "likelihoods",
-    "GaussianNoise": "autoencoder",
+    "GaussianNoise": "latent.autoencoder",
     "GradientPenalty": "gan.regularisers",
     "Hinge": "gan.losses",
     "LeastSquares": "gan.losses",
-    "Masking": "autoencoder",
+    "Masking": "latent.autoencoder",
     "NonSaturating": "gan.losses",
     "Packing": "gan.regularisers",
     "R1": "gan.regularisers",

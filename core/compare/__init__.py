@@ -64,10 +64,10 @@ def write_page(
     import jinja2
     from rich.progress import track
 
-    from genzoo.callbacks.media import whole
     from genzoo.compare.exhibits import Exhibition, open_exhibition
     from genzoo.compare.families import in_order
     from genzoo.version import __version__
+    from genzoo.zoo.files import whole
 
     exhibition: Exhibition = open_exhibition(entries, build_data=build_data, device=device, seed=seed, allow=allow)
     for exhibit in track(exhibition.exhibits, description="asking the models", transient=True):

@@ -13,18 +13,18 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from torch import Tensor
 
-from genzoo.callbacks.data import first_rows, split_batches
-from genzoo.callbacks.media import GAP, Window, window_of
-from genzoo.callbacks.metrics.anomalies import ODD
-from genzoo.callbacks.sampling import draw, seeded, supported
 from genzoo.compare.families import CAPABILITIES, Family, capabilities_of, family_of, in_order, why_not
 from genzoo.compare.figures import Column, columns_of, floors
 from genzoo.compare.pictures import TILE, Picture, film, ink, sheet, still
+from genzoo.metrics.anomalies import ODD
+from genzoo.metrics.data import first_rows, split_batches
 from genzoo.zoo import hub
+from genzoo.zoo.drawing import draw, seeded, supported
 from genzoo.zoo.hub import Entry
+from genzoo.zoo.hub.entries import LEARNING
+from genzoo.zoo.media import GAP, Window, window_of
 from genzoo.zoo.mixins import is_conditional
 from genzoo.zoo.modality import modality
-from genzoo.zoo.sources import LEARNING
 
 SAMPLES, COLUMNS = 36, 6  # samples of each model, and images in a row of them
 FILMED = 8  # samples whose coming about is filmed

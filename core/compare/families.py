@@ -47,7 +47,7 @@ FAMILIES = (
     Family(
         key="latent",
         title="Latent-variable",
-        homes=("genzoo.zoo.vae", "genzoo.zoo.autoencoder"),
+        homes=("genzoo.zoo.latent.vae", "genzoo.zoo.latent.autoencoder"),
         idea="Suppose a short code behind every image, and learn both ways: from the image to its code, and back.",
         equation="p(x) = ∫ p(x | z) p(z) dz ≥ exp ELBO(x)",
         tractability="The integral over codes is out of reach, so a variational model reports a bound on it.",

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from genzoo.callbacks.media import Window, density
+from genzoo.zoo.media import Window, density
 
 TILE = 48  # pixels; smaller images are enlarged by a whole factor up to this
 

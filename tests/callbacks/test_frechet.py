@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from genzoo.callbacks import EMA, FrechetDistance
-from genzoo.callbacks.metrics.extractors import FeatureExtractor, fingerprint
-from genzoo.callbacks.metrics.features import real_features
-from genzoo.callbacks.metrics.frechet import FeatureStatistics, frechet_distance
 from genzoo.datamodules import DigitsDataModule
+from genzoo.metrics.extractors import FeatureExtractor, fingerprint
+from genzoo.metrics.features import real_features
+from genzoo.metrics.frechet import FeatureStatistics, frechet_distance
 
 
 def extractor(d: int = 5, seed: int = 0) -> nn.Module:
@@ -66,7 +66,7 @@ def test_logs_the_distance_of_the_samples_from_the_reference(trainer: Callable[.
     again.validate(module, datamodule=data, verbose=False)
     assert again.callback_metrics["val/frechet"] == run.callback_metrics["val/frechet"]
 
-    from genzoo.callbacks.sampling import blocks, draw
+    from genzoo.zoo.drawing import blocks, draw
 
     samples = torch.cat([draw(module.sample, size, seed) for _, size, seed in blocks(70, 32, 0)])
     expected = frechet_distance(real, FeatureStatistics.of(features(samples)))
@@ -234,7 +234,7 @@ def test_inception_without_weights_says_what_to_do(tmp_path: Path, trainer: Call
 def test_inception_takes_grey_images_and_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch_fidelity.feature_extractor_inceptionv3 as fidelity
 
-    from genzoo.callbacks.metrics.extractors import Inception
+    from genzoo.metrics.extractors import Inception
 
     given = []
 

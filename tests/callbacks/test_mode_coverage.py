@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from genzoo.callbacks import ModeCoverage
-from genzoo.callbacks.metrics.modes import mode_coverage
 from genzoo.datamodules import PointsDataModule
+from genzoo.metrics.modes import mode_coverage
 from genzoo.zoo import GAN
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from genzoo.callbacks import EMA, SampleLogger, run_folder
-from genzoo.callbacks.media import can_render, render
+from genzoo.zoo.media import can_render, render
 from genzoo.zoo.modality import from_codes, to_codes
 
 
@@ -132,7 +132,7 @@ def test_shows_averaged_weights(tmp_path: Path, trainer: Callable[..., Trainer],
     callbacks = [SampleLogger(4), EMA(0.99)]
     module = fit(trainer(*(callbacks[::-1] if order else callbacks), max_epochs=1))
     logger = SampleLogger(4)
-    from genzoo.callbacks.sampling import draw
+    from genzoo.zoo.drawing import draw
 
     module.eval()
     with torch.no_grad():

@@ -12,9 +12,10 @@ import torch
 import genzoo
 from genzoo import recipes
 from genzoo.arguments import keywords
-from genzoo.callbacks.media import RULE
 from genzoo.cli import main
 from genzoo.zoo import DDIM, DDPM, GPT, VAE, Heun, WaveNet, hub
+from genzoo.zoo.hub import entries
+from genzoo.zoo.media import RULE
 
 Captured = pytest.CaptureFixture[str]
 
@@ -78,7 +79,7 @@ def test_python_m_genzoo() -> None:
 def test_list_shows_entries_with_figures_and_recipes(
     entry: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub, "EMBEDDED", entry.parent)
+    monkeypatch.setattr(entries, "EMBEDDED", entry.parent)
     main(["list"])
     shown = capsys.readouterr().out
     assert "nll 99 nats" in shown

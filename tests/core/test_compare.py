@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 
 import genzoo
-from genzoo.callbacks.media import Picture, render
 from genzoo.cli import main
 from genzoo.compare import entries_to_compare
 from genzoo.compare.exhibits import SAMPLES, USUAL, _tiles, ask, half_known, picture, task_of
@@ -22,6 +21,7 @@ from genzoo.compare.pictures import ink, png, sheet
 from genzoo.datamodules import DigitsDataModule, PointsDataModule
 from genzoo.datamodules.base import Source
 from genzoo.zoo import GAN, MADE, VAE, Autoencoder, Classifier
+from genzoo.zoo.media import Picture, render
 
 DIGITS = {"class_path": "genzoo.datamodules.DigitsDataModule", "init_args": {}}
 POINTS = {

@@ -15,13 +15,13 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from torch import nn
 
-from genzoo.callbacks import figures
-from genzoo.callbacks.environment import environment
-from genzoo.callbacks.metrics.anomalies import ODD
-from genzoo.callbacks.metrics.extractors import FeatureExtractor
-from genzoo.callbacks.metrics.processes import rank
-from genzoo.callbacks.sampling import seeded
+from genzoo.metrics import figures
+from genzoo.metrics.anomalies import ODD
+from genzoo.metrics.environment import environment
+from genzoo.metrics.extractors import FeatureExtractor
+from genzoo.zoo.drawing import seeded
 from genzoo.zoo.interface import HasLogProb, Samples, ScoresAnomalies
+from genzoo.zoo.processes import rank
 
 #: the groups of figures, in the order in which they are measured
 GROUPS = ("likelihood", "sampling", "accuracy", "closeness", "modes", "anomaly")

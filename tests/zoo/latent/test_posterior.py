@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.distributions import Independent, MixtureSameFamily, Normal, kl_divergence
 
-from genzoo.zoo.posterior import log_aggregate, posterior_figures
+from genzoo.zoo.latent.posterior import log_aggregate, posterior_figures
 
 
 def test_the_aggregate_is_the_mixture_of_all_posteriors():

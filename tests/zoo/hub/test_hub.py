@@ -18,6 +18,7 @@ from torch import nn
 import genzoo
 from genzoo.datamodules import DigitsDataModule
 from genzoo.zoo import VAE, hub
+from genzoo.zoo.hub import entries, loading, publishing
 from genzoo.zoo.likelihoods import DiscretisedLogistic
 
 FIGURE = {"name": "nll", "value": 1.25, "unit": "nats", "split": "test", "protocol": "p", "num_examples": 9}
@@ -123,8 +124,8 @@ def test_float64_tables_keep_their_precision(tmp_path: Path) -> None:
     module = Plain(3)
     module.register_buffer("table", torch.linspace(0, 1, 7, dtype=torch.float64))
     module.register_buffer("steps", torch.tensor(2**40))
-    state = hub._write_weights(tmp_path / "w.safetensors", module, "float16")
-    stored = hub._read_weights(tmp_path / "w.safetensors", state["sha256"])
+    state = publishing.write_weights(tmp_path / "w.safetensors", module, "float16")
+    stored = loading.read_weights(tmp_path / "w.safetensors", state["sha256"])
     assert torch.equal(stored["table"], module.table) and torch.equal(stored["steps"], module.steps)
     assert stored["net.weight"].dtype == torch.float16
 
@@ -167,7 +168,7 @@ def test_a_class_of_ones_own_needs_to_be_allowed(tmp_path: Path) -> None:
 def test_embedded_entries_are_listed_in_natural_order(
     module: VAE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub, "EMBEDDED", tmp_path)
+    monkeypatch.setattr(entries, "EMBEDDED", tmp_path)
     for name in ("mnist/vae-10", "mnist/vae-2", "digits/vae"):
         genzoo.publish(module, name)
     assert [e.name for e in genzoo.list_models()] == ["digits/vae", "mnist/vae-2", "mnist/vae-10"]
@@ -188,7 +189,7 @@ def test_every_embedded_entry_loads_as_its_metrics_say() -> None:
 
 
 def test_embedded_weights_stay_small() -> None:
-    assert sum(p.stat().st_size for p in hub.EMBEDDED.rglob("*") if p.is_file()) <= 24 * 2**20
+    assert sum(p.stat().st_size for p in entries.EMBEDDED.rglob("*") if p.is_file()) <= 36 * 2**20
 
 
 def test_importing_the_hub_imports_no_torch() -> None:
@@ -251,7 +252,7 @@ def test_weights_that_do_not_fit(entry: Path, change: dict[str, Any], fault: str
         "torch.nn",
         "VAE",
         "subprocess.Popen",
-        "genzoo.zoo.vae.math.exp",
+        "genzoo.zoo.latent.vae.math.exp",
         "trap.Trap",
         None,
         ["os.system"],
@@ -595,3 +596,9 @@ def test_a_training_checkpoint_is_rebuilt(tmp_path: Path) -> None:
         hub.load_checkpoint(tmp_path / "bare.ckpt")
     with pytest.raises(FileNotFoundError):
         hub.load_checkpoint(tmp_path / "none.ckpt")
+
+
+def test_a_class_is_found_under_the_name_of_the_module_that_it_moved_from(module: VAE, entry: Path) -> None:
+    model = hub.read_config(entry)["model"]
+    edit(entry, {"model": {**model, "class_path": "genzoo.zoo.vae.VAE"}})
+    assert_same(hub.load(entry), module)

@@ -8,7 +8,7 @@ from linear_gaussian import DIMS, LATENT, NOISE, LinearGaussian
 from torch.distributions import Normal, kl_divergence
 
 from genzoo.zoo import VAE, PerDatum
-from genzoo.zoo.estimators import (
+from genzoo.zoo.latent.estimators import (
     gradient_moments,
     importance_weighted_bound,
     leave_one_out,
@@ -79,7 +79,7 @@ def test_both_estimators_give_the_gradient_of_a_linear_gaussian_elbo(linear):
 def test_the_baseline_is_what_makes_the_score_function_bearable(linear, monkeypatch):
     model, x = linear.vae(error=0.3), linear.data[:16]
     _, with_baseline = gradient_moments(model, x, estimator="score_function", num_draws=300)
-    monkeypatch.setattr("genzoo.zoo.vae.leave_one_out", lambda values: values)
+    monkeypatch.setattr("genzoo.zoo.latent.vae.leave_one_out", lambda values: values)
     _, without = gradient_moments(model, x, estimator="score_function", num_draws=300)
     assert float(with_baseline.sum()) < float(without.sum())
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from genzoo.callbacks.metrics.manifold import kernel_distance, manifold_scores
+from genzoo.metrics.manifold import kernel_distance, manifold_scores
 
 
 def normal(n: int, d: int, seed: int, shift: float = 0.0, scale: float = 1.0) -> Tensor:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from genzoo.callbacks.metrics.anomalies import ODD, PrincipalComponents, auroc, faint, shuffled
+from genzoo.metrics.anomalies import ODD, PrincipalComponents, auroc, faint, shuffled
 from genzoo.zoo.modality import check_data
 
 

@@ -1,16 +1,50 @@
-"""Where entries come from and go to: Hugging Face, Weights & Biases, any URL that fsspec opens, the disk."""
+"""Where entries come from and go to: the zoo itself, a folder, Hugging Face, Weights & Biases, any URL of fsspec's.
+
+An address is the name of an embedded entry, a folder, `hf://owner/name[@revision]`,
+`wandb://entity/project/artifact:alias`, or any URL that fsspec opens.
+"""
 
 import hashlib
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 
-CONFIG, WEIGHTS, METRICS, CARD = "config.yaml", "model.safetensors", "metrics.json", "README.md"
-SAMPLES = ("samples.png", "samples.wav", "samples.txt")
-LEARNING = "learning.png"
+from genzoo.zoo.files import cache_folder, staged
+from genzoo.zoo.hub import entries
+from genzoo.zoo.hub.entries import CARD, CONFIG, LEARNING, METRICS, NAME, SAMPLES, WEIGHTS, list_models
+
+
+def resolve(source: str | Path, *, revision: str | None = None) -> Path:
+    """The local folder of an entry, which is fetched first where `source` is remote.
+
+    Args:
+        source: A name, a folder or an address.
+        revision: The branch, tag or commit of a Hugging Face repository.
+
+    Raises:
+        FileNotFoundError: no entry has that name, or the folder holds none.
+        OSError: the address could not be reached.
+        ValueError: the address is malformed, or a revision was given for what has none.
+    """
+    address = str(source)
+    scheme, separator, _ = address.partition("://")
+    if revision is not None and scheme != "hf":
+        raise ValueError(f"revision={revision!r} goes with hf:// addresses only, not with {address}")
+    if separator:
+        folder = fetch(address, revision)
+    elif isinstance(source, str) and (entries.EMBEDDED / source / CONFIG).is_file() and NAME.fullmatch(source):
+        folder = entries.EMBEDDED / source
+    elif Path(source).expanduser().is_dir():
+        folder = Path(source).expanduser()
+    else:
+        names = [entry.name for entry in list_models()]
+        close = get_close_matches(address, names, n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"the zoo has: {', '.join(names) or 'no entry'}."
+        raise FileNotFoundError(f"{address!r} is neither an entry of the zoo nor a folder; {hint}")
+    if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
+        raise FileNotFoundError(f"{address} is no entry of a zoo: it must hold {CONFIG} and {WEIGHTS}")
+    return folder
 
 
 def check_address(address: str, *, publishing: bool = False) -> None:
@@ -46,11 +80,6 @@ def upload(folder: Path, address: str) -> str:
     scheme, _, rest = address.partition("://")
     with _boundary(f"publish to {address}"):
         return _upload_hugging_face(folder, rest) if scheme == "hf" else _upload_wandb(folder, rest)
-
-
-def cache_folder() -> Path:
-    """Where downloads and reference statistics are kept: $GENZOO_CACHE, or ~/.cache/genzoo."""
-    return Path(os.environ.get("GENZOO_CACHE") or Path.home() / ".cache" / "genzoo")
 
 
 @contextmanager
@@ -110,28 +139,6 @@ def _fetch_url(address: str) -> Path:
 def _cached(address: str) -> Path:
     # keyed by the whole address: every entry has a file called model.safetensors
     return cache_folder() / "entries" / hashlib.sha256(address.encode()).hexdigest()[:32]
-
-
-@contextmanager
-def staged(target: Path) -> Iterator[Path]:
-    """A folder that takes the place of `target` when the block ends well, and vanishes when it does not."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    old = staging.with_name(staging.name + ".old")
-    try:
-        yield staging
-        staging.chmod(0o755)  # mkdtemp's folders are private
-        if target.exists():
-            target.rename(old)
-        try:
-            staging.rename(target)
-        except OSError:
-            if old.exists():
-                old.rename(target)
-            raise
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def _upload_hugging_face(folder: Path, repository: str) -> str:

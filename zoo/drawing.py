@@ -1,4 +1,4 @@
-"""Drawing from a module the same way every time, and when a callback's turn has come."""
+"""Drawing from a module, of anybody's, the same way every time."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -6,20 +6,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
-from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
-
-
-def due(trainer: Trainer, every_n_epochs: int) -> bool:
-    """Whether this validation counts: every n-th epoch and the last one, and never the sanity check."""
-    if trainer.sanity_checking:
-        return False
-    if trainer.state.fn != TrainerFn.FITTING:
-        return True
-    epoch = trainer.current_epoch + 1
-    return epoch % every_n_epochs == 0 or epoch == trainer.max_epochs
 
 
 @contextmanager

@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from genzoo.callbacks.metrics.extractors import FeatureExtractor
-from genzoo.callbacks.metrics.frechet import FeatureStatistics
-from genzoo.callbacks.metrics.processes import agree, gather, rank, share
-from genzoo.zoo.sources import cache_folder
+from genzoo.metrics.extractors import FeatureExtractor
+from genzoo.metrics.frechet import FeatureStatistics
+from genzoo.zoo.files import cache_folder
+from genzoo.zoo.processes import agree, gather, rank, share
 
 
 def features_of(

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from genzoo.callbacks.film import Film
-from genzoo.callbacks.media import GAP
+from genzoo.zoo.hub.film import Film
+from genzoo.zoo.media import GAP
 
 
 class Counts(torch.nn.Module):

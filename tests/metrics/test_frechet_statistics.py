@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from genzoo.callbacks.metrics.frechet import FeatureStatistics, FrechetReference, frechet_distance
+from genzoo.metrics.frechet import FeatureStatistics, FrechetReference, frechet_distance
 
 
 def gaussian(mean: Tensor, covariance: Tensor) -> FeatureStatistics:

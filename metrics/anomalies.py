@@ -97,7 +97,7 @@ class PrincipalComponents:
     """
 
     def __init__(self, batches: Iterable[Tensor], num_components: int = 32) -> None:
-        from genzoo.callbacks.metrics.frechet import FeatureStatistics
+        from genzoo.metrics.frechet import FeatureStatistics
 
         first, *rest = (FeatureStatistics.of(x.flatten(1)) for x in batches)
         for statistics in rest:

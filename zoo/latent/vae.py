@@ -21,8 +21,9 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
-from genzoo.zoo.encoder_decoder import EncoderDecoderMixin, Network
-from genzoo.zoo.estimators import (
+from genzoo.zoo.interface import LogProbKind, ZooModule
+from genzoo.zoo.latent.encoder_decoder import EncoderDecoderMixin, Network
+from genzoo.zoo.latent.estimators import (
     Estimator,
     check_estimator,
     importance_weighted_bound,
@@ -30,10 +31,9 @@ from genzoo.zoo.estimators import (
     leave_one_out_bound,
     score_term,
 )
-from genzoo.zoo.interface import LogProbKind, ZooModule
+from genzoo.zoo.latent.posterior import posterior_figures
 from genzoo.zoo.likelihoods import Likelihood
 from genzoo.zoo.mixins import CompletionMixin, LogProbMixin, check_num_samples
-from genzoo.zoo.posterior import posterior_figures
 from genzoo.zoo.randomness import Generator, PerDatum, normal, uniform
 
 

@@ -5,11 +5,8 @@ callbacks know no more than that.
 """
 
 import math
-import os
 import tempfile
 import wave
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +17,8 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 from torch.nn.functional import pad
 
-from genzoo.callbacks.sampling import draw
+from genzoo.zoo.drawing import draw
+from genzoo.zoo.files import whole
 from genzoo.zoo.interface import Samples
 
 GAP = 2  # pixels between the tiles of a grid
@@ -163,18 +161,6 @@ def samples_of(module: Any, num_samples: int, seed: int, **options: Any) -> Medi
         return None
     x = draw(partial(module.sample, **options), num_samples, seed)
     return render(x, max(1, round(num_samples**0.5)), module) if can_render(x) else None
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`; what was written there takes its place at the end, if nothing went wrong."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _grid(images: Tensor, columns: int) -> Tensor:

@@ -6,9 +6,9 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from genzoo.callbacks.media import Medium, Picture, density, render, window_of
-from genzoo.callbacks.sampling import draw
+from genzoo.zoo.drawing import draw
 from genzoo.zoo.interface import Samples
+from genzoo.zoo.media import Medium, Picture, density, render, window_of
 
 
 class Film:

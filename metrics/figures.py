@@ -12,17 +12,17 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from torch import Tensor
 
-from genzoo.callbacks.closeness import Closeness
-from genzoo.callbacks.data import first_rows, split_batches, spread_rows, to_module
-from genzoo.callbacks.environment import hardware
-from genzoo.callbacks.likelihood import likelihood_of
-from genzoo.callbacks.metrics.anomalies import ODD, PrincipalComponents, auroc
-from genzoo.callbacks.metrics.extractors import FeatureExtractor
-from genzoo.callbacks.metrics.modes import mode_coverage
-from genzoo.callbacks.metrics.processes import gather, share
-from genzoo.callbacks.sampling import draw
+from genzoo.metrics.anomalies import ODD, PrincipalComponents, auroc
+from genzoo.metrics.closeness import Closeness
+from genzoo.metrics.data import first_rows, split_batches, spread_rows, to_module
+from genzoo.metrics.environment import hardware
+from genzoo.metrics.extractors import FeatureExtractor
+from genzoo.metrics.likelihood import likelihood_of
+from genzoo.metrics.modes import mode_coverage
+from genzoo.zoo.drawing import draw
 from genzoo.zoo.interface import HasLogProb, Samples
 from genzoo.zoo.mixins import is_conditional
+from genzoo.zoo.processes import gather, share
 
 Figure = dict[str, Any]
 Track = Callable[[Iterable[Any], str], Iterable[Any]]

@@ -18,8 +18,8 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
-from genzoo.zoo.encoder_decoder import EncoderDecoderMixin, Network
 from genzoo.zoo.interface import ZooModule
+from genzoo.zoo.latent.encoder_decoder import EncoderDecoderMixin, Network
 from genzoo.zoo.likelihoods import Likelihood
 from genzoo.zoo.mixins import CompletionMixin, check_num_samples
 from genzoo.zoo.modality import from_codes, to_codes

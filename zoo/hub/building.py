@@ -18,6 +18,13 @@ def exported(package: ModuleType) -> dict[str, type]:
     return {f"{package.__name__}.{name}": cls for name, cls in classes.items()} | by_path(classes.values())
 
 
+#: modules that have moved, and where to: entries and checkpoints written before name their classes by the old place
+MOVED = {
+    "genzoo.zoo.autoencoder": "genzoo.zoo.latent.autoencoder",
+    "genzoo.zoo.vae": "genzoo.zoo.latent.vae",
+}
+
+
 def by_path(classes: Iterable[type]) -> dict[str, type]:
     """Classes under their full dotted names."""
     return {f"{cls.__module__}.{cls.__qualname__}": cls for cls in classes}
@@ -33,9 +40,18 @@ def model_classes(extra: Iterable[type] = ()) -> dict[str, type]:
         **{f"torch.nn.{name}": cls for name, cls in layers.items()},
         **by_path(layers.values()),
         **exported(genzoo.zoo.networks),
-        **exported(genzoo.zoo),
+        **_under_former_names(exported(genzoo.zoo)),
         **by_path(extra),
     }
+
+
+def _under_former_names(classes: dict[str, type]) -> dict[str, type]:
+    """The same classes, also under the names of the modules that they have moved from."""
+    homes = {home: former for former, home in MOVED.items()}
+    former = {
+        f"{homes[cls.__module__]}.{cls.__qualname__}": cls for cls in classes.values() if cls.__module__ in homes
+    }
+    return classes | former
 
 
 def build(value: Any, classes: Mapping[str, type]) -> Any:

@@ -8,12 +8,12 @@ import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from torch import Tensor
 
-from genzoo.callbacks.data import first_rows, split_batches
-from genzoo.callbacks.metrics.extractors import FeatureExtractor
-from genzoo.callbacks.metrics.features import features_of, real_features
-from genzoo.callbacks.metrics.frechet import FrechetReference
-from genzoo.callbacks.metrics.manifold import kernel_distance, manifold_scores
-from genzoo.callbacks.sampling import blocks, draw
+from genzoo.metrics.data import first_rows, split_batches
+from genzoo.metrics.extractors import FeatureExtractor
+from genzoo.metrics.features import features_of, real_features
+from genzoo.metrics.frechet import FrechetReference
+from genzoo.metrics.manifold import kernel_distance, manifold_scores
+from genzoo.zoo.drawing import blocks, draw
 
 
 class Score(NamedTuple):

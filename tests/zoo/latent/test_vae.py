@@ -72,7 +72,7 @@ def test_gap_of_a_wrong_posterior_is_its_divergence(linear):
 def test_chunks_of_particles_do_not_change_the_bound(linear, monkeypatch):
     model, x = linear.vae(error=0.5), linear.data[:8]
     whole = model.log_prob(x, num_particles=60, generator=PerDatum(x))
-    monkeypatch.setattr("genzoo.zoo.vae.PARTICLE_BUDGET", 7 * DIMS + 1)
+    monkeypatch.setattr("genzoo.zoo.latent.vae.PARTICLE_BUDGET", 7 * DIMS + 1)
     torch.testing.assert_close(model.log_prob(x, num_particles=60, generator=PerDatum(x)), whole, rtol=0, atol=0.5)
     torch.manual_seed(0)
     many = torch.stack([model.log_prob(x, num_particles=60) for _ in range(300)])
@@ -83,7 +83,7 @@ def test_chunks_of_particles_do_not_change_the_bound(linear, monkeypatch):
 
 
 def test_the_bound_of_a_datum_does_not_depend_on_its_batch(monkeypatch):
-    monkeypatch.setattr("genzoo.zoo.vae.PARTICLE_BUDGET", 5 * 64)
+    monkeypatch.setattr("genzoo.zoo.latent.vae.PARTICLE_BUDGET", 5 * 64)
     model = VAE((1, 8, 8), 2, network="mlp", width=8, latent_dim=3).eval()
     x = torch.rand(6, 1, 8, 8).round()
     together, alone = model.log_prob(x, num_particles=12, generator=PerDatum(x)), x[:1]

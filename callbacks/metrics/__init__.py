@@ -1,1 +1,0 @@
-"""The arithmetic of evaluation: features in, numbers out. Nothing here knows of Lightning."""

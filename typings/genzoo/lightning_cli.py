@@ -1,1 +1,0 @@
-../../core/lightning_cli.py

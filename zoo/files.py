@@ -1,0 +1,47 @@
+"""How files are written, whole or not at all, and where those are kept that can be had again."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """Where downloads and reference statistics are kept: $GENZOO_CACHE, or ~/.cache/genzoo."""
+    return Path(os.environ.get("GENZOO_CACHE") or Path.home() / ".cache" / "genzoo")
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`; what was written there takes its place at the end, if nothing went wrong."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def staged(target: Path) -> Iterator[Path]:
+    """A folder that takes the place of `target` when the block ends well, and vanishes when it does not."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    old = staging.with_name(staging.name + ".old")
+    try:
+        yield staging
+        staging.chmod(0o755)  # mkdtemp's folders are private
+        if target.exists():
+            target.rename(old)
+        try:
+            staging.rename(target)
+        except OSError:
+            if old.exists():
+                old.rename(target)
+            raise
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""Autoencoders and latent-variable models: data to codes, and codes to data."""
