@@ -7,11 +7,12 @@ training goes on.
 """
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
@@ -87,7 +88,10 @@ class EMA(Callback):
         """Begins the average at the weights as they are, or goes on with the one at hand."""
         self._swap_out()  # an earlier fit left the average in the module
         self._follow(trainer, pl_module)
-        self._guard_weights_only_checkpoints(trainer, pl_module)
+        plugin = trainer.strategy.checkpoint_io
+        if isinstance(plugin, AveragedCheckpointIO):  # of an earlier fit
+            plugin = plugin.plugin
+        trainer.strategy.checkpoint_io = AveragedCheckpointIO(plugin, self)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Steps are counted from here: a resumed Trainer starts at a later one."""
@@ -187,10 +191,6 @@ class EMA(Callback):
         """As `on_train_end`, which Lightning skips when a resumed run had nothing left to train."""
         self._swap_in()
 
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Takes the guard off the module."""
-        vars(pl_module).pop("on_save_checkpoint", None)
-
     @torch.inference_mode(False)  # validation runs in inference mode, whose tensors training may not touch
     @torch.no_grad()
     def _swap_in(self) -> None:
@@ -213,17 +213,16 @@ class EMA(Callback):
 
     # ---- checkpoints
 
+    def averaged(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weights of a module by name, the average in place of those that are averaged."""
+        return {name: self._average.get(name, value) for name, value in weights.items()}
+
     def state_dict(self) -> dict[str, Any]:
         """The number of updates and the raw weights: the average itself is the checkpoint's `state_dict`."""
         if not self._average:
             return {}
         raw = self._raw or {name: store[key].detach() for name, (store, key) in self._places.items()}
         return {"num_updates": self.num_updates, "raw": raw}
-
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Makes the average the checkpoint's weights."""
-        weights = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {name: self._average.get(name, value) for name, value in weights.items()}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """On resuming, takes the average from `state_dict` and gives the module its raw weights back."""
@@ -241,17 +240,39 @@ class EMA(Callback):
             for name, value in state["raw"].items():
                 own[name].copy_(value)
 
-    def _guard_weights_only_checkpoints(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Lightning asks no callback about checkpoints with `save_weights_only=True`; it asks the module."""
-        vars(pl_module).pop("on_save_checkpoint", None)
-        ask_module = pl_module.on_save_checkpoint
 
-        def on_save_checkpoint(checkpoint: dict[str, Any]) -> None:
-            if "callbacks" not in checkpoint:
-                self.on_save_checkpoint(trainer, pl_module, checkpoint)
-            ask_module(checkpoint)
+class AveragedCheckpointIO(CheckpointIO):
+    """Keeps checkpoints as another plugin does, with the average for their weights.
 
-        pl_module.on_save_checkpoint = on_save_checkpoint  # type: ignore[method-assign]
+    Lightning asks callbacks about whole checkpoints, but not about weights-only ones; all of them pass through here.
+
+    Args:
+        plugin: the one that writes, reads and removes.
+        ema: has the average.
+    """
+
+    def __init__(self, plugin: CheckpointIO, ema: EMA) -> None:
+        self.plugin, self.ema = plugin, ema
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Writes the checkpoint, its `state_dict` averaged."""
+        if "state_dict" in checkpoint:  # a spawned process hands bare weights back to its parent, averaged already
+            checkpoint = {**checkpoint, "state_dict": self.ema.averaged(checkpoint["state_dict"])}
+        self.plugin.save_checkpoint(checkpoint, path, storage_options)
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """As the plugin does."""
+        return self.plugin.load_checkpoint(path, map_location, weights_only)
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """As the plugin does."""
+        self.plugin.remove_checkpoint(path)
+
+    def teardown(self) -> None:
+        """As the plugin does."""
+        self.plugin.teardown()
 
 
 def _num_owned(trainer: Trainer) -> int:

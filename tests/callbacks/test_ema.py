@@ -9,6 +9,7 @@ import torch
 from foreign import Foreign, TwoOptimizers, points
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins import TorchCheckpointIO
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -35,7 +36,8 @@ class Record(Callback):
         self.after: list[State] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.start = copied(pl_module)
+        if not self.steps:
+            self.start = copied(pl_module)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         self.steps.append(copied(pl_module))
@@ -193,11 +195,89 @@ def test_weights_only_checkpoints_hold_the_average(
     tmp_path: Path, trainer: Callable[..., Trainer], fit: Callable[..., Foreign]
 ) -> None:
     record = Record()
-    module = fit(trainer(EMA(0.9), record, checkpoint(tmp_path, save_weights_only=True, every_n_train_steps=3)))
+    fit(trainer(EMA(0.9), record, checkpoint(tmp_path, save_weights_only=True, every_n_train_steps=3)))
     saved = torch.load(tmp_path / "step=3.ckpt", weights_only=True)
     assert "callbacks" not in saved
     close(saved["state_dict"], averaged(record.start, record.steps[:3]))
-    assert "on_save_checkpoint" not in vars(module)
+    close(copied(Foreign.load_from_checkpoint(tmp_path / "step=9.ckpt")), averaged(record.start, record.steps[:9]))
+
+
+class Disk(TorchCheckpointIO):
+    """Somebody's own way of keeping checkpoints; notes what it is asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def save_checkpoint(self, checkpoint: Any, path: Any, storage_options: Any = None) -> None:
+        self.asked.append(f"save {Path(path).name}")
+        super().save_checkpoint(checkpoint, path, storage_options)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: Any = None) -> Any:
+        self.asked.append(f"load {Path(path).name}")
+        return super().load_checkpoint(path, map_location, weights_only)
+
+    def remove_checkpoint(self, path: Any) -> None:
+        self.asked.append(f"remove {Path(path).name}")
+        super().remove_checkpoint(path)
+
+    def teardown(self) -> None:
+        self.asked.append("teardown")
+
+
+def test_somebody_s_own_way_of_keeping_checkpoints_stays_in_use(
+    tmp_path: Path, trainer: Callable[..., Trainer], fit: Callable[..., Foreign]
+) -> None:
+    """It is handed the average and does the rest, in a second fit of the same Trainer too."""
+    disk, record = Disk(), Record()
+    saver = ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=5)  # the last only
+    run = trainer(EMA(0.9), record, saver, plugins=[disk])
+    module = fit(run)
+    assert disk.asked == ["save step=5.ckpt", "save step=10.ckpt", "remove step=5.ckpt", "teardown"]
+    disk.asked.clear()
+    run.fit_loop.max_epochs = 3
+    fit(run, module, ckpt_path=tmp_path / "step=10.ckpt")
+    assert disk.asked == ["load step=10.ckpt", "save step=15.ckpt", "teardown"]
+    saved = torch.load(tmp_path / "step=15.ckpt", weights_only=True)
+    close(saved["state_dict"], averaged(record.start, record.steps))
+
+
+@pytest.mark.parametrize("weights_only", [False, True])
+def test_the_module_is_left_as_it_is(
+    tmp_path: Path, trainer: Callable[..., Trainer], fit: Callable[..., Foreign], weights_only: bool
+) -> None:
+    """No method of it is replaced, in training or after, and its own hook is called as it is without us."""
+
+    class Hooked(Foreign):
+        saved = 0
+
+        def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+            self.saved += 1
+
+    class Look(Callback):
+        def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+            assert replaced(pl_module) == []
+
+    def replaced(module: LightningModule) -> list[str]:
+        return [name for name in vars(module) if callable(getattr(type(module), name, None))]
+
+    torch.manual_seed(0)
+    saver = checkpoint(tmp_path, save_weights_only=weights_only, every_n_train_steps=2)
+    module = fit(trainer(EMA(0.9), Look(), saver), Hooked())
+    assert module.saved == 5
+    assert replaced(module) == []
+
+
+def test_another_average_of_the_same_trainer_takes_the_place_of_the_first(
+    tmp_path: Path, trainer: Callable[..., Trainer], fit: Callable[..., Foreign]
+) -> None:
+    run, record = trainer(EMA(0.9), max_epochs=1), Record()
+    fit(run)
+    run.callbacks[:] = [EMA(0.5), record]
+    run.fit_loop.max_epochs = 2
+    module = fit(run)
+    run.save_checkpoint(tmp_path / "second.ckpt", weights_only=True)
+    assert same(torch.load(tmp_path / "second.ckpt", weights_only=True)["state_dict"], copied(module))
+    close(copied(module), averaged(record.start, record.steps, 0.5))
 
 
 def test_a_checkpoint_before_the_first_update_holds_the_weights(

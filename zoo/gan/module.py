@@ -4,7 +4,7 @@ A generator G maps latents z ~ N(0, I) to data; a discriminator D learns to tell
 be taken for real. Neither has a likelihood: a GAN can only be sampled, and judged by its samples.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal
@@ -26,6 +26,8 @@ from genzoo.zoo.networks.mlp import MLP
 from genzoo.zoo.networks.resnet import ResNetDecoder, ResNetEncoder
 from genzoo.zoo.randomness import Generator, normal
 
+Losses = Callable[[Tensor, Tensor | None], dict[str, Tensor]]  # from data and labels to (B,) by name
+
 
 class GAN(InversionMixin, ConditionalMixin, ZooModule):
     """A generative adversarial network.
@@ -33,9 +35,11 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
     Capabilities: `sample`; by inversion also `invert`, `interpolate`, `complete`, `anomaly_score`. No `log_prob`.
 
     A batch is one iteration, whose data are shared out over the discriminator's steps and which ends with one step
-    of the generator. So the Trainer's steps, schedules, checkpoints and validation intervals all count iterations,
-    and `trainer.gradient_clip_val` and `accumulate_grad_batches`, which Lightning refuses where a module has
-    several optimisers, are `gradient_clip_norm` and `micro_batches` here.
+    of the generator, on the last share. A batch that has too few data for that (one for each step, or a pack), as an
+    epoch's last may have, is shown more than once: every iteration makes every step. So the Trainer's steps,
+    schedules, checkpoints and validation intervals all count iterations, and `trainer.gradient_clip_val` and
+    `accumulate_grad_batches`, which Lightning refuses where a module has several optimisers, are
+    `gradient_clip_norm` and `micro_batches` here.
 
     Args:
         shape: of one datum: an image, a waveform or a point.
@@ -53,7 +57,8 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         regularisers: of the discriminator; None takes `R1(0.1)` and `R2(0.1)`, which together with the relativistic
             loss converge (Huang et al. 2024).
         discriminator_steps: of the discriminator in each iteration.
-        micro_batches: how many parts the data of a step pass through the networks in, their gradients adding up.
+        micro_batches: how many parts the data of a step pass through the networks in, their gradients adding up; no
+            more than there are data (packs) in it.
         gradient_clip_norm: largest norm of a network's gradient; None: no clipping.
         num_classes: C, as the datamodule states it.
         conditional: train G(z, y) and D(x, y) on the data's labels.
@@ -120,6 +125,8 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
             regulariser.constrain(self.discriminator)
         #: how many steps the generator has made
         self.register_buffer("iteration", torch.zeros((), dtype=torch.int64))
+        #: each loss and penalty per datum, as of the last iteration that had it
+        self._latest: dict[str, Tensor] = {}
 
     def _networks(
         self, network: str, width: int | None, depth: int | None, inputs: int, outputs: int
@@ -191,14 +198,17 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
 
     # ---- what each of them minimises
 
-    def discriminator_loss(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
-        """The discriminator's loss and the penalties due, (B,) each; it minimises their sum."""
+    def discriminator_loss(self, x: Tensor, labels: Tensor | None, step: int) -> dict[str, Tensor]:
+        """The discriminator's loss and the penalties due in its step of that number, (B,) each.
+
+        It minimises their sum.
+        """
         real = packed(self.to_networks(x), self.pack_size)
         with torch.no_grad():
             fake = packed(self.generate(self.draw_latents(len(x), labels)), self.pack_size)
         losses = {"loss_discriminator": self.loss.discriminator(self.score(real, labels), self.score(fake, labels))}
         for regulariser in self.regularisers:
-            if regulariser.is_due(self.global_step):
+            if regulariser.is_due(step):
                 with torch.autocast(x.device.type, enabled=False):
                     penalty = regulariser.penalty(partial(self.score, labels=labels), real, fake)
                 losses[regulariser.name] = penalty
@@ -216,7 +226,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
     def objective(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
         """Both players' losses side by side; "loss" is their sum, which nobody minimises: see `training_step`."""
         labels = self._own_labels(x, labels)
-        losses = self.discriminator_loss(x, labels) | self.generator_loss(x, labels)
+        losses = self.discriminator_loss(x, labels, self._steps_made()) | self.generator_loss(x, labels)
         return {"loss": torch.stack(list(losses.values())).sum(0), **losses}
 
     def evaluation(self, x: Tensor, labels: Tensor | None, generator: Generator) -> dict[str, Tensor]:
@@ -234,42 +244,67 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
     # ---- training: one iteration is the discriminator's steps and one of the generator
 
     def training_step(self, batch: Any, batch_idx: int) -> None:  # type: ignore[override]
-        """One iteration."""
+        """One iteration.
+
+        What is logged of the discriminator is the mean over the data of all its steps, of a penalty over those in
+        which it was due; one that was due in none of them keeps its value. `train/loss` is the sum of what is logged.
+        """
         x, labels = self.unpack(batch, "train")
-        labels = self._own_labels(x, labels)
-        logs = self._logs_this_step()  # before the steps, which move on what it counts
-        for share in _parts(x, labels, self.discriminator_steps):
-            losses = self.discriminator_step(*share)
-        losses |= self.generator_step(*share)
+        logs, made = self._logs_this_step(), self._steps_made()  # before the steps, which move on what these count
+        shares = _shares(x, self._own_labels(x, labels), self.discriminator_steps, self.pack_size)
+        losses = [self.discriminator_step(*share, step) for step, share in enumerate(shares, made)]
+        losses.append(self.generator_step(*shares[-1]))
         self.iteration += 1
         for schedule in self._schedules():
             schedule.step()
+        self._latest |= _joined(losses)
         if logs:
-            self._log_training({"loss": torch.stack([v.mean() for v in losses.values()]).sum(), **losses}, len(x))
+            total = torch.stack([values.mean() for values in self._latest.values()]).sum()
+            self._log_training({"loss": total, **self._latest}, len(x))
 
-    def discriminator_step(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
-        """One step of the discriminator; the generator stays as it is."""
+    def discriminator_step(self, x: Tensor, labels: Tensor | None, step: int) -> dict[str, Tensor]:
+        """One step of the discriminator; the generator stays as it is.
+
+        Args:
+            x: (B, *shape), its share of the batch.
+            labels: (B,) or None.
+            step: how many it has made before.
+
+        Returns:
+            The loss and the penalties due, (B,) each, without gradients.
+        """
         _, optimizer = self.trainer.optimizers
         optimizer.zero_grad()
-        losses: dict[str, Tensor] = {}
-        for part in _parts(x, labels, self.micro_batches):
-            losses = self.discriminator_loss(*part)
-            self.manual_backward(torch.stack(list(losses.values())).sum(0).mean() * (len(part[0]) / len(x)))
+        losses = self._backward(partial(self.discriminator_loss, step=step), x, labels)
         # Through the strategy, not through Lightning's wrapper, which would count this as a step of the Trainer's.
         self.trainer.strategy.optimizer_step(optimizer, lambda: None)
-        return {name: value.detach() for name, value in losses.items()}
+        return losses
 
     def generator_step(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
-        """One step of the generator; the discriminator stays as it is. It is the Trainer's step."""
+        """One step of the generator; the discriminator stays as it is. It is the Trainer's step.
+
+        Returns:
+            The loss, (B,), without gradients.
+        """
         optimizer = self.optimizers()[0]  # type: ignore[index]
         optimizer.zero_grad()
-        losses: dict[str, Tensor] = {}
         with _frozen(self.discriminator):
-            for part in _parts(x, labels, self.micro_batches):
-                losses = self.generator_loss(*part)
-                self.manual_backward(losses["loss_generator"].mean() * (len(part[0]) / len(x)))
-            optimizer.step()
-        return {name: value.detach() for name, value in losses.items()}
+            losses = self._backward(self.generator_loss, x, labels)
+        optimizer.step()
+        return losses
+
+    def _backward(self, losses_of: Losses, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+        """Adds up the gradient of Σ losses / B by micro-batches, none too small for a pack; returns the losses."""
+        parts = []
+        for part in _split(x, labels, min(self.micro_batches, max(1, len(x) // self.pack_size))):
+            losses = losses_of(*part)
+            self.manual_backward(torch.stack(list(losses.values())).sum() / len(x))
+            parts.append({name: values.detach() for name, values in losses.items()})
+        return _joined(parts)
+
+    def _steps_made(self) -> int:
+        """By the discriminator, so far: the Trainer counts the iterations."""
+        return self.global_step * self.discriminator_steps
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clips the gradient of the network that is about to step."""
@@ -279,6 +314,8 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
     def setup(self, stage: str) -> None:
         """Tells DDP that in each step one of the networks gets no gradient, or it would wait for it."""
         if isinstance(self.trainer.strategy, DDPStrategy):
+            # A private name: in public this is an argument of DDPStrategy, which the Trainer has built before it
+            # knows the module; and `strategy: ddp` is to train a GAN like any other model.
             self.trainer.strategy._ddp_kwargs["find_unused_parameters"] = True
 
     def default_optimizer(self, parameters: Any) -> torch.optim.Optimizer:
@@ -355,8 +392,21 @@ def _frozen(network: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def _parts(x: Tensor, labels: Tensor | None, num: int) -> list[tuple[Tensor, Tensor | None]]:
-    """The batch in so many parts (fewer, where it has not as many data)."""
-    num = min(num, len(x))
+def _shares(x: Tensor, labels: Tensor | None, num: int, least: int) -> list[tuple[Tensor, Tensor | None]]:
+    """The batch in so many shares of at least `least` data; too few for that are drawn again, in turn."""
+    if len(x) < num * least:
+        again = torch.arange(num * least, device=x.device) % len(x)
+        x, labels = x[again], None if labels is None else labels[again]
+    return _split(x, labels, num)
+
+
+def _split(x: Tensor, labels: Tensor | None, num: int) -> list[tuple[Tensor, Tensor | None]]:
+    """The batch in so many parts, whose sizes differ by at most one."""
     parts = [None] * num if labels is None else labels.tensor_split(num)
     return list(zip(x.tensor_split(num), parts, strict=True))
+
+
+def _joined(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The values of each name, one part after the other; not every part has every name."""
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {name: torch.cat([part[name] for part in parts if name in part]) for name in names}

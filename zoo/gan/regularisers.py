@@ -33,7 +33,7 @@ class Regulariser:
         """Changes the network once, when the model is built."""
 
     def is_due(self, step: int) -> bool:
-        """Whether there is a penalty in this training step."""
+        """Whether there is a penalty in this step of the discriminator, the first being 0."""
         return False
 
     def penalty(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
@@ -55,8 +55,8 @@ class Penalty(Regulariser):
 
     Args:
         weight: of the penalty.
-        every: compute it in every n-th step only, n times as strong ("lazily", Karras et al. 2020, appendix B):
-            it costs more than the rest of the step.
+        every: compute it in every n-th step of the discriminator only, n times as strong ("lazily", Karras et al.
+            2020, appendix B): it costs more than the rest of the step.
 
     Raises:
         ValueError: if the weight is negative, or `every` below 1.
@@ -73,7 +73,7 @@ class Penalty(Regulariser):
             )
 
     def is_due(self, step: int) -> bool:
-        """In every n-th step, so that those that are logged are among them."""
+        """In the steps n − 1, 2n − 1, ..."""
         return (step + 1) % self.every == 0
 
 

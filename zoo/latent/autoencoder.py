@@ -10,7 +10,7 @@ z is drawn from that density, here a mixture of Gaussians, and x from p(x | z).
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +61,10 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
         ValueError: on arguments that do not fit each other or the data.
     """
 
+    #: `sample(num_samples, *, labels=None, generator=None)` as in `Samples`: z from the density of the codes, x from
+    #: p(x | z). An attribute of the instance, for it is there only while a density is fitted.
+    sample: Callable[..., Tensor]
+
     #: at most so many times is a completion reconstructed and what is known pasted back
     completion_sweeps = 64
     #: how many of the data last trained on the density is fitted to
@@ -97,7 +101,7 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
         )
         self.density = Mixture(density_components, latent_dim) if density_components else None
         self._seen: deque[Tensor] = deque()  # the batches last trained on
-        self.register_load_state_dict_post_hook(_offer_sampling)
+        self.register_load_state_dict_post_hook(Autoencoder._offer_sampling)
 
     # ---- the model
 
@@ -181,7 +185,14 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
         density.fit(codes, seed)
         self.density = density
         self.hparams["density_components"] = num_components  # what is published or saved builds it again
-        _offer_sampling(self)
+        self._offer_sampling()
+
+    def _offer_sampling(self, *_: Any) -> None:
+        """A capability that a model lacks is a method that it lacks; asked whenever the density may have changed."""
+        if self.density is not None and self.density.fitted:
+            self.sample = self._sample
+        elif hasattr(self, "sample"):
+            del self.sample
 
     def _sample(
         self, num_samples: int, *, labels: Tensor | None = None, generator: Generator | None = None
@@ -360,11 +371,3 @@ class Mixture(nn.Module):
         component = torch.searchsorted(edges, places, right=True).clamp_max(len(edges) - 1)
         noise = normal((num_samples, self.means.shape[1]), like=self.means, generator=generator)
         return self.means[component] + (self.factors[component] @ noise[..., None]).squeeze(-1)
-
-
-def _offer_sampling(model: Autoencoder, _: Any = None) -> None:
-    """A capability that a model lacks is a method that it lacks: `sample` is there while the density is."""
-    if model.density is not None and model.density.fitted:
-        vars(model)["sample"] = model._sample
-    else:
-        vars(model).pop("sample", None)

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from genzoo.zoo.networks.pyramid import pad_to_multiple, pyramid
+
 
 class DCGANGenerator(nn.Module):
     """From flat vectors to images.
@@ -25,7 +27,8 @@ class DCGANGenerator(nn.Module):
 
     def __init__(self, in_features: int, shape: Sequence[int], *, width: int = 32) -> None:
         super().__init__()
-        channels, self.sizes = pyramid(shape, width)
+        self.sizes = pyramid(shape)
+        channels = [shape[0], *(width * 2**i for i in range(len(self.sizes) - 1))]
         self.top = (channels[-1], *self.sizes[-1])
         self.inlet = nn.Linear(in_features, math.prod(self.top), bias=False)
         self.norms = nn.ModuleList(nn.BatchNorm2d(c) for c in reversed(channels[1:]))
@@ -54,7 +57,8 @@ class DCGANDiscriminator(nn.Module):
 
     def __init__(self, shape: Sequence[int], out_features: int, *, width: int = 32) -> None:
         super().__init__()
-        channels, sizes = pyramid(shape, width)
+        sizes = pyramid(shape)
+        channels = [shape[0], *(width * 2**i for i in range(len(sizes) - 1))]
         self.convolutions = nn.ModuleList(
             nn.Conv2d(big, small, 4, stride=2, padding=1) for big, small in pairwise(channels)
         )
@@ -65,17 +69,5 @@ class DCGANDiscriminator(nn.Module):
         """(B, C, H, W) to (B, out_features)."""
         h = x
         for convolution in self.convolutions:
-            h = F.pad(h, (0, h.shape[3] % 2, 0, h.shape[2] % 2))  # an odd size is padded to the next even one
-            h = F.leaky_relu(convolution(h), 0.2)
+            h = F.leaky_relu(convolution(pad_to_multiple(h, 2)), 0.2)
         return self.outlet(h.flatten(1))
-
-
-def pyramid(shape: Sequence[int], width: int) -> tuple[list[int], list[tuple[int, int]]]:
-    """The channels and the (height, width) of each stage, from the image down."""
-    if len(shape) != 3:
-        raise ValueError(f"DCGAN's convolutions are for images (C, H, W), but shape={tuple(shape)}.")
-    channels, sizes = [shape[0]], [(shape[1], shape[2])]
-    while min(sizes[-1]) > 4 or len(sizes) == 1:
-        sizes.append(((sizes[-1][0] + 1) // 2, (sizes[-1][1] + 1) // 2))
-        channels.append(width * 2 ** (len(sizes) - 2))
-    return channels, sizes

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from genzoo.zoo.networks.pyramid import pad_to_multiple, pyramid
+
 STAGES = 2  # halvings: 28 → 14 → 7, 32 → 16 → 8, 8 → 4 → 2
 
 
@@ -26,7 +28,8 @@ class ResNetEncoder(nn.Module):
 
     def __init__(self, shape: Sequence[int], out_features: int, *, width: int = 32, depth: int = 1) -> None:
         super().__init__()
-        channels, sizes = _pyramid(shape, width)
+        sizes = pyramid(shape, STAGES)
+        channels = [width * 2**i for i in range(STAGES + 1)]
         layers: list[nn.Module] = []
         for before, after in zip([shape[0], *channels[1:-1]], channels[1:], strict=True):
             layers.append(nn.Conv2d(before, after, 4, stride=2, padding=1))
@@ -40,9 +43,7 @@ class ResNetEncoder(nn.Module):
         """(B, C, H, W) to (B, out_features)."""
         h = x
         for layer in self.layers:
-            if isinstance(layer, nn.Conv2d):  # an odd size is padded to the next even one
-                h = F.pad(h, (0, h.shape[3] % 2, 0, h.shape[2] % 2))
-            h = layer(h)
+            h = layer(pad_to_multiple(h, 2) if isinstance(layer, nn.Conv2d) else h)
         return self.outlet(F.silu(h).flatten(1))
 
 
@@ -67,7 +68,8 @@ class ResNetDecoder(nn.Module):
         depth: int = 1,
     ) -> None:
         super().__init__()
-        channels, self.sizes = _pyramid(shape, width)
+        self.sizes = pyramid(shape, STAGES)
+        channels = [width * 2**i for i in range(STAGES + 1)]
         self.shape, self.num_parameters = tuple(shape), num_parameters
         self.top = (channels[-1], *self.sizes[-1])
         self.inlet = nn.Linear(in_features, channels[-1] * self.sizes[-1][0] * self.sizes[-1][1])
@@ -104,13 +106,3 @@ class ResidualBlock(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         """(B, channels, H, W) to the same."""
         return h + self.second(F.silu(self.first(F.silu(h))))
-
-
-def _pyramid(shape: Sequence[int], width: int) -> tuple[list[int], list[tuple[int, int]]]:
-    """The channels and the (height, width) of each stage, from the full size down."""
-    if len(shape) != 3:
-        raise ValueError(f"A residual convolutional network is for images (C, H, W), but shape={tuple(shape)}.")
-    sizes = [(shape[1], shape[2])]
-    for _ in range(STAGES):
-        sizes.append(((sizes[-1][0] + 1) // 2, (sizes[-1][1] + 1) // 2))
-    return [width * 2**i for i in range(STAGES + 1)], sizes

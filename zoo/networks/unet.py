@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genzoo.zoo.networks.conditioning import Conditioning
+from genzoo.zoo.networks.pyramid import pad_to_multiple
 
 
 class UNet(nn.Module):
@@ -100,7 +101,7 @@ class UNet(nn.Module):
         """
         condition = F.silu(self.conditioning(c_noise, labels))
         height, width = x.shape[2:]
-        h = self.inlet(F.pixel_unshuffle(_pad_to_multiple(x, self.patch), self.patch))
+        h = self.inlet(F.pixel_unshuffle(pad_to_multiple(x, self.patch), self.patch))
         passed = []
         for level, stack in enumerate(self.way_in):
             if level > 0:
@@ -183,7 +184,3 @@ class Attention(nn.Module):
 def _norm(channels: int) -> nn.GroupNorm:
     """Normalises groups of 16 channels or so (Wu & He 2018): of 8, it takes several times as long on a CPU."""
     return nn.GroupNorm(math.gcd(channels, max(1, channels // 16)), channels)
-
-
-def _pad_to_multiple(x: Tensor, n: int) -> Tensor:
-    return F.pad(x, (0, -x.shape[3] % n, 0, -x.shape[2] % n))

@@ -91,9 +91,9 @@ def test_penalties_stand_outside_autocast() -> None:
     torch.manual_seed(0)
     model = GAN((1, 8, 8), 17, width=8, regularisers=[R1(1.0)], loss=NonSaturating())
     x = torch.randint(17, (4, 1, 8, 8)) / 16
-    full = model.discriminator_loss(x, None)
+    full = model.discriminator_loss(x, None, step=0)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        half = model.discriminator_loss(x, None)
+        half = model.discriminator_loss(x, None, step=0)
     assert torch.equal(half["r1"], full["r1"])
     assert not torch.equal(half["loss_discriminator"], full["loss_discriminator"])
 

@@ -96,6 +96,22 @@ def test_isinstance_does_not_depend_on_how_a_python_looks_attributes_up():
     assert inspect.getattr_static(model, "sample", missing) is not missing
 
 
+def test_a_loaded_density_counts_wherever_the_model_is_and_for_it_alone():
+    """In a copy, whose original stays as it is, and in a model that another one holds."""
+    torch.manual_seed(0)
+    plain = Autoencoder((1, 4, 4), 5, **SMALL, density_components=2)
+    fitted = copy.deepcopy(plain)
+    fitted.fit_density(torch.randint(5, (50, 1, 4, 4)) / 4)
+    assert isinstance(fitted, Samples) and not isinstance(plain, Samples)
+    twin = copy.deepcopy(plain)
+    twin.load_state_dict(fitted.state_dict())
+    assert isinstance(twin, Samples) and not isinstance(plain, Samples)
+    nn.ModuleList([plain]).load_state_dict(nn.ModuleList([fitted]).state_dict())
+    assert isinstance(plain, Samples)
+    draws = [model.sample(9, generator=seeded()) for model in (fitted, twin, plain)]
+    assert torch.equal(draws[0], draws[1]) and torch.equal(draws[0], draws[2])
+
+
 def test_samples_are_drawn_from_the_mixture_of_the_codes():
     """With identity networks the code is the datum: a fitted mixture is sampled with the data's moments."""
     torch.manual_seed(0)
