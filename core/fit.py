@@ -32,7 +32,8 @@ import genzoo.callbacks
 import genzoo.datamodules
 import genzoo.zoo
 from genzoo import recipes
-from genzoo.cli import debugging, import_from_here, refuse
+from genzoo.arguments import import_from_here
+from genzoo.errors import debugging, refuse
 
 # A recipe can call a class by its bare name, and a checkpoint can be read, once the class is imported.
 for _package in (genzoo.callbacks, genzoo.datamodules, genzoo.zoo):
