@@ -16,7 +16,7 @@ PROTOCOL = ("split", "num_particles", "num_likelihood", "num_samples", "extracto
 
 
 def add_protocol(parser: ArgumentParser) -> None:
-    """The arguments of `genzoo.callbacks.evaluate` that a command line can give."""
+    """The arguments of `evaluate` that a command line can give."""
     add = parser.add_argument
     add_root(parser)
     add(

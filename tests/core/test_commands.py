@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from running import refused
 
 import genzoo
 from genzoo import commands, recipes
@@ -18,16 +19,6 @@ from genzoo.zoo.hub import entries
 from genzoo.zoo.media import RULE
 
 Captured = pytest.CaptureFixture[str]
-
-
-def refused(argv: list[str], capsys: Captured) -> str:
-    """The one line with which the command refuses."""
-    with pytest.raises(SystemExit) as ended:
-        main(argv)
-    assert ended.value.code == 2
-    error = capsys.readouterr().err.strip()
-    assert "Traceback" not in error and error.startswith("genzoo: error: ") and "\n" not in error
-    return error
 
 
 @pytest.fixture

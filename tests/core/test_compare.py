@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from running import refused
 
 import genzoo
 from genzoo.cli import main
@@ -81,13 +82,6 @@ def page(zoo: Path) -> Path:
     out = zoo / "page.html"
     main(["compare", *(str(zoo / name) for name in ("vae", "made", "ae")), "--out", str(out), "--device", "cpu"])
     return out
-
-
-def refused(argv: list[str], capsys: Captured) -> str:
-    with pytest.raises(SystemExit) as ended:
-        main(argv)
-    assert ended.value.code == 2
-    return capsys.readouterr().err
 
 
 # ---- the page
