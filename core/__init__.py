@@ -1,7 +1,8 @@
 """genzoo: every family of generative model as a LightningModule behind one small interface.
 
 `load` takes an entry of the zoo by name, folder or address; `list_models` lists them; `publish` makes one.
-The families are in `genzoo.zoo`, the data in `genzoo.datamodules`, the measurements in `genzoo.callbacks`.
+The families are in `genzoo.zoo`, the data in `genzoo.datamodules`, what is measured in `genzoo.metrics`, and what
+watches a training in `genzoo.callbacks`.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,22 +1,24 @@
-"""The arguments that several of the small commands take, and what they mean."""
+"""The arguments that several commands take, and what they mean."""
 
 import inspect
 import os
-from argparse import Namespace
+import sys
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from pkgutil import resolve_name
-from types import UnionType
-from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
-
-from genzoo.cli import import_from_here
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule
 
+#: those of `evaluate`'s arguments that a command line gives as they are, under the same names
+PROTOCOL = ("split", "num_particles", "num_likelihood", "num_samples", "extractor", "num_odd", "seed")
 
-def add_protocol(add: Any) -> None:
-    """The arguments of `genzoo.callbacks.evaluate` that a command line can give."""
-    add("--root", help="where the data lie, or are downloaded to (default: what the datamodule takes)")
+
+def add_protocol(parser: ArgumentParser) -> None:
+    """The arguments of `evaluate` that a command line can give."""
+    add = parser.add_argument
+    add_root(parser)
     add(
         "--split",
         choices=["train", "val", "test"],
@@ -36,13 +38,28 @@ def add_protocol(add: Any) -> None:
         " faint, erased, flipped, shuffled (default: as published)",
     )
     add("--seed", type=int, help="of all noise (default: as published)")
-    add_machine(add)
+    add_machine(parser)
 
 
-def add_machine(add: Any) -> None:
+def add_root(parser: ArgumentParser) -> None:
+    """What every command that reads data takes."""
+    parser.add_argument(
+        "--root", help="where the data lie, or are downloaded to (default: what the datamodule takes)"
+    )
+
+
+def add_machine(parser: ArgumentParser) -> None:
     """What every command that loads a model takes."""
-    add("--device", help="cpu, cuda, … (default: a GPU, if there is one)")
-    add("--allow", action="append", default=[], help="a class of your own that is part of it: my_file.MyClass")
+    parser.add_argument("--device", help="cpu, cuda, … (default: a GPU, if there is one)")
+    parser.add_argument(
+        "--allow", action="append", default=[], help="a class of your own that is part of it: my_file.MyClass"
+    )
+
+
+def import_from_here() -> None:
+    """Lets a recipe, or `--allow`, name a class in a file of the current folder, as `python -m` would."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
 
 
 def allowed(given: Namespace) -> tuple[type, ...]:
@@ -56,65 +73,6 @@ def allowed(given: Namespace) -> tuple[type, ...]:
         if not isinstance(named, type):
             raise ValueError(f"--allow {path}: that is no class; name one, like my_file.MyClass")
     return tuple(found)
-
-
-def keywords(settings: list[str], function: Any) -> dict[str, Any]:
-    """What `--set name=value` gives a function: each value as the annotation of its parameter has it.
-
-    Text stays as it is where text is taken; a list is made a tensor; an object is stated by its class's name
-    (`solver=Heun`), or by {"class_path": ..., "init_args": {...}}.
-
-    Raises:
-        ValueError: for a name that the function does not take, or a value that it cannot be.
-    """
-    import torch
-    from jsonargparse import ArgumentError, ArgumentParser
-
-    taken = {} if function is None else dict(inspect.signature(function).parameters)
-    free = sorted(set(taken) - {"num_samples", "generator"})
-    given: dict[str, Any] = {}
-    for setting in settings:
-        name, equals, _ = setting.partition("=")
-        if not equals or name not in free:
-            raise ValueError(
-                f"--set {setting}: give name=value; this model's `sample` takes {', '.join(free) or 'none'}"
-            )
-        try:
-            hint = get_type_hints(function).get(name, Any)
-        except NameError:  # annotations that do not resolve say nothing
-            hint = Any
-        kinds = alternatives(hint)
-        read_as = str if str in kinds else list if torch.Tensor in kinds else hint
-        parser = ArgumentParser(exit_on_error=False)
-        parser.add_argument(f"--{name}", type=read_as)
-        try:
-            value = parser.instantiate(parser.parse_args([f"--{setting}"]))[name]
-            given[name] = torch.tensor(value) if read_as is list else value
-        except (ArgumentError, TypeError, ValueError):
-            raise ValueError(f"--set {setting}: {name} must be {' or '.join(map(in_words, kinds))}") from None
-    return given
-
-
-def alternatives(annotation: Any) -> list[Any]:
-    """The members of a union; None, which nobody needs to give, is left out."""
-    kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
-    return [kind for kind in kinds if kind is not type(None)]
-
-
-def in_words(kind: Any) -> str:
-    """What a value of a type looks like on a command line."""
-    import torch
-
-    import genzoo.zoo
-    from genzoo.zoo.hub.building import exported
-
-    if kind is torch.Tensor:
-        return "a list of numbers, like '[3, 3, 7]'"
-    choices = [str(choice) for choice in get_args(kind)]
-    if inspect.isabstract(kind):
-        choices = sorted({cls.__name__ for cls in exported(genzoo.zoo).values() if issubclass(cls, kind)})
-    *most, last = choices or [{int: "a whole number", float: "a number"}.get(kind, str(kind))]
-    return f"{', '.join(most)} or {last}" if most else last
 
 
 def build_data(block: Any, given: Namespace) -> "LightningDataModule":
@@ -134,8 +92,7 @@ def build_data(block: Any, given: Namespace) -> "LightningDataModule":
 
 def protocol(given: Namespace, block: Any) -> dict[str, Any]:
     """The arguments of `evaluate` that were given on the command line; `block` states the data."""
-    names = ("split", "num_particles", "num_likelihood", "num_samples", "extractor", "num_odd", "seed")
-    options = {name: value for name in names if (value := getattr(given, name)) is not None}
+    options = {name: value for name in PROTOCOL if (value := getattr(given, name)) is not None}
     return options | ({"odd": odd_data(given, block)} if given.odd else {})
 
 

@@ -1,45 +1,46 @@
-"""The command `genzoo`: the small commands answer at once, the others go on to Lightning."""
+"""The command `genzoo`: which command it is, and one plain line where it fails.
 
-import os
+`fit`, `validate`, `test` and `predict` are Lightning's, with habits of our own (`fit.py`). Each of the others is a
+file in `commands/`, and answers without waiting for PyTorch.
+"""
+
 import sys
-from typing import NoReturn
+from difflib import get_close_matches
+
+from genzoo import commands
+from genzoo.errors import debugging, refuse
+
+#: Lightning's commands: an example of each, and what it does
+LIGHTNING = {
+    "fit": ("genzoo fit --config mnist/vae", "train a recipe: its name, or a YAML file"),
+    "validate": ("genzoo validate --config mnist/vae --ckpt_path X", "the validation figures of a checkpoint"),
+    "test": ("genzoo test --config mnist/vae --ckpt_path X", "the test figures of a checkpoint"),
+    "predict": ("genzoo predict --config mnist/vae --ckpt_path X", "what the model says of each test datum"),
+}
 
 USAGE = """\
 usage: genzoo <command> [arguments]
 
 train and measure (`genzoo fit --help` lists everything that Lightning's command line takes)
-  fit        genzoo fit --config mnist/vae                     train a recipe: its name, or a YAML file
-  validate   genzoo validate --config mnist/vae --ckpt_path X  the validation figures of a checkpoint
-  test       genzoo test --config mnist/vae --ckpt_path X      the test figures of a checkpoint
-  predict    genzoo predict --config mnist/vae --ckpt_path X   what the model says of each test datum
+{lightning}
 
 the zoo
-  list       genzoo list                                       the entries with their figures, and the recipes
-  cp         genzoo cp mnist/vae my.yaml                       copy a recipe to edit
-  sample     genzoo sample mnist/vae --out grid.png            draw samples of an entry
-  evaluate   genzoo evaluate mnist/vae                         measure an entry, beside what it published
-  compare    genzoo compare digits --out page.html             models of the same data, side by side
-  publish    genzoo publish --ckpt_path X --name mnist/vae     make an entry of a checkpoint
+{zoo}
 
 `genzoo <command> --help` says more; GENZOO_DEBUG=1 shows where an error came from.
 """
 
 
-def debugging() -> bool:
-    """Whether GENZOO_DEBUG asks for tracebacks."""
-    return bool(os.environ.get("GENZOO_DEBUG"))
+def usage() -> str:
+    """What `genzoo --help` prints: every command, by an example and in a few words."""
+    zoo = {name: (module.EXAMPLE, module.SAYS) for name, module in commands.modules().items()}
+    names = max(map(len, [*LIGHTNING, *zoo]))
+    examples = max(len(example) for example, _ in [*LIGHTNING.values(), *zoo.values()])
 
+    def lines(block: dict[str, tuple[str, str]]) -> str:
+        return "\n".join(f"  {name:<{names}}  {eg:<{examples}}  {says}" for name, (eg, says) in block.items())
 
-def refuse(message: str) -> NoReturn:
-    """Ends the program with one error for the user, exit code 2."""
-    print(f"genzoo: error: {message}", file=sys.stderr)
-    raise SystemExit(2)
-
-
-def import_from_here() -> None:
-    """Lets a recipe, or `--allow`, name a class in a file of the current folder, as `python -m` would."""
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    return USAGE.format(lightning=lines(LIGHTNING), zoo=lines(zoo))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -51,24 +52,27 @@ def main(argv: list[str] | None = None) -> None:
     Raises:
         SystemExit: 2, after one readable error, for a mistake in the arguments, a recipe or the data.
     """
-    argv = sys.argv[1:] if argv is None else argv
-    command = argv[0] if argv else "--help"
+    command, *arguments = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if command in {"-h", "--help"}:
-        print(USAGE, end="")
+        print(usage(), end="")
     elif command == "--version":
-        from genzoo import __version__
+        from genzoo.version import __version__
 
         print(f"genzoo {__version__}")
-    elif command in {"fit", "validate", "test", "predict"}:
+    elif command in LIGHTNING:
         from genzoo import fit
 
-        fit.run(argv)
-    else:
-        from genzoo import commands
-
+        fit.run([command, *arguments])
+    elif command in commands.names():
+        given = commands.parser(command).parse_args(arguments)
         try:
-            commands.run(argv)
+            given.run(given)
         except (ValueError, OSError, ModuleNotFoundError) as error:
             if debugging():
                 raise
             refuse(str(error))
+    else:
+        names = [*LIGHTNING, *commands.names()]
+        close = get_close_matches(command, names, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"the commands are: {', '.join(names)}."
+        refuse(f"{command!r} is no command of genzoo; {hint}")

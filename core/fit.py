@@ -19,6 +19,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, NoReturn, get_args, get_type_hints
 
+import yaml
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, ProgressBar, RichProgressBar
@@ -32,7 +33,8 @@ import genzoo.callbacks
 import genzoo.datamodules
 import genzoo.zoo
 from genzoo import recipes
-from genzoo.cli import debugging, import_from_here, refuse
+from genzoo.arguments import import_from_here
+from genzoo.errors import debugging, refuse
 
 # A recipe can call a class by its bare name, and a checkpoint can be read, once the class is imported.
 for _package in (genzoo.callbacks, genzoo.datamodules, genzoo.zoo):
@@ -60,7 +62,7 @@ def run(argv: list[str]) -> None:
     import_from_here()
     try:
         argv, name = find_recipes(argv)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, ValueError) as error:
         refuse(str(error))
     GenzooCLI(argv, name)
 
@@ -69,19 +71,33 @@ def run(argv: list[str]) -> None:
 
 
 def find_recipes(argv: list[str]) -> tuple[list[str], str | None]:
-    """Replaces each recipe's name after `--config` by its path; also returns what the run is to be called."""
+    """Replaces each recipe's name after `--config` by its path; also returns what the run is to be called.
+
+    Raises:
+        FileNotFoundError: there is no such recipe.
+        ValueError: a file of one's own is not YAML.
+    """
     found, name = list(argv), None
     for i, argument in enumerate(argv):
         if argument.startswith("--config="):
             recipe = argument.removeprefix("--config=")
-            found[i] = f"--config={recipes.find(recipe)}"
+            found[i] = f"--config={parsable(recipes.find(recipe))}"
         elif argument in {"-c", "--config"} and i + 1 < len(argv):
             recipe = argv[i + 1]
-            found[i + 1] = str(recipes.find(recipe))
+            found[i + 1] = str(parsable(recipes.find(recipe)))
         else:
             continue
         name = name or run_name(recipe)  # the first is the recipe, those after it override
     return found, name
+
+
+def parsable(path: Path) -> Path:
+    """The path of a file that is YAML; jsonargparse would not say which of several is not."""
+    try:
+        yaml.safe_load(path.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    return path
 
 
 def run_name(recipe: str) -> str:

@@ -1,16 +1,17 @@
 """Writes what the README says of the zoo's entries, from their own files: `python docs/entries_table.py`.
 
 Between two HTML comments, `<!-- entries:pictures -->` and `<!-- /entries:pictures -->`, it puts the entries' samples;
-between those of `figures`, a table for each data set. A test holds the README and the entries together.
+between those of `figures`, a table for each task, since figures compare within one alone. A test holds the README and
+the entries together.
 """
 
 import os
 from pathlib import Path
 
 from genzoo.compare.figures import Column, Figures, columns_of, floors
-from genzoo.zoo.hub import Entry, list_models
+from genzoo.zoo.hub import Entry, by_task, list_models
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 ON_THE_CARD = {"precision", "recall", "auroc_faint", "auroc_shuffled"}  # alone: the table has room for no more
 WIDE = 5  # pictures in a row
 
@@ -40,15 +41,12 @@ def pictures(entries: list[Entry]) -> str:
 
 
 def figures(entries: list[Entry]) -> str:
-    """One table for each data set: a row for each entry, and one for the floors."""
-    data_sets = dict.fromkeys(entry.name.partition("/")[0] for entry in entries)
-    return "\n\n".join(
-        table([entry for entry in entries if entry.name.partition("/")[0] == name]) for name in data_sets
-    )
+    """One table for each task: a row for each entry, and one for the floors."""
+    return "\n\n".join(f"### {task}\n\n{table(members)}" for task, members in by_task(entries).items())
 
 
 def table(entries: list[Entry]) -> str:
-    """Of one data set; ≤ is a bound, ≈ an estimate, ± the standard error."""
+    """Of one task; ≤ is a bound, ≈ an estimate, ± the standard error."""
     measured = [{figure["name"]: figure for figure in entry.metrics.get("figures", [])} for entry in entries]
     columns = [column for column in columns_of(measured) if column.key not in ON_THE_CARD]
     rows = [["entry", *(column.title for column in columns)], ["---"] + ["--:"] * len(columns)]
@@ -69,7 +67,7 @@ def error(column: Column, known: Figures) -> str:
 
 def place(entry: Entry) -> str:
     """The entry's folder as a link in the README."""
-    return entry.path.relative_to(ROOT).as_posix()
+    return entry.path.resolve().relative_to(ROOT).as_posix()
 
 
 if __name__ == "__main__":

@@ -157,6 +157,19 @@ def protocol_for(datamodule: LightningDataModule, given: Mapping[str, Any]) -> d
     return how
 
 
+def arguments_of(name: str) -> set[str]:
+    """The arguments of `evaluate` that a figure of that name depends on; what is odd, the name itself says."""
+    if name in ("parameters", "sampling_time", "network_evaluations"):
+        return set()
+    if name in ("nll", "bits_per_dim"):
+        own = {"num_particles", "num_likelihood"}
+    elif name.startswith("auroc_"):
+        own = {"num_odd"}
+    else:
+        own = {"num_samples", "extractor"}
+    return own | {"split", "seed"}
+
+
 @contextmanager
 def measuring(module: LightningModule, device: torch.device | str | None = None) -> Iterator[None]:
     """Evaluation mode, on the device; then every submodule's mode and the device as they were."""

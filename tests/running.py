@@ -1,10 +1,12 @@
-"""`genzoo` as a real process, and what its run leaves."""
+"""`genzoo` as a real process, and what its run leaves; and as a call that is to be refused."""
 
 import csv
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 
@@ -54,3 +56,15 @@ def logged(run: Path) -> dict[str, float]:
     """The last value of each figure in a run's metrics.csv."""
     with (run / "metrics.csv").open() as file:
         return {name: float(value) for row in csv.DictReader(file) for name, value in row.items() if value}
+
+
+def refused(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line with which a command refuses."""
+    from genzoo.cli import main
+
+    with pytest.raises(SystemExit) as ended:
+        main(argv)
+    assert ended.value.code == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("genzoo: error: ") and "\n" not in error, error
+    return error

@@ -98,7 +98,7 @@ def accepted(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     elif argv[0] in {"--help", "list", "cp"} or argv[:2] == ["sample", "digits/vae"]:
         main(argv)
     else:
-        commands.parser().parse_args(argv)
+        commands.parser(argv[0]).parse_args(argv[1:])
 
 
 def test_links_lead_somewhere() -> None:

@@ -31,12 +31,17 @@ def test_a_figure_is_shown_with_what_it_means(table: ModuleType, monkeypatch: py
     nll = {"name": "nll", "value": 85.949, "standard_error": 0.21, "kind": "lower_bound"}
     frechet = {"name": "frechet", "value": 1.5, "floor": 0.1234}
     monkeypatch.setattr(Entry, "metrics", {"figures": [nll, frechet, {"name": "kid", "value": 3}]})
-    entries = [Entry(name, ROOT / "zoo/weights" / name) for name in ("digits/vae", "mnist/vae")]
+    entries = [Entry(name, ROOT / "zoo/weights" / name) for name in ("mnist/vae", "mnist/ddpm", "mnist/iwae")]
     shown = table.render(EMPTY, entries)
-    for entry in entries:
-        card = f"[{entry.name}](zoo/weights/{entry.name}/README.md)"
-        rows = ["| entry | nats | Fréchet |", "| --- | --: | --: |", f"| {card} | ≤ 85.95 ± 0.2 | 1.5 |"]
-        assert "\n".join([*rows, "| *floor* |  | 0.123 |"]) in shown
+    head = ["| entry | nats | Fréchet |", "| --- | --: | --: |"]
+
+    def row(entry: Entry) -> str:
+        return f"| [{entry.name}](zoo/weights/{entry.name}/README.md) | ≤ 85.95 ± 0.2 | 1.5 |"
+
+    vae, ddpm, iwae = entries  # binary images and 8-bit images are two tasks
+    floor = "| *floor* |  | 0.123 |"
+    binary = ["### MNIST, binary (dynamic), 28×28", "", *head, row(vae), row(iwae), floor]
+    assert "\n".join([*binary, "", "### MNIST, 256 levels, 28×28", "", *head, row(ddpm), floor]) in shown
     assert "kid" not in shown and table.render(shown, entries) == shown
 
 

@@ -39,7 +39,6 @@ CLOUD = 2000  # points that show where a density is
 class Question:
     """The data that all models of one task are asked about."""
 
-    task: str  # what a likelihood is about, or a distance: they compare within one task
     levels: int | None
     real: Tensor  # what samples should look like
     begun: Tensor  # to be completed
@@ -65,6 +64,7 @@ class Exhibit:
     """A model, and its answers."""
 
     entry: Entry
+    task: str  # what a likelihood is about, or a distance: they compare within one task
     module: Any
     family: Family
     question: Question
@@ -91,11 +91,6 @@ class Exhibit:
     def summary(self) -> str:
         """The first sentence of the class's docstring."""
         return (inspect.getdoc(type(self.module)) or "").partition("\n")[0]
-
-    @property
-    def task(self) -> str:
-        """What its likelihood is about."""
-        return self.question.task
 
     @property
     def conditional(self) -> bool:
@@ -288,18 +283,19 @@ def open_exhibition(
             f"the page shows images and points in the plane, but {loaded[0][0].name} is of {kind} {shape}"
         )
 
-    questions: dict[str, Question] = {}
-    shown: dict[str, Shown] = {}
+    asked: dict[str, tuple[Question, str]] = {}  # by the data; with what these say of themselves
+    shown: dict[str, Shown] = {}  # by the task
     exhibits = []
     for entry, module in loaded:
-        block = entry.config.get("data")
-        if str(block) not in questions:
+        block, task = entry.config.get("data"), entry.task
+        if str(block) not in asked:
             data = build_data(block)
-            question = questions[str(block)] = ask(data, seed)
-            shown.setdefault(question.task, show(question, (inspect.getdoc(type(data)) or "").partition("\n")[0]))
+            asked[str(block)] = ask(data, seed), (inspect.getdoc(type(data)) or "").partition("\n")[0]
+        question, about = asked[str(block)]
+        if task not in shown:
+            shown[task] = show(question, task, about)
         figures = {figure["name"]: figure for figure in entry.metrics.get("figures", [])}
-        can, question = capabilities_of(module), questions[str(block)]
-        exhibits.append(Exhibit(entry, module, family_of(module), question, can, figures))
+        exhibits.append(Exhibit(entry, task, module, family_of(module), question, capabilities_of(module), figures))
     return Exhibition(
         title=entries[0].name.partition("/")[0],
         kind=kind,
@@ -334,19 +330,10 @@ def ask(data: LightningDataModule, seed: int) -> Question:
         odd = [("usual", image) for image in shown[:3]]
         for place, (name, make) in enumerate(ODD.items()):
             odd += [(name, image) for image in make(shown[3 + 2 * place : 5 + 2 * place], levels)]
-    return Question(task_of(data), levels, real, begun, (ends[:PAIRS], ends[PAIRS:]), usual, odd, window)
+    return Question(levels, real, begun, (ends[:PAIRS], ends[PAIRS:]), usual, odd, window)
 
 
-def task_of(data: Any) -> str:
-    """What the data are, and how they are quantised: `ring`, `Digits, 17 levels`, `MNIST, binary (dynamic)`."""
-    name, levels = type(data).__name__.removesuffix("DataModule"), getattr(data, "levels", None)
-    if levels is None:
-        return getattr(data, "density", name)
-    how = getattr(data, "binarize", "none")
-    return f"{name}, {levels} levels" if levels != 2 else f"{name}, binary" + (f" ({how})" if how != "none" else "")
-
-
-def show(question: Question, about: str) -> Shown:
+def show(question: Question, task: str, about: str) -> Shown:
     """The data as the page shows them."""
     begun, asked = question.begun, []
     for half, name in enumerate(halves("image" if question.window is None else "points")):
@@ -358,7 +345,7 @@ def show(question: Question, about: str) -> Shown:
         else:
             asked.append(picture(begun, question, "the real points"))
     odd = [(made, still(sheet(x[None, None], zoom=zoom(x)), made)) for made, x in question.odd]
-    return Shown(question.task, about, picture(question.real, question, "real data"), asked, odd)
+    return Shown(task, about, picture(question.real, question, "real data"), asked, odd)
 
 
 def halves(kind: str) -> tuple[str, str]:

@@ -15,7 +15,7 @@ class Family:
 
     key: str
     title: str
-    homes: tuple[str, ...]  # the modules of its classes, or packages that hold them
+    home: str | None  # the package of its classes
     idea: str
     equation: str  # HTML
     tractability: str
@@ -30,7 +30,7 @@ FAMILIES = (
     Family(
         key="autoregressive",
         title="Autoregressive",
-        homes=("genzoo.zoo.autoregressive",),
+        home="genzoo.zoo.autoregressive",
         idea="Read the image like a text, pixel after pixel, and learn to guess the next pixel from all before it.",
         equation="p(x) = ∏ᵢ p(xᵢ | x₁ … xᵢ₋₁)",
         tractability="The chain rule gives the likelihood exactly. A sample waits for every pixel in turn.",
@@ -47,7 +47,7 @@ FAMILIES = (
     Family(
         key="latent",
         title="Latent-variable",
-        homes=("genzoo.zoo.latent.vae", "genzoo.zoo.latent.autoencoder"),
+        home="genzoo.zoo.latent",
         idea="Suppose a short code behind every image, and learn both ways: from the image to its code, and back.",
         equation="p(x) = ∫ p(x | z) p(z) dz ≥ exp ELBO(x)",
         tractability="The integral over codes is out of reach, so a variational model reports a bound on it.",
@@ -63,7 +63,7 @@ FAMILIES = (
     Family(
         key="implicit",
         title="Implicit",
-        homes=("genzoo.zoo.gan",),
+        home="genzoo.zoo.gan",
         idea="Learn to turn noise into images that a second network, trained against the first, takes for real.",
         equation="min<sub>G</sub> max<sub>D</sub> E log D(x) + E log(1 − D(G(z)))",
         tractability="It draws, and that is all it states: no likelihood, and no code for a given image.",
@@ -78,7 +78,7 @@ FAMILIES = (
     Family(
         key="diffusion",
         title="Diffusion and score",
-        homes=("genzoo.zoo.diffusion",),
+        home="genzoo.zoo.diffusion",
         idea="Drown the data in noise little by little, learn to undo one little step, and begin from pure noise.",
         equation="dx = [f(x, t) − g(t)² ∇ log pₜ(x)] dt + g(t) dw",
         tractability="A bound or an estimate of the likelihood, by many network evaluations for each image.",
@@ -93,7 +93,7 @@ FAMILIES = (
 OTHER = Family(
     key="other",
     title="Of your own",
-    homes=(),
+    home=None,
     idea="A model from outside the zoo: what it can do, it shows by its methods.",
     equation="p(x) = ?",
     tractability="As its methods say.",
@@ -128,7 +128,7 @@ def family_of(module: Any) -> Family:
     """By the module of its class, or of the nearest class that it extends."""
     for cls in type(module).__mro__:
         for family in FAMILIES:
-            if any(cls.__module__ == home or cls.__module__.startswith(f"{home}.") for home in family.homes):
+            if cls.__module__.startswith(f"{family.home}."):
                 return family
     return OTHER
 

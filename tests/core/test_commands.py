@@ -1,4 +1,4 @@
-"""The small commands, each through the entry point that a user's shell calls."""
+"""genzoo's own commands, each through the entry point that a user's shell calls."""
 
 import json
 import subprocess
@@ -8,26 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from running import refused
 
 import genzoo
-from genzoo import recipes
-from genzoo.arguments import keywords
-from genzoo.cli import main
+from genzoo import commands, recipes
+from genzoo.cli import LIGHTNING, main
+from genzoo.commands.sample import keywords
 from genzoo.zoo import DDIM, DDPM, GPT, VAE, Heun, WaveNet, hub
 from genzoo.zoo.hub import entries
 from genzoo.zoo.media import RULE
 
 Captured = pytest.CaptureFixture[str]
-
-
-def refused(argv: list[str], capsys: Captured) -> str:
-    """The one line with which the command refuses."""
-    with pytest.raises(SystemExit) as ended:
-        main(argv)
-    assert ended.value.code == 2
-    error = capsys.readouterr().err.strip()
-    assert "Traceback" not in error and error.startswith("genzoo: error: ") and "\n" not in error
-    return error
 
 
 @pytest.fixture
@@ -41,23 +32,43 @@ def entry(tmp_path: Path) -> Path:
 
 
 def test_usage_names_every_command(capsys: Captured) -> None:
-    from genzoo.commands import NAMES
-
     main([])
     usage = capsys.readouterr().out
     main(["--help"])
     assert capsys.readouterr().out == usage
-    assert all(f"  {name} " in usage for name in NAMES)
+    assert set(commands.names()) >= {"compare", "cp", "evaluate", "list", "publish", "sample"}
+    for name in (*LIGHTNING, *commands.names()):
+        assert len([line for line in usage.splitlines() if line.startswith(f"  {name} ")]) == 1, name
+    examples = {line.index("genzoo ") for line in usage.splitlines() if line.startswith("  ")}
+    assert len(examples) == 1  # they stand one below the other
     main(["--version"])
     assert capsys.readouterr().out == f"genzoo {genzoo.__version__}\n"
 
 
-def test_an_unknown_command(capsys: Captured) -> None:
-    assert "did you mean sample?" in refused(["sampel"], capsys)
-    assert "the commands are: fit, validate" in refused(["zzzz"], capsys)
+def test_a_new_command_is_one_file(tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "greet.py").write_text(
+        "EXAMPLE, SAYS = 'genzoo greet world', 'say hello'\n"
+        "def add_arguments(parser):\n    parser.add_argument('whom')\n"
+        "def run(given):\n"
+        "    'Says hello, but not to nobody.'\n"
+        "    if given.whom == 'nobody':\n        raise ValueError('there is nobody')\n"
+        "    print('hello', given.whom)\n"
+    )
+    monkeypatch.setattr(commands, "__path__", [*commands.__path__, str(tmp_path)])
+    monkeypatch.setitem(sys.modules, "genzoo.commands.greet", None)  # so that it is forgotten at the end
+    del sys.modules["genzoo.commands.greet"]
+    main(["greet", "world"])
+    assert capsys.readouterr().out == "hello world\n"
+    assert refused(["greet", "nobody"], capsys) == "genzoo: error: there is nobody"
+    with pytest.raises(SystemExit):
+        main(["greet", "--help"])
+    assert "Says hello, but not to nobody." in capsys.readouterr().out
+    main([])
+    assert "\n  greet     genzoo greet world " in capsys.readouterr().out
+    assert "did you mean greet?" in refused(["gret"], capsys)
 
 
-@pytest.mark.parametrize("command", ["list", "cp", "sample", "evaluate", "compare", "publish"])
+@pytest.mark.parametrize("command", commands.names())
 def test_help_waits_for_nothing_heavy(command: str) -> None:
     code = (
         "import sys\nfrom genzoo.cli import main\n"
@@ -66,6 +77,15 @@ def test_help_waits_for_nothing_heavy(command: str) -> None:
     )
     shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert shown.stdout.startswith(f"usage: genzoo {command}")
+
+
+@pytest.mark.parametrize("arguments", [[], ["list"]])
+def test_the_usage_and_the_list_wait_for_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        f"import sys\nfrom genzoo.cli import main\nmain({arguments!r})\n"
+        "assert not {'torch', 'lightning', 'jsonargparse', 'wandb', 'huggingface_hub'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
 def test_python_m_genzoo() -> None:
@@ -86,6 +106,16 @@ def test_list_shows_entries_with_figures_and_recipes(
     assert all(name in shown for name in recipes.names())
     main(["list", "no/*"])
     assert "nll" not in capsys.readouterr().out
+
+
+def test_list_has_a_block_for_each_task(capsys: Captured) -> None:
+    main(["list", "mnist"])
+    blocks = capsys.readouterr().out.strip().split("\n\n")
+    listed = {block.partition("\n")[0]: {line.split()[0] for line in block.splitlines()[1:]} for block in blocks}
+    assert list(listed) == ["MNIST, binary (dynamic), 28×28", "MNIST, 256 levels, 28×28", "recipes"]
+    assert "mnist/vae" in listed["MNIST, binary (dynamic), 28×28"]
+    assert "mnist/ddpm" in listed["MNIST, 256 levels, 28×28"]
+    assert listed["recipes"] == {name for name in recipes.names() if name.startswith("mnist/")}
 
 
 def test_every_recipe_begins_by_saying_what_it_trains() -> None:

@@ -10,15 +10,16 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from running import refused
 
 import genzoo
 from genzoo.cli import main
 from genzoo.compare import entries_to_compare
-from genzoo.compare.exhibits import SAMPLES, USUAL, _tiles, ask, half_known, picture, task_of
+from genzoo.compare.exhibits import SAMPLES, USUAL, _tiles, ask, half_known, picture
 from genzoo.compare.families import CAPABILITIES, FAMILIES, OTHER, capabilities_of, family_of, why_not
 from genzoo.compare.figures import COLUMNS, columns_of, floors
 from genzoo.compare.pictures import ink, png, sheet
-from genzoo.datamodules import DigitsDataModule, PointsDataModule
+from genzoo.datamodules import DigitsDataModule
 from genzoo.datamodules.base import Source
 from genzoo.zoo import GAN, MADE, VAE, Autoencoder, Classifier
 from genzoo.zoo.media import Picture, render
@@ -81,13 +82,6 @@ def page(zoo: Path) -> Path:
     out = zoo / "page.html"
     main(["compare", *(str(zoo / name) for name in ("vae", "made", "ae")), "--out", str(out), "--device", "cpu"])
     return out
-
-
-def refused(argv: list[str], capsys: Captured) -> str:
-    with pytest.raises(SystemExit) as ended:
-        main(argv)
-    assert ended.value.code == 2
-    return capsys.readouterr().err
 
 
 # ---- the page
@@ -156,12 +150,6 @@ def test_each_model_is_shown_beside_its_own_data(tmp_path: Path) -> None:
     assert "the same data" not in text and "only between models of the same task" in text
     real = re.findall(r'src="([^"]+)"[^>]+alt="real data"', text)
     assert len(set(real)) == 2
-
-
-def test_a_task_says_what_a_likelihood_is_about() -> None:
-    assert task_of(DigitsDataModule()) == "Digits, 17 levels"
-    assert task_of(DigitsDataModule(binarize="dynamic")) == "Digits, binary (dynamic)"
-    assert task_of(PointsDataModule("moons")) == "moons"
 
 
 def test_what_cannot_be_compared_is_refused(zoo: Path, tmp_path: Path, capsys: Captured) -> None:

@@ -7,6 +7,7 @@ SHA-256, what a person said for the card), `metrics.json` (the measured figures)
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import yaml
 
 from genzoo.version import __version__
+from genzoo.zoo.hub.tasks import task_of
 
 CONFIG, WEIGHTS, METRICS, CARD = "config.yaml", "model.safetensors", "metrics.json", "README.md"
 SAMPLES = ("samples.png", "samples.wav", "samples.txt")
@@ -42,11 +44,24 @@ class Entry:
         path = self.path / METRICS
         return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
+    @property
+    def task(self) -> str:
+        """What its data are, and how they are quantised: figures compare between entries of one task."""
+        return task_of(self.config)
+
 
 def list_models(pattern: str = "*") -> list[Entry]:
     """The embedded entries whose names match `pattern` (as file names do: `mnist/*`), in natural order."""
     names = (path.parent.relative_to(EMBEDDED).as_posix() for path in EMBEDDED.glob(f"**/{CONFIG}"))
     return [Entry(n, EMBEDDED / n) for n in sorted(names, key=_natural) if fnmatchcase(n, pattern)]
+
+
+def by_task(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
+    """The entries of each task, in the order in which the tasks first occur."""
+    found: dict[str, list[Entry]] = {}
+    for entry in entries:
+        found.setdefault(entry.task, []).append(entry)
+    return found
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

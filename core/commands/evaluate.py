@@ -1,0 +1,52 @@
+"""`genzoo evaluate`: an entry's figures, measured anew beside those that it published."""
+
+import json
+from argparse import ArgumentParser, Namespace
+from typing import Any
+
+from genzoo.arguments import add_protocol, allowed, build_data, device, protocol, ready
+from genzoo.zoo import hub
+
+EXAMPLE = "genzoo evaluate mnist/vae"
+SAYS = "measure an entry, beside what it published"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Which entry, what of it, and how."""
+    parser.add_argument("entry", help="a name, a folder or an address")
+    add_protocol(parser)
+    parser.add_argument(
+        "--only", help="groups of figures alone, with commas between: likelihood,anomaly (default: all)"
+    )
+    parser.add_argument("--out", help="a metrics.json to write")
+
+
+def run(given: Namespace) -> None:
+    """Measures an entry again, as it was measured for its publication."""
+    from genzoo.metrics.evaluation import evaluate
+    from genzoo.zoo.files import whole
+
+    out = ready(given.out) if given.out else None
+    folder = hub.resolve(given.entry)
+    entry = hub.Entry(given.entry, folder)
+    module, data = hub.load(folder, allow=allowed(given)), build_data(entry.config.get("data"), given)
+    options = {**entry.metrics.get("evaluation", {}), **protocol(given, entry.config.get("data"))}
+    if given.only:
+        options["only"] = given.only.split(",")
+    metrics = evaluate(module, data, device=device(given), **options)
+
+    published = {(f["name"], f.get("split")): f["value"] for f in entry.metrics.get("figures", [])}
+    print(f"{'figure':<20}{'measured':>14}{'published':>14}{'floor':>14}  unit")
+    for figure in metrics["figures"]:
+        numbers = (figure["value"], published.get((figure["name"], figure.get("split"))), figure.get("floor"))
+        shown = "".join(f"{'' if number is None else f'{number:.6g}':>14}" for number in numbers)
+        print(f"{figure['name']:<20}{shown}  {figure['unit']}" + floor_in_words(figure))
+    if out:
+        with whole(out) as half:
+            half.write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        print(out)
+
+
+def floor_in_words(figure: dict[str, Any]) -> str:
+    """What the figure's floor is, where it has one."""
+    return f"  (floor: {figure.get('floor_name', 'real against real')})" if figure.get("floor") is not None else ""

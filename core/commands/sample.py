@@ -1,0 +1,113 @@
+"""`genzoo sample`: what an entry draws, as a picture, a sound or a text."""
+
+import inspect
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from genzoo.arguments import add_machine, allowed, device
+from genzoo.zoo import hub
+
+EXAMPLE = "genzoo sample mnist/vae --out grid.png"
+SAYS = "draw samples of an entry"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Of which entry, how many, and how."""
+    add = parser.add_argument
+    add("entry", help="a name, a folder or an address")
+    add("--num_samples", type=int, default=64, help="how many (default: 64)")
+    add("--out", help="the file to write (default: samples.png, or .wav or .txt where the entry makes such)")
+    add("--seed", type=int, default=0, help="the same seed draws the same samples (default: 0)")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an argument of this model's own `sample`: temperature=0.8, prompt='To be', labels='[3, 3, 7]',"
+        " solver=Heun",
+    )
+    add_machine(parser)
+
+
+def run(given: Namespace) -> None:
+    """Draws samples of an entry and writes them as one picture, sound or text."""
+    if given.num_samples < 1:
+        raise ValueError(f"--num_samples {given.num_samples}: give 1 or more")
+    from genzoo.zoo.media import samples_of
+
+    module = hub.load(given.entry, allow=allowed(given)).to(device(given))
+    settings = keywords(given.set, getattr(module, "sample", None))
+    try:
+        medium = samples_of(module, given.num_samples, given.seed, **settings)
+    except TypeError as error:  # of a value that was given, and could be read, but is not what the model takes
+        if not settings:
+            raise
+        raise ValueError(f"--set {' '.join(given.set)}: {error}") from error
+    if medium is None:
+        raise ValueError(f"{type(module).__name__} draws no samples, or none that can be shown")
+    out = Path(given.out or f"samples{medium.suffix}")
+    if out.suffix.lower() != medium.suffix:
+        raise ValueError(f"--out {out}: samples of {given.entry} are written as {medium.suffix}; name such a file")
+    medium.write(out)
+    print(out)
+
+
+def keywords(settings: list[str], function: Any) -> dict[str, Any]:
+    """What `--set name=value` gives a function: each value as the annotation of its parameter has it.
+
+    Text stays as it is where text is taken; a list is made a tensor; an object is stated by its class's name
+    (`solver=Heun`), or by {"class_path": ..., "init_args": {...}}.
+
+    Raises:
+        ValueError: for a name that the function does not take, or a value that it cannot be.
+    """
+    import torch
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    taken = {} if function is None else dict(inspect.signature(function).parameters)
+    free = sorted(set(taken) - {"num_samples", "generator"})
+    given: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, _ = setting.partition("=")
+        if not equals or name not in free:
+            raise ValueError(
+                f"--set {setting}: give name=value; this model's `sample` takes {', '.join(free) or 'none'}"
+            )
+        try:
+            hint = get_type_hints(function).get(name, Any)
+        except NameError:  # annotations that do not resolve say nothing
+            hint = Any
+        kinds = alternatives(hint)
+        read_as = str if str in kinds else list if torch.Tensor in kinds else hint
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_argument(f"--{name}", type=read_as)
+        try:
+            value = parser.instantiate(parser.parse_args([f"--{setting}"]))[name]
+            given[name] = torch.tensor(value) if read_as is list else value
+        except (ArgumentError, TypeError, ValueError):
+            raise ValueError(f"--set {setting}: {name} must be {' or '.join(map(in_words, kinds))}") from None
+    return given
+
+
+def alternatives(annotation: Any) -> list[Any]:
+    """The members of a union; None, which nobody needs to give, is left out."""
+    kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    return [kind for kind in kinds if kind is not type(None)]
+
+
+def in_words(kind: Any) -> str:
+    """What a value of a type looks like on a command line."""
+    import torch
+
+    import genzoo.zoo
+    from genzoo.zoo.hub.building import exported
+
+    if kind is torch.Tensor:
+        return "a list of numbers, like '[3, 3, 7]'"
+    choices = [str(choice) for choice in get_args(kind)]
+    if inspect.isabstract(kind):
+        choices = sorted({cls.__name__ for cls in exported(genzoo.zoo).values() if issubclass(cls, kind)})
+    *most, last = choices or [{int: "a whole number", float: "a number"}.get(kind, str(kind))]
+    return f"{', '.join(most)} or {last}" if most else last
