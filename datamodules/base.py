@@ -361,7 +361,7 @@ class DataModule(LightningDataModule):
     def _check_val_size(self, available: int) -> None:
         if available < 2:
             raise ValueError(
-                f"there are {available} examples for training and validation, but each needs at least one: give more"
+                f"{available} example(s) are left for training and validation together, but each needs one: give more"
             )
         if self.val_size >= available:
             raise ValueError(

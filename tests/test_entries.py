@@ -28,10 +28,10 @@ ON_OTHERS = [entry for entry in ENTRIES if entry not in ON_DIGITS]
 OF_THE_MODEL = {"parameters", "sampling_time", "network_evaluations", "modes", "high_quality", "mode_kl"}
 MEASURED_ANEW = {"sampling_time"}  # a property of the machine, too
 OF_THE_DATA = {"parameters", "nll", "bits_per_dim", "accuracy"}
-# Of how many data of the test split `make test` measures the likelihood: of so many that no entry takes more than half
-# a minute of one core, and all together less than four. Most models take a few milliseconds for a datum; those named
-# here 0.1 to 0.7 seconds, because they ask for each of ten classes, solve an equation, or draw 5,000 samples. Each
-# number divides that of the data published: those measured, spread over the split, are then among them.
+# Of how many data of the test split `make test` measures the likelihood: of so many that no entry takes much more
+# than half a minute of one core, and all together less than four. Most models take a few milliseconds for a datum;
+# those named here 0.1 to 0.7 seconds, because they ask for each of ten classes, solve an equation, or draw 5,000
+# samples. Each number divides that of the data published: those measured, spread over the split, are then among them.
 FEW = {"mnist/ddpm": 50, "mnist/flow-matching": 50, "mnist/score": 50, "mnist/iwae": 100, "fsdd/wavenet": 60}
 MANY = 500  # of all others
 # What is measured of an entry: the group of the first of these figures that it has.
