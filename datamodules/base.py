@@ -359,6 +359,10 @@ class DataModule(LightningDataModule):
         return torch.isin(source.labels, torch.tensor(self.classes)).nonzero().squeeze(1)
 
     def _check_val_size(self, available: int) -> None:
+        if available < 2:
+            raise ValueError(
+                f"{available} example(s) are left for training and validation together, but each needs one: give more"
+            )
         if self.val_size >= available:
             raise ValueError(
                 f"val_size is {self.val_size}, but there are only {available} training examples to take it "

@@ -163,10 +163,15 @@ def scan(root: Path) -> tuple[dict[str, list[LabelledFile]], list[str]]:
     return splits, class_names
 
 
+def part_of(number: int, fraction: float) -> int:
+    """How many of so many examples a fraction is: at least one, and not all if there are several."""
+    return max(1, min(round(fraction * number), number - 1))
+
+
 def hold_out(files: list[LabelledFile], fraction: float) -> tuple[list[LabelledFile], list[LabelledFile]]:
     """The files that are kept and those that are held out for testing, by a fixed random choice."""
     order = torch.randperm(len(files), generator=seeded(TEST_SEED)).tolist()
-    held_out = set(order[: max(1, round(fraction * len(files)))])
+    held_out = set(order[: part_of(len(files), fraction)])
     kept = [file for row, file in enumerate(files) if row not in held_out]
     return kept, [file for row, file in enumerate(files) if row in held_out]
 
@@ -235,7 +240,7 @@ class ImageFolderDataModule(DataModule):
         pool = [f for f in self.files["train"] if classes is None or f.label in classes]
         super().__init__(
             batch_size=batch_size,
-            val_size=max(1, round(val_fraction * len(pool))),
+            val_size=part_of(len(pool), val_fraction),
             classes=classes,
             limit=limit,
             seed=seed,

@@ -6,7 +6,7 @@ import io
 import os
 import sysconfig
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -62,11 +62,13 @@ class Windows:
 class TextDataModule(DataModule):
     """Text as windows of tokens, int64 (context_length,).
 
-    The first part of the text is for training, the last for validation, and for testing too: customary for
-    Shakespeare, whose last 111,540 characters are validation. Several files count as one text, in the order of their
-    names. An epoch sees as many windows as the training text is long; each begins at a random place of its own
-    stretch of `context_length` tokens. Validation windows follow on each other, so that every token is predicted
-    once, but for the fewer than `context_length` at the end that fill no window.
+    The first part of the text is for training, the next for validation, the last for testing; no window reaches from
+    one into another. Of Shakespeare the first 1,003,854 characters are for training, as is customary; the other
+    111,540, customarily all for validation, are halved, because what chose a checkpoint is no test of it. Several
+    files count as one text, in the order of their names. An epoch sees as many windows as the training text is long;
+    each begins at a random place of its own stretch of `context_length` tokens. Windows of validation and of testing
+    follow on each other, so that every token is predicted once, but for the fewer than `context_length` at the end
+    that fill no window.
 
     Args:
         path: files, folders (all their files) or globs (`books/**/*.txt`), UTF-8.
@@ -79,7 +81,7 @@ class TextDataModule(DataModule):
         tokenizer: "character" (one token for each character that occurs), "byte" or "bpe" (byte pairs, learned from
             the training text, kept in the cache).
         vocab_size: tokens of "bpe".
-        val_fraction: part of the text for validation.
+        val_fraction, test_fraction: parts of the whole text for validation and for testing; training has the rest.
         batch_size, limit, seed: see `DataModule`; examples are windows.
 
     Attributes:
@@ -98,7 +100,8 @@ class TextDataModule(DataModule):
         context_length: int = 256,
         tokenizer: Tokenizer = "character",
         vocab_size: int = 1024,
-        val_fraction: float = 0.1,
+        val_fraction: float = 0.05,
+        test_fraction: float = 0.05,
         batch_size: int = 32,
         limit: int | None = None,
         seed: int = 0,
@@ -109,10 +112,15 @@ class TextDataModule(DataModule):
             raise ValueError(f"source is {source!r}, but must be one of {', '.join(get_args(TextSource))}")
         if tokenizer not in get_args(Tokenizer):
             raise ValueError(f"tokenizer is {tokenizer!r}, but must be one of {', '.join(get_args(Tokenizer))}")
-        if context_length < 1 or not 0 < val_fraction < 1 or (tokenizer == "bpe" and vocab_size < 257):
+        if context_length < 1 or (tokenizer == "bpe" and vocab_size < 257):
             raise ValueError(
-                f"context_length is {context_length}, val_fraction {val_fraction} and vocab_size {vocab_size}, but"
-                " they must be at least 1, between 0 and 1, and more than the 256 bytes"
+                f"context_length is {context_length} and vocab_size {vocab_size}, but they must be at least 1, and"
+                " more than the 256 bytes"
+            )
+        if not (val_fraction > 0 and test_fraction > 0 and val_fraction + test_fraction < 1):
+            raise ValueError(
+                f"val_fraction is {val_fraction} and test_fraction {test_fraction}, but both must be above 0, and"
+                " together below 1: training has the rest of the text"
             )
         files = find_files(path) if path is not None else find_source(source, Path(root))
         text = "\n".join(read_text(file) for file in files)
@@ -123,31 +131,35 @@ class TextDataModule(DataModule):
                 f"the text is the character {text[0]!r} and no other ({', '.join(map(str, files[:3]))}): there is"
                 " nothing to learn from it; give a text of several characters"
             )
-        cut = int((1 - val_fraction) * len(text))
-        if not 0 < cut < len(text):
+        begin_val = int((1 - (val_fraction + test_fraction)) * len(text))
+        begin_test = int((1 - test_fraction) * len(text))
+        parts = [text[:begin_val], text[begin_val:begin_test], text[begin_test:]]
+        if not all(parts):
             raise ValueError(
-                f"the text is {len(text)} characters long, of which val_fraction={val_fraction} leaves {cut} for"
-                " training: give a longer text"
+                f"the text is {len(text)} characters long, of which val_fraction={val_fraction} and"
+                f" test_fraction={test_fraction} leave {in_words(parts)}: give a longer text"
             )
-        known, (train, val) = tokenised(text[:cut], text[cut:], tokenizer, vocab_size)
-        if min(len(train), len(val)) < context_length:
+        known, (train, val, test) = tokenised(parts, tokenizer, vocab_size)
+        if (shortest := min(map(len, (train, val, test)))) < context_length:
             raise ValueError(
-                f"the text has {len(train)} tokens for training and {len(val)} for validation, but a window takes"
-                f" {context_length} of each: give a longer text, or set context_length to"
-                f" {min(len(train), len(val))} or less"
+                f"a window takes {context_length} tokens of one split, but the text has"
+                f" {in_words((train, val, test))}: give a longer text, or set context_length to {shortest} or less"
             )
         self.shape, self.levels = (context_length,), len(known)
         self.vocabulary, self._vocabulary = known.statement, known
         # A row of training is a stretch in which a window may begin, and what a window beginning at its end sees.
         rows = max(1, (len(train) - context_length + 1) // context_length)
         stretch = min(2 * context_length - 1, len(train))
-        evaluation = Windows(val, np.arange(len(val) // context_length) * context_length, context_length)
         training = Windows(train, np.arange(rows) * context_length, stretch)
-        super().__init__(val_size=len(evaluation), batch_size=batch_size, limit=limit, seed=seed)
+        validation, testing = (
+            Windows(tokens, np.arange(len(tokens) // context_length) * context_length, context_length)
+            for tokens in (val, test)
+        )
+        super().__init__(val_size=len(validation), batch_size=batch_size, limit=limit, seed=seed)
         self.sources = {
             "train": training.select(torch.arange(rows)[:limit]),
-            "val": evaluation,
-            "test": evaluation,
+            "val": validation,
+            "test": testing,
         }
         self.save_hyperparameters(logger=False)
 
@@ -187,15 +199,16 @@ def find_files(path: str | list[str]) -> list[Path]:
     paths = [path] if isinstance(path, str) else path
     if not paths or not all(paths):
         raise ValueError(f"path is {path!r}: give a file, a folder or a glob; the current folder is '.'")
-    found: set[Path] = set()
+    found: dict[Path, Path] = {}  # by what they are, because a file named twice would be in two splits
     for given in paths:
         folder = Path(given).expanduser()
         names = folder.rglob("*") if folder.is_dir() else map(Path, glob.glob(str(folder), recursive=True))
         files = {name for name in names if name.is_file()}
         if not files:
             raise FileNotFoundError(f"there is no file {folder.absolute()}: give a file, a folder or a glob as path")
-        found |= files
-    return sorted(found)
+        for name in sorted(files):
+            found.setdefault(name.resolve(), name)
+    return sorted(found.values())
 
 
 def find_source(source: TextSource | None, root: Path) -> list[Path]:
@@ -241,23 +254,32 @@ def read_text(file: Path) -> str:
         raise ValueError(f"{file} is no text in UTF-8 ({error}): convert it, or give a path without it") from None
 
 
+def in_words(parts: Sequence[Sized]) -> str:
+    """How much there is of each split."""
+    train, val, test = map(len, parts)
+    return f"{train} for training, {val} for validation and {test} for testing"
+
+
 def tokenised(
-    train: str, val: str, tokenizer: Tokenizer, vocab_size: int
-) -> tuple[Vocabulary, tuple[np.ndarray, np.ndarray]]:
-    """The vocabulary, and the tokens of both parts. Byte pairs are learned and applied once, and then cached."""
+    parts: Sequence[str], tokenizer: Tokenizer, vocab_size: int
+) -> tuple[Vocabulary, tuple[np.ndarray, ...]]:
+    """The vocabulary, and the tokens of a text's parts for training, validation and testing.
+
+    Byte pairs are learned from the first. They are learned and applied once, and then cached.
+    """
     if tokenizer != "bpe":
-        known: Vocabulary = Bytes() if tokenizer == "byte" else Characters.of(train + val)
-        return known, (small(known.encode(train), known), small(known.encode(val), known))
-    digest = hashlib.sha256("\0".join([train, val, str(vocab_size)]).encode()).hexdigest()
+        known: Vocabulary = Bytes() if tokenizer == "byte" else Characters.of("".join(parts))
+        return known, tuple(small(known.encode(part), known) for part in parts)
+    digest = hashlib.sha256("\0".join([*parts, str(vocab_size)]).encode()).hexdigest()
     cached = cache_folder() / "text" / f"bpe-{digest[:16]}.npz"
     if not cached.is_file():
-        learned = BytePairs.of(train, vocab_size)
-        parts = [small(learned.encode(text), learned) for text in (train, val)]
+        learned = BytePairs.of(parts[0], vocab_size)
+        train, val, test = (small(learned.encode(part), learned) for part in parts)
         file = io.BytesIO()
-        np.savez(file, statement=np.array(learned.statement), train=parts[0], val=parts[1])
+        np.savez(file, statement=np.array(learned.statement), train=train, val=val, test=test)
         write_whole(cached, file.getvalue())
     kept = np.load(cached, allow_pickle=False)
-    return BytePairs(str(kept["statement"])), (kept["train"], kept["val"])
+    return BytePairs(str(kept["statement"])), (kept["train"], kept["val"], kept["test"])
 
 
 def small(tokens: np.ndarray, known: Vocabulary) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Small files in the layout of the real data sets."""
 
+import pickle
 import struct
 import wave
 from pathlib import Path
@@ -14,15 +15,27 @@ def write_idx(path: Path, array: Tensor) -> None:
     path.write_bytes(header + array.numpy().tobytes())
 
 
-def write_mnist(root: Path, num_train: int = 60, num_test: int = 30) -> None:
-    """MNIST as torchvision lays it out, of noise."""
+def write_mnist(root: Path, num_train: int = 60, num_test: int = 30, folder: str = "MNIST") -> None:
+    """MNIST as torchvision lays it out, of noise; or a data set like it, in its own folder."""
     generator = torch.Generator().manual_seed(0)
-    raw = root / "MNIST" / "raw"
+    raw = root / folder / "raw"
     raw.mkdir(parents=True)
     for name, num in (("train", num_train), ("t10k", num_test)):
         images = torch.randint(256, (num, 28, 28), generator=generator, dtype=torch.uint8)
         write_idx(raw / f"{name}-images-idx3-ubyte", images)
         write_idx(raw / f"{name}-labels-idx1-ubyte", torch.arange(num, dtype=torch.uint8) % 10)
+
+
+def write_cifar10(root: Path, num_each: int = 12) -> None:
+    """CIFAR-10 as torchvision lays it out, of noise: five files for training, one for testing."""
+    generator = torch.Generator().manual_seed(0)
+    folder = root / "cifar-10-batches-py"
+    folder.mkdir()
+    for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
+        pixels = torch.randint(256, (num_each, 3 * 32 * 32), generator=generator, dtype=torch.uint8).numpy()
+        labels = [i % 10 for i in range(num_each)]
+        (folder / name).write_bytes(pickle.dumps({"data": pixels, "labels": labels}))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": [str(i) for i in range(10)]}))
 
 
 def write_wav(path: Path, sound: Tensor, sample_rate: int) -> None:

@@ -192,6 +192,19 @@ def test_bad_arguments_are_refused_at_once(root: Path, arguments: dict[str, Any]
         folder(root, **arguments)
 
 
+@pytest.mark.parametrize("num", [1, 2])
+def test_too_few_images_for_three_splits(tmp_path: Path, num: int) -> None:
+    for i in range(num):
+        picture(i).save(tmp_path / f"{i}.png")
+    with pytest.raises(ValueError, match=rf"{num - 1} example\(s\) are left for training and validation together"):
+        folder(tmp_path).setup()
+    picture(num).save(tmp_path / "more.png")
+    if num == 2:
+        data = folder(tmp_path, val_fraction=0.9, test_fraction=0.1)
+        data.setup()
+        assert [len(data.sources[split]) for split in ("train", "val", "test")] == [1, 1, 1]
+
+
 class Sum(LightningModule):
     """Writes down each batch's sum; the loss has no meaning."""
 

@@ -34,13 +34,31 @@ def test_it_states_its_data_at_once(verses: Path) -> None:
 
 
 @pytest.mark.parametrize("tokenizer", ["character", "byte", "bpe"])
-def test_validation_reads_the_last_tenth_once_and_in_order(verses: Path, tokenizer: str) -> None:
-    data = TextDataModule(str(verses), context_length=16, tokenizer=tokenizer, vocab_size=270, batch_size=5)
+@pytest.mark.parametrize(("val", "test"), [(0.05, 0.05), (0.1, 0.05), (0.2, 0.5)])
+def test_what_is_held_out_is_read_once_and_in_order(verses: Path, tokenizer: str, val: float, test: float) -> None:
+    data = TextDataModule(
+        str(verses),
+        context_length=16,
+        tokenizer=tokenizer,
+        vocab_size=270,
+        batch_size=5,
+        val_fraction=val,
+        test_fraction=test,
+    )
     text = verses.read_text()
-    whole = data.decode(torch.cat(list(data.val_dataloader())).flatten())
-    val = text[int(0.9 * len(text)) :]
-    assert val.startswith(whole) and len(data.encode(val[len(whole) :])) < 16
-    assert torch.equal(torch.cat(list(data.test_dataloader())), torch.cat(list(data.val_dataloader())))
+    train, *held_out = (data.decode(data.sources[split].tokens) for split in ("train", "val", "test"))
+    assert train + "".join(held_out) == text
+    loaders = (data.val_dataloader(), data.test_dataloader())
+    for own, fraction, loader in zip(held_out, (val, test), loaders, strict=True):
+        assert abs(len(own) - fraction * len(text)) <= 1
+        read = data.decode(torch.cat(list(loader)).flatten())
+        assert own.startswith(read) and len(data.encode(own[len(read) :])) < 16
+
+
+def test_shakespeare_is_trained_on_its_customary_part(tmp_path: Path) -> None:
+    (tmp_path / "plays").write_bytes(bytes(97 + i % 26 for i in range(1_115_394)))
+    data = TextDataModule(str(tmp_path / "plays"), context_length=1)
+    assert [len(data.sources[split].tokens) for split in ("train", "val", "test")] == [1_003_854, 55_770, 55_770]
 
 
 def test_training_windows_come_from_the_rest_and_begin_everywhere(tmp_path: Path) -> None:
@@ -111,6 +129,9 @@ def test_files_folders_and_globs_are_one_text_in_the_order_of_their_names(tmp_pa
     assert find_files(str(tmp_path)) == names
     assert find_files(f"{tmp_path}/**/*.txt") == names[1:]
     assert find_files([str(names[1]), f"{tmp_path}/*.md", f"{tmp_path}/b.*"]) == names[:2]
+    (tmp_path / "z.txt").symlink_to(names[1])  # the same text under another name
+    assert find_files([str(tmp_path), f"{tmp_path}/deep/../b.txt"]) == names
+    (tmp_path / "z.txt").unlink()
     data = TextDataModule(str(tmp_path), context_length=20)
     assert data.decode(data.sources["train"].tokens).startswith("<a.md>" * 20 + "\n<b.txt>")
 
@@ -178,18 +199,24 @@ def test_shakespeare_is_downloaded_whole_or_not_at_all(tmp_path: Path, monkeypat
         ({"path": "nowhere.txt"}, FileNotFoundError, r"there is no file .*nowhere\.txt"),
         ({"source": "bible"}, ValueError, "must be one of shakespeare, stdlib"),
         ({"path": "empty.txt"}, ValueError, "no text in "),
-        ({"path": "short.txt", "context_length": 9}, ValueError, r"18 tokens .* 2 for validation.* 2 or less"),
+        (
+            {"path": "short.txt", "context_length": 9, "val_fraction": 0.1},
+            ValueError,
+            r"window takes 9 .* 17 for training, 2 for validation and 1 for testing: .* 1 or less",
+        ),
         ({"path": ""}, ValueError, "path is ''.* the current folder is '.'"),
         ({"path": ["short.txt", ""]}, ValueError, "give a file, a folder or a glob"),
         ({"path": []}, ValueError, r"path is \[\]"),
         ({"path": "same.txt"}, ValueError, r"the text is the character 'a' and no other \(same\.txt\)"),
-        ({"path": "one.txt", "tokenizer": "byte"}, ValueError, "1 characters long.* leaves 0 for training"),
+        ({"path": "one.txt", "tokenizer": "byte"}, ValueError, "1 characters long.* leave 0 for training"),
         ({"path": "latin.txt"}, ValueError, r"latin\.txt is no text in UTF-8"),
         ({"path": "short.txt", "tokenizer": "words"}, ValueError, "must be one of character, byte, bpe"),
         ({"path": "short.txt", "tokenizer": "bpe", "vocab_size": 100}, ValueError, "vocab_size 100"),
-        ({"path": "short.txt", "val_fraction": 1.0}, ValueError, r"val_fraction 1\.0"),
+        ({"path": "short.txt", "val_fraction": 0.95}, ValueError, r"val_fraction is 0\.95 .*test_fraction 0\.05"),
+        ({"path": "short.txt", "val_fraction": 0.0}, ValueError, r"val_fraction is 0\.0 .*above 0"),
+        ({"path": "short.txt", "test_fraction": 0.0}, ValueError, r"test_fraction 0\.0.*above 0"),
         ({"path": "short.txt", "context_length": 0}, ValueError, "context_length is 0"),
-        ({"path": "short.txt", "context_length": 2, "batch_size": 0}, ValueError, "batch_size is 0"),
+        ({"path": "short.txt", "context_length": 1, "batch_size": 0}, ValueError, "batch_size is 0"),
     ],
 )
 def test_bad_input(
