@@ -17,7 +17,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from genzoo.callbacks.metrics.processes import world_size
+from genzoo.zoo.processes import world_size
 
 Place = tuple[dict[str, Any], str]  # where a module keeps one of its tensors: its dictionary, and the key there
 

@@ -19,9 +19,9 @@ from genzoo.callbacks import figures
 from genzoo.callbacks.environment import environment
 from genzoo.callbacks.metrics.anomalies import ODD
 from genzoo.callbacks.metrics.extractors import FeatureExtractor
-from genzoo.callbacks.metrics.processes import rank
 from genzoo.callbacks.sampling import seeded
 from genzoo.zoo.interface import HasLogProb, Samples, ScoresAnomalies
+from genzoo.zoo.processes import rank
 
 #: the groups of figures, in the order in which they are measured
 GROUPS = ("likelihood", "sampling", "accuracy", "closeness", "modes", "anomaly")

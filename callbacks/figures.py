@@ -19,10 +19,10 @@ from genzoo.callbacks.likelihood import likelihood_of
 from genzoo.callbacks.metrics.anomalies import ODD, PrincipalComponents, auroc
 from genzoo.callbacks.metrics.extractors import FeatureExtractor
 from genzoo.callbacks.metrics.modes import mode_coverage
-from genzoo.callbacks.metrics.processes import gather, share
 from genzoo.callbacks.sampling import draw
 from genzoo.zoo.interface import HasLogProb, Samples
 from genzoo.zoo.mixins import is_conditional
+from genzoo.zoo.processes import gather, share
 
 Figure = dict[str, Any]
 Track = Callable[[Iterable[Any], str], Iterable[Any]]

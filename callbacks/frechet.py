@@ -8,9 +8,9 @@ from torch import nn
 from genzoo.callbacks.closeness import Closeness
 from genzoo.callbacks.data import SPLITS
 from genzoo.callbacks.metrics.extractors import FeatureExtractor
-from genzoo.callbacks.metrics.processes import agree
 from genzoo.callbacks.sampling import due, seeded
 from genzoo.zoo.interface import Samples
+from genzoo.zoo.processes import agree
 
 
 class FrechetDistance(Callback):

@@ -9,9 +9,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from genzoo.callbacks.data import SPLITS, first_rows, split_batches, to_module
-from genzoo.callbacks.metrics.processes import gather, share
 from genzoo.callbacks.sampling import due, seeded, supported
 from genzoo.zoo.interface import HasLogProb
+from genzoo.zoo.processes import gather, share
 from genzoo.zoo.randomness import PerDatum
 
 KINDS = {"exact": "exact", "lower_bound": "bound", "estimate": "estimate"}  # log_prob_kind, as it is logged

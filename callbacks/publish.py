@@ -20,10 +20,10 @@ from genzoo.callbacks.environment import hardware
 from genzoo.callbacks.evaluation import PROTOCOL, evaluate, measuring, protocol_for
 from genzoo.callbacks.film import Film
 from genzoo.callbacks.media import samples_of
-from genzoo.callbacks.metrics.processes import rank, world_size
 from genzoo.callbacks.run_folder import run_folder
 from genzoo.callbacks.sampling import due
 from genzoo.zoo import hub
+from genzoo.zoo.processes import rank, world_size
 
 
 class Publish(Callback):

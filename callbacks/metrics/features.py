@@ -9,7 +9,7 @@ from torch import Tensor
 
 from genzoo.callbacks.metrics.extractors import FeatureExtractor
 from genzoo.callbacks.metrics.frechet import FeatureStatistics
-from genzoo.callbacks.metrics.processes import agree, gather, rank, share
+from genzoo.zoo.processes import agree, gather, rank, share
 from genzoo.zoo.sources import cache_folder
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from genzoo.callbacks.metrics.processes import world_size
+from genzoo.zoo.processes import world_size
 
 
 @dataclass
