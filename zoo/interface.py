@@ -170,6 +170,7 @@ class ZooModule(LightningModule):
         self.lr_scheduler = lr_scheduler
         self._checked_stages: set[str] = set()
         self._random_states: list[list[Tensor]] | None = None
+        self._later_buffers: list[str] = []
 
     @property
     def num_dims(self) -> int:
@@ -299,6 +300,34 @@ class ZooModule(LightningModule):
         """
         precisions = {p.dtype for p in self.parameters()}
         return check_data(x, self.shape, self.levels if on_grid else None, precisions, type(self).__name__)
+
+    # ---- weights published before a buffer existed
+
+    def register_later_buffer(self, name: str, value: Tensor) -> None:
+        """A buffer that weights published earlier lack: loading them leaves it as it is, also where `strict`.
+
+        Args:
+            name: of the buffer, an attribute from then on.
+            value: what it holds until there is something better to hold; of a fixed shape.
+        """
+        self.register_buffer(name, value)
+        self._later_buffers.append(name)
+
+    def with_later_buffers(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A state of this module, completed by the buffers that are younger than it, at their present values."""
+        later = {
+            f"{prefix}.{name}".removeprefix("."): module.get_buffer(name)
+            for prefix, module in self.named_modules()
+            if isinstance(module, ZooModule)
+            for name in module._later_buffers
+        }
+        return {**later, **state}
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
+        # where torch lets a module take a state of an earlier version, also as a part of another module
+        for name in self._later_buffers:
+            state_dict.setdefault(prefix + name, self.get_buffer(name))
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
 
     # ---- hyperparameters
 

@@ -97,6 +97,49 @@ def test_a_capability_that_a_model_lacks_is_a_method_that_it_lacks():
         assert not isinstance(model, capability)
 
 
+# ------------------------------------------------------------------- weights published before a buffer existed
+
+
+class Later(VAE):
+    """A VAE of a later release, with a buffer that the weights of earlier ones lack."""
+
+    def __init__(self, shape, levels):
+        super().__init__(shape, levels, latent_dim=2, network="mlp", width=4, depth=1)
+        self.register_later_buffer("answer", torch.tensor(42.0))
+
+
+def test_weights_older_than_a_buffer_load_and_leave_it_alone(tmp_path):
+    model, run = Later(SHAPE, LEVELS), trainer(tmp_path)
+    run.fit(model, DataLoader(grey(), batch_size=8))
+    run.save_checkpoint(tmp_path / "new.ckpt")
+    checkpoint = torch.load(tmp_path / "new.ckpt", weights_only=True)
+    old = {key: value for key, value in checkpoint["state_dict"].items() if key != "answer"}
+    torch.save(checkpoint | {"state_dict": old}, tmp_path / "old.ckpt")
+
+    again = Later.load_from_checkpoint(tmp_path / "old.ckpt", strict=True)
+    assert float(again.answer) == 42
+    assert all(torch.equal(value, again.state_dict()[key]) for key, value in old.items())
+    again.answer.fill_(7)
+    again.load_state_dict(old, strict=True)
+    assert float(again.answer) == 7
+    again.load_state_dict(checkpoint["state_dict"], strict=True)
+    assert float(again.answer) == 42
+    with pytest.raises(RuntimeError, match=r"Missing key.* \"encoder"):
+        again.load_state_dict({key: value for key, value in old.items() if not key.startswith("encoder")})
+
+
+def test_a_model_within_another_module_is_completed_under_its_name():
+    outer = nn.ModuleDict({"inner": Later(SHAPE, LEVELS)})
+    old = {key: value for key, value in outer.state_dict().items() if key != "inner.answer"}
+    outer.load_state_dict(old, strict=True)
+    first = Later(SHAPE, LEVELS)
+    first.inner = Later(SHAPE, LEVELS)
+    names = set(first.state_dict())
+    state = {key: value for key, value in first.state_dict().items() if not key.endswith("answer")}
+    assert set(first.with_later_buffers(state)) == names > set(state)
+    assert float(first.with_later_buffers(state | {"inner.answer": torch.tensor(1.0)})["inner.answer"]) == 1
+
+
 # ------------------------------------------------------------------------------------------- hyperparameters
 
 

@@ -124,7 +124,7 @@ class AutoregressiveMixin(ConditionalMixin, CompletionMixin, LogProbMixin):
 
         Args:
             x: (B, *shape).
-            labels: (B,); with them log p(x | y), without them a conditional model's log (1/C) Σ_y p(x | y).
+            labels: (B,); with them log p(x | y), without them a conditional model's log Σ_y p(y) p(x | y).
             num_particles: as every `log_prob` has it.
             generator: as every `log_prob` has it.
 
@@ -136,7 +136,7 @@ class AutoregressiveMixin(ConditionalMixin, CompletionMixin, LogProbMixin):
             return self.log_likelihood(x, self.checked_labels(labels, len(x)))
         every = torch.arange(self.num_classes, device=x.device)
         given_class = torch.stack([self.log_likelihood(x, y.expand(len(x))) for y in every])
-        return given_class.logsumexp(0) - math.log(self.num_classes)
+        return (given_class + self.class_log_prior[:, None]).logsumexp(0).to(given_class.dtype)
 
     def objective(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
         """−log p(x), or −log p(x | y) where the model is conditional."""
@@ -183,7 +183,7 @@ class AutoregressiveMixin(ConditionalMixin, CompletionMixin, LogProbMixin):
 
         Args:
             num_samples: N.
-            labels: (N,), where the model is conditional; without them they are drawn uniformly.
+            labels: (N,), where the model is conditional; without them they are drawn from p(y).
             generator: of the labels and the noise.
 
         Returns:
@@ -251,7 +251,8 @@ class AutoregressiveMixin(ConditionalMixin, CompletionMixin, LogProbMixin):
         prefix[:, order] = known.flatten(1)[:, order].cumprod(1).bool()
         every = torch.arange(self.num_classes or 0, device=x.device)
         per_dim = [self.log_prob_per_dim(x, y.expand(len(x))).flatten(1) for y in every]
-        posterior = torch.stack([(terms * prefix).sum(1) for terms in per_dim], dim=1)
+        given_class = torch.stack([(terms * prefix).sum(1) for terms in per_dim], dim=1)
+        posterior = (given_class + self.class_log_prior).to(given_class.dtype)
         noise = self.noise((num_samples * len(x),), generator).view(num_samples, len(x))
         return torch.stack([AutoregressiveMixin.choose(self, posterior, row) for row in noise])
 

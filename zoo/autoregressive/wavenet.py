@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from genzoo.zoo.autoregressive.base import AutoregressiveMixin, full_precision
 from genzoo.zoo.interface import ZooModule
+from genzoo.zoo.mixins import ClassPrior
 
 
 class WaveNet(AutoregressiveMixin, ZooModule):
@@ -35,6 +36,7 @@ class WaveNet(AutoregressiveMixin, ZooModule):
         levels: how many mu-law codes a sample can have.
         num_classes: C, of the data's labels.
         conditional: model p(x | y) instead of p(x).
+        class_prior: p(y) where no label is given: the classes' shares in the "training" data, or "uniform".
         channels: of h.
         skip_channels: of what the output is computed from.
         dilations: of a cycle's layers, in samples.
@@ -54,6 +56,7 @@ class WaveNet(AutoregressiveMixin, ZooModule):
         *,
         num_classes: int | None = None,
         conditional: bool = False,
+        class_prior: ClassPrior = "training",
         channels: int = 64,
         skip_channels: int = 128,
         dilations: Sequence[int] = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
@@ -73,7 +76,7 @@ class WaveNet(AutoregressiveMixin, ZooModule):
                 f"channels={channels}, skip_channels={skip_channels}, dilations={list(dilations)}, cycles={cycles},"
                 f" sample_rate={sample_rate}: each is at least 1."
             )
-        self.condition_on(num_classes, conditional)
+        self.condition_on(num_classes, conditional, class_prior)
         self.sample_rate = sample_rate
         self.start = levels  # a code of its own for what comes before the first sample
         self.inlet = nn.Embedding(levels + 1, channels)

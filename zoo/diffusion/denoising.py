@@ -14,7 +14,7 @@ from genzoo.zoo.diffusion.solvers import Denoiser, Solver
 from genzoo.zoo.diffusion.weighting import Weighting
 from genzoo.zoo.interface import ZooModule
 from genzoo.zoo.likelihoods import to_grid
-from genzoo.zoo.mixins import ConditionalMixin
+from genzoo.zoo.mixins import ClassPrior, ConditionalMixin
 from genzoo.zoo.muon import matrix_groups
 from genzoo.zoo.networks.timed_mlp import TimedMLP
 from genzoo.zoo.networks.unet import UNet
@@ -55,6 +55,7 @@ class Denoising(ConditionalMixin, ZooModule):
             scaled to [−1, 1], do well with 1.
         num_classes: how many classes the labels name.
         conditional: whether to learn p(x | label).
+        class_prior: p(y) where no label is given: the classes' shares in the "training" data, or "uniform".
         label_dropout: the share of labels that training hides, for classifier-free guidance.
         optimizer: as in `ZooModule`.
         lr_scheduler: as in `ZooModule`.
@@ -88,6 +89,7 @@ class Denoising(ConditionalMixin, ZooModule):
         data_scale: float = 1.0,
         num_classes: int | None = None,
         conditional: bool = False,
+        class_prior: ClassPrior = "training",
         label_dropout: float = 0.1,
         optimizer: OptimizerCallable | None = None,
         lr_scheduler: LRSchedulerCallable | None = None,
@@ -100,7 +102,7 @@ class Denoising(ConditionalMixin, ZooModule):
                 f"data_scale={data_scale}, label_dropout={label_dropout}: the one must be above 0, the other"
                 " between 0 and 1."
             )
-        self.condition_on(num_classes, conditional)
+        self.condition_on(num_classes, conditional, class_prior)
         self.schedule = schedule or self.defaults.schedule
         self.prediction = prediction or self.defaults.prediction
         self.weighting = weighting or self.defaults.weighting

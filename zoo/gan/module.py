@@ -19,7 +19,7 @@ from genzoo.zoo.gan.inversion import InversionMixin
 from genzoo.zoo.gan.losses import AdversarialLoss, Relativistic
 from genzoo.zoo.gan.regularisers import R1, R2, Regulariser, packed
 from genzoo.zoo.interface import ZooModule
-from genzoo.zoo.mixins import ConditionalMixin
+from genzoo.zoo.mixins import ClassPrior, ConditionalMixin
 from genzoo.zoo.modality import from_codes, to_codes
 from genzoo.zoo.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from genzoo.zoo.networks.mlp import MLP
@@ -57,6 +57,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         gradient_clip_norm: largest norm of a network's gradient; None: no clipping.
         num_classes: C, as the datamodule states it.
         conditional: train G(z, y) and D(x, y) on the data's labels.
+        class_prior: p(y) where no label is given: the classes' shares in the "training" data, or "uniform".
         generator_optimizer: builds the generator's optimiser; None takes Adam with a rate of 2e-4, β = (0, 0.99).
         discriminator_optimizer: builds the discriminator's; None takes the same.
         lr_scheduler: builds the schedule of each optimiser; it advances with every iteration.
@@ -85,6 +86,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         gradient_clip_norm: float | None = None,
         num_classes: int | None = None,
         conditional: bool = False,
+        class_prior: ClassPrior = "training",
         generator_optimizer: OptimizerCallable | None = None,
         discriminator_optimizer: OptimizerCallable | None = None,
         lr_scheduler: LRSchedulerCallable | None = None,
@@ -100,7 +102,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
             )
         if gradient_clip_norm is not None and gradient_clip_norm <= 0:
             raise ValueError(f"gradient_clip_norm={gradient_clip_norm}: a norm to clip at is above 0.")
-        self.condition_on(num_classes, conditional)
+        self.condition_on(num_classes, conditional, class_prior)
         self.latent_dim = latent_dim
         self.loss = loss or Relativistic()
         self.regularisers = tuple((R1(0.1), R2(0.1)) if regularisers is None else regularisers)
@@ -278,6 +280,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
 
     def setup(self, stage: str) -> None:
         """Tells DDP that in each step one of the networks gets no gradient, or it would wait for it."""
+        super().setup(stage)
         if isinstance(self.trainer.strategy, DDPStrategy):
             self.trainer.strategy._ddp_kwargs["find_unused_parameters"] = True
 
@@ -305,7 +308,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
 
         Args:
             num_samples: N.
-            labels: (N,) int64, if the model is conditional; None draws them uniformly.
+            labels: (N,) int64, if the model is conditional; None draws them from p(y).
             generator: of the noise.
 
         Returns:
