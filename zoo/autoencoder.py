@@ -23,6 +23,7 @@ from genzoo.zoo.interface import ZooModule
 from genzoo.zoo.likelihoods import Likelihood
 from genzoo.zoo.mixins import CompletionMixin, check_num_samples
 from genzoo.zoo.modality import from_codes, to_codes
+from genzoo.zoo.processes import world_size
 from genzoo.zoo.randomness import Generator, normal, uniform
 
 
@@ -209,7 +210,7 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
         """Fits the density to the codes that the weights about to be validated (with EMA: the average) give."""
         if self.density is not None and sum(map(len, self._seen)) > 1:
             self.fit_density(torch.cat(list(self._seen)))
-            if torch.distributed.is_available() and torch.distributed.is_initialized():
+            if world_size() > 1:
                 for buffer in self.density.buffers():
                     torch.distributed.broadcast(buffer, src=0)
 

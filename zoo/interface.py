@@ -5,23 +5,19 @@ a thing, and a capability that a family does not have is a method that it does n
 LightningModule that all families extend. (`mixins.py` completes a capability from its essential part.)
 """
 
-import inspect
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
-from functools import partial
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from lightning.pytorch.core.mixins.hparams_mixin import HyperparametersMixin, _given_hyperparameters
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities.parsing import collect_init_args
-from torch import Tensor, nn
+from torch import Tensor
 
 from genzoo.zoo.modality import Modality, check_data, modality
+from genzoo.zoo.processes import gather
 from genzoo.zoo.randomness import Generator, PerDatum
+from genzoo.zoo.statement import StatedModule
 
 LogProbKind = Literal["exact", "lower_bound", "estimate"]
 
@@ -133,7 +129,7 @@ class SamplesInSteps(Protocol):
 # ------------------------------------------------------------------------------------------------------- the base
 
 
-class ZooModule(LightningModule):
+class ZooModule(StatedModule):
     """The base of every module: the data's contract, the optimiser, logging, hyperparameters that can be stated.
 
     A family implements `objective`, the per-datum quantities of a training step with "loss" among them, and
@@ -150,9 +146,6 @@ class ZooModule(LightningModule):
         ValueError: if shape or levels cannot describe data.
     """
 
-    #: constructor arguments that no file can state, because they were given as live modules; see `as_config`
-    unstated: list[str]
-
     def __init__(
         self,
         shape: Sequence[int],
@@ -162,7 +155,6 @@ class ZooModule(LightningModule):
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__()
-        self._state_hyperparameters()
         self.modality: Modality = modality(shape, levels)
         self.shape: tuple[int, ...] = tuple(shape)
         self.levels = levels
@@ -329,59 +321,17 @@ class ZooModule(LightningModule):
             state_dict.setdefault(prefix + name, self.get_buffer(name))
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 
-    # ---- hyperparameters
-
-    def _state_hyperparameters(self) -> None:
-        """Saves the constructor's arguments in the command line's own form, also when built from Python.
-
-        A checkpoint then holds plain values and `class_path`s only: it loads with `weights_only=True`, in a fresh
-        interpreter, and can be published.
-        """
-        self.unstated = []
-        if _given_hyperparameters.get() is not None:  # built by the command line, which states them itself
-            self.save_hyperparameters()
-            return
-        frame = inspect.currentframe()
-        arguments: dict[str, Any] = {}
-        if frame is not None and frame.f_back is not None:
-            for found in collect_init_args(frame.f_back, [], classes=(HyperparametersMixin,)):
-                arguments.update(found)
-        stated: dict[str, Any] = {}
-        for name, value in arguments.items():
-            try:
-                stated[name] = as_config(value)
-            except TypeError:
-                if not name.endswith(("optimizer", "lr_scheduler")):  # these have no part in the weights
-                    self.unstated.append(name)
-        stated["_class_path"] = class_path(type(self))
-        stated["_instantiator"] = "lightning.pytorch.cli.instantiate_module"
-        self.save_hyperparameters(stated)
-
     # ---- an interrupted run goes on with the random numbers it would have drawn
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the random state of every process, and the names of arguments that cannot be stated."""
+        """Adds the random state of every process."""
+        super().on_save_checkpoint(checkpoint)
         mine = [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])]
-        states: list[Any] = [mine]
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            states = [None] * torch.distributed.get_world_size()
-            torch.distributed.all_gather_object(states, mine)
-        checkpoint["random_state"] = states
-        checkpoint["unstated_arguments"] = list(self.unstated)
+        checkpoint["random_state"] = gather(mine)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restores the random state, if it is a training run that goes on.
-
-        Raises:
-            ValueError: if the checkpoint's model was given a module that this one was not.
-        """
-        missing = set(checkpoint.get("unstated_arguments", [])) - set(self.unstated)
-        if missing:
-            raise ValueError(
-                f"The checkpoint's model was built with modules of its own for {sorted(missing)}, which no file can"
-                f" state. Pass them again: {type(self).__name__}.load_from_checkpoint(path,"
-                f" {', '.join(f'{name}=...' for name in sorted(missing))})."
-            )
+        """Restores the random state, if it is a training run that goes on."""
+        super().on_load_checkpoint(checkpoint)
         if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
             self._random_states = checkpoint.get("random_state")
             self._restore_random_state()
@@ -398,36 +348,3 @@ class ZooModule(LightningModule):
         torch.set_rng_state(cpu.cpu())
         if cuda and len(cuda) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all([state.cpu() for state in cuda])
-
-
-# ------------------------------------------------------------------------------------- arguments in a file's form
-
-
-def class_path(cls: type) -> str:
-    """The dotted name under which a file states a class."""
-    return f"{cls.__module__}.{cls.__qualname__}"
-
-
-def as_config(value: Any) -> Any:
-    """A constructor argument in the form in which a YAML file states it.
-
-    Plain values stay, sequences become lists, a dataclass or a `functools.partial` of a class becomes
-    {"class_path", "init_args"}.
-
-    Raises:
-        TypeError: for anything that no file can state, such as a live module or a lambda.
-    """
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, Mapping):
-        return {str(k): as_config(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [as_config(v) for v in value]
-    if is_dataclass(value) and not isinstance(value, type):
-        arguments = {f.name: as_config(getattr(value, f.name)) for f in fields(value) if f.init}
-        return {"class_path": class_path(type(value)), "init_args": arguments}
-    if isinstance(value, partial) and isinstance(value.func, type) and not value.args:
-        return {"class_path": class_path(value.func), "init_args": as_config(value.keywords)}
-    if isinstance(value, type) and not issubclass(value, nn.Module):
-        return {"class_path": class_path(value), "init_args": {}}
-    raise TypeError(f"{value!r} cannot be stated in a file.")

@@ -34,6 +34,7 @@ from genzoo.zoo.interface import LogProbKind, ZooModule
 from genzoo.zoo.likelihoods import Likelihood
 from genzoo.zoo.mixins import CompletionMixin, LogProbMixin, check_num_samples
 from genzoo.zoo.posterior import posterior_figures
+from genzoo.zoo.processes import gather
 from genzoo.zoo.randomness import Generator, PerDatum, normal, uniform
 
 
@@ -213,12 +214,8 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
 
     def on_validation_epoch_end(self) -> None:
         """Logs what KL is spent on over the whole validation set, and how many latents are in use."""
-        shares = [torch.cat(self._posteriors, 1)]
+        mean, scale = torch.cat(gather(torch.cat(self._posteriors, 1)), 1)
         self._posteriors.clear()
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            shares = shares * torch.distributed.get_world_size()
-            torch.distributed.all_gather_object(shares, shares[0])
-        mean, scale = torch.cat(shares, 1)
         for name, value in posterior_figures(mean, scale).items():
             self.log(f"val/{name}", value.to(self.device, torch.float32), sync_dist=True)
 

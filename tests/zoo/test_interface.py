@@ -1,6 +1,9 @@
 """The data's contract, the hyperparameters' form, the mixins, and resuming, on a family as small as can be."""
 
+import copy
 import functools
+import inspect
+import pickle
 
 import pytest
 import torch
@@ -8,8 +11,10 @@ from lightning.pytorch import Trainer
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from genzoo.zoo import VAE, Bernoulli, Classifier, Gaussian
-from genzoo.zoo.interface import Completes, HasLatents, HasLogProb, Samples, ScoresAnomalies, as_config
+from genzoo import callbacks, datamodules, zoo
+from genzoo.zoo import VAE, Bernoulli, Classifier, Gaussian, networks
+from genzoo.zoo.interface import Completes, HasLatents, HasLogProb, Samples, ScoresAnomalies
+from genzoo.zoo.statement import arguments_of, as_config, class_path
 
 SHAPE, LEVELS = (1, 4, 4), 17
 
@@ -146,7 +151,7 @@ def test_a_model_within_another_module_is_completed_under_its_name():
 def test_arguments_in_a_files_form():
     assert as_config((1, 2)) == [1, 2]
     assert as_config(Gaussian(scale=0.1)) == {
-        "class_path": "genzoo.zoo.likelihoods.Gaussian",
+        "class_path": "genzoo.zoo.Gaussian",
         "init_args": {"scale": 0.1},
     }
     adam = as_config(functools.partial(torch.optim.Adam, lr=0.1))
@@ -154,6 +159,51 @@ def test_arguments_in_a_files_form():
     for live in (lambda p: p, nn.Linear(1, 1)):
         with pytest.raises(TypeError):
             as_config(live)
+
+
+@pytest.mark.parametrize("package", [zoo, networks, datamodules, callbacks])
+def test_a_class_is_stated_by_the_name_under_which_its_package_exports_it(package):
+    classes = {name: getattr(package, name) for name in package.__all__}
+    classes = {name: value for name, value in classes.items() if isinstance(value, type)}
+    assert len(classes) > 2
+    for name, cls in classes.items():
+        assert class_path(cls) == f"{package.__name__}.{name}" != f"{cls.__module__}.{name}"
+
+
+def test_a_class_that_no_package_of_ours_exports_is_stated_by_its_module():
+    assert class_path(torch.optim.AdamW) == "torch.optim.adamw.AdamW"
+    assert class_path(class_path.__class__) == "builtins.function"
+    assert class_path(Later) == f"{__name__}.Later"
+
+
+class Passing(VAE):
+    def __init__(self, *args, kind="own", latent_dim=5, **kwargs):
+        super().__init__(*args, latent_dim=latent_dim, **kwargs)
+
+
+class Nothing(Passing):
+    def __init__(self):
+        super().__init__(SHAPE, 2, network="mlp", width=4)
+
+
+def test_arguments_are_those_of_the_outermost_constructor_and_of_what_it_passes_on():
+    bare = {name: value.default for name, value in inspect.signature(VAE).parameters.items()}
+    assert arguments_of(VAE, (SHAPE,), {"levels": 2}) == bare | {"shape": SHAPE, "levels": 2}
+    passed = arguments_of(Passing, (SHAPE,), {"levels": 2, "width": 4})
+    assert passed == bare | {"shape": SHAPE, "levels": 2, "width": 4, "kind": "own", "latent_dim": 5}
+    assert arguments_of(Nothing, (), {}) == {}
+    model = Passing(SHAPE, 2, network="mlp", width=4, likelihood=Bernoulli())
+    stated = {name: value for name, value in model.hparams.items() if not name.startswith("_")}
+    assert stated == as_config(passed | {"network": "mlp", "likelihood": Bernoulli()})
+    assert (Nothing().hparams.keys(), Nothing().latent_dim) == ({"_class_path", "_instantiator"}, 5)
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_copy_states_what_the_original_does(again):
+    model = Passing(SHAPE, 2, network="mlp", width=4, depth=1)
+    twin = again(model)
+    assert twin.hparams == model.hparams
+    assert all(torch.equal(value, twin.state_dict()[name]) for name, value in model.state_dict().items())
 
 
 def test_a_module_built_from_python_comes_back_from_its_checkpoint(tmp_path):
