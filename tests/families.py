@@ -33,7 +33,7 @@ from genzoo.zoo.interface import (
     SamplesInSteps,
     ScoresAnomalies,
 )
-from genzoo.zoo.modality import from_codes
+from genzoo.zoo.modality import from_codes, modality
 
 IMAGES = [((1, 8, 8), 17), ((1, 8, 8), 2), ((3, 8, 8), 256), ((1, 7, 9), 256)]
 POINTS = [((2,), None)]
@@ -107,7 +107,7 @@ def random_data(num: int, shape: tuple[int, ...], levels: int | None) -> Tensor:
     """(num, *shape): noise that is valid data."""
     if levels is None:
         return torch.randn(num, *shape)
-    return from_codes(torch.randint(levels, (num, *shape)), shape, levels)
+    return from_codes(torch.randint(levels, (num, *shape)), levels, modality(shape, levels))
 
 
 class Noise(DataModule):

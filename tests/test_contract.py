@@ -3,11 +3,12 @@
 A new family is tested by adding its line to FAMILIES, in `families.py`.
 """
 
+import copy
 import math
 
 import pytest
 import torch
-from families import CAPABILITIES, CASES, CONDITIONAL
+from families import CAPABILITIES, CASES, CONDITIONAL, FIRST
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -24,6 +25,8 @@ from genzoo.zoo.interface import (
     ZooModule,
 )
 
+LIKELY = [case for case in CASES if HasLogProb in case.claimed]
+
 
 def claiming(*capabilities):
     """The test runs on every family, on all its kinds of data, that claims these."""
@@ -31,6 +34,7 @@ def claiming(*capabilities):
 
 
 def on(cases):
+    """The test runs on these."""
     return pytest.mark.parametrize("case", cases, ids=str, indirect=True)
 
 
@@ -38,6 +42,11 @@ def on(cases):
 def case(request):
     """A family built from shape and levels alone, and a batch for it."""
     return request.param.build().eval(), request.param.data(5)
+
+
+def trainer(folder, **options):
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    return Trainer(default_root_dir=folder, max_epochs=1, **quiet, **options)
 
 
 def seeded(seed=0):
@@ -96,10 +105,25 @@ def test_likelihood(case):
     assert value.shape == (5,)
     assert bool(torch.isfinite(value).all())
     assert model.levels is None or bool((value <= 1e-4).all())
-    bits = model.bits_per_dim(x, num_particles=3, generator=PerDatum(x))
-    torch.testing.assert_close(bits, -value / (math.prod(model.shape) * math.log(2)))
     alone = torch.cat([model.log_prob(v[None], num_particles=3, generator=PerDatum(v[None])) for v in x])
     torch.testing.assert_close(alone, value, rtol=1e-5, atol=1e-4)
+
+
+@on([case for case in LIKELY if case.levels is not None])
+def test_bits_of_discrete_data(case):
+    model, x = case
+    bits = model.bits_per_dim(x, num_particles=3, generator=PerDatum(x))
+    nats = model.log_prob(x, num_particles=3, generator=PerDatum(x))
+    torch.testing.assert_close(bits, -nats / (math.prod(model.shape) * math.log(2)))
+
+
+@on([case for case in LIKELY if case.levels is None])
+def test_a_density_has_no_bits(case, tmp_path):
+    model, x = case
+    with pytest.raises(ValueError, match="bits_per_dim: these data are continuous"):
+        model.bits_per_dim(x)
+    (logged,) = trainer(tmp_path).validate(model, DataLoader(x, batch_size=2), verbose=False)
+    assert logged and "val/bits_per_dim" not in logged
 
 
 @claiming(ScoresAnomalies)
@@ -148,7 +172,8 @@ def test_what_is_no_data_of_the_model_is_refused_by_every_capability(case):
         (x.float() if tokens else x.long(), TypeError, "torch.float32" if tokens else "torch.int64"),
         (x + model.levels, ValueError, "vocabulary") if tokens else (x * torch.nan, ValueError, "5 of 5 data.* NaN"),
     ]
-    names = ("check", "log_prob", "bits_per_dim", "anomaly_score", "encode", "reconstruct", "invert")
+    names = ["check", "log_prob", "anomaly_score", "encode", "reconstruct", "invert"]
+    names += [] if model.levels is None else ["bits_per_dim"]
     methods = [getattr(model, name) for name in names if hasattr(model, name)]
     if isinstance(model, Completes):
         methods.append(lambda bad: model.complete(bad, torch.tensor(True)))
@@ -231,18 +256,10 @@ def test_training_and_evaluation_quantities_are_per_datum(case):
 def test_a_bare_trainer_fits_saves_and_loads_it(case, tmp_path):
     model, x = case
     data = DataLoader(TensorDataset(x, torch.zeros(5, dtype=torch.long)), batch_size=2)
-    trainer = Trainer(
-        max_epochs=1,
-        default_root_dir=tmp_path,
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    before = [p.detach().clone() for p in model.parameters()]
-    trainer.fit(model, data, data)
+    before, run = [p.detach().clone() for p in model.parameters()], trainer(tmp_path)
+    run.fit(model, data, data)
     assert any(not torch.equal(p, q) for p, q in zip(before, model.parameters(), strict=True))
-    trainer.save_checkpoint(tmp_path / "model.ckpt")
+    run.save_checkpoint(tmp_path / "model.ckpt")
     again = type(model).load_from_checkpoint(tmp_path / "model.ckpt").eval()
     model.eval()
     assert (again.shape, again.levels) == (model.shape, model.levels)
@@ -259,6 +276,86 @@ def test_it_says_what_it_was_built_from(case):
     assert model.hparams["shape"] == list(model.shape)
     assert model.hparams["_class_path"].startswith("genzoo.zoo.")
     assert model.unstated == []
+
+
+# ------------------------------------------------------------------------------------------------ half precision
+
+
+def in_half_and_in_full(case):
+    """The same weights, those of bfloat16, in bfloat16 and in float32."""
+    model, x = case
+    return model.bfloat16(), copy.deepcopy(model).float(), x
+
+
+@claiming(Samples)
+def test_a_model_in_half_precision_takes_its_own_samples(case):
+    model, full, _ = in_half_and_in_full(case)
+    x = model.sample(4, generator=seeded())
+    assert x.dtype == full.sample(4, generator=seeded()).dtype
+    assert torch.equal(model.check(x), x)
+    assert torch.equal(full.check(x), x)  # it lies on the grid of the data, which half precision does not hold
+
+
+@claiming(HasLogProb)
+def test_half_precision_rounds_the_networks_and_nothing_else(case):
+    """What a network says in half precision is off in its third digit; in the likelihood that averages out."""
+    model, full, x = in_half_and_in_full(case)
+    ours, theirs = (m.log_prob(x, num_particles=2, generator=PerDatum(x)) for m in (model, full))
+    assert ours.dtype == theirs.dtype == torch.float32
+    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=0.1)
+
+
+@claiming(HasLogProb)
+@torch.no_grad()
+def test_a_network_that_half_precision_does_not_round_gives_the_likelihood_of_full_precision(case):
+    """With no weights but the biases, in eighths, each network states the same in both; so must everything else."""
+    model, x = case
+    for parameter in model.parameters():
+        eighths = torch.randint(-8, 9, parameter.shape, generator=seeded()) / 8
+        parameter.copy_(eighths if parameter.ndim == 1 else torch.zeros_like(eighths))
+    model, full, x = in_half_and_in_full(case)
+    ours, theirs = (m.log_prob(x, num_particles=2, generator=PerDatum(x)) for m in (model, full))
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-4)
+    given_in_half = x.bfloat16() if x.is_floating_point() and model.modality != "points" else x
+    ours = model.log_prob(given_in_half, num_particles=2, generator=PerDatum(x))
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-4)
+
+
+@claiming(Completes)
+def test_completions_in_half_precision_are_data(case):
+    model, full, x = in_half_and_in_full(case)
+    known = torch.rand(x.shape, generator=seeded()) < 0.5
+    out = model.complete(x, known, num_samples=2, generator=seeded())
+    assert torch.equal(out[:, known], x[known].expand(2, -1))
+    assert torch.equal(full.check(out.flatten(0, 1)), out.flatten(0, 1))
+
+
+@on(FIRST)
+def test_a_run_in_half_precision_trains_and_gives_the_figures_of_its_weights(case, tmp_path):
+    model, x = case
+    data, before = DataLoader(x, batch_size=3), [p.detach().bfloat16() for p in model.parameters()]
+    trainer(tmp_path, precision="bf16-true").fit(model, data)
+    assert all(p.dtype == torch.bfloat16 for p in model.parameters())
+    assert any(not torch.equal(p, q) for p, q in zip(before, model.parameters(), strict=True))
+    (ours,) = trainer(tmp_path, precision="bf16-true").validate(model, data, verbose=False)
+    (theirs,) = trainer(tmp_path).validate(copy.deepcopy(model).float(), data, verbose=False)
+    assert ours == pytest.approx(theirs, rel=1e-2, abs=0.05)
+
+
+@claiming(ScoresAnomalies)
+def test_scores_in_half_precision_are_those_of_full_precision_but_for_the_networks(case):
+    model, full, x = in_half_and_in_full(case)
+    ours, theirs = model.anomaly_score(x), full.anomaly_score(x)
+    assert ours.dtype == theirs.dtype
+    torch.testing.assert_close(ours, theirs, rtol=0.05, atol=0.1)
+
+
+@claiming(Interpolates)
+def test_interpolations_in_half_precision_are_in_full(case):
+    model, full, x = in_half_and_in_full(case)
+    ours, theirs = (m.interpolate(x[:2], x[2:4], 3) for m in (model, full))
+    assert ours.dtype == theirs.dtype
+    assert float(torch.isclose(ours, theirs, atol=0.1).double().mean()) > 0.95  # but for what rounding tips over
 
 
 # ------------------------------------------------------------------------------------------ the classes' shares

@@ -22,7 +22,8 @@ from genzoo.zoo.encoder_decoder import EncoderDecoderMixin, Network
 from genzoo.zoo.interface import ZooModule
 from genzoo.zoo.likelihoods import Likelihood
 from genzoo.zoo.mixins import CompletionMixin, check_num_samples
-from genzoo.zoo.modality import from_codes, to_codes
+from genzoo.zoo.modality import to_grid
+from genzoo.zoo.precision import full_precision
 from genzoo.zoo.processes import world_size
 from genzoo.zoo.randomness import Generator, normal, uniform
 
@@ -137,7 +138,8 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
         """
         if scorer not in (None, "reconstruction"):
             raise ValueError(f"scorer={scorer!r}: an autoencoder knows 'reconstruction'.")
-        return self.reconstruction_error(self.check(x), x)
+        x = self.check(x)
+        return self.reconstruction_error(x, x)
 
     def fill_in(self, x: Tensor, known: Tensor, num_samples: int, generator: Generator | None) -> Tensor:
         """Reconstruct, paste what is known, and again, until it settles: from noise to a fixed point.
@@ -150,11 +152,11 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
         draw = normal if self.levels is None else uniform
         state = torch.where(mask, target, draw(target.shape, like=target, generator=generator))
         for _ in range(self.completion_sweeps):
-            before, state = state, torch.where(mask, target, self.reconstruct(state).to(x.dtype))
+            before, state = state, torch.where(mask, target, self.reconstruct(state))
             if bool((state - before).abs().max() < 1e-4):
                 break
         if self.levels is not None:
-            state = from_codes(to_codes(state, self.shape, self.levels), self.shape, self.levels).to(x.dtype)
+            state = to_grid(state, self.levels)
         return state.unflatten(0, (num_samples, len(x)))
 
     # ---- sampling, once a density of the codes is known
@@ -178,7 +180,7 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
         codes = torch.cat([self.encode(chunk).mean for chunk in x.split(1024)])
         density = self.density
         if density is None or num_components != len(density.weights):
-            density = Mixture(num_components, self.latent_dim).to(codes.device, next(self.parameters()).dtype)
+            density = Mixture(num_components, self.latent_dim).to(codes)
         density.fit(codes, seed)
         self.density = density
         self.hparams["density_components"] = num_components  # what is published or saved builds it again
@@ -359,8 +361,9 @@ class Mixture(nn.Module):
         edges = self.weights.float().cumsum(0)
         places = edges[-1] * uniform((num_samples,), like=edges, generator=generator)
         component = torch.searchsorted(edges, places, right=True).clamp_max(len(edges) - 1)
-        noise = normal((num_samples, self.means.shape[1]), like=self.means, generator=generator)
-        return self.means[component] + (self.factors[component] @ noise[..., None]).squeeze(-1)
+        means, factors = full_precision(self.means), full_precision(self.factors)
+        noise = normal((num_samples, means.shape[1]), like=means, generator=generator)
+        return means[component] + (factors[component] @ noise[..., None]).squeeze(-1)
 
 
 def _offer_sampling(model: Autoencoder, _: Any = None) -> None:

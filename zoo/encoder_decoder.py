@@ -10,6 +10,7 @@ from genzoo.zoo.mixins import LatentMixin
 from genzoo.zoo.modality import Modality
 from genzoo.zoo.networks.mlp import MLP
 from genzoo.zoo.networks.resnet import ResNetDecoder, ResNetEncoder
+from genzoo.zoo.precision import to_network
 
 Network = Literal["mlp", "resnet"]
 
@@ -73,7 +74,7 @@ class EncoderDecoderMixin(LatentMixin):
 
     def features(self, x: Tensor) -> Tensor:
         """What the encoder says of x: (B, code_features), in x's precision."""
-        h = self.encoder(x if self.levels is None else 2 * x - 1)
+        h = self.encoder(to_network(x if self.levels is None else 2 * x - 1, self.encoder))
         if h.shape != (len(x), self.code_features):
             raise ValueError(
                 f"The encoder must map (B, *shape) to (B, code_features) = {(len(x), self.code_features)},"
@@ -89,7 +90,7 @@ class EncoderDecoderMixin(LatentMixin):
         """
         if z.ndim != 2 or z.shape[1] != self.latent_dim:
             raise ValueError(f"Codes have the shape (B, {self.latent_dim}), but z is {tuple(z.shape)}.")
-        parameters = self.decoder(z)
+        parameters = self.decoder(to_network(z, self.decoder))
         size = (len(z), self.num_parameters, *self.shape)
         if parameters.numel() != math.prod(size):
             raise ValueError(

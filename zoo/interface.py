@@ -14,7 +14,8 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from genzoo.zoo.modality import Modality, check_data, modality
+from genzoo.zoo.modality import Modality, check_data, in_full, modality, sounding
+from genzoo.zoo.precision import full_precision
 from genzoo.zoo.processes import gather
 from genzoo.zoo.randomness import Generator, PerDatum
 from genzoo.zoo.statement import StatedModule
@@ -45,7 +46,7 @@ class HasLogProb(Protocol):
         ...
 
     def bits_per_dim(self, x: Tensor, *, num_particles: int = 1, generator: Generator | None = None) -> Tensor:
-        """(B,), −log₂ p(x) / D."""
+        """(B,), −log₂ p(x) / D; of discrete data only."""
         ...
 
 
@@ -133,8 +134,9 @@ class ZooModule(StatedModule):
     """The base of every module: the data's contract, the optimiser, logging, hyperparameters that can be stated.
 
     A family implements `objective`, the per-datum quantities of a training step with "loss" among them, and
-    `evaluation`, those of a validation or test step; "nll" among them also gives bits per dimension. Everything is
-    in nats, summed over the datum; the base averages over the batch, and over a dataset as Σ/N.
+    `evaluation`, those of a validation or test step; "nll" among them gives bits per dimension, too, where data are
+    discrete. Everything is in nats, summed over the datum; the base averages over the batch, and over a dataset as
+    Σ/N.
 
     Args:
         shape: of one datum, as the datamodule states it: (C, H, W), (T,), (1, T) or (D,).
@@ -168,6 +170,11 @@ class ZooModule(StatedModule):
     def num_dims(self) -> int:
         """D, the number of dimensions of one datum."""
         return math.prod(self.shape)
+
+    @property
+    def like(self) -> Tensor:
+        """A number on the model's device, in the precision of its data, noise and latents: float32 at least."""
+        return full_precision(next(self.parameters()).new_zeros(()))
 
     @property
     def network_evaluations(self) -> int:
@@ -248,20 +255,29 @@ class ZooModule(StatedModule):
     def _log_evaluation(self, batch: Any, stage: str) -> None:
         x, labels = self.unpack(batch, stage)
         quantities = self.evaluation(x, labels, PerDatum(x))
-        if "nll" in quantities:
-            quantities["bits_per_dim"] = quantities["nll"] / (self.num_dims * math.log(2))
         for name, value in quantities.items():
-            # float64, or the sum over a dataset loses digits. Lightning weighs by batch_size: the mean is Σ/N. An
-            # integer one it would average over the processes with the remainder dropped: (51 + 50) / 2 = 50.
-            self.log(
-                f"{stage}/{name}",
-                value.double().mean() if value.device.type != "mps" else value.mean(),
-                batch_size=float(len(x)),  # type: ignore[arg-type]
-                on_step=False,
-                on_epoch=True,
-                sync_dist=True,
-                prog_bar=name in ("nll", "bits_per_dim", "accuracy"),
-            )
+            self._log_mean(f"{stage}/{name}", value, float(len(x)))
+        if "nll" in quantities and self.levels is not None:  # a density has no code length
+            counts = self.num_observed(x)
+            bits = quantities["nll"].sum() / (counts.sum() * math.log(2))
+            # weighed by what it is a mean over: the figure of a dataset is all its bits over all its dimensions
+            self._log_mean(f"{stage}/bits_per_dim", bits, float(counts.sum()) / self.num_dims)
+
+    def _log_mean(self, name: str, value: Tensor, weight: float) -> None:
+        """Logs the mean over an epoch, Σ weight · mean(value) / Σ weight.
+
+        In float64, or the sum over a dataset loses digits. The weight is no integer, which Lightning would average
+        over the processes with the remainder dropped: (51 + 50) / 2 = 50.
+        """
+        self.log(
+            name,
+            value.double().mean() if value.device.type != "mps" else value.mean(),
+            batch_size=weight,  # type: ignore[arg-type]
+            on_step=False,
+            on_epoch=True,
+            sync_dist=True,
+            prog_bar=name.endswith(("/nll", "/bits_per_dim", "/accuracy")),
+        )
 
     def configure_optimizers(self) -> Any:
         """The optimiser over `parameter_groups`, and the schedule, which counts steps."""
@@ -281,17 +297,31 @@ class ZooModule(StatedModule):
         if stage is not None and stage not in self._checked_stages:
             self.check(x)
             self._checked_stages.add(stage)
-        return x, labels
+        return in_full(x, self.levels, self.modality), labels
 
     def check(self, x: Tensor, *, on_grid: bool = True) -> Tensor:
-        """The batch itself, if it holds data that this model is for; of images unless `on_grid`, any finite ones.
+        """The batch, if it holds data that this model is for; of images unless `on_grid`, any finite ones.
+
+        A model whose weights are in half precision also takes float32, and what it is given in half precision comes
+        back in float32: its images on their grid, which half precision does not hold.
 
         Raises:
             TypeError: if x is no tensor, or of the wrong kind of number.
             ValueError: on a wrong shape, no data, NaN or infinite values, values out of range or off the grid.
         """
-        precisions = {p.dtype for p in self.parameters()}
-        return check_data(x, self.shape, self.levels if on_grid else None, precisions, type(self).__name__)
+        precisions, levels = {p.dtype for p in self.parameters()}, self.levels if on_grid else None
+        check_data(x, self.shape, levels, precisions, type(self).__name__)
+        return in_full(x, levels, self.modality)
+
+    def observed(self, x: Tensor) -> Tensor:
+        """Which dimensions of x its likelihood counts, (B, *shape) bool: all, but of a sound none from its end on."""
+        if self.modality == "waveform" and self.levels is not None:
+            return sounding(x, self.levels)
+        return torch.ones_like(x, dtype=torch.bool)
+
+    def num_observed(self, x: Tensor) -> Tensor:
+        """How many dimensions of each datum its likelihood counts, (B,) int64, at least 1."""
+        return self.observed(x).flatten(1).sum(1)
 
     # ---- weights published before a buffer existed
 

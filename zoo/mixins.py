@@ -7,7 +7,7 @@ go before `ZooModule` in the list of bases.
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any, Literal, get_args
 
@@ -23,15 +23,29 @@ class LogProbMixin:
     """Gives `bits_per_dim` to a family that has `log_prob`."""
 
     log_prob_kind: LogProbKind
-    num_dims: int
+
+    # from ZooModule
+    levels: int | None
+    num_observed: Callable[[Tensor], Tensor]
 
     @abstractmethod
     def log_prob(self, x: Tensor, *, num_particles: int = 1, generator: Generator | None = None) -> Tensor:
         """(B,), nats."""
 
     def bits_per_dim(self, x: Tensor, **arguments: Any) -> Tensor:
-        """−log p(x) / (D ln 2), (B,): bits that an ideal code needs for each dimension; arguments as in log_prob."""
-        return -self.log_prob(x, **arguments) / (self.num_dims * math.log(2))
+        """−log p(x) / (D ln 2), (B,): bits that an ideal code needs for each dimension; arguments as in log_prob.
+
+        Of a sound that is shorter than the others D is the number of its samples.
+
+        Raises:
+            ValueError: if the data are continuous, too.
+        """
+        if self.levels is None:
+            raise ValueError(
+                "bits_per_dim: these data are continuous (levels=None). How long their code is depends on how finely"
+                " they are told apart; log_prob states their density, in nats."
+            )
+        return -self.log_prob(x, **arguments) / (self.num_observed(x) * math.log(2))
 
 
 class CompletionMixin:
@@ -48,7 +62,8 @@ class CompletionMixin:
         """Completions of partial data.
 
         Args:
-            x: (B, *shape), in the data's range; its values where `known` is False do not matter, but are valid data.
+            x: (B, *shape), in the data's range; its values where `known` is False do not matter. In half precision it
+                is taken for what it was before, as in `ZooModule.check`.
             known: bool, broadcastable to x; True = observed.
             num_samples: how many completions of each, at least 1.
             generator: `PerDatum(x)` makes the completions of a datum depend on it alone.
@@ -70,13 +85,12 @@ class CompletionMixin:
             raise ValueError(
                 f"known of shape {tuple(known.shape)} does not broadcast to x of shape {tuple(x.shape)}."
             ) from None
-        blank = torch.where(known, x, torch.zeros_like(x))
-        self.check(blank)  # type: ignore[attr-defined]
+        x = self.check(torch.where(known, x, torch.zeros_like(x)))  # type: ignore[attr-defined]
         if bool(known.all()):
             return x.expand(num_samples, *x.shape).clone()
         if isinstance(generator, PerDatum):
             generator = generator.repeated(num_samples)
-        return torch.where(known, x, self.fill_in(blank, known, num_samples, generator))
+        return torch.where(known, x, self.fill_in(x, known, num_samples, generator))
 
 
 class LatentMixin:

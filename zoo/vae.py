@@ -234,8 +234,7 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
         check_num_samples(num_samples)
         if labels is not None:
             raise ValueError("This VAE is unconditional: it was not trained on labels, so it cannot sample for one.")
-        like = next(self.parameters())
-        z = normal((num_samples, self.latent_dim), like=like, generator=generator)
+        z = normal((num_samples, self.latent_dim), like=self.like, generator=generator)
         return self.decode(z).sample(generator)
 
     @torch.no_grad()
@@ -250,7 +249,7 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
         Returns:
             (B,), nats.
         """
-        self.check(x)
+        x = self.check(x)
         if num_particles < 1:
             raise ValueError(f"num_particles={num_particles}: the bound takes at least one importance sample.")
         q = self.posterior(x)
@@ -277,7 +276,7 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
         Returns:
             (B,), nats, higher = odder.
         """
-        self.check(x)
+        x = self.check(x)
         if scorer in (None, "reconstruction"):
             return -self.decode(self.posterior(x).mean).log_prob(x)
         if scorer == "nll":
@@ -294,7 +293,7 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
         mask = known.expand(num_samples, *x.shape).flatten(0, 1)
         target = x.expand(num_samples, *x.shape).flatten(0, 1)
         z = normal((len(target), self.latent_dim), like=target, generator=generator)
-        state = torch.where(mask, target, self.decode(z).sample(generator).to(x.dtype))
+        state = torch.where(mask, target, self.decode(z).sample(generator))
         for sweep in range(self.completion_sweeps):
             q = self.posterior(state)
             proposal = self.draw(q, 1, generator)[0]
@@ -304,7 +303,7 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
                 log_ratio = self.log_weights(state, q, torch.stack([proposal, z]))
                 accept = uniform((len(z),), like=z, generator=generator).log() < log_ratio[0] - log_ratio[1]
                 z = torch.where(accept[:, None], proposal, z)
-            state = torch.where(mask, target, self.decode(z).sample(generator).to(x.dtype))
+            state = torch.where(mask, target, self.decode(z).sample(generator))
         return state.unflatten(0, (num_samples, len(x)))
 
 

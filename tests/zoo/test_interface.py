@@ -258,6 +258,27 @@ def test_the_mean_over_a_ragged_dataset_is_its_sum_over_n(tmp_path):
     assert logged["val/bits_per_dim"] == pytest.approx(logged["val/nll"] / (16 * 0.6931471805599453), rel=1e-6)
 
 
+def test_training_in_half_precision_sees_the_data_on_their_grid(tmp_path):
+    """Lightning rounds each batch to bfloat16, of which k/16 + 1/255 are no numbers."""
+    seen = []
+
+    class Watching(VAE):
+        def objective(self, x, labels):
+            seen.append(x)
+            return super().objective(x, labels)
+
+    x = torch.randint(256, (8, *SHAPE)) / 255
+    run = trainer(tmp_path, precision="bf16-true")
+    run.fit(Watching(SHAPE, 256), DataLoader(x, batch_size=8), DataLoader(x, batch_size=8))
+    assert torch.equal(seen[0], x) and seen[0].dtype == torch.float32
+    assert float((x.bfloat16().float() - x).abs().max()) > 1e-3
+    model = VAE(SHAPE, 256, network="mlp", width=8).eval().bfloat16()
+    (logged,) = trainer(tmp_path, precision="bf16-true").validate(model, DataLoader(x, batch_size=8), verbose=False)
+    full = copy.deepcopy(model).float()
+    (expected,) = trainer(tmp_path).validate(full, DataLoader(x, batch_size=8), verbose=False)
+    assert logged["val/nll"] == pytest.approx(expected["val/nll"], rel=1e-3)
+
+
 def test_optimiser_and_schedule_come_from_arguments_and_count_steps(tmp_path):
     model = VAE(
         SHAPE,

@@ -15,10 +15,11 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genzoo.zoo.autoregressive.base import AutoregressiveMixin, full_precision, raster_order
+from genzoo.zoo.autoregressive.base import AutoregressiveMixin, raster_order
 from genzoo.zoo.interface import ZooModule
 from genzoo.zoo.likelihoods import MIN_LOG_SCALE
 from genzoo.zoo.networks.masked import MaskedLinear
+from genzoo.zoo.precision import full_precision
 
 
 class MADE(AutoregressiveMixin, ZooModule):
@@ -100,7 +101,7 @@ class MADE(AutoregressiveMixin, ZooModule):
         if self.num_inputs > 1:
             x = F.one_hot(codes, self.num_inputs).to(dtype)
         else:
-            x = codes if self.levels is None else 2 * codes.to(dtype) / (self.levels - 1) - 1
+            x = codes.to(dtype) if self.levels is None else 2 * codes.to(dtype) / (self.levels - 1) - 1
         return self.network(x.flatten(1)).view(len(x), self.num_outputs, *self.shape)
 
     def log_prob_per_dim(self, x: Tensor, labels: Tensor | None) -> Tensor:

@@ -20,9 +20,10 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genzoo.zoo.autoregressive.base import AutoregressiveMixin, full_precision
+from genzoo.zoo.autoregressive.base import AutoregressiveMixin
 from genzoo.zoo.interface import ZooModule
 from genzoo.zoo.mixins import ClassPrior
+from genzoo.zoo.precision import full_precision
 
 
 class WaveNet(AutoregressiveMixin, ZooModule):

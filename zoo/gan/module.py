@@ -20,10 +20,11 @@ from genzoo.zoo.gan.losses import AdversarialLoss, Relativistic
 from genzoo.zoo.gan.regularisers import R1, R2, Regulariser, packed
 from genzoo.zoo.interface import ZooModule
 from genzoo.zoo.mixins import ClassPrior, ConditionalMixin
-from genzoo.zoo.modality import from_codes, to_codes
+from genzoo.zoo.modality import to_grid
 from genzoo.zoo.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from genzoo.zoo.networks.mlp import MLP
 from genzoo.zoo.networks.resnet import ResNetDecoder, ResNetEncoder
+from genzoo.zoo.precision import to_network
 from genzoo.zoo.randomness import Generator, normal
 
 
@@ -148,14 +149,13 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
 
     def draw_latents(self, num: int, labels: Tensor | None = None, generator: Generator | None = None) -> Tensor:
         """z ~ N(0, I), followed by the one-hot class if the model is conditional: (num, d [+ C])."""
-        like = next(self.generator.parameters())
-        labels = self.labels_to_sample(labels, num, like, generator)
-        z = normal((num, self.latent_dim), like=like, generator=generator)
+        labels = self.labels_to_sample(labels, num, self.like, generator)
+        z = normal((num, self.latent_dim), like=self.like, generator=generator)
         return z if labels is None else torch.cat([z, F.one_hot(labels, self.num_classes or 0).to(z.dtype)], 1)
 
     def generate(self, latents: Tensor) -> Tensor:
         """G: (B, *shape), as the discriminator is shown it."""
-        made = self.generator(latents)
+        made = self.generator(to_network(latents, self.generator))
         if made.numel() != len(latents) * self.num_dims:
             raise ValueError(
                 f"The generator must map {tuple(latents.shape)} to {(len(latents), *self.shape)} up to reshaping, but"
@@ -166,7 +166,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
 
     def score(self, seen: Tensor, labels: Tensor | None) -> Tensor:
         """D of data (of packs) in the networks' range, (B,): the output of their class, if conditional."""
-        outputs = self.discriminator(seen)
+        outputs = self.discriminator(to_network(seen, self.discriminator))
         if outputs.shape != (len(seen), self.num_classes or 1):
             raise ValueError(
                 f"The discriminator must map data to {(len(seen), self.num_classes or 1)}, but gave"
@@ -186,10 +186,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
 
     def on_grid(self, x: Tensor) -> Tensor:
         """The nearest data that have these levels."""
-        if self.levels is None:
-            return x
-        data = from_codes(to_codes(x, self.shape, self.levels), self.shape, self.levels)
-        return data.to(torch.promote_types(x.dtype, data.dtype))
+        return x if self.levels is None else to_grid(x, self.levels, self.modality)
 
     # ---- what each of them minimises
 
@@ -335,14 +332,14 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         Raises:
             ValueError: for another scorer, or for "discriminator" of a model trained on packs.
         """
-        self.check(x)
+        x = self.check(x)
         if scorer in (None, "reconstruction"):
             return self.residual(x)
         if scorer != "discriminator":
             raise ValueError(f"scorer={scorer!r}: a GAN knows 'reconstruction' and 'discriminator'.")
         if self.pack_size > 1:
             raise ValueError("scorer='discriminator': this one judges packs of data, not a datum.")
-        return -self.discriminator(self.to_networks(x)).to(x.dtype).amax(1)
+        return -self.discriminator(to_network(self.to_networks(x), self.discriminator)).to(x.dtype).amax(1)
 
 
 @contextmanager

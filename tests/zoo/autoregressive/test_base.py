@@ -8,7 +8,7 @@ import torch
 
 from genzoo.zoo import MADE, PixelCNN
 from genzoo.zoo.autoregressive.base import AutoregressiveMixin, raster_order
-from genzoo.zoo.modality import from_codes
+from genzoo.zoo.modality import from_codes, modality
 
 
 def loud(family, shape, levels, scale=3.0, **options):
@@ -24,7 +24,7 @@ def loud(family, shape, levels, scale=3.0, **options):
 def everything(shape, levels):
     """(levels ** D, *shape): all data that there are, in the order of their digits."""
     codes = itertools.product(range(levels), repeat=math.prod(shape))
-    return from_codes(torch.tensor(list(codes)).view(-1, *shape), shape, levels)
+    return from_codes(torch.tensor(list(codes)).view(-1, *shape), levels, modality(shape, levels))
 
 
 def seeded(seed=0):
