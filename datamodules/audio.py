@@ -142,6 +142,9 @@ class WaveformDataModule(DataModule):
 class AudioDataModule(WaveformDataModule):
     """A folder of the user's own wav files, at any depth, as float32 (1, length) in [−1, 1], 256 mu-law levels.
 
+    The end of a recording that is shorter than `length` is marked, and no part of any likelihood: after it come exact
+    zeros. The silence within a recording is a part of it, and is none (`WaveformDataModule`).
+
     Labels and the test split can be read from the names of the files, as regular expressions search them in the path
     below `root` (`7_anna_12.wav`, or `dogs/rex.wav`):
 
@@ -257,7 +260,8 @@ class FSDDDataModule(WaveformDataModule):
     """The Free Spoken Digit Dataset (Jackson et al. 2018): 3,000 recordings of six people saying 0 to 9, at 8 kHz.
 
     Named `{digit}_{speaker}_{index}.wav`, 0.14 to 2.3 seconds long, 0.44 on average. The customary split: the 300
-    recordings with an index from 0 to 4 are for testing.
+    recordings with an index from 0 to 4 are for testing. After the end of a recording come exact zeros, and a
+    likelihood ends there, too (`WaveformDataModule`): of the test data's 300 · 4,096 samples 79 % are sound.
 
     Args:
         root: the folder that holds, or will hold, the recordings as `<root>/fsdd/recordings/*.wav`. They are

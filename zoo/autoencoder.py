@@ -42,22 +42,12 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
     `anomaly_score`; `sample` as soon as, and only while, a density of the codes is fitted.
 
     Args:
-        shape: of one datum.
-        levels: how many values each dimension can take; None for continuous data.
+        shape, levels, optimizer, lr_scheduler: as in `ZooModule`.
         latent_dim: d, the size of the code.
-        network: "mlp" (gated residual perceptrons, images or points) or "resnet" (residual convolutions, images);
-            None takes "resnet" for images, "mlp" for points.
-        width: hidden units of the perceptrons, or channels of the convolutions at full image size; None takes 512 or
-            32.
-        depth: residual blocks, for convolutions at each resolution; None takes 2 or 1.
+        network, width, depth, decoder, likelihood: as in `VAE`.
         encoder: a module of your own, (B, *shape) in [−1, 1] (in the data's range, if continuous) to (B, d).
-        decoder: a module of your own, (B, d) to P numbers for each dimension of the datum, (B, P, *shape) up to
-            reshaping, where P is the likelihood's `num_parameters(levels)`.
-        likelihood: p(x | z); None takes `default_likelihood(levels)`.
         density_components: Gaussians in the mixture that is fitted to the codes before each validation, so that
             every checkpoint has one that fits its weights; 0 for none. `fit_density` does it by hand.
-        optimizer: as in `ZooModule`.
-        lr_scheduler: as in `ZooModule`.
 
     Raises:
         ValueError: on arguments that do not fit each other or the data.
@@ -224,8 +214,7 @@ class DenoisingAutoencoder(Autoencoder):
     the gradient of the log-density of noisy data (Alain & Bengio 2014): the seed of diffusion models.
 
     Args:
-        shape: of one datum.
-        levels: how many values each dimension can take; None for continuous data.
+        shape, levels: as in `ZooModule`.
         corruption: `GaussianNoise` or `Masking`; None is GaussianNoise().
         arguments: as in `Autoencoder`.
 

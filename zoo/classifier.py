@@ -29,8 +29,7 @@ class Classifier(ZooModule):
         width: channels of the first stage; the second has twice as many.
         max_shift: training images are shifted by up to so many pixels in each direction, zeros moving in.
         dropout: of the features, while training.
-        optimizer: as in `ZooModule`.
-        lr_scheduler: as in `ZooModule`.
+        optimizer, lr_scheduler: as in `ZooModule`.
 
     Raises:
         ValueError: if the data are no images or have fewer than two classes.

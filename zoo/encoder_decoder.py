@@ -18,17 +18,7 @@ Network = Literal["mlp", "resnet"]
 class EncoderDecoderMixin(LatentMixin):
     """Gives `decode`, and the networks under it, to a family that can `encode`.
 
-    Its constructor calls `build_networks`, with arguments that mean the same in every such family:
-
-    latent_dim: d, the dimensions of the code.
-    network: "mlp" (gated residual perceptrons, images or points) or "resnet" (residual convolutions, images);
-        None takes "resnet" for images, "mlp" for points.
-    width: hidden units of the perceptrons, or channels of the convolutions at full image size; None takes 512 or 32.
-    depth: residual blocks, for convolutions at each resolution; None takes 2 or 1.
-    encoder: a module of one's own, (B, *shape) in [−1, 1] (in the data's range, if continuous) to (B, code_features).
-    decoder: a module of one's own, (B, d) to P numbers for each dimension of the datum, (B, P, *shape) up to
-        reshaping, where P is the likelihood's `num_parameters(levels)`.
-    likelihood: p(x | z); None takes `default_likelihood(levels)`.
+    Its constructor calls `build_networks`, whose arguments mean the same in every such family: see `VAE`.
     """
 
     shape: tuple[int, ...]

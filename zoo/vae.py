@@ -45,8 +45,7 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
     `reconstruct`, `interpolate`, `traverse`.
 
     Args:
-        shape: of one datum.
-        levels: how many values each dimension can take; None for continuous data.
+        shape, levels, optimizer, lr_scheduler: as in `ZooModule`.
         latent_dim: d, the number of latent variables.
         network: "mlp" (gated residual perceptrons, images or points) or "resnet" (residual convolutions, images);
             None takes "resnet" for images, "mlp" for points.
@@ -67,8 +66,6 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
         kl_warmup: training steps over which that weight rises linearly from 0 (Bowman et al. 2016).
         free_bits: nats for each latent dimension, averaged over the batch, below which its KL is not penalised
             (Kingma et al. 2016, eq. 15). Evaluation ignores it. Only where K = 1.
-        optimizer: as in `ZooModule`.
-        lr_scheduler: as in `ZooModule`.
 
     Raises:
         ValueError: on arguments that do not fit each other or the data.

@@ -42,8 +42,7 @@ class GPT(AutoregressiveMixin, ZooModule):
         heads: of attention in each block.
         expansion: hidden units of a block's perceptron, as a multiple of `width`.
         dropout: of the embedding and of what each block adds, while training.
-        optimizer: as in `ZooModule`.
-        lr_scheduler: as in `ZooModule`.
+        optimizer, lr_scheduler: as in `ZooModule`.
 
     Raises:
         ValueError: on arguments that do not fit each other or the data.

@@ -30,16 +30,13 @@ class MADE(AutoregressiveMixin, ZooModule):
     A discrete dimension is a softmax over its levels; a continuous one a mixture of normal distributions.
 
     Args:
-        shape: of one datum.
-        levels: how many values each dimension can take; None for continuous data.
+        shape, levels, optimizer, lr_scheduler: as in `ZooModule`.
         width: hidden units of a layer; None takes D, at least 256. With fewer than D − 1 there is not a unit of each
             degree, and some dimensions do not see all earlier ones.
         depth: hidden layers.
         mixtures: normal distributions for each continuous dimension.
         dropout: of hidden units, while training.
         order_seed: draws the order of the dimensions at random; None keeps them as they are read, row by row.
-        optimizer: as in `ZooModule`.
-        lr_scheduler: as in `ZooModule`.
 
     Raises:
         ValueError: on arguments out of range.

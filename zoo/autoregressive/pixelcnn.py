@@ -43,8 +43,7 @@ class PixelCNN(AutoregressiveMixin, ZooModule):
         num_classes: how many classes the data have.
         conditional: whether to model p(x | y) of the class y rather than p(x).
         class_prior: p(y) where no label is given: the classes' shares in the "training" data, or "uniform".
-        optimizer: as in `ZooModule`.
-        lr_scheduler: as in `ZooModule`.
+        optimizer, lr_scheduler: as in `ZooModule`.
 
     Raises:
         ValueError: on arguments that do not fit each other or the data.

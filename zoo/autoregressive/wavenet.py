@@ -32,9 +32,13 @@ class WaveNet(AutoregressiveMixin, ZooModule):
     Capabilities: `sample`, `sample_path`, `log_prob` (exact), `anomaly_score`, `complete` (exactly, where the
     beginning of a sound is known).
 
+    A sound that is shorter than T ends in exact zeros, which no code stands for (`modality.sounding`): its loss and its
+    `log_prob` are the sum over its own samples, its `bits_per_dim` the mean over them. A sample and a completion have
+    all T, and may end in silence.
+
     Args:
-        shape: (1, T), of one sound.
-        levels: how many mu-law codes a sample can have.
+        shape: (1, T), of one sound: the most samples that it has.
+        levels: how many mu-law codes a sample can have. Of an odd number one stands for 0, and every sound has T samples.
         num_classes: C, of the data's labels.
         conditional: model p(x | y) instead of p(x).
         class_prior: p(y) where no label is given: the classes' shares in the "training" data, or "uniform".
@@ -43,8 +47,7 @@ class WaveNet(AutoregressiveMixin, ZooModule):
         dilations: of a cycle's layers, in samples.
         cycles: how often these layers are repeated. The model looks back cycles · Σ dilations + 1 samples.
         sample_rate: Hz, at which the sounds are to be played, where that is known; the model does not need it.
-        optimizer: as in `ZooModule`.
-        lr_scheduler: as in `ZooModule`.
+        optimizer, lr_scheduler: as in `ZooModule`.
 
     Raises:
         ValueError: on arguments that do not fit each other or the data.

@@ -36,8 +36,7 @@ class Denoising(ConditionalMixin, ZooModule):
     """A network that is trained to denoise images or points. What it is good for is in `Diffusion`.
 
     Args:
-        shape: of one datum.
-        levels: how many values each dimension can take; None for continuous data.
+        shape, levels, optimizer, lr_scheduler: as in `ZooModule`.
         schedule: the corruption; None takes the family's.
         prediction: what the network says, see `parameterisation.Prediction`; None takes the family's.
         weighting: of the noise levels in the loss; None takes the family's.
@@ -57,8 +56,6 @@ class Denoising(ConditionalMixin, ZooModule):
         conditional: whether to learn p(x | label).
         class_prior: p(y) where no label is given: the classes' shares in the "training" data, or "uniform".
         label_dropout: the share of labels that training hides, for classifier-free guidance.
-        optimizer: as in `ZooModule`.
-        lr_scheduler: as in `ZooModule`.
 
     Raises:
         ValueError: on arguments that do not fit each other or the data.
