@@ -32,13 +32,13 @@ class WaveNet(AutoregressiveMixin, ZooModule):
     Capabilities: `sample`, `sample_path`, `log_prob` (exact), `anomaly_score`, `complete` (exactly, where the
     beginning of a sound is known).
 
-    A sound that is shorter than T ends in exact zeros, which no code stands for (`modality.sounding`): its loss and its
+    A sound shorter than T is followed by exact zeros, which no code stands for (`modality.sounding`): its loss and
     `log_prob` are the sum over its own samples, its `bits_per_dim` the mean over them. A sample and a completion have
     all T, and may end in silence.
 
     Args:
         shape: (1, T), of one sound: the most samples that it has.
-        levels: how many mu-law codes a sample can have. Of an odd number one stands for 0, and every sound has T samples.
+        levels: how many mu-law codes a sample can have. Of an odd number one stands for 0, so that a zero is sound.
         num_classes: C, of the data's labels.
         conditional: model p(x | y) instead of p(x).
         class_prior: p(y) where no label is given: the classes' shares in the "training" data, or "uniform".
