@@ -1,4 +1,4 @@
-"""Recorded sound: a folder of wav files, and the spoken digits. Held in memory as mu-law codes, one byte a sample.
+"""Recorded sound: a folder of wav files, and the spoken digits. Held in memory as mu-law codes, two bytes a sample.
 
 Full scale is fixed: ±1 is the largest number that a file's format can hold, and no clip is made louder or softer to
 fill it. Only so do the bits per sample of two clips, and of two models, refer to the same quantisation.
@@ -19,6 +19,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from genzoo.datamodules.base import DataModule, InMemory, Source
 from genzoo.datamodules.folder import LabelledFile, hold_out, natural
@@ -27,6 +28,7 @@ from genzoo.zoo.modality import from_codes, to_codes
 Pieces = Literal["first", "all"]
 
 LEVELS = 256  # mu-law codes, as telephones have them (ITU-T G.711)
+END = LEVELS  # what stands, in place of a code, where there is no sound any more
 
 
 def read_wav(path: Path, sample_rate: int) -> Tensor:
@@ -65,11 +67,11 @@ def read_wav(path: Path, sample_rate: int) -> Tensor:
     return torch.from_numpy(sound).clamp(-1, 1)
 
 
-def cut(sound: Tensor, length: int, pieces: Pieces) -> Tensor:
-    """A sound (T,) as pieces (N, length), the last one padded with silence: the first of them, or all."""
-    number = -(-len(sound) // length) if pieces == "all" else 1
-    whole = sound.new_zeros(number * length)
-    kept = sound[: len(whole)]
+def cut(codes: Tensor, length: int, pieces: Pieces) -> Tensor:
+    """A sound's codes (T,) as pieces (N, length), the last one filled up with `END`: the first of them, or all."""
+    number = -(-len(codes) // length) if pieces == "all" else 1
+    whole = codes.new_full((number * length,), END)
+    kept = codes[: len(whole)]
     whole[: len(kept)] = kept
     return whole.view(number, length)
 
@@ -77,13 +79,17 @@ def cut(sound: Tensor, length: int, pieces: Pieces) -> Tensor:
 class WaveformDataModule(DataModule):
     """Base of the datamodules of sound: float32 (1, length) in [−1, 1], on the values of the 256 mu-law codes.
 
+    What is shorter than `length` is filled up with exact zeros. No code has that value, that of silence neither, so
+    that a model sees where a sound ends (`genzoo.zoo.modality.sounding`): a likelihood is that of the sound, in bits
+    for each of its own samples.
+
     A subclass says which files a split has (`find`); they are read when they are first needed.
 
     Args:
         length: T, samples in one datum.
         sample_rate: Hz, of the data; files of another rate are resampled.
         pieces: of a recording longer than `length` keep the "first" T samples; or "all", as pieces of T samples, each
-            a datum. The end of what is shorter is padded with silence, which a likelihood then counts, too.
+            a datum.
         split: batch_size, val_size (recordings, not pieces), classes, limit and seed, see `DataModule`.
 
     Raises:
@@ -101,7 +107,7 @@ class WaveformDataModule(DataModule):
         super().__init__(**split)
         self.shape = (1, length)
         self.sample_rate, self.pieces = sample_rate, pieces
-        self.values = from_codes(torch.arange(LEVELS), self.shape, LEVELS).numpy()
+        self.values = F.pad(from_codes(torch.arange(LEVELS), LEVELS, "waveform"), (0, 1)).numpy()  # that of END is 0
 
     def find(self, split: str) -> list[LabelledFile]:
         """The recordings of the "train" or "test" data; all of them labelled, or none."""
@@ -112,7 +118,8 @@ class WaveformDataModule(DataModule):
         files = self.find(split)
         with ThreadPoolExecutor() as pool:
             sounds = pool.map(partial(read_wav, sample_rate=self.sample_rate), (file.path for file in files))
-            pieces = [to_codes(cut(s, self.shape[1], self.pieces), self.shape, LEVELS).byte() for s in sounds]
+            codes = (to_codes(sound, LEVELS, "waveform").short() for sound in sounds)
+            pieces = [cut(sound, self.shape[1], self.pieces) for sound in codes]
         counts = torch.tensor([len(piece) for piece in pieces])
         if split == "train":
             self.recording = torch.arange(len(files)).repeat_interleave(counts)  # to which each row belongs
@@ -128,12 +135,15 @@ class WaveformDataModule(DataModule):
         return torch.cat([rows[belongs_to == i] for i in train]), torch.cat([rows[belongs_to == i] for i in val])
 
     def scale(self, stored: Tensor) -> Tensor:
-        """Codes to the values in the middle of their intervals."""
+        """Codes to the values in the middle of their intervals; 0 from the end of the sound on."""
         return torch.from_numpy(self.values[stored.numpy()])
 
 
 class AudioDataModule(WaveformDataModule):
     """A folder of the user's own wav files, at any depth, as float32 (1, length) in [−1, 1], 256 mu-law levels.
+
+    The end of a recording that is shorter than `length` is marked, and no part of any likelihood: after it come exact
+    zeros. The silence within a recording is a part of it, and is none (`WaveformDataModule`).
 
     Labels and the test split can be read from the names of the files, as regular expressions search them in the path
     below `root` (`7_anna_12.wav`, or `dogs/rex.wav`):
@@ -250,7 +260,8 @@ class FSDDDataModule(WaveformDataModule):
     """The Free Spoken Digit Dataset (Jackson et al. 2018): 3,000 recordings of six people saying 0 to 9, at 8 kHz.
 
     Named `{digit}_{speaker}_{index}.wav`, 0.14 to 2.3 seconds long, 0.44 on average. The customary split: the 300
-    recordings with an index from 0 to 4 are for testing.
+    recordings with an index from 0 to 4 are for testing. After the end of a recording come exact zeros, and a
+    likelihood ends there, too (`WaveformDataModule`): of the test data's 300 · 4,096 samples 79 % are sound.
 
     Args:
         root: the folder that holds, or will hold, the recordings as `<root>/fsdd/recordings/*.wav`. They are

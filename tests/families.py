@@ -1,25 +1,120 @@
-"""Every family with data that it is for: what the contract is tested on."""
+"""Every family with data that it is for, and what it claims: what the contract is tested on."""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from test_contract import FAMILIES
 from torch import Tensor
 
 from genzoo.datamodules import DataModule, InMemory
-from genzoo.zoo.modality import from_codes
+from genzoo.zoo import (
+    DDPM,
+    GAN,
+    GPT,
+    MADE,
+    VAE,
+    Autoencoder,
+    DenoisingAutoencoder,
+    FlowMatching,
+    PixelCNN,
+    ScoreModel,
+    WaveNet,
+    ZooModule,
+)
+from genzoo.zoo.interface import (
+    Completes,
+    HasLatents,
+    HasLogProb,
+    Interpolates,
+    Inverts,
+    Samples,
+    SamplesInSteps,
+    ScoresAnomalies,
+)
+from genzoo.zoo.modality import from_codes, modality
 
+IMAGES = [((1, 8, 8), 17), ((1, 8, 8), 2), ((3, 8, 8), 256), ((1, 7, 9), 256)]
+POINTS = [((2,), None)]
+TOKENS = [((12,), 11)]
+WAVEFORMS = [((1, 40), 256)]
+
+CAPABILITIES = {
+    Samples,
+    SamplesInSteps,
+    HasLogProb,
+    ScoresAnomalies,
+    Completes,
+    HasLatents,
+    Interpolates,
+    Inverts,
+}
+WRITES = {Samples, SamplesInSteps, HasLogProb, ScoresAnomalies, Completes}
+DIFFUSES = {Samples, SamplesInSteps, HasLogProb, ScoresAnomalies, Completes, Interpolates, Inverts}
+#: a family, the data that it is for, and what it can do: a new family is tested by adding its line
+FAMILIES: list[tuple[type[ZooModule], list[tuple[tuple[int, ...], int | None]], set[type]]] = [
+    (MADE, IMAGES[:2] + TOKENS + POINTS, WRITES),
+    (PixelCNN, IMAGES, WRITES),
+    (GPT, TOKENS, WRITES),
+    (WaveNet, WAVEFORMS, WRITES),
+    (VAE, IMAGES + POINTS, {Samples, HasLogProb, ScoresAnomalies, Completes, HasLatents, Interpolates}),
+    (Autoencoder, IMAGES + POINTS, {ScoresAnomalies, Completes, HasLatents, Interpolates}),
+    (DenoisingAutoencoder, IMAGES[:1] + POINTS, {ScoresAnomalies, Completes, HasLatents, Interpolates}),
+    (GAN, IMAGES + POINTS + WAVEFORMS, {Samples, ScoresAnomalies, Completes, Interpolates, Inverts}),
+    (DDPM, IMAGES[1::2] + POINTS, DIFFUSES),
+    (ScoreModel, IMAGES[:1] + POINTS, DIFFUSES),
+    (FlowMatching, IMAGES[2:3] + POINTS, DIFFUSES),
+]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A family on one kind of data."""
+
+    family: type[ZooModule]
+    shape: tuple[int, ...]
+    levels: int | None
+    claimed: frozenset[type]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def build(self, seed: int = 0) -> Any:
+        """The model, from nothing but shape and levels (and the options); the same for a seed."""
+        torch.manual_seed(seed)
+        return self.family(shape=self.shape, levels=self.levels, **self.options)
+
+    def data(self, num: int) -> Tensor:
+        """(num, *shape)."""
+        return random_data(num, self.shape, self.levels)
+
+    def __str__(self) -> str:
+        name = f"{self.family.__name__}-{'x'.join(map(str, self.shape))}-{self.levels}"
+        return f"{name}-conditional" if self.options else name
+
+
+CASES = [Case(family, *kind, frozenset(claimed)) for family, data, claimed in FAMILIES for kind in data]
 #: each family on the first kind of data in its line
-FIRST = [(family, *data[0]) for family, data, _ in FAMILIES]
+FIRST = [Case(family, *data[0], frozenset(claimed)) for family, data, claimed in FAMILIES]
+#: p(x | y), of each family that can be that
+CONDITIONAL = [
+    Case(case.family, case.shape, case.levels, case.claimed, {"num_classes": 3, "conditional": True})
+    for case in FIRST
+    if "conditional" in inspect.signature(case.family).parameters
+]
 
 
 def random_data(num: int, shape: tuple[int, ...], levels: int | None) -> Tensor:
     """(num, *shape): noise that is valid data."""
     if levels is None:
         return torch.randn(num, *shape)
-    return from_codes(torch.randint(levels, (num, *shape)), shape, levels)
+    return from_codes(torch.randint(levels, (num, *shape)), levels, modality(shape, levels))
 
 
 class Noise(DataModule):
-    """Random data with labels, the same for everyone; 24 rows for training, 13 for validation."""
+    """Random data with labels, the same for everyone; 24 rows for training, 13 for validation.
+
+    Of the labels 0, 1 and 2 the last is the rarest.
+    """
 
     num_classes = 3
 
@@ -30,7 +125,8 @@ class Noise(DataModule):
     def load(self, split: str) -> InMemory:
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            return InMemory(random_data(37, self.shape, self.levels), torch.arange(37) % 3)
+            labels = torch.tensor([0, 1, 0, 1, 0, 1, 2]).repeat(6)[:37]
+            return InMemory(random_data(37, self.shape, self.levels), labels)
 
     def scale(self, stored: Tensor) -> Tensor:
         return stored

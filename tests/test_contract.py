@@ -1,26 +1,18 @@
-"""One contract over every family: a new family is tested by adding its line to FAMILIES."""
+"""One contract over every family: each test runs on the families that claim what it tests.
 
+A new family is tested by adding its line to FAMILIES, in `families.py`.
+"""
+
+import copy
 import math
 
 import pytest
 import torch
+from families import CAPABILITIES, CASES, CONDITIONAL, FIRST
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
-from genzoo.zoo import (
-    DDPM,
-    GAN,
-    GPT,
-    MADE,
-    VAE,
-    Autoencoder,
-    DenoisingAutoencoder,
-    FlowMatching,
-    PerDatum,
-    PixelCNN,
-    ScoreModel,
-    WaveNet,
-)
+from genzoo.zoo import PerDatum
 from genzoo.zoo.interface import (
     Completes,
     HasLatents,
@@ -32,69 +24,44 @@ from genzoo.zoo.interface import (
     ScoresAnomalies,
     ZooModule,
 )
-from genzoo.zoo.modality import from_codes
 
-IMAGES = [((1, 8, 8), 17), ((1, 8, 8), 2), ((3, 8, 8), 256), ((1, 7, 9), 256)]
-POINTS = [((2,), None)]
-TOKENS = [((12,), 11)]
-WAVEFORMS = [((1, 40), 256)]
-CAPABILITIES = {
-    Samples,
-    SamplesInSteps,
-    HasLogProb,
-    ScoresAnomalies,
-    Completes,
-    HasLatents,
-    Interpolates,
-    Inverts,
-}
-DIFFUSES = {Samples, SamplesInSteps, HasLogProb, ScoresAnomalies, Completes, Interpolates, Inverts}
-# a family, the data that it is for, and what it can do
-FAMILIES = [
-    (MADE, IMAGES[:2] + TOKENS + POINTS, {Samples, SamplesInSteps, HasLogProb, ScoresAnomalies, Completes}),
-    (PixelCNN, IMAGES, {Samples, SamplesInSteps, HasLogProb, ScoresAnomalies, Completes}),
-    (GPT, TOKENS, {Samples, SamplesInSteps, HasLogProb, ScoresAnomalies, Completes}),
-    (WaveNet, WAVEFORMS, {Samples, SamplesInSteps, HasLogProb, ScoresAnomalies, Completes}),
-    (VAE, IMAGES + POINTS, {Samples, HasLogProb, ScoresAnomalies, Completes, HasLatents, Interpolates}),
-    (Autoencoder, IMAGES + POINTS, {ScoresAnomalies, Completes, HasLatents, Interpolates}),
-    (DenoisingAutoencoder, IMAGES[:1] + POINTS, {ScoresAnomalies, Completes, HasLatents, Interpolates}),
-    (GAN, IMAGES + POINTS + WAVEFORMS, {Samples, ScoresAnomalies, Completes, Interpolates, Inverts}),
-    (DDPM, IMAGES[1::2] + POINTS, DIFFUSES),
-    (ScoreModel, IMAGES[:1] + POINTS, DIFFUSES),
-    (FlowMatching, IMAGES[2:3] + POINTS, DIFFUSES),
-]
-CASES = [(family, shape, levels) for family, data, _ in FAMILIES for shape, levels in data]
+LIKELY = [case for case in CASES if HasLogProb in case.claimed]
 
 
-@pytest.fixture(params=CASES, ids=lambda case: f"{case[0].__name__}-{case[1]}-{case[2]}")
+def claiming(*capabilities):
+    """The test runs on every family, on all its kinds of data, that claims these."""
+    return on([case for case in CASES if case.claimed.issuperset(capabilities)])
+
+
+def on(cases):
+    """The test runs on these."""
+    return pytest.mark.parametrize("case", cases, ids=str, indirect=True)
+
+
+@pytest.fixture
 def case(request):
     """A family built from shape and levels alone, and a batch for it."""
-    family, shape, levels = request.param
-    torch.manual_seed(0)
-    model = family(shape=shape, levels=levels).eval()
-    return model, torch.randn(5, *shape) if levels is None else from_codes(
-        torch.randint(levels, (5, *shape)), shape, levels
-    )
+    return request.param.build().eval(), request.param.data(5)
+
+
+def trainer(folder, **options):
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    return Trainer(default_root_dir=folder, max_epochs=1, **quiet, **options)
 
 
 def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def needs(model, capability):
-    if not isinstance(model, capability):
-        pytest.skip(f"{type(model).__name__} does not claim {capability.__name__}")
+@pytest.mark.parametrize("case", CASES + CONDITIONAL, ids=str)
+def test_capabilities_are_those_claimed(case):
+    model = case.build()
+    assert {c for c in CAPABILITIES if isinstance(model, c)} == case.claimed
 
 
-@pytest.mark.parametrize(("family", "data", "claimed"), FAMILIES)
-def test_capabilities_are_those_claimed(family, data, claimed):
-    model = family(shape=data[0][0], levels=data[0][1])
-    assert {c for c in CAPABILITIES if isinstance(model, c)} == claimed
-
-
+@claiming(Samples)
 def test_samples(case):
     model, _ = case
-    needs(model, Samples)
     a, b, c = model.sample(4, generator=seeded()), model.sample(4, generator=seeded()), model.sample(4)
     assert a.shape == (4, *model.shape)
     assert a.dtype == (torch.int64 if model.modality == "tokens" else torch.float32)
@@ -104,58 +71,73 @@ def test_samples(case):
     model.check(a)
 
 
+@claiming(SamplesInSteps)
 def test_the_last_frame_of_a_sampling_path_is_the_sample(case):
     model, _ = case
-    needs(model, SamplesInSteps)
     path = model.sample_path(3, num_frames=4, generator=seeded())
     assert path.shape == (4, 3, *model.shape)
     assert torch.equal(path[-1], model.sample(3, generator=seeded()))
     assert not torch.equal(path[0], path[-1])
 
 
+@claiming(Interpolates)
 def test_interpolation_has_both_ends(case):
     model, x = case
-    needs(model, Interpolates)
     a, b = x[:2], x[2:4]
     line = model.interpolate(a, b, 3)
     assert line.shape == (3, *a.shape)
     torch.testing.assert_close(line[-1], model.interpolate(b, a, 3)[0], rtol=1e-3, atol=1e-3)
 
 
+@claiming(Inverts)
 def test_inversion(case):
     model, x = case
-    needs(model, Inverts)
     z = model.invert(x)
     assert len(z) == 5
     assert torch.equal(z, model.invert(x))
 
 
+@claiming(HasLogProb)
 def test_likelihood(case):
     model, x = case
-    needs(model, HasLogProb)
     assert model.log_prob_kind in ("exact", "lower_bound", "estimate")
     value = model.log_prob(x, num_particles=3, generator=PerDatum(x))
     assert value.shape == (5,)
     assert bool(torch.isfinite(value).all())
     assert model.levels is None or bool((value <= 1e-4).all())
-    bits = model.bits_per_dim(x, num_particles=3, generator=PerDatum(x))
-    torch.testing.assert_close(bits, -value / (math.prod(model.shape) * math.log(2)))
     alone = torch.cat([model.log_prob(v[None], num_particles=3, generator=PerDatum(v[None])) for v in x])
     torch.testing.assert_close(alone, value, rtol=1e-5, atol=1e-4)
 
 
+@on([case for case in LIKELY if case.levels is not None])
+def test_bits_of_discrete_data(case):
+    model, x = case
+    bits = model.bits_per_dim(x, num_particles=3, generator=PerDatum(x))
+    nats = model.log_prob(x, num_particles=3, generator=PerDatum(x))
+    torch.testing.assert_close(bits, -nats / (math.prod(model.shape) * math.log(2)))
+
+
+@on([case for case in LIKELY if case.levels is None])
+def test_a_density_has_no_bits(case, tmp_path):
+    model, x = case
+    with pytest.raises(ValueError, match="bits_per_dim: these data are continuous"):
+        model.bits_per_dim(x)
+    (logged,) = trainer(tmp_path).validate(model, DataLoader(x, batch_size=2), verbose=False)
+    assert logged and "val/bits_per_dim" not in logged
+
+
+@claiming(ScoresAnomalies)
 def test_anomaly_scores(case):
     model, x = case
-    needs(model, ScoresAnomalies)
     score = model.anomaly_score(x)
     assert score.shape == (5,)
     assert torch.equal(score, model.anomaly_score(x))
     torch.testing.assert_close(model.anomaly_score(x[2:3]), score[2:3], rtol=1e-4, atol=1e-4)
 
 
+@claiming(Completes)
 def test_completion(case):
     model, x = case
-    needs(model, Completes)
     for known in (torch.rand(x.shape) < 0.5, torch.rand(model.shape) < 0.5):
         out = model.complete(x, known, num_samples=2, generator=seeded())
         assert out.shape == (2, *x.shape)
@@ -167,9 +149,9 @@ def test_completion(case):
     assert torch.equal(model.complete(x, everything), x[None])
 
 
+@claiming(HasLatents)
 def test_latents(case):
     model, x = case
-    needs(model, HasLatents)
     z = model.encode(x).mean
     assert z.shape[0] == 5
     assert z.ndim == 2
@@ -179,6 +161,7 @@ def test_latents(case):
     assert model.traverse(x, 0, [-1.0, 0.0, 1.0]).shape == (3, *x.shape)
 
 
+@claiming()
 def test_what_is_no_data_of_the_model_is_refused_by_every_capability(case):
     model, x = case
     tokens = model.modality == "tokens"
@@ -189,7 +172,8 @@ def test_what_is_no_data_of_the_model_is_refused_by_every_capability(case):
         (x.float() if tokens else x.long(), TypeError, "torch.float32" if tokens else "torch.int64"),
         (x + model.levels, ValueError, "vocabulary") if tokens else (x * torch.nan, ValueError, "5 of 5 data.* NaN"),
     ]
-    names = ("check", "log_prob", "bits_per_dim", "anomaly_score", "encode", "reconstruct", "invert")
+    names = ["check", "log_prob", "anomaly_score", "encode", "reconstruct", "invert"]
+    names += [] if model.levels is None else ["bits_per_dim"]
     methods = [getattr(model, name) for name in names if hasattr(model, name)]
     if isinstance(model, Completes):
         methods.append(lambda bad: model.complete(bad, torch.tensor(True)))
@@ -203,9 +187,9 @@ def test_what_is_no_data_of_the_model_is_refused_by_every_capability(case):
                 method(bad)
 
 
+@claiming(Interpolates)
 def test_an_interpolation_that_cannot_be_is_refused(case):
     model, x = case
-    needs(model, Interpolates)
     with pytest.raises(ValueError, match="goes from each datum of a to the same one of b"):
         model.interpolate(x[:2], x[:3], 3)
     with pytest.raises(ValueError, match="steps=1"):
@@ -213,19 +197,24 @@ def test_an_interpolation_that_cannot_be_is_refused(case):
 
 
 @pytest.mark.parametrize("num_samples", [0, -1, 2.5])
+@claiming(Samples)
 def test_numbers_that_count_no_samples_are_refused(case, num_samples):
+    model, _ = case
+    with pytest.raises(ValueError, match=f"num_samples={num_samples}: give a whole number"):
+        model.sample(num_samples)
+
+
+@pytest.mark.parametrize("num_samples", [0, -1, 2.5])
+@claiming(Completes)
+def test_numbers_that_count_no_completions_are_refused(case, num_samples):
     model, x = case
-    message = f"num_samples={num_samples}: give a whole number"
-    if isinstance(model, Samples):
-        with pytest.raises(ValueError, match=message):
-            model.sample(num_samples)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"num_samples={num_samples}: give a whole number"):
         model.complete(x, torch.zeros_like(x, dtype=torch.bool), num_samples=num_samples)
 
 
+@claiming(Completes)
 def test_completions_of_a_datum_need_not_depend_on_the_others(case):
     model, x = case
-    needs(model, Completes)
     x, known = x[:2], torch.rand(model.shape) < 0.5
     out = model.complete(x, known, num_samples=2, generator=PerDatum(x))
     alone = model.complete(x[1:], known, num_samples=2, generator=PerDatum(x[1:]))
@@ -234,15 +223,19 @@ def test_completions_of_a_datum_need_not_depend_on_the_others(case):
         assert float(torch.isclose(ours, theirs, atol=1e-3).double().mean()) > 0.9
 
 
+@claiming(Samples)
 def test_a_model_in_double_precision_takes_its_own_samples(case):
     model, _ = case
-    needs(model, Samples)
-    x = model.double().sample(2, generator=seeded())
-    model.check(x)
-    if isinstance(model, HasLogProb):
-        assert model.log_prob(x).dtype == torch.float64
+    model.check(model.double().sample(2, generator=seeded()))
 
 
+@claiming(Samples, HasLogProb)
+def test_a_model_in_double_precision_states_likelihoods_in_it(case):
+    model, _ = case
+    assert model.log_prob(model.double().sample(2, generator=seeded())).dtype == torch.float64
+
+
+@claiming()
 def test_every_named_parameter_gets_a_gradient(case):
     model, x = case
     model.train()
@@ -251,6 +244,7 @@ def test_every_named_parameter_gets_a_gradient(case):
         assert parameter.grad is not None and bool(parameter.grad.abs().sum() > 0), name
 
 
+@claiming()
 def test_training_and_evaluation_quantities_are_per_datum(case):
     model, x = case
     labels = torch.zeros(5, dtype=torch.long)
@@ -258,21 +252,14 @@ def test_training_and_evaluation_quantities_are_per_datum(case):
         assert all(value.shape == (5,) for value in quantities.values())
 
 
+@claiming()
 def test_a_bare_trainer_fits_saves_and_loads_it(case, tmp_path):
     model, x = case
     data = DataLoader(TensorDataset(x, torch.zeros(5, dtype=torch.long)), batch_size=2)
-    trainer = Trainer(
-        max_epochs=1,
-        default_root_dir=tmp_path,
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    before = [p.detach().clone() for p in model.parameters()]
-    trainer.fit(model, data, data)
+    before, run = [p.detach().clone() for p in model.parameters()], trainer(tmp_path)
+    run.fit(model, data, data)
     assert any(not torch.equal(p, q) for p, q in zip(before, model.parameters(), strict=True))
-    trainer.save_checkpoint(tmp_path / "model.ckpt")
+    run.save_checkpoint(tmp_path / "model.ckpt")
     again = type(model).load_from_checkpoint(tmp_path / "model.ckpt").eval()
     model.eval()
     assert (again.shape, again.levels) == (model.shape, model.levels)
@@ -282,9 +269,135 @@ def test_a_bare_trainer_fits_saves_and_loads_it(case, tmp_path):
         assert torch.equal(ours, theirs)
 
 
+@claiming()
 def test_it_says_what_it_was_built_from(case):
     model, _ = case
     assert isinstance(model, ZooModule)
     assert model.hparams["shape"] == list(model.shape)
     assert model.hparams["_class_path"].startswith("genzoo.zoo.")
     assert model.unstated == []
+
+
+# ------------------------------------------------------------------------------------------------ half precision
+
+
+def in_half_and_in_full(case):
+    """The same weights, those of bfloat16, in bfloat16 and in float32."""
+    model, x = case
+    return model.bfloat16(), copy.deepcopy(model).float(), x
+
+
+@claiming(Samples)
+def test_a_model_in_half_precision_takes_its_own_samples(case):
+    model, full, _ = in_half_and_in_full(case)
+    x = model.sample(4, generator=seeded())
+    assert x.dtype == full.sample(4, generator=seeded()).dtype
+    assert torch.equal(model.check(x), x)
+    assert torch.equal(full.check(x), x)  # it lies on the grid of the data, which half precision does not hold
+
+
+@claiming(HasLogProb)
+def test_half_precision_rounds_the_networks_and_nothing_else(case):
+    """What a network says in half precision is off in its third digit; in the likelihood that averages out."""
+    model, full, x = in_half_and_in_full(case)
+    ours, theirs = (m.log_prob(x, num_particles=2, generator=PerDatum(x)) for m in (model, full))
+    assert ours.dtype == theirs.dtype == torch.float32
+    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=0.1)
+
+
+@claiming(HasLogProb)
+@torch.no_grad()
+def test_a_network_that_half_precision_does_not_round_gives_the_likelihood_of_full_precision(case):
+    """With no weights but the biases, in eighths, each network states the same in both; so must everything else."""
+    model, x = case
+    for parameter in model.parameters():
+        eighths = torch.randint(-8, 9, parameter.shape, generator=seeded()) / 8
+        parameter.copy_(eighths if parameter.ndim == 1 else torch.zeros_like(eighths))
+    model, full, x = in_half_and_in_full(case)
+    ours, theirs = (m.log_prob(x, num_particles=2, generator=PerDatum(x)) for m in (model, full))
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-4)
+    given_in_half = x.bfloat16() if x.is_floating_point() and model.modality != "points" else x
+    ours = model.log_prob(given_in_half, num_particles=2, generator=PerDatum(x))
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-4)
+
+
+@claiming(Completes)
+def test_completions_in_half_precision_are_data(case):
+    model, full, x = in_half_and_in_full(case)
+    known = torch.rand(x.shape, generator=seeded()) < 0.5
+    out = model.complete(x, known, num_samples=2, generator=seeded())
+    assert torch.equal(out[:, known], x[known].expand(2, -1))
+    assert torch.equal(full.check(out.flatten(0, 1)), out.flatten(0, 1))
+
+
+@on(FIRST)
+def test_a_run_in_half_precision_trains_and_gives_the_figures_of_its_weights(case, tmp_path):
+    model, x = case
+    data, before = DataLoader(x, batch_size=3), [p.detach().bfloat16() for p in model.parameters()]
+    trainer(tmp_path, precision="bf16-true").fit(model, data)
+    assert all(p.dtype == torch.bfloat16 for p in model.parameters())
+    assert any(not torch.equal(p, q) for p, q in zip(before, model.parameters(), strict=True))
+    (ours,) = trainer(tmp_path, precision="bf16-true").validate(model, data, verbose=False)
+    (theirs,) = trainer(tmp_path).validate(copy.deepcopy(model).float(), data, verbose=False)
+    assert ours == pytest.approx(theirs, rel=1e-2, abs=0.05)
+
+
+@claiming(ScoresAnomalies)
+def test_scores_in_half_precision_are_those_of_full_precision_but_for_the_networks(case):
+    model, full, x = in_half_and_in_full(case)
+    ours, theirs = model.anomaly_score(x), full.anomaly_score(x)
+    assert ours.dtype == theirs.dtype
+    torch.testing.assert_close(ours, theirs, rtol=0.05, atol=0.1)
+
+
+@claiming(Interpolates)
+def test_interpolations_in_half_precision_are_in_full(case):
+    model, full, x = in_half_and_in_full(case)
+    ours, theirs = (m.interpolate(x[:2], x[2:4], 3) for m in (model, full))
+    assert ours.dtype == theirs.dtype
+    assert float(torch.isclose(ours, theirs, atol=0.1).double().mean()) > 0.95  # but for what rounding tips over
+
+
+# ------------------------------------------------------------------------------------------ the classes' shares
+
+
+@on([case for case in CONDITIONAL if Samples in case.claimed])
+def test_samples_without_labels_have_the_classes_shares(case):
+    """The same draws that were uniform before there were counts; each label by the inverse of the distribution."""
+    model, _ = case
+    draws = torch.rand(4000, generator=seeded())
+    nobody = model.labels_to_sample(None, 4000, next(model.parameters()), seeded())
+    assert torch.equal(nobody, (draws * 3).long())
+    model.count_classes(torch.tensor([0, 0, 0, 2]))
+    assert model.class_shares.tolist() == [0.75, 0, 0.25]
+    assert model.class_log_prior.exp().tolist() == [0.75, 0, 0.25]
+    labels = model.labels_to_sample(None, 4000, next(model.parameters()), seeded())
+    assert torch.equal(labels, torch.where(draws < 0.75, 0, 2))
+    assert torch.equal(model.sample(3, generator=seeded()), model.sample(3, generator=seeded()))
+    model.class_prior = "uniform"
+    assert torch.equal(model.labels_to_sample(None, 4000, next(model.parameters()), seeded()), nobody)
+
+
+@on(CONDITIONAL)
+def test_weights_published_before_the_classes_were_counted_load(case):
+    model, _ = case
+    state = {key: value for key, value in model.state_dict().items() if key != "class_counts"}
+    model.count_classes(torch.tensor([0, 0, 1]))
+    model.load_state_dict(state, strict=True)
+    assert model.class_counts.tolist() == [2, 1, 0]
+    assert model.class_counts.dtype == torch.int64
+
+
+@on(CONDITIONAL)
+def test_the_classes_shares_can_be_told_to_be_uniform(case):
+    model, _ = case
+    uniform = type(model)(model.shape, model.levels, num_classes=3, conditional=True, class_prior="uniform")
+    uniform.count_classes(torch.tensor([0, 0, 1]))
+    assert torch.equal(uniform.class_shares, torch.full((3,), 1 / 3, dtype=torch.float64))
+    assert uniform.hparams["class_prior"] == "uniform"
+    with pytest.raises(ValueError, match="class_prior='even': choose 'training' or 'uniform'"):
+        type(model)(model.shape, model.levels, num_classes=3, conditional=True, class_prior="even")
+    with pytest.raises(ValueError, match=r"labels lie in \[0, 3\)"):
+        uniform.count_classes(torch.tensor([0, 3]))
+    with pytest.raises(ValueError, match="is unconditional"):
+        type(model)(model.shape, model.levels).count_classes(torch.tensor([0]))

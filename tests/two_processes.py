@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import torch
-from families import FIRST, Noise
+from families import CONDITIONAL, FIRST, Noise
 from lightning.pytorch import Trainer
 
 from genzoo.callbacks import EMA
@@ -14,9 +14,8 @@ from genzoo.callbacks import EMA
 
 def main(folder: Path) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    for family, shape, levels in FIRST:
-        torch.manual_seed(0)
-        model = family(shape=shape, levels=levels)
+    for case in FIRST + CONDITIONAL:
+        model = case.build()
         quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
         trainer = Trainer(
             max_epochs=1,
@@ -28,12 +27,12 @@ def main(folder: Path) -> None:
             callbacks=[EMA(decay=0.5)],
             **quiet,
         )
-        trainer.fit(model, datamodule=Noise(shape, levels))
+        trainer.fit(model, datamodule=Noise(case.shape, case.levels))
         assert trainer.global_step == 3, trainer.global_step
-        (figures,) = trainer.validate(model, datamodule=Noise(shape, levels), verbose=False)
-        torch.save(model.state_dict(), folder / f"{family.__name__}-{trainer.global_rank}.pt")
+        (figures,) = trainer.validate(model, datamodule=Noise(case.shape, case.levels), verbose=False)
+        torch.save(model.state_dict(), folder / f"{case}-{trainer.global_rank}.pt")
         if trainer.global_rank == 0:
-            (folder / f"{family.__name__}.json").write_text(json.dumps(figures))
+            (folder / f"{case}.json").write_text(json.dumps(figures))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genzoo.zoo.interface import ZooModule
+from genzoo.zoo.precision import full_precision, to_network
 from genzoo.zoo.randomness import Generator
 
 
@@ -28,8 +29,7 @@ class Classifier(ZooModule):
         width: channels of the first stage; the second has twice as many.
         max_shift: training images are shifted by up to so many pixels in each direction, zeros moving in.
         dropout: of the features, while training.
-        optimizer: as in `ZooModule`.
-        lr_scheduler: as in `ZooModule`.
+        optimizer, lr_scheduler: as in `ZooModule`.
 
     Raises:
         ValueError: if the data are no images or have fewer than two classes.
@@ -69,7 +69,7 @@ class Classifier(ZooModule):
 
     def features(self, x: Tensor) -> Tensor:
         """The penultimate layer: (B, *shape) in [0, 1] to (B, feature_dim), non-negative."""
-        return F.relu(self.embed(self.trunk(2 * x - 1).flatten(1)))
+        return F.relu(self.embed(self.trunk(to_network(2 * x - 1, self)).flatten(1)))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, *shape) in [0, 1] to logits (B, num_classes)."""
@@ -86,7 +86,7 @@ class Classifier(ZooModule):
     def _scores(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
         if labels is None:
             raise ValueError("A Classifier is trained on batches (x, y), but the batch has no labels y.")
-        logits = self(x).float()
+        logits = full_precision(self(x))
         loss = F.cross_entropy(logits, labels, reduction="none")
         return {"loss": loss, "accuracy": (logits.argmax(1) == labels).float()}
 
@@ -109,7 +109,7 @@ class Classifier(ZooModule):
     def predict_step(self, batch: object, batch_idx: int = 0) -> dict[str, Tensor]:
         """The class probabilities, (B, num_classes)."""
         x, _ = self.unpack(batch, "predict")
-        return {"probabilities": self(x).softmax(1)}
+        return {"probabilities": full_precision(self(x)).softmax(1)}
 
 
 def _shift(x: Tensor, most: int) -> Tensor:

@@ -5,23 +5,20 @@ a thing, and a capability that a family does not have is a method that it does n
 LightningModule that all families extend. (`mixins.py` completes a capability from its essential part.)
 """
 
-import inspect
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
-from functools import partial
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from lightning.pytorch.core.mixins.hparams_mixin import HyperparametersMixin, _given_hyperparameters
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities.parsing import collect_init_args
-from torch import Tensor, nn
+from torch import Tensor
 
-from genzoo.zoo.modality import Modality, check_data, modality
+from genzoo.zoo.modality import Modality, check_data, in_full, modality, sounding
+from genzoo.zoo.precision import full_precision
+from genzoo.zoo.processes import gather
 from genzoo.zoo.randomness import Generator, PerDatum
+from genzoo.zoo.statement import StatedModule
 
 LogProbKind = Literal["exact", "lower_bound", "estimate"]
 
@@ -49,7 +46,7 @@ class HasLogProb(Protocol):
         ...
 
     def bits_per_dim(self, x: Tensor, *, num_particles: int = 1, generator: Generator | None = None) -> Tensor:
-        """(B,), −log₂ p(x) / D."""
+        """(B,), −log₂ p(x) / D; of discrete data only."""
         ...
 
 
@@ -133,12 +130,13 @@ class SamplesInSteps(Protocol):
 # ------------------------------------------------------------------------------------------------------- the base
 
 
-class ZooModule(LightningModule):
+class ZooModule(StatedModule):
     """The base of every module: the data's contract, the optimiser, logging, hyperparameters that can be stated.
 
     A family implements `objective`, the per-datum quantities of a training step with "loss" among them, and
-    `evaluation`, those of a validation or test step; "nll" among them also gives bits per dimension. Everything is
-    in nats, summed over the datum; the base averages over the batch, and over a dataset as Σ/N.
+    `evaluation`, those of a validation or test step; "nll" among them gives bits per dimension, too, where data are
+    discrete. Everything is in nats, summed over the datum; the base averages over the batch, and over a dataset as
+    Σ/N.
 
     Args:
         shape: of one datum, as the datamodule states it: (C, H, W), (T,), (1, T) or (D,).
@@ -150,9 +148,6 @@ class ZooModule(LightningModule):
         ValueError: if shape or levels cannot describe data.
     """
 
-    #: constructor arguments that no file can state, because they were given as live modules; see `as_config`
-    unstated: list[str]
-
     def __init__(
         self,
         shape: Sequence[int],
@@ -162,7 +157,6 @@ class ZooModule(LightningModule):
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__()
-        self._state_hyperparameters()
         self.modality: Modality = modality(shape, levels)
         self.shape: tuple[int, ...] = tuple(shape)
         self.levels = levels
@@ -170,11 +164,17 @@ class ZooModule(LightningModule):
         self.lr_scheduler = lr_scheduler
         self._checked_stages: set[str] = set()
         self._random_states: list[list[Tensor]] | None = None
+        self._later_buffers: list[str] = []
 
     @property
     def num_dims(self) -> int:
         """D, the number of dimensions of one datum."""
         return math.prod(self.shape)
+
+    @property
+    def like(self) -> Tensor:
+        """A number on the model's device, in the precision of its data, noise and latents: float32 at least."""
+        return full_precision(next(self.parameters()).new_zeros(()))
 
     @property
     def network_evaluations(self) -> int:
@@ -255,20 +255,29 @@ class ZooModule(LightningModule):
     def _log_evaluation(self, batch: Any, stage: str) -> None:
         x, labels = self.unpack(batch, stage)
         quantities = self.evaluation(x, labels, PerDatum(x))
-        if "nll" in quantities:
-            quantities["bits_per_dim"] = quantities["nll"] / (self.num_dims * math.log(2))
         for name, value in quantities.items():
-            # float64, or the sum over a dataset loses digits. Lightning weighs by batch_size: the mean is Σ/N. An
-            # integer one it would average over the processes with the remainder dropped: (51 + 50) / 2 = 50.
-            self.log(
-                f"{stage}/{name}",
-                value.double().mean() if value.device.type != "mps" else value.mean(),
-                batch_size=float(len(x)),  # type: ignore[arg-type]
-                on_step=False,
-                on_epoch=True,
-                sync_dist=True,
-                prog_bar=name in ("nll", "bits_per_dim", "accuracy"),
-            )
+            self._log_mean(f"{stage}/{name}", value, float(len(x)))
+        if "nll" in quantities and self.levels is not None:  # a density has no code length
+            counts = self.num_observed(x)
+            bits = quantities["nll"].sum() / (counts.sum() * math.log(2))
+            # weighed by what it is a mean over: the figure of a dataset is all its bits over all its dimensions
+            self._log_mean(f"{stage}/bits_per_dim", bits, float(counts.sum()) / self.num_dims)
+
+    def _log_mean(self, name: str, value: Tensor, weight: float) -> None:
+        """Logs the mean over an epoch, Σ weight · mean(value) / Σ weight.
+
+        In float64, or the sum over a dataset loses digits. The weight is no integer, which Lightning would average
+        over the processes with the remainder dropped: (51 + 50) / 2 = 50.
+        """
+        self.log(
+            name,
+            value.double().mean() if value.device.type != "mps" else value.mean(),
+            batch_size=weight,  # type: ignore[arg-type]
+            on_step=False,
+            on_epoch=True,
+            sync_dist=True,
+            prog_bar=name.endswith(("/nll", "/bits_per_dim", "/accuracy")),
+        )
 
     def configure_optimizers(self) -> Any:
         """The optimiser over `parameter_groups`, and the schedule, which counts steps."""
@@ -288,71 +297,71 @@ class ZooModule(LightningModule):
         if stage is not None and stage not in self._checked_stages:
             self.check(x)
             self._checked_stages.add(stage)
-        return x, labels
+        return in_full(x, self.levels, self.modality), labels
 
     def check(self, x: Tensor, *, on_grid: bool = True) -> Tensor:
-        """The batch itself, if it holds data that this model is for; of images unless `on_grid`, any finite ones.
+        """The batch, if it holds data that this model is for; of images unless `on_grid`, any finite ones.
+
+        A model whose weights are in half precision also takes float32, and what it is given in half precision comes
+        back in float32: its images on their grid, which half precision does not hold.
 
         Raises:
             TypeError: if x is no tensor, or of the wrong kind of number.
             ValueError: on a wrong shape, no data, NaN or infinite values, values out of range or off the grid.
         """
-        precisions = {p.dtype for p in self.parameters()}
-        return check_data(x, self.shape, self.levels if on_grid else None, precisions, type(self).__name__)
+        precisions, levels = {p.dtype for p in self.parameters()}, self.levels if on_grid else None
+        check_data(x, self.shape, levels, precisions, type(self).__name__)
+        return in_full(x, levels, self.modality)
 
-    # ---- hyperparameters
+    def observed(self, x: Tensor) -> Tensor:
+        """Which dimensions of x its likelihood counts, (B, *shape) bool: all, but of a sound none from its end on."""
+        if self.modality == "waveform" and self.levels is not None:
+            return sounding(x, self.levels)
+        return torch.ones_like(x, dtype=torch.bool)
 
-    def _state_hyperparameters(self) -> None:
-        """Saves the constructor's arguments in the command line's own form, also when built from Python.
+    def num_observed(self, x: Tensor) -> Tensor:
+        """How many dimensions of each datum its likelihood counts, (B,) int64, at least 1."""
+        return self.observed(x).flatten(1).sum(1)
 
-        A checkpoint then holds plain values and `class_path`s only: it loads with `weights_only=True`, in a fresh
-        interpreter, and can be published.
+    # ---- weights published before a buffer existed
+
+    def register_later_buffer(self, name: str, value: Tensor) -> None:
+        """A buffer that weights published earlier lack: loading them leaves it as it is, also where `strict`.
+
+        Args:
+            name: of the buffer, an attribute from then on.
+            value: what it holds until there is something better to hold; of a fixed shape.
         """
-        self.unstated = []
-        if _given_hyperparameters.get() is not None:  # built by the command line, which states them itself
-            self.save_hyperparameters()
-            return
-        frame = inspect.currentframe()
-        arguments: dict[str, Any] = {}
-        if frame is not None and frame.f_back is not None:
-            for found in collect_init_args(frame.f_back, [], classes=(HyperparametersMixin,)):
-                arguments.update(found)
-        stated: dict[str, Any] = {}
-        for name, value in arguments.items():
-            try:
-                stated[name] = as_config(value)
-            except TypeError:
-                if not name.endswith(("optimizer", "lr_scheduler")):  # these have no part in the weights
-                    self.unstated.append(name)
-        stated["_class_path"] = class_path(type(self))
-        stated["_instantiator"] = "lightning.pytorch.cli.instantiate_module"
-        self.save_hyperparameters(stated)
+        self.register_buffer(name, value)
+        self._later_buffers.append(name)
+
+    def with_later_buffers(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A state of this module, completed by the buffers that are younger than it, at their present values."""
+        later = {
+            f"{prefix}.{name}".removeprefix("."): module.get_buffer(name)
+            for prefix, module in self.named_modules()
+            if isinstance(module, ZooModule)
+            for name in module._later_buffers
+        }
+        return {**later, **state}
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
+        # where torch lets a module take a state of an earlier version, also as a part of another module
+        for name in self._later_buffers:
+            state_dict.setdefault(prefix + name, self.get_buffer(name))
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
 
     # ---- an interrupted run goes on with the random numbers it would have drawn
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the random state of every process, and the names of arguments that cannot be stated."""
+        """Adds the random state of every process."""
+        super().on_save_checkpoint(checkpoint)
         mine = [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])]
-        states: list[Any] = [mine]
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            states = [None] * torch.distributed.get_world_size()
-            torch.distributed.all_gather_object(states, mine)
-        checkpoint["random_state"] = states
-        checkpoint["unstated_arguments"] = list(self.unstated)
+        checkpoint["random_state"] = gather(mine)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restores the random state, if it is a training run that goes on.
-
-        Raises:
-            ValueError: if the checkpoint's model was given a module that this one was not.
-        """
-        missing = set(checkpoint.get("unstated_arguments", [])) - set(self.unstated)
-        if missing:
-            raise ValueError(
-                f"The checkpoint's model was built with modules of its own for {sorted(missing)}, which no file can"
-                f" state. Pass them again: {type(self).__name__}.load_from_checkpoint(path,"
-                f" {', '.join(f'{name}=...' for name in sorted(missing))})."
-            )
+        """Restores the random state, if it is a training run that goes on."""
+        super().on_load_checkpoint(checkpoint)
         if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
             self._random_states = checkpoint.get("random_state")
             self._restore_random_state()
@@ -369,36 +378,3 @@ class ZooModule(LightningModule):
         torch.set_rng_state(cpu.cpu())
         if cuda and len(cuda) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all([state.cpu() for state in cuda])
-
-
-# ------------------------------------------------------------------------------------- arguments in a file's form
-
-
-def class_path(cls: type) -> str:
-    """The dotted name under which a file states a class."""
-    return f"{cls.__module__}.{cls.__qualname__}"
-
-
-def as_config(value: Any) -> Any:
-    """A constructor argument in the form in which a YAML file states it.
-
-    Plain values stay, sequences become lists, a dataclass or a `functools.partial` of a class becomes
-    {"class_path", "init_args"}.
-
-    Raises:
-        TypeError: for anything that no file can state, such as a live module or a lambda.
-    """
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, Mapping):
-        return {str(k): as_config(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [as_config(v) for v in value]
-    if is_dataclass(value) and not isinstance(value, type):
-        arguments = {f.name: as_config(getattr(value, f.name)) for f in fields(value) if f.init}
-        return {"class_path": class_path(type(value)), "init_args": arguments}
-    if isinstance(value, partial) and isinstance(value.func, type) and not value.args:
-        return {"class_path": class_path(value.func), "init_args": as_config(value.keywords)}
-    if isinstance(value, type) and not issubclass(value, nn.Module):
-        return {"class_path": class_path(value), "init_args": {}}
-    raise TypeError(f"{value!r} cannot be stated in a file.")

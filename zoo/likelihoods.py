@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from genzoo.zoo.modality import from_codes, to_codes, to_grid
+from genzoo.zoo.precision import full_precision
 from genzoo.zoo.randomness import Generator, uniform
 
 
@@ -87,7 +89,7 @@ class BernoulliOutput(Output):
     """Independent binary dimensions with logits of shape (B, *shape)."""
 
     def __init__(self, logits: Tensor) -> None:
-        self.logits = _full_precision(logits)
+        self.logits = full_precision(logits)
         self.event_dims = logits.ndim - 1
 
     @property
@@ -122,26 +124,26 @@ class CategoricalOutput(Output):
     """Independent dimensions with logits of shape (B, L, *shape)."""
 
     def __init__(self, logits: Tensor) -> None:
-        self.log_probs = _full_precision(logits).log_softmax(1)
+        self.log_probs = full_precision(logits).log_softmax(1)
         self.levels = logits.shape[1]
         self.event_dims = logits.ndim - 2
 
     @property
     def mean(self) -> Tensor:
         """Σ_k p_k k/(L − 1)."""
-        grid = torch.linspace(0, 1, self.levels).to(self.log_probs)
+        grid = torch.linspace(0, 1, self.levels, dtype=self.log_probs.dtype, device=self.log_probs.device)
         return torch.tensordot(self.log_probs.exp(), grid, dims=([1], [0]))
 
     def log_prob_per_dim(self, x: Tensor) -> Tensor:
         """The log-probability of x's level."""
-        return self.log_probs.gather(1, to_levels(x, self.levels).unsqueeze(1)).squeeze(1)
+        return self.log_probs.gather(1, to_codes(x, self.levels).unsqueeze(1)).squeeze(1)
 
     def sample(self, generator: Generator | None = None, *, batch_dim: int = 0) -> Tensor:
         """By the Gumbel-max trick: argmax_k (ℓ_k + Gumbel noise)."""
         size = self.log_probs.shape
         noise = uniform(size, like=self.log_probs, generator=generator, batch_dim=batch_dim)
         gumbel = -(-noise.clamp_min(torch.finfo(noise.dtype).tiny).log()).log()
-        return from_levels((self.log_probs + gumbel).argmax(1), self.levels).to(self.log_probs.dtype)
+        return from_codes((self.log_probs + gumbel).argmax(1), self.levels).to(self.log_probs.dtype)
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,7 @@ class DiscretisedLogistic(Likelihood):
 
     def output(self, parameters: Tensor, levels: int | None) -> "DiscretisedLogisticOutput":
         """From locations, log-scales (and logits), each (B, mixtures, *shape), one after the other along dim 1."""
-        return DiscretisedLogisticOutput(_full_precision(parameters), self.mixtures, _discrete(levels, self))
+        return DiscretisedLogisticOutput(full_precision(parameters), self.mixtures, _discrete(levels, self))
 
 
 class DiscretisedLogisticOutput(Output):
@@ -194,7 +196,7 @@ class DiscretisedLogisticOutput(Output):
         upper, lower = (centred + half_bin) * inverse_scale, (centred - half_bin) * inverse_scale
         # σ(a) − σ(b) = σ(a) σ(−b) (1 − e^(b − a)), which loses no digits where both are near 0 or near 1
         inside = F.logsigmoid(upper) + F.logsigmoid(-lower) + _log1mexp(2 * half_bin * inverse_scale)
-        level = to_levels(x, self.levels).unsqueeze(1)
+        level = to_codes(x, self.levels).unsqueeze(1)
         log_mass = torch.where(
             level == 0,
             F.logsigmoid(upper),
@@ -234,7 +236,7 @@ class Gaussian(Likelihood):
 
     def output(self, parameters: Tensor, levels: int | None) -> "GaussianOutput":
         """From means (and log-scales) of shape (B, 1 or 2, *shape)."""
-        parameters = _full_precision(parameters)
+        parameters = full_precision(parameters)
         location = parameters.select(1, 0)
         if self.scale is not None:
             scale = torch.full_like(location, self.scale)
@@ -268,7 +270,7 @@ class GaussianOutput(Output):
         a, b = torch.where(flip, -lower, upper), torch.where(flip, -upper, lower)
         log_a, log_b = torch.special.log_ndtr(a), torch.special.log_ndtr(b)
         inside = log_a + _log1mexp(log_a - log_b)
-        level = to_levels(x, self.levels)
+        level = to_codes(x, self.levels)
         edge = torch.where(level == 0, upper, -lower)
         return torch.where((level > 0) & (level < self.levels - 1), inside, torch.special.log_ndtr(edge))
 
@@ -280,26 +282,6 @@ class GaussianOutput(Output):
 
 
 MIN_LOG_SCALE = -7.0  # as in Salimans et al. 2017: keeps the likelihood of a bin bounded in float32
-
-
-def to_levels(x: Tensor, levels: int) -> Tensor:
-    """The level k of x = k/(L − 1), int64."""
-    return (x * (levels - 1)).round().long()
-
-
-def from_levels(k: Tensor, levels: int) -> Tensor:
-    """The value k/(L − 1) of level k, float32 in [0, 1]."""
-    return k.float() / (levels - 1)
-
-
-def to_grid(x: Tensor, levels: int) -> Tensor:
-    """The grid value nearest to x, clipped to [0, 1], in x's precision."""
-    return from_levels((x.clamp(0, 1) * (levels - 1)).round(), levels).to(x.dtype)
-
-
-def _full_precision(x: Tensor) -> Tensor:
-    """Networks may run in half precision; likelihood arithmetic never does."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def _log1mexp(x: Tensor) -> Tensor:

@@ -7,14 +7,15 @@ go before `ZooModule` in the list of bases.
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from genzoo.zoo.interface import LogProbKind
+from genzoo.zoo.processes import total
 from genzoo.zoo.randomness import Generator, PerDatum, uniform
 
 
@@ -22,15 +23,29 @@ class LogProbMixin:
     """Gives `bits_per_dim` to a family that has `log_prob`."""
 
     log_prob_kind: LogProbKind
-    num_dims: int
+
+    # from ZooModule
+    levels: int | None
+    num_observed: Callable[[Tensor], Tensor]
 
     @abstractmethod
     def log_prob(self, x: Tensor, *, num_particles: int = 1, generator: Generator | None = None) -> Tensor:
         """(B,), nats."""
 
     def bits_per_dim(self, x: Tensor, **arguments: Any) -> Tensor:
-        """−log p(x) / (D ln 2), (B,): bits that an ideal code needs for each dimension; arguments as in log_prob."""
-        return -self.log_prob(x, **arguments) / (self.num_dims * math.log(2))
+        """−log p(x) / (D ln 2), (B,): bits that an ideal code needs for each dimension; arguments as in log_prob.
+
+        Of a sound that is shorter than the others D is the number of its samples.
+
+        Raises:
+            ValueError: if the data are continuous, too.
+        """
+        if self.levels is None:
+            raise ValueError(
+                "bits_per_dim: these data are continuous (levels=None). How long their code is depends on how finely"
+                " they are told apart; log_prob states their density, in nats."
+            )
+        return -self.log_prob(x, **arguments) / (self.num_observed(x) * math.log(2))
 
 
 class CompletionMixin:
@@ -47,7 +62,8 @@ class CompletionMixin:
         """Completions of partial data.
 
         Args:
-            x: (B, *shape), in the data's range; its values where `known` is False do not matter, but are valid data.
+            x: (B, *shape), in the data's range; its values where `known` is False do not matter. In half precision it
+                is taken for what it was before, as in `ZooModule.check`.
             known: bool, broadcastable to x; True = observed.
             num_samples: how many completions of each, at least 1.
             generator: `PerDatum(x)` makes the completions of a datum depend on it alone.
@@ -69,13 +85,12 @@ class CompletionMixin:
             raise ValueError(
                 f"known of shape {tuple(known.shape)} does not broadcast to x of shape {tuple(x.shape)}."
             ) from None
-        blank = torch.where(known, x, torch.zeros_like(x))
-        self.check(blank)  # type: ignore[attr-defined]
+        x = self.check(torch.where(known, x, torch.zeros_like(x)))  # type: ignore[attr-defined]
         if bool(known.all()):
             return x.expand(num_samples, *x.shape).clone()
         if isinstance(generator, PerDatum):
             generator = generator.repeated(num_samples)
-        return torch.where(known, x, self.fill_in(blank, known, num_samples, generator))
+        return torch.where(known, x, self.fill_in(x, known, num_samples, generator))
 
 
 class LatentMixin:
@@ -170,24 +185,88 @@ def is_conditional(module: object) -> bool:
     return getattr(module, "num_classes", None) is not None
 
 
+#: p(y) of a conditional model: the classes' shares in the data it was trained on, or all alike
+ClassPrior = Literal["training", "uniform"]
+
+
 class ConditionalMixin:
-    """Labels, for a family that can be trained as p(x | y): who gives them, and that they are right."""
+    """Labels, for a family that can be trained as p(x | y): who gives them, that they are right, and how often.
+
+    Where nobody gives a label the model is Σ_y p(y) p(x | y). The classes' shares p(y) are those of the training
+    data: counted while training, and kept in a buffer. Weights that have none (they were published before, or the
+    data had no labels) take all classes as equally likely, until `count_classes` says otherwise.
+    """
 
     #: C where the model is p(x | y), None where it is p(x)
     num_classes: int | None = None
+    class_prior: ClassPrior = "training"
+    #: (C,) int64, how often each class was seen in this training; of a conditional model only
+    class_counts: Tensor
 
-    def condition_on(self, num_classes: int | None, conditional: bool) -> None:
-        """Sets `num_classes`; for a constructor with the arguments `num_classes` and `conditional`.
+    def condition_on(self, num_classes: int | None, conditional: bool, class_prior: ClassPrior = "training") -> None:
+        """Sets `num_classes` and the prior; for a constructor with arguments of these names.
 
         Raises:
-            ValueError: if the model is to be conditional, but there are no classes.
+            ValueError: if the model is to be conditional, but there are no classes; for an unknown prior.
         """
+        if class_prior not in get_args(ClassPrior):
+            raise ValueError(f"class_prior={class_prior!r}: choose 'training' or 'uniform'.")
         if conditional and (num_classes is None or num_classes < 1):
             raise ValueError(
                 f"conditional=True with num_classes={num_classes}: a class-conditional model takes data that have"
                 " classes, and their number."
             )
-        self.num_classes = num_classes if conditional else None
+        self.num_classes, self.class_prior = num_classes if conditional else None, class_prior
+        if self.num_classes is not None:
+            counts = torch.zeros(self.num_classes, dtype=torch.int64)
+            self.register_later_buffer("class_counts", counts)  # type: ignore[attr-defined]
+
+    # ---- the classes' shares
+
+    @property
+    def class_shares(self) -> Tensor:
+        """(C,) float64: p(y), the classes' shares in the training data, or 1/C; they sum to one."""
+        weights = self._class_weights()
+        return weights.double() / weights.sum()
+
+    @property
+    def class_log_prior(self) -> Tensor:
+        """(C,) float64, nats: log p(y); −∞ for a class that the training data did not have."""
+        return self.class_shares.log()
+
+    def count_classes(self, labels: Tensor) -> None:
+        """Takes the classes' shares from these labels, (N,) int64, instead of those seen in training.
+
+        Raises:
+            TypeError: if they are not int64.
+            ValueError: if the model is unconditional, or they are no classes of it.
+        """
+        checked = self.checked_labels(labels, len(labels))
+        assert checked is not None
+        self.class_counts.copy_(checked.bincount(minlength=len(self.class_counts)))
+
+    def _class_weights(self) -> Tensor:
+        """(C,) int64, in the ratio of the shares."""
+        counts = self.class_counts
+        uniform = (counts.sum() == 0) | (self.class_prior == "uniform")
+        return torch.where(uniform, torch.ones_like(counts), counts)
+
+    def setup(self, stage: str) -> None:
+        """A training counts anew; one that goes on gets its counts back from the checkpoint, after this."""
+        super().setup(stage)  # type: ignore[misc]
+        if stage == "fit" and self.num_classes is not None:
+            self.class_counts.zero_()
+
+    def unpack(self, batch: Any, stage: str | None = None) -> tuple[Tensor, Tensor | None]:
+        """As in `ZooModule`; in training also counts the classes, those of all processes together."""
+        x, labels = super().unpack(batch, stage)  # type: ignore[misc]
+        if stage == "train" and self.num_classes is not None and labels is not None:
+            every = torch.arange(self.num_classes, device=labels.device)
+            seen = (labels.reshape(-1, 1) == every).sum(0)  # what is no class is refused later, in one clear line
+            self.class_counts.add_(total(seen))
+        return x, labels
+
+    # ---- labels
 
     def checked_labels(self, labels: Tensor | None, batch_size: int) -> Tensor | None:
         """The labels that a conditional model needs; None for an unconditional one.
@@ -221,7 +300,7 @@ class ConditionalMixin:
     def labels_to_sample(
         self, labels: Tensor | None, num_samples: int, like: Tensor, generator: Generator | None
     ) -> Tensor | None:
-        """The labels as given, or drawn uniformly where a conditional model is given none; on `like`'s device.
+        """The labels as given, or drawn from p(y) where a conditional model is given none; on `like`'s device.
 
         Raises:
             ValueError: if there is nothing to sample, or the labels do not fit.
@@ -229,6 +308,10 @@ class ConditionalMixin:
         check_num_samples(num_samples)
         if labels is None and self.num_classes is not None:
             draws = uniform((num_samples,), like=like.new_zeros((), dtype=torch.float32), generator=generator)
-            return (draws * self.num_classes).long().clamp_max(self.num_classes - 1)
+            # the inverse of the distribution function, in units of 1/C: where all shares are equal, these are exact
+            weights = self._class_weights().to(like.device)
+            edges = weights.cumsum(0).double() * len(weights) / weights.sum()
+            places = (draws * len(weights)).double().clamp_max(math.nextafter(len(weights), 0))
+            return torch.searchsorted(edges, places, right=True)
         checked = self.checked_labels(labels, num_samples)
         return None if checked is None else checked.to(like.device)

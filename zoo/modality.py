@@ -3,7 +3,7 @@
 | modality | a batch's x | shape | levels |
 |---|---|---|---|
 | image | float in [0, 1] on the grid k/(levels − 1), or any float | (C, H, W) | 256; 2 if binarised; or None |
-| waveform | float in [−1, 1] | (1, T) | how many mu-law codes the likelihood refers to: 256 |
+| waveform | float in [−1, 1]; 0 from its end on | (1, T) | how many mu-law codes the likelihood refers to: 256 |
 | tokens | int64 in [0, levels) | (T,) | the vocabulary's size |
 | points | any float | (D,) | None: continuous |
 
@@ -16,6 +16,8 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+
+from genzoo.zoo.precision import full_precision
 
 Modality = Literal["image", "waveform", "tokens", "points"]
 
@@ -43,15 +45,17 @@ def modality(shape: Sequence[int], levels: int | None) -> Modality:
     )
 
 
-def to_codes(x: Tensor, shape: Sequence[int], levels: int) -> Tensor:
+def to_codes(x: Tensor, levels: int, kind: Modality = "image") -> Tensor:
     """The int64 codes in [0, levels) of data: the image's k, the waveform's mu-law code, the token itself.
 
     Args:
-        x: (..., *shape), in the data's range; a waveform is quantised here, an image is taken to lie on its grid.
+        x: of any shape, in the data's range; a waveform is quantised here, an image is taken to lie on its grid.
+        levels: how many codes there are.
+        kind: of data.
     """
-    kind = modality(shape, levels)
     if kind == "tokens":
         return x.long()
+    x = full_precision(x)
     if kind == "waveform":
         mu = levels - 1
         compressed = x.sign() * (mu * x.abs()).log1p() / math.log1p(mu)  # ITU-T G.711, in [−1, 1]
@@ -59,9 +63,8 @@ def to_codes(x: Tensor, shape: Sequence[int], levels: int) -> Tensor:
     return (x * (levels - 1)).round().long()
 
 
-def from_codes(codes: Tensor, shape: Sequence[int], levels: int) -> Tensor:
+def from_codes(codes: Tensor, levels: int, kind: Modality = "image") -> Tensor:
     """The data of codes, in the data's range, float32 (tokens: int64); `to_codes` takes them back without loss."""
-    kind = modality(shape, levels)
     if kind == "tokens":
         return codes.long()
     if kind == "waveform":
@@ -69,6 +72,34 @@ def from_codes(codes: Tensor, shape: Sequence[int], levels: int) -> Tensor:
         compressed = 2 * codes.float() / mu - 1
         return compressed.sign() * torch.expm1(compressed.abs() * math.log1p(mu)) / mu
     return codes.float() / (levels - 1)
+
+
+def to_grid(x: Tensor, levels: int, kind: Modality = "image") -> Tensor:
+    """The data nearest to x, which may lie out of their range; float32, or x's own precision if that is wider."""
+    x = full_precision(x).clamp(0 if kind == "image" else -1, 1)
+    return from_codes(to_codes(x, levels, kind), levels, kind).to(x.dtype)
+
+
+def sounding(x: Tensor, levels: int) -> Tensor:
+    """Which samples of waveforms, (..., T), are sound: all up to the last one that is not exactly 0, bool.
+
+    What is shorter than T is filled up with zeros at its end. That no silence is taken for them is because an even
+    number of mu-law codes has none for 0: the two beside it are the least sounds that there are, and the silence of
+    a recording that was quantised is made of those. (Of a recording that was not, digital silence at its very end is
+    not counted.) Where levels are odd, 0 has a code, and everything is sound. A sound has at least one sample.
+    """
+    if levels % 2:
+        return torch.ones_like(x, dtype=torch.bool)
+    sound = (x != 0).flip(-1).cumsum(-1).flip(-1) > 0
+    sound[..., 0] = True
+    return sound
+
+
+def in_full(x: Tensor, levels: int | None, kind: Modality) -> Tensor:
+    """Data that came in half precision, in float32; images, whose grid half precision does not hold, back on it."""
+    if not x.is_floating_point() or x.dtype == full_precision(x).dtype:
+        return x
+    return to_grid(x, levels) if kind == "image" and levels is not None else full_precision(x)
 
 
 def check_data(
@@ -80,7 +111,8 @@ def check_data(
         x: the batch.
         shape: of one datum.
         levels: as above.
-        precisions: the floating-point types that the model computes in; empty if it has no parameters.
+        precisions: the floating-point types of the model's weights; empty if it has none. Of half precision, data
+            in float32 are taken, too.
         name: of the model, for the message.
 
     Raises:
@@ -114,9 +146,12 @@ def check_data(
             + f", but was given {x.dtype}."
             + (" Divide uint8 images by 255." if x.dtype == torch.uint8 else "")
         )
-    if precisions and x.dtype not in precisions:
-        own = " or ".join(sorted(map(str, precisions)))
-        raise TypeError(f"{name} computes in {own}, but was given {x.dtype}. Convert the batch: x.to({own}).")
+    taken = precisions | {torch.promote_types(p, torch.float32) for p in precisions}
+    if precisions and x.dtype not in taken:
+        own = " or ".join(sorted(map(str, taken)))
+        raise TypeError(
+            f"{name} takes {own}, but was given {x.dtype}. Convert the batch: x.to({own.split(' or ')[-1]})."
+        )
     if not bool(torch.isfinite(x).all()):
         bad = int((~torch.isfinite(x)).flatten(1).any(1).sum())
         raise ValueError(f"{bad} of {len(x)} data in the batch hold NaN or infinite values; clean the data.")
@@ -146,9 +181,12 @@ def _check_tokens(x: Tensor, levels: int, name: str) -> Tensor:
 
 
 def _check_grid(x: Tensor, levels: int, name: str) -> None:
-    steps = x * (levels - 1)
+    rounding = (levels - 1) * torch.finfo(x.dtype).eps / 4  # of numbers below 1, in steps of the grid
+    if rounding >= 0.5:
+        raise ValueError(f"{name} has levels={levels}, which {x.dtype} cannot tell apart: give float32.")
+    steps = full_precision(x) * (levels - 1)
     off = float((steps - steps.round()).abs().max())
-    if off > 1e-3:
+    if off > 1e-3 + rounding:
         raise ValueError(
             f"{name} has levels={levels}, so values lie on the grid k/{levels - 1}, but a value was"
             f" {off:.3g} of a step away from it. Quantise the data, or"

@@ -5,6 +5,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 Item = TypeVar("Item")
 
@@ -25,6 +26,14 @@ def gather(value: Any) -> list[Any]:
     if _distributed():
         torch.distributed.all_gather_object(values, value)
     return values
+
+
+def total(value: Tensor) -> Tensor:
+    """The sum of every process's tensor, on every process, without waiting for it. Collective."""
+    if _distributed():
+        value = value.clone()
+        torch.distributed.all_reduce(value)
+    return value
 
 
 def agree(value: Any) -> Any:

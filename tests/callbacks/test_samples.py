@@ -56,7 +56,7 @@ class Codes(Foreign):
     """Its sample i is the mu-law code i, held; it completes what it is given by its last code, as 1 Hz takes time."""
 
     sample_rate = 4000
-    data = from_codes(torch.arange(256), (1, 1), 256).view(-1, 1, 1).expand(-1, 1, 6)
+    data = from_codes(torch.arange(256), 256, "waveform").view(-1, 1, 1).expand(-1, 1, 6)
 
     def sample(self, num_samples: int, **_: Any) -> Tensor:
         return self.data[:num_samples]
@@ -224,7 +224,7 @@ def test_sounds_are_written_one_after_another(tmp_path: Path, trainer: Any) -> N
     assert rate == 4000 and len(line) == 256 * 6 + 255 * 1000  # a quarter of a second between them
     clips = np.pad(line, (0, 1000)).reshape(256, 1006)
     assert not clips[:, 6:].any()
-    codes = to_codes(torch.from_numpy(clips[:, None, :6] / 2**15), (1, 6), 256)
+    codes = to_codes(torch.from_numpy(clips[:, None, :6] / 2**15), 256, "waveform")
     assert torch.equal(codes, torch.arange(256).view(-1, 1, 1).expand(-1, 1, 6))  # 16 bits keep every code
     _, line = heard(tmp_path / "samples/completions-00000005.wav")
     datum, completed = np.split(np.pad(line, (0, 1000)).reshape(4, 1006)[:2], 2)

@@ -14,8 +14,8 @@ from scipy.io import wavfile
 from torch import Tensor
 
 from genzoo.datamodules import AudioDataModule, FSDDDataModule
-from genzoo.datamodules.audio import cut, read_wav
-from genzoo.zoo.modality import from_codes, to_codes
+from genzoo.datamodules.audio import END, cut, read_wav
+from genzoo.zoo.modality import from_codes, sounding, to_codes
 
 
 def tone(frequency: float, rate: int, seconds: float = 0.25, amplitude: float = 0.5) -> Tensor:
@@ -103,20 +103,19 @@ def test_notes_beside_the_sound_are_passed_over(tmp_path: Path) -> None:
 def test_pieces() -> None:
     sound = torch.arange(1.0, 8.0)
     assert cut(sound, 3, "first").tolist() == [[1, 2, 3]]
-    assert cut(sound, 3, "all").tolist() == [[1, 2, 3], [4, 5, 6], [7, 0, 0]]
-    assert cut(sound, 9, "first").tolist() == cut(sound, 9, "all").tolist() == [[1, 2, 3, 4, 5, 6, 7, 0, 0]]
+    assert cut(sound, 3, "all").tolist() == [[1, 2, 3], [4, 5, 6], [7, END, END]]
+    assert cut(sound, 9, "first").tolist() == cut(sound, 9, "all").tolist() == [[1, 2, 3, 4, 5, 6, 7, END, END]]
     assert cut(sound[:6], 3, "all").tolist() == [[1, 2, 3], [4, 5, 6]]
 
 
 # ---- the folder
 
 
-def test_every_recording_is_in_one_split_cropped_or_padded_with_silence(root: Path) -> None:
+def test_every_recording_is_in_one_split_cropped_or_filled_up_with_what_is_no_sound(root: Path) -> None:
     data = audio(root, label="(?P<label>[a-z]+)_", test="_1[0-3]")
     assert (data.shape, data.levels, data.num_classes, data.sample_rate) == ((1, 8), 256, 2, 8000)
     assert data.class_names == ["cat", "dog"] and "val_size" not in data.hparams
     assert [len(data.sources[split]) for split in ("train", "val", "test")] == [14, 2, 4]
-    silence = from_codes(to_codes(torch.zeros(1, 8), (1, 8), 256), (1, 8), 256)[0, 0]
     found = []
     for split in ("train", "val", "test"):
         source = data.sources[split]
@@ -125,7 +124,9 @@ def test_every_recording_is_in_one_split_cropped_or_padded_with_silence(root: Pa
             sounds = min(8, 5 + n // 2)
             assert label == n % 2 and (split == "test") == (10 <= n <= 13)
             torch.testing.assert_close(x[0, :sounds], torch.full((sounds,), n / 32), rtol=0.03, atol=1e-4)
-            assert (x[0, sounds:] == silence).all()
+            assert (x[0, :sounds] != 0).all()  # silence neither: n = 0
+            assert (x[0, sounds:] == 0).all()
+            assert torch.equal(sounding(x, 256), torch.arange(8)[None] < sounds)
             found.append(n)
     assert sorted(found) == list(range(20))
 
@@ -133,7 +134,7 @@ def test_every_recording_is_in_one_split_cropped_or_padded_with_silence(root: Pa
 def test_batches_lie_on_the_values_of_the_codes(root: Path) -> None:
     x = rows(audio(root, test_fraction=0.2), "train")  # without labels a batch is x
     assert x.dtype == torch.float32 and x.shape[1:] == (1, 8)
-    assert torch.equal(from_codes(to_codes(x, (1, 8), 256), (1, 8), 256), x)
+    assert torch.equal(from_codes(to_codes(x, 256, "waveform"), 256, "waveform") * (x != 0), x)
 
 
 def test_all_pieces_of_a_recording_are_in_one_split(root: Path) -> None:

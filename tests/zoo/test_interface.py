@@ -1,6 +1,9 @@
 """The data's contract, the hyperparameters' form, the mixins, and resuming, on a family as small as can be."""
 
+import copy
 import functools
+import inspect
+import pickle
 
 import pytest
 import torch
@@ -8,8 +11,10 @@ from lightning.pytorch import Trainer
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from genzoo.zoo import VAE, Bernoulli, Classifier, Gaussian
-from genzoo.zoo.interface import Completes, HasLatents, HasLogProb, Samples, ScoresAnomalies, as_config
+from genzoo import callbacks, datamodules, zoo
+from genzoo.zoo import VAE, Bernoulli, Classifier, Gaussian, networks
+from genzoo.zoo.interface import Completes, HasLatents, HasLogProb, Samples, ScoresAnomalies
+from genzoo.zoo.statement import arguments_of, as_config, class_path
 
 SHAPE, LEVELS = (1, 4, 4), 17
 
@@ -97,13 +102,56 @@ def test_a_capability_that_a_model_lacks_is_a_method_that_it_lacks():
         assert not isinstance(model, capability)
 
 
+# ------------------------------------------------------------------- weights published before a buffer existed
+
+
+class Later(VAE):
+    """A VAE of a later release, with a buffer that the weights of earlier ones lack."""
+
+    def __init__(self, shape, levels):
+        super().__init__(shape, levels, latent_dim=2, network="mlp", width=4, depth=1)
+        self.register_later_buffer("answer", torch.tensor(42.0))
+
+
+def test_weights_older_than_a_buffer_load_and_leave_it_alone(tmp_path):
+    model, run = Later(SHAPE, LEVELS), trainer(tmp_path)
+    run.fit(model, DataLoader(grey(), batch_size=8))
+    run.save_checkpoint(tmp_path / "new.ckpt")
+    checkpoint = torch.load(tmp_path / "new.ckpt", weights_only=True)
+    old = {key: value for key, value in checkpoint["state_dict"].items() if key != "answer"}
+    torch.save(checkpoint | {"state_dict": old}, tmp_path / "old.ckpt")
+
+    again = Later.load_from_checkpoint(tmp_path / "old.ckpt", strict=True)
+    assert float(again.answer) == 42
+    assert all(torch.equal(value, again.state_dict()[key]) for key, value in old.items())
+    again.answer.fill_(7)
+    again.load_state_dict(old, strict=True)
+    assert float(again.answer) == 7
+    again.load_state_dict(checkpoint["state_dict"], strict=True)
+    assert float(again.answer) == 42
+    with pytest.raises(RuntimeError, match=r"Missing key.* \"encoder"):
+        again.load_state_dict({key: value for key, value in old.items() if not key.startswith("encoder")})
+
+
+def test_a_model_within_another_module_is_completed_under_its_name():
+    outer = nn.ModuleDict({"inner": Later(SHAPE, LEVELS)})
+    old = {key: value for key, value in outer.state_dict().items() if key != "inner.answer"}
+    outer.load_state_dict(old, strict=True)
+    first = Later(SHAPE, LEVELS)
+    first.inner = Later(SHAPE, LEVELS)
+    names = set(first.state_dict())
+    state = {key: value for key, value in first.state_dict().items() if not key.endswith("answer")}
+    assert set(first.with_later_buffers(state)) == names > set(state)
+    assert float(first.with_later_buffers(state | {"inner.answer": torch.tensor(1.0)})["inner.answer"]) == 1
+
+
 # ------------------------------------------------------------------------------------------- hyperparameters
 
 
 def test_arguments_in_a_files_form():
     assert as_config((1, 2)) == [1, 2]
     assert as_config(Gaussian(scale=0.1)) == {
-        "class_path": "genzoo.zoo.likelihoods.Gaussian",
+        "class_path": "genzoo.zoo.Gaussian",
         "init_args": {"scale": 0.1},
     }
     adam = as_config(functools.partial(torch.optim.Adam, lr=0.1))
@@ -111,6 +159,51 @@ def test_arguments_in_a_files_form():
     for live in (lambda p: p, nn.Linear(1, 1)):
         with pytest.raises(TypeError):
             as_config(live)
+
+
+@pytest.mark.parametrize("package", [zoo, networks, datamodules, callbacks])
+def test_a_class_is_stated_by_the_name_under_which_its_package_exports_it(package):
+    classes = {name: getattr(package, name) for name in package.__all__}
+    classes = {name: value for name, value in classes.items() if isinstance(value, type)}
+    assert len(classes) > 2
+    for name, cls in classes.items():
+        assert class_path(cls) == f"{package.__name__}.{name}" != f"{cls.__module__}.{name}"
+
+
+def test_a_class_that_no_package_of_ours_exports_is_stated_by_its_module():
+    assert class_path(torch.optim.AdamW) == "torch.optim.adamw.AdamW"
+    assert class_path(class_path.__class__) == "builtins.function"
+    assert class_path(Later) == f"{__name__}.Later"
+
+
+class Passing(VAE):
+    def __init__(self, *args, kind="own", latent_dim=5, **kwargs):
+        super().__init__(*args, latent_dim=latent_dim, **kwargs)
+
+
+class Nothing(Passing):
+    def __init__(self):
+        super().__init__(SHAPE, 2, network="mlp", width=4)
+
+
+def test_arguments_are_those_of_the_outermost_constructor_and_of_what_it_passes_on():
+    bare = {name: value.default for name, value in inspect.signature(VAE).parameters.items()}
+    assert arguments_of(VAE, (SHAPE,), {"levels": 2}) == bare | {"shape": SHAPE, "levels": 2}
+    passed = arguments_of(Passing, (SHAPE,), {"levels": 2, "width": 4})
+    assert passed == bare | {"shape": SHAPE, "levels": 2, "width": 4, "kind": "own", "latent_dim": 5}
+    assert arguments_of(Nothing, (), {}) == {}
+    model = Passing(SHAPE, 2, network="mlp", width=4, likelihood=Bernoulli())
+    stated = {name: value for name, value in model.hparams.items() if not name.startswith("_")}
+    assert stated == as_config(passed | {"network": "mlp", "likelihood": Bernoulli()})
+    assert (Nothing().hparams.keys(), Nothing().latent_dim) == ({"_class_path", "_instantiator"}, 5)
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_copy_states_what_the_original_does(again):
+    model = Passing(SHAPE, 2, network="mlp", width=4, depth=1)
+    twin = again(model)
+    assert twin.hparams == model.hparams
+    assert all(torch.equal(value, twin.state_dict()[name]) for name, value in model.state_dict().items())
 
 
 def test_a_module_built_from_python_comes_back_from_its_checkpoint(tmp_path):
@@ -163,6 +256,27 @@ def test_the_mean_over_a_ragged_dataset_is_its_sum_over_n(tmp_path):
     for name, value in logged.items():
         assert value == pytest.approx(whole[name], rel=1e-6, abs=1e-6)
     assert logged["val/bits_per_dim"] == pytest.approx(logged["val/nll"] / (16 * 0.6931471805599453), rel=1e-6)
+
+
+def test_training_in_half_precision_sees_the_data_on_their_grid(tmp_path):
+    """Lightning rounds each batch to bfloat16, of which k/16 + 1/255 are no numbers."""
+    seen = []
+
+    class Watching(VAE):
+        def objective(self, x, labels):
+            seen.append(x)
+            return super().objective(x, labels)
+
+    x = torch.randint(256, (8, *SHAPE)) / 255
+    run = trainer(tmp_path, precision="bf16-true")
+    run.fit(Watching(SHAPE, 256), DataLoader(x, batch_size=8), DataLoader(x, batch_size=8))
+    assert torch.equal(seen[0], x) and seen[0].dtype == torch.float32
+    assert float((x.bfloat16().float() - x).abs().max()) > 1e-3
+    model = VAE(SHAPE, 256, network="mlp", width=8).eval().bfloat16()
+    (logged,) = trainer(tmp_path, precision="bf16-true").validate(model, DataLoader(x, batch_size=8), verbose=False)
+    full = copy.deepcopy(model).float()
+    (expected,) = trainer(tmp_path).validate(full, DataLoader(x, batch_size=8), verbose=False)
+    assert logged["val/nll"] == pytest.approx(expected["val/nll"], rel=1e-3)
 
 
 def test_optimiser_and_schedule_come_from_arguments_and_count_steps(tmp_path):

@@ -10,10 +10,8 @@ from genzoo.zoo.likelihoods import (
     DiscretisedLogistic,
     Gaussian,
     default_likelihood,
-    from_levels,
-    to_grid,
-    to_levels,
 )
+from genzoo.zoo.modality import from_codes, to_codes, to_grid
 
 DISCRETE = [
     (Bernoulli(), 2),
@@ -41,7 +39,7 @@ def parameters(likelihood, levels, shape, batch=3, scale=1.0):
 @pytest.mark.parametrize("scale", [0.3, 1.0, 5.0])
 def test_mass_over_the_levels_is_one(likelihood, levels, scale):
     output = likelihood.output(parameters(likelihood, levels, (1, 2, 3), scale=scale), levels)
-    grid = from_levels(torch.arange(levels), levels)
+    grid = from_codes(torch.arange(levels), levels)
     log_probs = torch.stack([output.log_prob_per_dim(v.expand(3, 1, 2, 3)) for v in grid])
     total = log_probs.double().exp().sum(0)
     torch.testing.assert_close(total, torch.ones_like(total), atol=2e-5, rtol=0)
@@ -54,10 +52,10 @@ def test_samples_lie_on_the_grid_and_follow_the_mass(likelihood, levels):
     x = output.sample(torch.Generator().manual_seed(1))
     assert torch.equal(to_grid(x, levels), x)
     single = likelihood.output(one, levels)
-    grid = from_levels(torch.arange(levels), levels)
+    grid = from_codes(torch.arange(levels), levels)
     expected = torch.stack([single.log_prob_per_dim(v.expand(1, 1, 1, 2)) for v in grid]).exp()
     for dim in range(2):
-        counts = torch.bincount(to_levels(x[:, 0, 0, dim], levels), minlength=levels).double()
+        counts = torch.bincount(to_codes(x[:, 0, 0, dim], levels), minlength=levels).double()
         probability = expected[:, 0, 0, 0, dim].double()
         often = probability * len(x) > 10
         observed = torch.cat([counts[often], counts[~often].sum()[None]])
@@ -70,7 +68,7 @@ def test_samples_lie_on_the_grid_and_follow_the_mass(likelihood, levels):
 @pytest.mark.parametrize(("likelihood", "levels"), DISCRETE, ids=IDS)
 def test_gradients_are_finite_even_far_out(likelihood, levels):
     far = (30 * parameters(likelihood, levels, (1, 2, 2))).requires_grad_()
-    x = from_levels(torch.randint(levels, (3, 1, 2, 2), generator=torch.Generator().manual_seed(0)), levels)
+    x = from_codes(torch.randint(levels, (3, 1, 2, 2), generator=torch.Generator().manual_seed(0)), levels)
     log_prob = likelihood.output(far, levels).log_prob(x)
     log_prob.sum().backward()
     assert bool(torch.isfinite(log_prob).all())
@@ -87,7 +85,7 @@ def test_log_prob_sums_over_the_datum_and_equals_torch_distributions():
     logits = torch.randn(4, 17, 1, 3, 3)
     x = torch.randint(17, (4, 1, 3, 3))
     theirs = torch.distributions.Categorical(logits=logits.movedim(1, -1)).log_prob(x).sum((1, 2, 3))
-    torch.testing.assert_close(Categorical().output(logits, 17).log_prob(from_levels(x, 17)), theirs)
+    torch.testing.assert_close(Categorical().output(logits, 17).log_prob(from_codes(x, 17)), theirs)
 
     numbers, x = torch.randn(4, 2, 5), torch.randn(4, 5)
     theirs = torch.distributions.Normal(numbers[:, 0], numbers[:, 1].exp()).log_prob(x).sum(1)

@@ -12,7 +12,7 @@ other. A family implements `logits`, and a `draw` that does not evaluate the who
 import math
 import zlib
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -21,7 +21,8 @@ from torch.nn import functional as F
 
 from genzoo.zoo.interface import LogProbKind
 from genzoo.zoo.mixins import CompletionMixin, ConditionalMixin, LogProbMixin
-from genzoo.zoo.modality import from_codes, to_codes
+from genzoo.zoo.modality import Modality, from_codes, to_codes
+from genzoo.zoo.precision import full_precision
 from genzoo.zoo.randomness import Generator, uniform
 
 
@@ -43,6 +44,9 @@ class AutoregressiveMixin(ConditionalMixin, CompletionMixin, LogProbMixin):
     # from ZooModule
     shape: tuple[int, ...]
     levels: int | None
+    modality: Modality
+    like: Tensor
+    observed: Callable[[Tensor], Tensor]
 
     # ---- what a family states
 
@@ -108,8 +112,13 @@ class AutoregressiveMixin(ConditionalMixin, CompletionMixin, LogProbMixin):
         return -F.cross_entropy(full_precision(self.logits(codes, labels)), codes, reduction="none")
 
     def log_likelihood(self, x: Tensor, labels: Tensor | None) -> Tensor:
-        """(B,), nats: log p(x), or log p(x | y)."""
-        return self.log_prob_per_dim(x, labels).flatten(1).sum(1)
+        """(B,), nats: log p(x), or log p(x | y).
+
+        Of a sound that ends before T it is Σ_t log p(x_t | x_<t) over its own samples, the marginal of all that could
+        come after: what fills up a datum is no part of it.
+        """
+        terms = self.log_prob_per_dim(x, labels)
+        return torch.where(self.observed(x), terms, 0.0).flatten(1).sum(1)
 
     @torch.no_grad()
     def log_prob(
@@ -124,19 +133,19 @@ class AutoregressiveMixin(ConditionalMixin, CompletionMixin, LogProbMixin):
 
         Args:
             x: (B, *shape).
-            labels: (B,); with them log p(x | y), without them a conditional model's log (1/C) Σ_y p(x | y).
+            labels: (B,); with them log p(x | y), without them a conditional model's log Σ_y p(y) p(x | y).
             num_particles: as every `log_prob` has it.
             generator: as every `log_prob` has it.
 
         Returns:
             (B,), nats.
         """
-        self.check(x)  # type: ignore[attr-defined]
+        x = self.check(x)  # type: ignore[attr-defined]
         if labels is not None or self.num_classes is None:
             return self.log_likelihood(x, self.checked_labels(labels, len(x)))
         every = torch.arange(self.num_classes, device=x.device)
         given_class = torch.stack([self.log_likelihood(x, y.expand(len(x))) for y in every])
-        return given_class.logsumexp(0) - math.log(self.num_classes)
+        return (given_class + self.class_log_prior[:, None]).logsumexp(0).to(given_class.dtype)
 
     def objective(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
         """−log p(x), or −log p(x | y) where the model is conditional."""
@@ -164,12 +173,13 @@ class AutoregressiveMixin(ConditionalMixin, CompletionMixin, LogProbMixin):
         Returns:
             (B,), nats, higher = odder.
         """
+        x = self.check(x)  # type: ignore[attr-defined]
         scorer = scorer or ("nll" if self.levels is None else "complexity")
         nll = -self.log_prob(x)
         if scorer == "nll":
             return nll
         if scorer == "complexity" and self.levels is not None:
-            return nll - compressed_nats(self.codes(x), self.levels).to(nll)
+            return nll - compressed_nats(self.codes(x), self.levels, self.observed(x)).to(nll)
         raise ValueError(
             f"scorer={scorer!r}: a {type(self).__name__} of discrete data knows 'complexity' and 'nll', of continuous"
             " data 'nll'."
@@ -183,16 +193,15 @@ class AutoregressiveMixin(ConditionalMixin, CompletionMixin, LogProbMixin):
 
         Args:
             num_samples: N.
-            labels: (N,), where the model is conditional; without them they are drawn uniformly.
+            labels: (N,), where the model is conditional; without them they are drawn from p(y).
             generator: of the labels and the noise.
 
         Returns:
             (N, *shape), in the data's range and on its grid.
         """
-        like = next(self.parameters())  # type: ignore[attr-defined]
-        labels = self.labels_to_sample(labels, num_samples, like, generator)
-        unknown = torch.zeros(num_samples, *self.shape, dtype=torch.bool, device=like.device)
-        codes = unknown.long() if self.levels is not None else unknown.to(like.dtype)
+        labels = self.labels_to_sample(labels, num_samples, self.like, generator)
+        unknown = torch.zeros(num_samples, *self.shape, dtype=torch.bool, device=self.like.device)
+        codes = unknown.long() if self.levels is not None else unknown.to(self.like.dtype)
         return self.data(self.draw(codes, unknown, labels, self.noise(unknown.shape, generator)))
 
     @torch.no_grad()
@@ -249,9 +258,11 @@ class AutoregressiveMixin(ConditionalMixin, CompletionMixin, LogProbMixin):
         order = self.order.to(x.device)
         prefix = torch.zeros_like(known).flatten(1)
         prefix[:, order] = known.flatten(1)[:, order].cumprod(1).bool()
+        prefix &= self.observed(x).flatten(1)
         every = torch.arange(self.num_classes or 0, device=x.device)
         per_dim = [self.log_prob_per_dim(x, y.expand(len(x))).flatten(1) for y in every]
-        posterior = torch.stack([(terms * prefix).sum(1) for terms in per_dim], dim=1)
+        given_class = torch.stack([(terms * prefix).sum(1) for terms in per_dim], dim=1)
+        posterior = (given_class + self.class_log_prior).to(given_class.dtype)
         noise = self.noise((num_samples * len(x),), generator).view(num_samples, len(x))
         return torch.stack([AutoregressiveMixin.choose(self, posterior, row) for row in noise])
 
@@ -259,30 +270,22 @@ class AutoregressiveMixin(ConditionalMixin, CompletionMixin, LogProbMixin):
 
     def codes(self, x: Tensor) -> Tensor:
         """The codes of data; continuous data are their own."""
-        return x if self.levels is None else to_codes(x, self.shape, self.levels)
+        return x if self.levels is None else to_codes(x, self.levels, self.modality)
 
     def data(self, codes: Tensor) -> Tensor:
         """The data of codes, in the model's precision, but never in half of it."""
         if self.levels is None:
             return codes
-        data = from_codes(codes, self.shape, self.levels)
-        like = full_precision(next(self.parameters()).new_zeros(()))  # type: ignore[attr-defined]
-        return data.to(like.dtype) if data.is_floating_point() else data
+        data = from_codes(codes, self.levels, self.modality)
+        return data.to(self.like.dtype) if data.is_floating_point() else data
 
     def noise(self, size: Sequence[int], generator: Generator | None) -> Tensor:
         """Uniform in [0, 1), never in half precision, which has too few values."""
-        like = next(self.parameters())  # type: ignore[attr-defined]
-        like = full_precision(like.new_zeros(()))
-        return uniform(size, like=like, generator=generator)
+        return uniform(size, like=self.like, generator=generator)
 
 
-def compressed_nats(codes: Tensor, levels: int) -> Tensor:
-    """(B,), nats: the length of each datum's codes, (B, *shape) in [0, levels), as compressed by zlib."""
-    dtype = torch.uint8 if levels <= 256 else torch.int32
-    rows = codes.to("cpu", dtype).contiguous().numpy()
+def compressed_nats(codes: Tensor, levels: int, observed: Tensor) -> Tensor:
+    """(B,), nats: the length of each datum's codes where observed, in [0, levels), as compressed by zlib."""
+    codes, observed = codes.to("cpu", torch.uint8 if levels <= 256 else torch.int32), observed.cpu()
+    rows = [datum[kept].numpy() for datum, kept in zip(codes, observed, strict=True)]
     return torch.tensor([8 * math.log(2) * len(zlib.compress(row.tobytes(), 9)) for row in rows], dtype=torch.float64)
-
-
-def full_precision(x: Tensor) -> Tensor:
-    """Networks may run in half precision; likelihood arithmetic never does."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))

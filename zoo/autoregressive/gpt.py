@@ -18,10 +18,11 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genzoo.zoo.autoregressive.base import AutoregressiveMixin, full_precision
+from genzoo.zoo.autoregressive.base import AutoregressiveMixin
 from genzoo.zoo.interface import ZooModule
 from genzoo.zoo.muon import Muon, matrix_groups
 from genzoo.zoo.networks.transformer import KeyValueCache, Transformer
+from genzoo.zoo.precision import full_precision
 from genzoo.zoo.randomness import Generator
 from genzoo.zoo.vocabulary import vocabulary as stated_vocabulary
 
@@ -41,8 +42,7 @@ class GPT(AutoregressiveMixin, ZooModule):
         heads: of attention in each block.
         expansion: hidden units of a block's perceptron, as a multiple of `width`.
         dropout: of the embedding and of what each block adds, while training.
-        optimizer: as in `ZooModule`.
-        lr_scheduler: as in `ZooModule`.
+        optimizer, lr_scheduler: as in `ZooModule`.
 
     Raises:
         ValueError: on arguments that do not fit each other or the data.

@@ -15,10 +15,11 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genzoo.zoo.autoregressive.base import AutoregressiveMixin, full_precision, raster_order
+from genzoo.zoo.autoregressive.base import AutoregressiveMixin, raster_order
 from genzoo.zoo.interface import ZooModule
 from genzoo.zoo.likelihoods import MIN_LOG_SCALE
 from genzoo.zoo.networks.masked import MaskedLinear
+from genzoo.zoo.precision import full_precision
 
 
 class MADE(AutoregressiveMixin, ZooModule):
@@ -29,16 +30,13 @@ class MADE(AutoregressiveMixin, ZooModule):
     A discrete dimension is a softmax over its levels; a continuous one a mixture of normal distributions.
 
     Args:
-        shape: of one datum.
-        levels: how many values each dimension can take; None for continuous data.
+        shape, levels, optimizer, lr_scheduler: as in `ZooModule`.
         width: hidden units of a layer; None takes D, at least 256. With fewer than D − 1 there is not a unit of each
             degree, and some dimensions do not see all earlier ones.
         depth: hidden layers.
         mixtures: normal distributions for each continuous dimension.
         dropout: of hidden units, while training.
         order_seed: draws the order of the dimensions at random; None keeps them as they are read, row by row.
-        optimizer: as in `ZooModule`.
-        lr_scheduler: as in `ZooModule`.
 
     Raises:
         ValueError: on arguments out of range.
@@ -100,7 +98,7 @@ class MADE(AutoregressiveMixin, ZooModule):
         if self.num_inputs > 1:
             x = F.one_hot(codes, self.num_inputs).to(dtype)
         else:
-            x = codes if self.levels is None else 2 * codes.to(dtype) / (self.levels - 1) - 1
+            x = codes.to(dtype) if self.levels is None else 2 * codes.to(dtype) / (self.levels - 1) - 1
         return self.network(x.flatten(1)).view(len(x), self.num_outputs, *self.shape)
 
     def log_prob_per_dim(self, x: Tensor, labels: Tensor | None) -> Tensor:

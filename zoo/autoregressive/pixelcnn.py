@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from genzoo.zoo.autoregressive.base import AutoregressiveMixin
 from genzoo.zoo.interface import ZooModule
+from genzoo.zoo.mixins import ClassPrior
 from genzoo.zoo.networks.masked import MaskedConv2d, channel_mask
 
 INLET_REACH = 3  # how far the first convolutions see: up, left and right
@@ -41,8 +42,8 @@ class PixelCNN(AutoregressiveMixin, ZooModule):
         dilations: of the layers, repeated from the first when there are more layers.
         num_classes: how many classes the data have.
         conditional: whether to model p(x | y) of the class y rather than p(x).
-        optimizer: as in `ZooModule`.
-        lr_scheduler: as in `ZooModule`.
+        class_prior: p(y) where no label is given: the classes' shares in the "training" data, or "uniform".
+        optimizer, lr_scheduler: as in `ZooModule`.
 
     Raises:
         ValueError: on arguments that do not fit each other or the data.
@@ -59,6 +60,7 @@ class PixelCNN(AutoregressiveMixin, ZooModule):
         dilations: Sequence[int] = (1, 2, 4),
         num_classes: int | None = None,
         conditional: bool = False,
+        class_prior: ClassPrior = "training",
         optimizer: OptimizerCallable | None = None,
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
@@ -73,7 +75,7 @@ class PixelCNN(AutoregressiveMixin, ZooModule):
             raise ValueError(f"depth={depth}, dilations={list(dilations)}: all must be at least 1.")
         if channels < self.shape[0]:
             raise ValueError(f"channels={channels}: each of the image's {self.shape[0]} channels takes at least one.")
-        self.condition_on(num_classes, conditional)
+        self.condition_on(num_classes, conditional, class_prior)
         colours, height, width = self.shape
         self.above = nn.Conv2d(colours, channels, (INLET_REACH, 2 * INLET_REACH + 1))
         self.left = horizontal_conv(colours, channels, INLET_REACH + 1, colours, strict=True)

@@ -20,8 +20,10 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genzoo.zoo.autoregressive.base import AutoregressiveMixin, full_precision
+from genzoo.zoo.autoregressive.base import AutoregressiveMixin
 from genzoo.zoo.interface import ZooModule
+from genzoo.zoo.mixins import ClassPrior
+from genzoo.zoo.precision import full_precision
 
 
 class WaveNet(AutoregressiveMixin, ZooModule):
@@ -30,18 +32,22 @@ class WaveNet(AutoregressiveMixin, ZooModule):
     Capabilities: `sample`, `sample_path`, `log_prob` (exact), `anomaly_score`, `complete` (exactly, where the
     beginning of a sound is known).
 
+    A sound shorter than T is followed by exact zeros, which no code stands for (`modality.sounding`): its loss and
+    `log_prob` are the sum over its own samples, its `bits_per_dim` the mean over them. A sample and a completion have
+    all T, and may end in silence.
+
     Args:
-        shape: (1, T), of one sound.
-        levels: how many mu-law codes a sample can have.
+        shape: (1, T), of one sound: the most samples that it has.
+        levels: how many mu-law codes a sample can have. Of an odd number one stands for 0, so that a zero is sound.
         num_classes: C, of the data's labels.
         conditional: model p(x | y) instead of p(x).
+        class_prior: p(y) where no label is given: the classes' shares in the "training" data, or "uniform".
         channels: of h.
         skip_channels: of what the output is computed from.
         dilations: of a cycle's layers, in samples.
         cycles: how often these layers are repeated. The model looks back cycles · Σ dilations + 1 samples.
         sample_rate: Hz, at which the sounds are to be played, where that is known; the model does not need it.
-        optimizer: as in `ZooModule`.
-        lr_scheduler: as in `ZooModule`.
+        optimizer, lr_scheduler: as in `ZooModule`.
 
     Raises:
         ValueError: on arguments that do not fit each other or the data.
@@ -54,6 +60,7 @@ class WaveNet(AutoregressiveMixin, ZooModule):
         *,
         num_classes: int | None = None,
         conditional: bool = False,
+        class_prior: ClassPrior = "training",
         channels: int = 64,
         skip_channels: int = 128,
         dilations: Sequence[int] = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
@@ -73,7 +80,7 @@ class WaveNet(AutoregressiveMixin, ZooModule):
                 f"channels={channels}, skip_channels={skip_channels}, dilations={list(dilations)}, cycles={cycles},"
                 f" sample_rate={sample_rate}: each is at least 1."
             )
-        self.condition_on(num_classes, conditional)
+        self.condition_on(num_classes, conditional, class_prior)
         self.sample_rate = sample_rate
         self.start = levels  # a code of its own for what comes before the first sample
         self.inlet = nn.Embedding(levels + 1, channels)

@@ -64,7 +64,7 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
 
         Args:
             num_samples: how many.
-            labels: (num_samples,) for a conditional model; None draws them uniformly.
+            labels: (num_samples,) for a conditional model; None draws them from p(y).
             generator: of all noise.
             solver: None takes the model's.
             steps: None takes the model's.

@@ -13,8 +13,8 @@ from genzoo.zoo.diffusion.schedules import Noise, Schedule, Spacing
 from genzoo.zoo.diffusion.solvers import Denoiser, Solver
 from genzoo.zoo.diffusion.weighting import Weighting
 from genzoo.zoo.interface import ZooModule
-from genzoo.zoo.likelihoods import to_grid
-from genzoo.zoo.mixins import ConditionalMixin
+from genzoo.zoo.mixins import ClassPrior, ConditionalMixin
+from genzoo.zoo.modality import to_grid
 from genzoo.zoo.muon import matrix_groups
 from genzoo.zoo.networks.timed_mlp import TimedMLP
 from genzoo.zoo.networks.unet import UNet
@@ -36,8 +36,7 @@ class Denoising(ConditionalMixin, ZooModule):
     """A network that is trained to denoise images or points. What it is good for is in `Diffusion`.
 
     Args:
-        shape: of one datum.
-        levels: how many values each dimension can take; None for continuous data.
+        shape, levels, optimizer, lr_scheduler: as in `ZooModule`.
         schedule: the corruption; None takes the family's.
         prediction: what the network says, see `parameterisation.Prediction`; None takes the family's.
         weighting: of the noise levels in the loss; None takes the family's.
@@ -55,9 +54,8 @@ class Denoising(ConditionalMixin, ZooModule):
             scaled to [−1, 1], do well with 1.
         num_classes: how many classes the labels name.
         conditional: whether to learn p(x | label).
+        class_prior: p(y) where no label is given: the classes' shares in the "training" data, or "uniform".
         label_dropout: the share of labels that training hides, for classifier-free guidance.
-        optimizer: as in `ZooModule`.
-        lr_scheduler: as in `ZooModule`.
 
     Raises:
         ValueError: on arguments that do not fit each other or the data.
@@ -88,6 +86,7 @@ class Denoising(ConditionalMixin, ZooModule):
         data_scale: float = 1.0,
         num_classes: int | None = None,
         conditional: bool = False,
+        class_prior: ClassPrior = "training",
         label_dropout: float = 0.1,
         optimizer: OptimizerCallable | None = None,
         lr_scheduler: LRSchedulerCallable | None = None,
@@ -100,7 +99,7 @@ class Denoising(ConditionalMixin, ZooModule):
                 f"data_scale={data_scale}, label_dropout={label_dropout}: the one must be above 0, the other"
                 " between 0 and 1."
             )
-        self.condition_on(num_classes, conditional)
+        self.condition_on(num_classes, conditional, class_prior)
         self.schedule = schedule or self.defaults.schedule
         self.prediction = prediction or self.defaults.prediction
         self.weighting = weighting or self.defaults.weighting

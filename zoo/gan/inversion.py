@@ -56,7 +56,7 @@ class InversionMixin(CompletionMixin):
         Returns:
             (B, d): z, followed by the one-hot class if the model is conditional.
         """
-        self.check(x)  # type: ignore[attr-defined]
+        x = self.check(x)  # type: ignore[attr-defined]
         pool = self._pool(1, torch.Generator().manual_seed(0))
         return self._search(x, torch.ones_like(x, dtype=torch.bool), pool)[0]
 

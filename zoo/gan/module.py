@@ -19,11 +19,12 @@ from genzoo.zoo.gan.inversion import InversionMixin
 from genzoo.zoo.gan.losses import AdversarialLoss, Relativistic
 from genzoo.zoo.gan.regularisers import R1, R2, Regulariser, packed
 from genzoo.zoo.interface import ZooModule
-from genzoo.zoo.mixins import ConditionalMixin
-from genzoo.zoo.modality import from_codes, to_codes
+from genzoo.zoo.mixins import ClassPrior, ConditionalMixin
+from genzoo.zoo.modality import to_grid
 from genzoo.zoo.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from genzoo.zoo.networks.mlp import MLP
 from genzoo.zoo.networks.resnet import ResNetDecoder, ResNetEncoder
+from genzoo.zoo.precision import to_network
 from genzoo.zoo.randomness import Generator, normal
 
 Losses = Callable[[Tensor, Tensor | None], dict[str, Tensor]]  # from data and labels to (B,) by name
@@ -62,6 +63,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         gradient_clip_norm: largest norm of a network's gradient; None: no clipping.
         num_classes: C, as the datamodule states it.
         conditional: train G(z, y) and D(x, y) on the data's labels.
+        class_prior: p(y) where no label is given: the classes' shares in the "training" data, or "uniform".
         generator_optimizer: builds the generator's optimiser; None takes Adam with a rate of 2e-4, β = (0, 0.99).
         discriminator_optimizer: builds the discriminator's; None takes the same.
         lr_scheduler: builds the schedule of each optimiser; it advances with every iteration.
@@ -90,6 +92,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         gradient_clip_norm: float | None = None,
         num_classes: int | None = None,
         conditional: bool = False,
+        class_prior: ClassPrior = "training",
         generator_optimizer: OptimizerCallable | None = None,
         discriminator_optimizer: OptimizerCallable | None = None,
         lr_scheduler: LRSchedulerCallable | None = None,
@@ -105,7 +108,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
             )
         if gradient_clip_norm is not None and gradient_clip_norm <= 0:
             raise ValueError(f"gradient_clip_norm={gradient_clip_norm}: a norm to clip at is above 0.")
-        self.condition_on(num_classes, conditional)
+        self.condition_on(num_classes, conditional, class_prior)
         self.latent_dim = latent_dim
         self.loss = loss or Relativistic()
         self.regularisers = tuple((R1(0.1), R2(0.1)) if regularisers is None else regularisers)
@@ -153,14 +156,13 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
 
     def draw_latents(self, num: int, labels: Tensor | None = None, generator: Generator | None = None) -> Tensor:
         """z ~ N(0, I), followed by the one-hot class if the model is conditional: (num, d [+ C])."""
-        like = next(self.generator.parameters())
-        labels = self.labels_to_sample(labels, num, like, generator)
-        z = normal((num, self.latent_dim), like=like, generator=generator)
+        labels = self.labels_to_sample(labels, num, self.like, generator)
+        z = normal((num, self.latent_dim), like=self.like, generator=generator)
         return z if labels is None else torch.cat([z, F.one_hot(labels, self.num_classes or 0).to(z.dtype)], 1)
 
     def generate(self, latents: Tensor) -> Tensor:
         """G: (B, *shape), as the discriminator is shown it."""
-        made = self.generator(latents)
+        made = self.generator(to_network(latents, self.generator))
         if made.numel() != len(latents) * self.num_dims:
             raise ValueError(
                 f"The generator must map {tuple(latents.shape)} to {(len(latents), *self.shape)} up to reshaping, but"
@@ -171,7 +173,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
 
     def score(self, seen: Tensor, labels: Tensor | None) -> Tensor:
         """D of data (of packs) in the networks' range, (B,): the output of their class, if conditional."""
-        outputs = self.discriminator(seen)
+        outputs = self.discriminator(to_network(seen, self.discriminator))
         if outputs.shape != (len(seen), self.num_classes or 1):
             raise ValueError(
                 f"The discriminator must map data to {(len(seen), self.num_classes or 1)}, but gave"
@@ -191,10 +193,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
 
     def on_grid(self, x: Tensor) -> Tensor:
         """The nearest data that have these levels."""
-        if self.levels is None:
-            return x
-        data = from_codes(to_codes(x, self.shape, self.levels), self.shape, self.levels)
-        return data.to(torch.promote_types(x.dtype, data.dtype))
+        return x if self.levels is None else to_grid(x, self.levels, self.modality)
 
     # ---- what each of them minimises
 
@@ -313,6 +312,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
 
     def setup(self, stage: str) -> None:
         """Tells DDP that in each step one of the networks gets no gradient, or it would wait for it."""
+        super().setup(stage)
         if isinstance(self.trainer.strategy, DDPStrategy):
             # A private name: in public this is an argument of DDPStrategy, which the Trainer has built before it
             # knows the module; and `strategy: ddp` is to train a GAN like any other model.
@@ -342,7 +342,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
 
         Args:
             num_samples: N.
-            labels: (N,) int64, if the model is conditional; None draws them uniformly.
+            labels: (N,) int64, if the model is conditional; None draws them from p(y).
             generator: of the noise.
 
         Returns:
@@ -369,14 +369,14 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         Raises:
             ValueError: for another scorer, or for "discriminator" of a model trained on packs.
         """
-        self.check(x)
+        x = self.check(x)
         if scorer in (None, "reconstruction"):
             return self.residual(x)
         if scorer != "discriminator":
             raise ValueError(f"scorer={scorer!r}: a GAN knows 'reconstruction' and 'discriminator'.")
         if self.pack_size > 1:
             raise ValueError("scorer='discriminator': this one judges packs of data, not a datum.")
-        return -self.discriminator(self.to_networks(x)).to(x.dtype).amax(1)
+        return -self.discriminator(to_network(self.to_networks(x), self.discriminator)).to(x.dtype).amax(1)
 
 
 @contextmanager

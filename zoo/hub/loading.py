@@ -67,8 +67,12 @@ def _assemble(
     """Builds the model that `block` states and fills it with `state`, every key of it and no other."""
     import torch
 
+    from genzoo.zoo.interface import ZooModule
+
     with torch.random.fork_rng(devices=[]):  # the initial weights are drawn, then overwritten
         model = _build_model(block, allow)
+    if isinstance(model, ZooModule):
+        state = model.with_later_buffers(state)
     expected = model.state_dict()
     for fault, keys in {
         "lacks": expected.keys() - state.keys(),

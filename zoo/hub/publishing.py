@@ -122,9 +122,11 @@ def _describe(module: "LightningModule", data: "Mapping[str, Any] | LightningDat
 
 def _stated(built: Any) -> dict[str, Any]:
     """The {class_path, init_args} of a module or a datamodule, from the hyperparameters that it saved."""
+    from genzoo.zoo.statement import class_path
+
     arguments = dict(built.hparams)
     arguments.pop("_instantiator", None)
-    path = arguments.pop("_class_path", f"{type(built).__module__}.{type(built).__qualname__}")
+    path = arguments.pop("_class_path", None) or class_path(type(built))
     return {"class_path": path, "init_args": arguments}
 
 

@@ -22,7 +22,9 @@ from genzoo.zoo.interface import ZooModule
 from genzoo.zoo.latent.encoder_decoder import EncoderDecoderMixin, Network
 from genzoo.zoo.likelihoods import Likelihood
 from genzoo.zoo.mixins import CompletionMixin, check_num_samples
-from genzoo.zoo.modality import from_codes, to_codes
+from genzoo.zoo.modality import to_grid
+from genzoo.zoo.precision import full_precision
+from genzoo.zoo.processes import world_size
 from genzoo.zoo.randomness import Generator, normal, uniform
 
 
@@ -40,22 +42,12 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
     `anomaly_score`; `sample` as soon as, and only while, a density of the codes is fitted.
 
     Args:
-        shape: of one datum.
-        levels: how many values each dimension can take; None for continuous data.
+        shape, levels, optimizer, lr_scheduler: as in `ZooModule`.
         latent_dim: d, the size of the code.
-        network: "mlp" (gated residual perceptrons, images or points) or "resnet" (residual convolutions, images);
-            None takes "resnet" for images, "mlp" for points.
-        width: hidden units of the perceptrons, or channels of the convolutions at full image size; None takes 512 or
-            32.
-        depth: residual blocks, for convolutions at each resolution; None takes 2 or 1.
+        network, width, depth, decoder, likelihood: as in `VAE`.
         encoder: a module of your own, (B, *shape) in [−1, 1] (in the data's range, if continuous) to (B, d).
-        decoder: a module of your own, (B, d) to P numbers for each dimension of the datum, (B, P, *shape) up to
-            reshaping, where P is the likelihood's `num_parameters(levels)`.
-        likelihood: p(x | z); None takes `default_likelihood(levels)`.
         density_components: Gaussians in the mixture that is fitted to the codes before each validation, so that
             every checkpoint has one that fits its weights; 0 for none. `fit_density` does it by hand.
-        optimizer: as in `ZooModule`.
-        lr_scheduler: as in `ZooModule`.
 
     Raises:
         ValueError: on arguments that do not fit each other or the data.
@@ -140,7 +132,8 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
         """
         if scorer not in (None, "reconstruction"):
             raise ValueError(f"scorer={scorer!r}: an autoencoder knows 'reconstruction'.")
-        return self.reconstruction_error(self.check(x), x)
+        x = self.check(x)
+        return self.reconstruction_error(x, x)
 
     def fill_in(self, x: Tensor, known: Tensor, num_samples: int, generator: Generator | None) -> Tensor:
         """Reconstruct, paste what is known, and again, until it settles: from noise to a fixed point.
@@ -153,11 +146,11 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
         draw = normal if self.levels is None else uniform
         state = torch.where(mask, target, draw(target.shape, like=target, generator=generator))
         for _ in range(self.completion_sweeps):
-            before, state = state, torch.where(mask, target, self.reconstruct(state).to(x.dtype))
+            before, state = state, torch.where(mask, target, self.reconstruct(state))
             if bool((state - before).abs().max() < 1e-4):
                 break
         if self.levels is not None:
-            state = from_codes(to_codes(state, self.shape, self.levels), self.shape, self.levels).to(x.dtype)
+            state = to_grid(state, self.levels)
         return state.unflatten(0, (num_samples, len(x)))
 
     # ---- sampling, once a density of the codes is known
@@ -181,7 +174,7 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
         codes = torch.cat([self.encode(chunk).mean for chunk in x.split(1024)])
         density = self.density
         if density is None or num_components != len(density.weights):
-            density = Mixture(num_components, self.latent_dim).to(codes.device, next(self.parameters()).dtype)
+            density = Mixture(num_components, self.latent_dim).to(codes)
         density.fit(codes, seed)
         self.density = density
         self.hparams["density_components"] = num_components  # what is published or saved builds it again
@@ -220,7 +213,7 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
         """Fits the density to the codes that the weights about to be validated (with EMA: the average) give."""
         if self.density is not None and sum(map(len, self._seen)) > 1:
             self.fit_density(torch.cat(list(self._seen)))
-            if torch.distributed.is_available() and torch.distributed.is_initialized():
+            if world_size() > 1:
                 for buffer in self.density.buffers():
                     torch.distributed.broadcast(buffer, src=0)
 
@@ -232,8 +225,7 @@ class DenoisingAutoencoder(Autoencoder):
     the gradient of the log-density of noisy data (Alain & Bengio 2014): the seed of diffusion models.
 
     Args:
-        shape: of one datum.
-        levels: how many values each dimension can take; None for continuous data.
+        shape, levels: as in `ZooModule`.
         corruption: `GaussianNoise` or `Masking`; None is GaussianNoise().
         arguments: as in `Autoencoder`.
 
@@ -369,5 +361,6 @@ class Mixture(nn.Module):
         edges = self.weights.float().cumsum(0)
         places = edges[-1] * uniform((num_samples,), like=edges, generator=generator)
         component = torch.searchsorted(edges, places, right=True).clamp_max(len(edges) - 1)
-        noise = normal((num_samples, self.means.shape[1]), like=self.means, generator=generator)
-        return self.means[component] + (self.factors[component] @ noise[..., None]).squeeze(-1)
+        means, factors = full_precision(self.means), full_precision(self.factors)
+        noise = normal((num_samples, means.shape[1]), like=means, generator=generator)
+        return means[component] + (factors[component] @ noise[..., None]).squeeze(-1)

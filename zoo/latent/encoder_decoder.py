@@ -10,6 +10,7 @@ from genzoo.zoo.mixins import LatentMixin
 from genzoo.zoo.modality import Modality
 from genzoo.zoo.networks.mlp import MLP
 from genzoo.zoo.networks.resnet import ResNetDecoder, ResNetEncoder
+from genzoo.zoo.precision import to_network
 
 Network = Literal["mlp", "resnet"]
 
@@ -17,17 +18,7 @@ Network = Literal["mlp", "resnet"]
 class EncoderDecoderMixin(LatentMixin):
     """Gives `decode`, and the networks under it, to a family that can `encode`.
 
-    Its constructor calls `build_networks`, with arguments that mean the same in every such family:
-
-    latent_dim: d, the dimensions of the code.
-    network: "mlp" (gated residual perceptrons, images or points) or "resnet" (residual convolutions, images);
-        None takes "resnet" for images, "mlp" for points.
-    width: hidden units of the perceptrons, or channels of the convolutions at full image size; None takes 512 or 32.
-    depth: residual blocks, for convolutions at each resolution; None takes 2 or 1.
-    encoder: a module of one's own, (B, *shape) in [−1, 1] (in the data's range, if continuous) to (B, code_features).
-    decoder: a module of one's own, (B, d) to P numbers for each dimension of the datum, (B, P, *shape) up to
-        reshaping, where P is the likelihood's `num_parameters(levels)`.
-    likelihood: p(x | z); None takes `default_likelihood(levels)`.
+    Its constructor calls `build_networks`, whose arguments mean the same in every such family: see `VAE`.
     """
 
     shape: tuple[int, ...]
@@ -73,7 +64,7 @@ class EncoderDecoderMixin(LatentMixin):
 
     def features(self, x: Tensor) -> Tensor:
         """What the encoder says of x: (B, code_features), in x's precision."""
-        h = self.encoder(x if self.levels is None else 2 * x - 1)
+        h = self.encoder(to_network(x if self.levels is None else 2 * x - 1, self.encoder))
         if h.shape != (len(x), self.code_features):
             raise ValueError(
                 f"The encoder must map (B, *shape) to (B, code_features) = {(len(x), self.code_features)},"
@@ -89,7 +80,7 @@ class EncoderDecoderMixin(LatentMixin):
         """
         if z.ndim != 2 or z.shape[1] != self.latent_dim:
             raise ValueError(f"Codes have the shape (B, {self.latent_dim}), but z is {tuple(z.shape)}.")
-        parameters = self.decoder(z)
+        parameters = self.decoder(to_network(z, self.decoder))
         size = (len(z), self.num_parameters, *self.shape)
         if parameters.numel() != math.prod(size):
             raise ValueError(

@@ -34,6 +34,7 @@ from genzoo.zoo.latent.estimators import (
 from genzoo.zoo.latent.posterior import posterior_figures
 from genzoo.zoo.likelihoods import Likelihood
 from genzoo.zoo.mixins import CompletionMixin, LogProbMixin, check_num_samples
+from genzoo.zoo.processes import gather
 from genzoo.zoo.randomness import Generator, PerDatum, normal, uniform
 
 
@@ -44,8 +45,7 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
     `reconstruct`, `interpolate`, `traverse`.
 
     Args:
-        shape: of one datum.
-        levels: how many values each dimension can take; None for continuous data.
+        shape, levels, optimizer, lr_scheduler: as in `ZooModule`.
         latent_dim: d, the number of latent variables.
         network: "mlp" (gated residual perceptrons, images or points) or "resnet" (residual convolutions, images);
             None takes "resnet" for images, "mlp" for points.
@@ -66,8 +66,6 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
         kl_warmup: training steps over which that weight rises linearly from 0 (Bowman et al. 2016).
         free_bits: nats for each latent dimension, averaged over the batch, below which its KL is not penalised
             (Kingma et al. 2016, eq. 15). Evaluation ignores it. Only where K = 1.
-        optimizer: as in `ZooModule`.
-        lr_scheduler: as in `ZooModule`.
 
     Raises:
         ValueError: on arguments that do not fit each other or the data.
@@ -213,12 +211,8 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
 
     def on_validation_epoch_end(self) -> None:
         """Logs what KL is spent on over the whole validation set, and how many latents are in use."""
-        shares = [torch.cat(self._posteriors, 1)]
+        mean, scale = torch.cat(gather(torch.cat(self._posteriors, 1)), 1)
         self._posteriors.clear()
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            shares = shares * torch.distributed.get_world_size()
-            torch.distributed.all_gather_object(shares, shares[0])
-        mean, scale = torch.cat(shares, 1)
         for name, value in posterior_figures(mean, scale).items():
             self.log(f"val/{name}", value.to(self.device, torch.float32), sync_dist=True)
 
@@ -237,8 +231,7 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
         check_num_samples(num_samples)
         if labels is not None:
             raise ValueError("This VAE is unconditional: it was not trained on labels, so it cannot sample for one.")
-        like = next(self.parameters())
-        z = normal((num_samples, self.latent_dim), like=like, generator=generator)
+        z = normal((num_samples, self.latent_dim), like=self.like, generator=generator)
         return self.decode(z).sample(generator)
 
     @torch.no_grad()
@@ -253,7 +246,7 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
         Returns:
             (B,), nats.
         """
-        self.check(x)
+        x = self.check(x)
         if num_particles < 1:
             raise ValueError(f"num_particles={num_particles}: the bound takes at least one importance sample.")
         q = self.posterior(x)
@@ -280,7 +273,7 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
         Returns:
             (B,), nats, higher = odder.
         """
-        self.check(x)
+        x = self.check(x)
         if scorer in (None, "reconstruction"):
             return -self.decode(self.posterior(x).mean).log_prob(x)
         if scorer == "nll":
@@ -297,7 +290,7 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
         mask = known.expand(num_samples, *x.shape).flatten(0, 1)
         target = x.expand(num_samples, *x.shape).flatten(0, 1)
         z = normal((len(target), self.latent_dim), like=target, generator=generator)
-        state = torch.where(mask, target, self.decode(z).sample(generator).to(x.dtype))
+        state = torch.where(mask, target, self.decode(z).sample(generator))
         for sweep in range(self.completion_sweeps):
             q = self.posterior(state)
             proposal = self.draw(q, 1, generator)[0]
@@ -307,7 +300,7 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
                 log_ratio = self.log_weights(state, q, torch.stack([proposal, z]))
                 accept = uniform((len(z),), like=z, generator=generator).log() < log_ratio[0] - log_ratio[1]
                 z = torch.where(accept[:, None], proposal, z)
-            state = torch.where(mask, target, self.decode(z).sample(generator).to(x.dtype))
+            state = torch.where(mask, target, self.decode(z).sample(generator))
         return state.unflatten(0, (num_samples, len(x)))
 
 

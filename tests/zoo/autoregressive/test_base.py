@@ -8,7 +8,7 @@ import torch
 
 from genzoo.zoo import MADE, PixelCNN
 from genzoo.zoo.autoregressive.base import AutoregressiveMixin, raster_order
-from genzoo.zoo.modality import from_codes
+from genzoo.zoo.modality import from_codes, modality
 
 
 def loud(family, shape, levels, scale=3.0, **options):
@@ -24,7 +24,7 @@ def loud(family, shape, levels, scale=3.0, **options):
 def everything(shape, levels):
     """(levels ** D, *shape): all data that there are, in the order of their digits."""
     codes = itertools.product(range(levels), repeat=math.prod(shape))
-    return from_codes(torch.tensor(list(codes)).view(-1, *shape), shape, levels)
+    return from_codes(torch.tensor(list(codes)).view(-1, *shape), levels, modality(shape, levels))
 
 
 def seeded(seed=0):
@@ -145,6 +145,22 @@ def test_a_conditional_model_is_a_mixture_over_its_classes(conditional):
         draws = conditional.sample(2000, labels=torch.full((2000,), y), generator=seeded())
         assert agrees(draws, space, given[y])
     assert agrees(conditional.sample(4000, generator=seeded()), space, given.mean(0))
+
+
+def test_the_marginal_takes_the_classes_by_their_shares_in_the_training_data():
+    """In likelihoods, samples and completions; a class that was never seen takes no part in any of them."""
+    model = loud(PixelCNN, (1, 2, 3), 2, channels=8, depth=2, num_classes=3, conditional=True)
+    model.count_classes(torch.tensor([2, 0, 2, 2]))
+    space = everything((1, 2, 3), 2)
+    given = torch.stack([model.log_prob(space, labels=torch.full((64,), y)).exp() for y in range(3)])
+    joint = 0.25 * given[0] + 0.75 * given[2]
+    torch.testing.assert_close(model.log_prob(space).exp(), joint)
+    assert float((joint - given.mean(0)).abs().max()) > 1e-2
+    assert agrees(model.sample(4000, generator=seeded()), space, joint)
+    known = torch.tensor([[[True, True, True], [True, False, False]]])
+    fits = (space[:, known] == space[20][known]).all(1)
+    draws = model.complete(space[20][None], known, num_samples=4000, generator=seeded())[:, 0]
+    assert agrees(draws, space, joint * fits / (joint * fits).sum())
 
 
 def test_completions_of_a_conditional_model_infer_the_class_from_what_is_known(conditional):

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.data import DataLoader
 
 from genzoo.zoo import WaveNet
 from genzoo.zoo.autoregressive.base import AutoregressiveMixin
@@ -33,7 +35,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 def every_sound(length: int, levels: int) -> Tensor:
     """(levels ** length, 1, length), all there are."""
     codes = torch.tensor(list(itertools.product(range(levels), repeat=length))).unsqueeze(1)
-    return from_codes(codes, (1, length), levels)
+    return from_codes(codes, levels, "waveform")
 
 
 @pytest.mark.parametrize("cycles", [1, 2])
@@ -75,9 +77,57 @@ def test_the_probabilities_of_all_sounds_sum_to_one(scale: float) -> None:
     assert not torch.allclose(given[0], given[1])
 
 
+# ---- sounds that are shorter than T
+
+
+def ended(x: Tensor, length: int) -> Tensor:
+    """The beginning of a sound, filled up with zeros."""
+    return x.masked_fill(torch.arange(x.shape[-1]) >= length, 0)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4])
+def test_the_likelihood_of_a_sound_that_ends_is_that_of_all_sounds_that_begin_so(length: int) -> None:
+    """Σ p(x) over everything that could come after, enumerated; over all sounds of this length it sums to one."""
+    model, x = wavenet(4, 4, num_classes=3, conditional=True), every_sound(4, 4)
+    begin = model.codes(x)[:, 0, :length] @ 4 ** torch.arange(length)
+    joint = torch.zeros(4**length).double().index_add(0, begin, model.log_prob(x).double().exp())
+    likelihood = model.log_prob(ended(x, length)).double().exp()
+    torch.testing.assert_close(likelihood, joint[begin], rtol=1e-5, atol=1e-9)
+    assert likelihood.sum().item() / 4 ** (4 - length) == pytest.approx(1, abs=1e-5)
+
+
+def test_what_fills_up_a_sound_has_no_part_in_training_likelihood_and_score() -> None:
+    """All are those of a model with the same weights for sounds of just this length, gradients included."""
+    model, short = wavenet(20), wavenet(13)
+    x = ended(model.sample(3, generator=seeded()), 13)
+    for ours, theirs in ((model, x), (short, x[..., :13])):
+        ours.objective(theirs, None)["loss"].mean().backward()
+    assert model.num_observed(x).tolist() == [13, 13, 13]
+    for mine, its in zip(model.parameters(), short.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, its.grad, rtol=1e-4, atol=1e-5)
+    for method in ("log_prob", "bits_per_dim", "anomaly_score"):
+        torch.testing.assert_close(getattr(model, method)(x), getattr(short, method)(x[..., :13]))
+    whole = model.sample(64, generator=seeded())
+    assert bool((whole != 0).all())  # what is drawn has no end, though it may end in silence
+    assert model.num_observed(whole).tolist() == [20] * 64
+
+
+def test_the_bits_of_a_dataset_are_all_its_bits_over_all_its_samples(tmp_path: Any) -> None:
+    model = wavenet(20)
+    x = torch.cat([ended(model.sample(1, generator=seeded(n)), n) for n in range(1, 12)])
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    for batch_size in (3, 11):
+        run = Trainer(default_root_dir=tmp_path, **quiet)
+        (logged,) = run.validate(model, DataLoader(x, batch_size=batch_size), verbose=False)
+        nats = -model.log_prob(x).double()
+        assert logged["val/nll"] == pytest.approx(nats.mean().item(), rel=1e-6)
+        assert logged["val/bits_per_dim"] == pytest.approx(nats.sum().item() / 66 / math.log(2), rel=1e-6)
+    torch.testing.assert_close(model.bits_per_dim(x).double(), nats / torch.arange(1, 12) / math.log(2))
+
+
 def test_log_prob_is_that_of_the_categorical_of_each_code() -> None:
     model = wavenet(20)
-    x = from_codes(torch.randint(256, (3, 1, 20), generator=seeded()), (1, 20), 256)
+    x = from_codes(torch.randint(256, (3, 1, 20), generator=seeded()), 256, "waveform")
     torch.testing.assert_close(model.log_prob_per_dim(x, None), AutoregressiveMixin.log_prob_per_dim(model, x, None))
 
 
@@ -114,7 +164,7 @@ def test_completions_follow_the_conditional() -> None:
     """The second half given the first, over class and all: against the enumerated p(x₃, x₄ | x₁, x₂)."""
     model = wavenet(4, 3, 3.0, num_classes=2, conditional=True)
     known = torch.tensor([True, True, False, False])
-    x = from_codes(torch.tensor([[[2, 0, 0, 0]]]), (1, 4), 3)
+    x = from_codes(torch.tensor([[[2, 0, 0, 0]]]), 3, "waveform")
     everything = every_sound(4, 3)
     fits = (everything[:, 0, :2] == x[0, 0, :2]).all(1)
     expected = model.log_prob(everything[fits]).double().softmax(0)
@@ -130,7 +180,7 @@ def test_it_learns_a_wave() -> None:
     torch.manual_seed(0)
     period = torch.tensor([0, 100, 180, 220, 255, 220, 180, 30])
     codes = torch.stack([period.roll(k).repeat(4) for k in range(8)]).unsqueeze(1)
-    x = from_codes(codes, (1, 32), 256)
+    x = from_codes(codes, 256, "waveform")
     model = WaveNet((1, 32), 256, channels=16, skip_channels=32, dilations=(1, 2, 4, 8))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(80):
