@@ -278,6 +278,17 @@ class ZooModule(LightningModule):
         schedule = self.lr_scheduler(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    # ---- the weights' contract
+
+    def register_later_buffer(self, name: str, value: Tensor) -> None:
+        """A buffer that weights published before it existed lack: such weights leave it at its initial value."""
+        self.register_buffer(name, value)
+
+        def keep_own(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+            state_dict.setdefault(prefix + name, getattr(module, name))
+
+        self.register_load_state_dict_pre_hook(keep_own)
+
     # ---- the data's contract
 
     def unpack(self, batch: Any, stage: str | None = None) -> tuple[Tensor, Tensor | None]:
@@ -333,11 +344,7 @@ class ZooModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the random state of every process, and the names of arguments that cannot be stated."""
         mine = [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])]
-        states: list[Any] = [mine]
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            states = [None] * torch.distributed.get_world_size()
-            torch.distributed.all_gather_object(states, mine)
-        checkpoint["random_state"] = states
+        checkpoint["random_state"] = of_every_process(mine)
         checkpoint["unstated_arguments"] = list(self.unstated)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -369,6 +376,15 @@ class ZooModule(LightningModule):
         torch.set_rng_state(cpu.cpu())
         if cuda and len(cuda) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all([state.cpu() for state in cuda])
+
+
+def of_every_process(mine: Any) -> list[Any]:
+    """What each process has, in the order of their ranks; all of them must ask."""
+    everyones = [mine]
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        everyones = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(everyones, mine)
+    return everyones
 
 
 # ------------------------------------------------------------------------------------- arguments in a file's form

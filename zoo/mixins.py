@@ -189,6 +189,11 @@ class ConditionalMixin:
             )
         self.num_classes = num_classes if conditional else None
 
+    @property
+    def class_log_prior(self) -> Tensor:
+        """(C,) float64, the log of each class's share."""
+        return torch.full((self.num_classes or 0,), -math.log(self.num_classes or 1), dtype=torch.float64)
+
     def checked_labels(self, labels: Tensor | None, batch_size: int) -> Tensor | None:
         """The labels that a conditional model needs; None for an unconditional one.
 

@@ -20,7 +20,7 @@ from genzoo.zoo import (
     VarianceExploding,
     VariancePreserving,
 )
-from genzoo.zoo.diffusion.solvers import langevin, levels, reverse_std
+from genzoo.zoo.diffusion.solvers import langevin, reverse_std, stops
 
 SOLVERS = [
     Euler(),
@@ -147,8 +147,8 @@ def test_the_same_flow_on_every_schedule():
 
 def test_posterior_variances_of_the_chain():
     """β̃ of steps 488 and 2, and 0 of the first (indices 487, 1 and 0 of a table that begins at 0)."""
-    stops = levels(LinearBetas(), torch.tensor([488, 487, 2, 1, 0]).double() / 1000)
-    for (now, then), expected in zip(pairwise(stops), (0.00979157, None, 5.453188e-5, 0.0), strict=True):
+    chain = stops(LinearBetas(), torch.tensor([488, 487, 2, 1, 0]).double() / 1000)
+    for (now, then), expected in zip(pairwise(chain), (0.00979157, None, 5.453188e-5, 0.0), strict=True):
         if expected is not None:
             assert reverse_std(now, then, "small") ** 2 == pytest.approx(expected, rel=1e-6)
 
@@ -196,7 +196,7 @@ def test_the_first_step_of_the_stochastic_dpm_solver_is_ancestral():
 def variances(schedule, times, variance, var=1.0):
     """Those of ancestral samples at every stop, for data from N(0, 1): each step is x ← g x + s z."""
     out = [var]
-    for now, then in pairwise(levels(schedule, times)):
+    for now, then in pairwise(stops(schedule, times)):
         x0 = now.alpha / (now.alpha**2 + now.sigma**2)  # D(1, t)
         kept = math.sqrt(max(0.0, then.sigma**2 - reverse_std(now, then, "small") ** 2))
         g = then.alpha * x0 + kept * (1 - now.alpha * x0) / now.sigma
