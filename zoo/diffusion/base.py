@@ -113,7 +113,7 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
                 f"guidance={guidance}: this {type(self).__name__} is unconditional: there is no class to guide to."
             )
         times = self.solver_times(steps, spacing)
-        like = full_precision(next(self.parameters()).new_zeros(()))
+        like = full_precision(torch.zeros((), dtype=self.network_dtype, device=self.device))
         labels = self.labels_to_sample(labels, num_samples, like, generator)
         x = normal((num_samples, *self.shape), like=like, generator=generator) * self.schedule.prior_std(times[0])
         denoiser = self.denoiser(labels, guidance=guidance, clip=True)

@@ -161,13 +161,17 @@ class Denoising(ConditionalMixin, ZooModule):
 
     # ---- the network
 
+    @property
+    def network_dtype(self) -> torch.dtype:
+        """What the network computes in. Everything around it is in float32 at least."""
+        return next((p.dtype for p in self.parameters()), torch.get_default_dtype())
+
     def predict(self, x: Tensor, noise: Noise, labels: Tensor | None) -> Tensor:
         """What the network says of x_t, (B, *shape).
 
-        It sees x_t with about unit variance and c_noise = ¼ ln(σ/α) (Karras et al. 2022, eq. 7 and table 1), and
-        alone computes in half precision where its weights are so.
+        It sees x_t with about unit variance and c_noise = ¼ ln(σ/α) (Karras et al. 2022, eq. 7 and table 1).
         """
-        like, own = noise.like(x), next(self.parameters()).dtype
+        like, own = noise.like(x), self.network_dtype
         c_noise = (-noise.log_snr.clamp(-20, 20) / 8).to(x).expand(len(x))
         scaled = x * (like.alpha.square() + like.sigma.square()).rsqrt()
         p = self.network(scaled.to(own), c_noise.to(own), labels)

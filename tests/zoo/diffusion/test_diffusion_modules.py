@@ -45,10 +45,10 @@ class Best(nn.Module):
 
     def forward(self, scaled, c_noise, labels=None):
         self.calls += 1
-        t = self.schedule.time(-8 * c_noise.double())
-        noise = self.schedule(t).like(scaled)
+        at = self.schedule.at(-8 * c_noise.double())
+        noise = at.like(scaled)
         x = scaled * (noise.alpha.square() + noise.sigma.square()).sqrt()
-        x0 = CorrelatedGaussian(self.schedule, self.covariance)(x, t)
+        x0 = CorrelatedGaussian(self.schedule, self.covariance).denoise(x, at)
         return predicted(self.prediction, noise, x0, (x - noise.alpha * x0) / noise.sigma) + 0 * self.anchor
 
 
