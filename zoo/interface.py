@@ -21,6 +21,7 @@ from lightning.pytorch.utilities.parsing import collect_init_args
 from torch import Tensor, nn
 
 from genzoo.zoo.modality import Modality, check_data, modality
+from genzoo.zoo.processes import gather
 from genzoo.zoo.randomness import Generator, PerDatum
 
 LogProbKind = Literal["exact", "lower_bound", "estimate"]
@@ -170,6 +171,7 @@ class ZooModule(LightningModule):
         self.lr_scheduler = lr_scheduler
         self._checked_stages: set[str] = set()
         self._random_states: list[list[Tensor]] | None = None
+        self._later_buffers: list[str] = []
 
     @property
     def num_dims(self) -> int:
@@ -278,17 +280,6 @@ class ZooModule(LightningModule):
         schedule = self.lr_scheduler(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    # ---- the weights' contract
-
-    def register_later_buffer(self, name: str, value: Tensor) -> None:
-        """A buffer that weights published before it existed lack: such weights leave it at its initial value."""
-        self.register_buffer(name, value)
-
-        def keep_own(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-            state_dict.setdefault(prefix + name, getattr(module, name))
-
-        self.register_load_state_dict_pre_hook(keep_own)
-
     # ---- the data's contract
 
     def unpack(self, batch: Any, stage: str | None = None) -> tuple[Tensor, Tensor | None]:
@@ -310,6 +301,24 @@ class ZooModule(LightningModule):
         """
         precisions = {p.dtype for p in self.parameters()}
         return check_data(x, self.shape, self.levels if on_grid else None, precisions, type(self).__name__)
+
+    # ---- weights published before a buffer existed
+
+    def register_later_buffer(self, name: str, value: Tensor) -> None:
+        """A buffer that weights published earlier lack: loading them leaves it as it is, also where `strict`.
+
+        Args:
+            name: of the buffer, an attribute from then on.
+            value: what it holds until there is something better to hold; of a fixed shape.
+        """
+        self.register_buffer(name, value)
+        self._later_buffers.append(name)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
+        # where torch lets a module take a state of an earlier version, also as a part of another module
+        for name in self._later_buffers:
+            state_dict.setdefault(prefix + name, self.get_buffer(name))
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
 
     # ---- hyperparameters
 
@@ -344,7 +353,7 @@ class ZooModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the random state of every process, and the names of arguments that cannot be stated."""
         mine = [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])]
-        checkpoint["random_state"] = of_every_process(mine)
+        checkpoint["random_state"] = gather(mine)
         checkpoint["unstated_arguments"] = list(self.unstated)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -376,15 +385,6 @@ class ZooModule(LightningModule):
         torch.set_rng_state(cpu.cpu())
         if cuda and len(cuda) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all([state.cpu() for state in cuda])
-
-
-def of_every_process(mine: Any) -> list[Any]:
-    """What each process has, in the order of their ranks; all of them must ask."""
-    everyones = [mine]
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        everyones = [None] * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(everyones, mine)
-    return everyones
 
 
 # ------------------------------------------------------------------------------------- arguments in a file's form

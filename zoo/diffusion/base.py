@@ -158,16 +158,23 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
             given = self.checked_labels(labels, len(x))
             return self.log_prob_given(x, given, num_particles, generator).to(full_precision(x).dtype)
         generator = repeatable(generator, x.device)
-        log_prior = self.class_log_prior.to(x.device)[:, None]
-        first, second = (log_prior + self._of_each_class(x, num_particles, generator) for _ in range(2))
+        first, second = (self.log_joint(x, num_particles, generator) for _ in range(2))
         log_q = first.log_softmax(0)
         return (log_q.exp() * (second - log_q)).sum(0).to(full_precision(x).dtype)
 
-    def _of_each_class(self, x: Tensor, num_particles: int, generator: Generator) -> Tensor:
-        """L_y of every class, (C, B), with the same noise for each; the generator goes on as after one of them."""
-        *others, last = torch.arange(self.num_classes or 0, device=x.device)[:, None].expand(-1, len(x))
-        of_others = [self.log_prob_given(x, y, num_particles, twin(generator)) for y in others]
-        return torch.stack([*of_others, self.log_prob_given(x, last, num_particles, generator)])
+    def log_joint(self, x: Tensor, num_particles: int, generator: Generator) -> Tensor:
+        """L_y + log π_y, float64, (as many as there are classes with a share, B), all with the same noise.
+
+        The generator goes on as after one of them.
+        """
+        log_prior = self.class_log_prior.to(x.device)
+        (classes,) = log_prior.isfinite().nonzero(as_tuple=True)
+        generators = [*(twin(generator) for _ in classes[1:]), generator]
+        joint = [
+            log_prior[y] + self.log_prob_given(x, y.expand(len(x)), num_particles, same)
+            for y, same in zip(classes, generators, strict=True)
+        ]
+        return torch.stack(joint)
 
     def log_prob_given(
         self, x: Tensor, labels: Tensor | None, num_particles: int, generator: Generator | None

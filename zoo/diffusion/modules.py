@@ -80,10 +80,10 @@ class DDPM(FittedVariances):
         divergences = chain.divergences(denoiser, y, num_particles, generator)
         return decoder.log_prob(full_precision(x)).double() - chain.prior(y) - divergences
 
-    def chain(self) -> ReverseChain:
-        """The chain whose bound is `log_prob`."""
-        variance = self.log_errors.double().exp() if self.variance == "optimal" else self.variance
-        return ReverseChain(self.schedule, self.chain_times(), variance)
+    def chain(self, variance: Variance | None = None) -> ReverseChain:
+        """The chain whose bound is `log_prob`, with the variances that it has now, or with given ones."""
+        fitted = self.log_errors.double().exp() if self.variance == "optimal" else self.variance
+        return ReverseChain(self.schedule, self.chain_times(), variance or fitted)
 
     def chain_times(self) -> Tensor:
         """The steps of that chain: all that the schedule has, down to where levels show.

@@ -16,8 +16,8 @@ from torch import Tensor
 from genzoo.zoo.diffusion.base import Diffusion
 from genzoo.zoo.diffusion.likelihood import ReverseChain
 from genzoo.zoo.diffusion.solvers import Denoiser, Variance
-from genzoo.zoo.interface import of_every_process
 from genzoo.zoo.likelihoods import Output, full_precision
+from genzoo.zoo.processes import gather, rank, total, world_size
 
 
 class FittedVariances(Diffusion):
@@ -47,8 +47,8 @@ class FittedVariances(Diffusion):
         self._seen: list[tuple[Tensor, Tensor | None]] = []  # training data since they were fitted
 
     @abstractmethod
-    def chain(self) -> ReverseChain:
-        """The reverse chain with the variances that it has now."""
+    def chain(self, variance: Variance | None = None) -> ReverseChain:
+        """The reverse chain with the variances that it has now, or with given ones."""
 
     @abstractmethod
     def decoder(self, mean: Tensor, std: float) -> Output:
@@ -60,50 +60,47 @@ class FittedVariances(Diffusion):
     ) -> None:
         """Makes the variances the best for this network and for data like the given ones.
 
+        Collective, where there are several processes: each of them gives some of the data.
+
         Args:
             batches: of training data, x or (x, y), as of a dataloader. A few hundred data do.
             num_particles: how many steps of the chain are looked at for each datum: some thousand altogether do.
-            generator: of the draws; None takes the same ones every time.
+            generator: of the draws; None takes the same ones every time, apart from all others.
 
         Raises:
             ValueError: if this model's variances are not "optimal", there are no data, or they are not the model's.
         """
         if self.variance != "optimal":
             raise ValueError(f"variance={self.variance!r}: only variance='optimal' is fitted; build the model so.")
-        self._fit(batches, num_particles, generator or torch.Generator().manual_seed(0))
-
-    def _fit(
-        self,
-        batches: Iterable[Any],
-        num_particles: int,
-        generator: torch.Generator,
-        total: Callable[[Tensor], Tensor] = lambda values: values,
-    ) -> None:
-        def data() -> Iterator[tuple[Tensor, Tensor, Denoiser]]:
-            for batch in batches:
-                x, labels = self.unpack(batch)
-                x = self.check(x.to(self.device))
-                given = None
-                if self.num_classes is not None:
-                    given = self.checked_labels(None if labels is None else labels.to(self.device), len(x))
-                yield full_precision(x), self.to_model(x), self.denoiser(given, clip=True)
-
+        if generator is None:
+            generator = torch.Generator().manual_seed(rank())
         modes = {module: module.training for module in self.modules()}
         self.eval()
         try:
-            errors = fitted_errors(self.chain(), data(), self.decoder, num_particles, generator, total)
+            errors = fitted_errors(
+                self.chain("large"), self._denoised(batches), self.decoder, num_particles, generator
+            )
         finally:
             for module, training in modes.items():
                 module.training = training
         with torch.inference_mode(False):
             self.log_errors.copy_(errors.log())
 
+    def _denoised(self, batches: Iterable[Any]) -> Iterator[tuple[Tensor, Tensor, Denoiser]]:
+        """Of each batch the data, what the model makes of them, and the denoiser given their labels."""
+        for batch in batches:
+            x, labels = self.unpack(batch)
+            x, given = self.check(x.to(self.device)), None
+            if self.num_classes is not None:
+                given = self.checked_labels(None if labels is None else labels.to(self.device), len(x))
+            yield full_precision(x), self.to_model(x), self.denoiser(given, clip=True)
+
     # ---- in a run
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Keeps the first data after each fit, for the next."""
         room = self.variance_data - sum(len(x) for x, _ in self._seen)
-        if self.variance == "optimal" and room > 0:
+        if self.variance == "optimal" and room > 0 and len(self.log_errors) > 1:
             x, labels = self.unpack(batch)
             kept = None if labels is None or self.num_classes is None else labels[:room].clone()
             self._seen.append((x[:room].clone(), kept))
@@ -116,26 +113,17 @@ class FittedVariances(Diffusion):
         """For the weights that `fit` hands back."""
         self._fit_to_seen()
 
-    @torch.no_grad()
     def _fit_to_seen(self) -> None:
-        trainer = self.trainer
-        if not self._seen or trainer.state.fn != TrainerFn.FITTING:
-            return
-
-        def total(values: Tensor) -> Tensor:
-            if trainer.world_size == 1:
-                return values
-            return trainer.strategy.reduce(values.to(self.device), reduce_op="sum").cpu()
-
-        num_particles = math.ceil(self.variance_looks / sum(len(x) for x, _ in self._seen))
-        with trainer.precision_plugin.val_step_context():
-            self._fit(self._seen, num_particles, torch.Generator().manual_seed(self.global_rank), total)
-        self._seen = []
+        if self._seen and self.trainer.state.fn == TrainerFn.FITTING:
+            num_particles = math.ceil(self.variance_looks / sum(len(x) for x, _ in self._seen))
+            with self.trainer.precision_plugin.val_step_context():
+                self.fit_variances(self._seen, num_particles=num_particles)
+            self._seen = []
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the data kept for the next fit: none right after a validation."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint["seen_data"] = of_every_process(self._seen)
+        checkpoint["seen_data"] = gather(self._seen)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restores them, if it is a training run that goes on."""
@@ -159,17 +147,15 @@ def fitted_errors(
     decoder: Callable[[Tensor, float], Output],
     num_particles: int,
     generator: torch.Generator,
-    total: Callable[[Tensor], Tensor] = lambda values: values,
 ) -> Tensor:
-    """ρ of each step: the mean squared error; of the last, what makes the data likeliest.
+    """ρ of each step: the mean squared error; of the last, what makes the data likeliest. Collective.
 
     Args:
-        chain: whose steps they are. Its own variances play a part only in how often each step is looked at.
+        chain: whose steps they are; its own variances only decide how often each is looked at.
         data: batches: x as they are, x₀ as the model sees them, and D(x, t) for them.
         decoder: p(x | x_t1) from its mean and standard deviation, as the model sees data.
         num_particles: how many of the steps are looked at for each datum.
         generator: of the draws.
-        total: sums over all processes.
 
     Returns:
         (n,) float64.
@@ -188,8 +174,8 @@ def fitted_errors(
             counts.index_add_(0, k, torch.ones_like(error))
     if not ends:
         raise ValueError("The variances of a reverse chain are fitted to data, but there were none.")
-    sums, counts = total(torch.stack([sums, counts]))
-    last = _last_error(ends, decoder, float(chain.white_error[-1]), generator, total)
+    sums, counts = _total(torch.stack([sums, counts]), ends[0][0].device)
+    last = _last_error(ends, decoder, float(chain.white_error[-1]), generator)
     return torch.cat([_pooled(sums, counts), sums.new_tensor([last])]).clamp_min(SMALLEST)
 
 
@@ -208,9 +194,8 @@ def _last_error(
     decoder: Callable[[Tensor, float], Output],
     white_error: float,
     generator: torch.Generator,
-    total: Callable[[Tensor], Tensor],
 ) -> float:
-    """The mean squared error, or what is better than it for data with levels, where p is not quite normal."""
+    """The mean squared error; or what is better than it for data with levels, where p is not quite normal."""
     from scipy.optimize import minimize_scalar
 
     x, x0, mean = (torch.cat(tensors).flatten() for tensors in zip(*ends, strict=True))
@@ -218,8 +203,9 @@ def _last_error(
     x, x0, mean = (v[some, None] for v in (x, x0, mean))
 
     def average(values: Tensor) -> float:
-        summed, count = total(torch.tensor([float(values.double().sum()), len(values)], dtype=torch.float64))
-        return float(summed / count)
+        both = torch.tensor([float(values.double().sum()), len(values)], dtype=torch.float64)
+        summed, count = _total(both, values.device).tolist()
+        return summed / count
 
     def nll(log_error: float) -> float:
         return -average(decoder(mean, math.exp(log_error / 2)).log_prob(x))
@@ -227,3 +213,8 @@ def _last_error(
     guess = math.log(max(average((x0 - mean).double().square()), SMALLEST * white_error))
     found = minimize_scalar(nll, bounds=(guess - 5, guess + 5), method="bounded", options={"xatol": 1e-3})
     return math.exp(found.x) / white_error
+
+
+def _total(values: Tensor, device: torch.device) -> Tensor:
+    """The sum over all processes, by way of the device that they speak from."""
+    return total(values.to(device)).cpu() if world_size() > 1 else values
