@@ -300,6 +300,9 @@ class ZooModule(LightningModule):
             ValueError: on a wrong shape, no data, NaN or infinite values, values out of range or off the grid.
         """
         precisions = {p.dtype for p in self.parameters()}
+        precisions |= {
+            torch.promote_types(own, torch.float32) for own in precisions
+        }  # half precision takes float32 too
         return check_data(x, self.shape, self.levels if on_grid else None, precisions, type(self).__name__)
 
     # ---- weights published before a buffer existed

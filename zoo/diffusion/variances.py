@@ -6,7 +6,7 @@ orders of magnitude on the way from noise to data, as ρ does not.
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import torch
@@ -17,6 +17,7 @@ from genzoo.zoo.diffusion.base import Diffusion
 from genzoo.zoo.diffusion.likelihood import ReverseChain
 from genzoo.zoo.diffusion.solvers import Denoiser, Variance
 from genzoo.zoo.likelihoods import Output, full_precision
+from genzoo.zoo.modality import Modality
 from genzoo.zoo.processes import gather, rank, total, world_size
 
 
@@ -28,8 +29,10 @@ class FittedVariances(Diffusion):
     checkpoint has those with which it was validated.
     """
 
-    #: data that a run fits them to, in each process, and about how many looks at single steps it takes for that
-    variance_data, variance_looks = 512, 2048
+    #: data that a run fits them to, in each process
+    variance_data = 512
+    #: about how many looks at single steps it takes for that: a point, with its few dimensions, says and costs less
+    variance_looks: Mapping[Modality, int] = {"image": 2048, "points": 32_768}
 
     #: ln ρ of each step; a logarithm can be kept in half precision, however good or bad the network is
     log_errors: Tensor
@@ -115,7 +118,8 @@ class FittedVariances(Diffusion):
 
     def _fit_to_seen(self) -> None:
         if self._seen and self.trainer.state.fn == TrainerFn.FITTING:
-            num_particles = math.ceil(self.variance_looks / sum(len(x) for x, _ in self._seen))
+            looks = self.variance_looks[self.modality]
+            num_particles = math.ceil(looks / sum(len(x) for x, _ in self._seen))
             with self.trainer.precision_plugin.val_step_context():
                 self.fit_variances(self._seen, num_particles=num_particles)
             self._seen = []
