@@ -262,17 +262,20 @@ class GaussianOutput(Output):
         if self.levels is None:
             z = (x - self.location) / self.scale
             return -0.5 * z.square() - self.scale.log() - 0.5 * math.log(2 * math.pi)
-        half_bin = 0.5 / (self.levels - 1)
-        upper = (x + half_bin - self.location) / self.scale
-        lower = (x - half_bin - self.location) / self.scale
-        # Φ(a) − Φ(b) = Φ(−b) − Φ(−a): on the side where both are small no digits are lost
-        flip = upper + lower > 0
-        a, b = torch.where(flip, -lower, upper), torch.where(flip, -upper, lower)
-        log_a, log_b = torch.special.log_ndtr(a), torch.special.log_ndtr(b)
-        inside = log_a + _log1mexp(log_a - log_b)
+        z = (x - self.location) / self.scale
+        half = 0.5 / (self.levels - 1) / self.scale  # a bin in σ
         level = to_codes(x, self.levels)
-        edge = torch.where(level == 0, upper, -lower)
-        return torch.where((level > 0) & (level < self.levels - 1), inside, torch.special.log_ndtr(edge))
+        lowest, highest = level == 0, level == self.levels - 1
+        # Φ(z + half) − Φ(z − half) = Φ(a) − Φ(b): on the side where both are small no digits are lost
+        a = half + torch.where(lowest, z, torch.where(highest, -z, -z.abs()))
+        b = a - 2 * half
+        # ln Φ(a) = −a²/2 + ln ½ erfcx(−a/√2): far out the square is all there is, and in ln Φ(a) − ln Φ(b), where two
+        # of them nearly cancel, it is left out
+        far, rest_a, rest_b = a < -1, _log_mills(a.clamp_max(-1)), _log_mills(b.clamp_max(-1))
+        near_a, near_b = torch.special.log_ndtr(a.clamp_min(-1)), torch.special.log_ndtr(b.clamp_min(-30))
+        log_a = torch.where(far, rest_a - a.square() / 2, near_a)
+        fall = torch.where(far, rest_a - rest_b + 2 * half * z.abs(), near_a - near_b)
+        return log_a + torch.where(lowest | highest, 0.0, _log1mexp(fall))
 
     def sample(self, generator: Generator | None = None, *, batch_dim: int = 0) -> Tensor:
         """By the inverse distribution function; rounded to the grid for discrete data."""
@@ -282,6 +285,11 @@ class GaussianOutput(Output):
 
 
 MIN_LOG_SCALE = -7.0  # as in Salimans et al. 2017: keeps the likelihood of a bin bounded in float32
+
+
+def _log_mills(a: Tensor) -> Tensor:
+    """ln [Φ(a) e^(a²/2)] for a < 0: Mills' ratio but for a constant, and hardly bent."""
+    return (torch.special.erfcx(-a / math.sqrt(2)) / 2).log()
 
 
 def _log1mexp(x: Tensor) -> Tensor:

@@ -46,6 +46,22 @@ class PerDatum:
 Generator = torch.Generator | PerDatum
 
 
+def repeatable(generator: Generator | None, device: torch.device) -> Generator:
+    """The generator; None becomes one whose seed is drawn from the global state."""
+    if generator is not None:
+        return generator
+    return torch.Generator(device).manual_seed(int(torch.randint(2**62, ())))
+
+
+def twin(generator: Generator) -> Generator:
+    """Another generator that draws what this one is going to draw; neither goes on with the other."""
+    if isinstance(generator, PerDatum):
+        other = copy(generator)
+        other.streams = [twin(stream) for stream in generator.streams]  # type: ignore[misc]
+        return other
+    return torch.Generator(generator.device).set_state(generator.get_state())
+
+
 def normal(size: Sequence[int], *, like: Tensor, generator: Generator | None = None, batch_dim: int = 0) -> Tensor:
     """Standard normal noise of the given size, on the device and in the dtype of `like`.
 

@@ -1,5 +1,10 @@
 """Every likelihood is a distribution: it sums to one over the levels, and its samples follow it."""
 
+import math
+from functools import partial
+from itertools import product
+
+import mpmath
 import pytest
 import torch
 from scipy import stats
@@ -9,6 +14,7 @@ from genzoo.zoo.likelihoods import (
     Categorical,
     DiscretisedLogistic,
     Gaussian,
+    GaussianOutput,
     default_likelihood,
 )
 from genzoo.zoo.modality import from_codes, to_codes, to_grid
@@ -115,6 +121,44 @@ def test_far_bins_keep_their_digits():
     z = torch.tensor(0.7).mul(255).round().div(255) / torch.exp(torch.tensor(-3.0))
     density = -0.5 * z**2 - 0.5 * torch.log(torch.tensor(2 * torch.pi)) + 3 - torch.log(torch.tensor(255.0))
     assert float(gaussian) == pytest.approx(float(density), abs=0.2)  # the bin is narrow beside the scale
+
+
+def log_mass(location, log_scale, lower, upper):
+    """ln [Φ(upper) − Φ(lower)] in mpmath's precision."""
+    low, high = ((edge - location) / mpmath.exp(log_scale) for edge in (lower, upper))
+    low, high = (-high, -low) if low + high > 0 else (low, high)
+    return mpmath.log((mpmath.erfc(-high / mpmath.sqrt(2)) - mpmath.erfc(-low / mpmath.sqrt(2))) / 2)
+
+
+def log_mass_far_out(location, log_scale, lower, upper):
+    """The square of the nearest edge: all that is left of it beyond ten thousand σ."""
+    nearest = lower if location < lower else upper
+    inside = not mpmath.isfinite(nearest) or lower <= location <= upper
+    return mpmath.mpf(0) if inside else -(((nearest - location) / mpmath.exp(log_scale)) ** 2) / 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("far", [0, 0.7, 3, 40, 1e3, 5e4, 1e5, 1e7, 1e12, 1e15])
+@pytest.mark.parametrize("levels", [2, 17, 256])
+@pytest.mark.parametrize("scale", [1e-3, 0.05, 1.0])
+def test_a_bin_of_a_normal_distribution_and_its_gradient_anywhere(scale, levels, far, dtype):
+    """Against arithmetic with 50 digits: the value, and its derivatives by the location and by the log-scale."""
+    exact, half = log_mass if far < 1e4 else log_mass_far_out, mpmath.mpf(0.5) / (levels - 1)
+    tolerance = 2e-3 if dtype == torch.float32 else 1e-6
+    for level, sign in product({0, levels // 2, levels - 1}, (1, -1)):
+        x = torch.tensor([[level / (levels - 1)]], dtype=dtype)
+        location = (x + sign * far * scale).requires_grad_()
+        log_scale = torch.full_like(location, math.log(scale)).requires_grad_()
+        value = GaussianOutput(location, log_scale.exp(), levels).log_prob(x)
+        value.sum().backward()
+        with mpmath.workdps(50):
+            lower = -mpmath.inf if level == 0 else x.item() - half
+            upper = mpmath.inf if level == levels - 1 else x.item() + half
+            at = mpmath.mpf(location.item()), mpmath.mpf(log_scale.item())
+            f = partial(exact, lower=lower, upper=upper)
+            expected = [f(*at), mpmath.diff(f, at, (1, 0)), mpmath.diff(f, at, (0, 1))]
+        found = [value.item(), location.grad.item(), log_scale.grad.item()]
+        assert found == pytest.approx([float(v) for v in expected], rel=tolerance, abs=tolerance), (level, sign)
 
 
 @pytest.mark.parametrize("likelihood", [Bernoulli(), Categorical(), DiscretisedLogistic()])

@@ -13,11 +13,12 @@ from torch import Tensor
 from genzoo.zoo.diffusion.denoising import Denoising
 from genzoo.zoo.diffusion.flow import ProbabilityFlow
 from genzoo.zoo.diffusion.likelihood import corrupt
-from genzoo.zoo.diffusion.schedules import Spacing
-from genzoo.zoo.diffusion.solvers import Solver, levels, repaint
+from genzoo.zoo.diffusion.schedules import RATIOS, Spacing
+from genzoo.zoo.diffusion.solvers import Solver, repaint, stops
 from genzoo.zoo.interface import LogProbKind
+from genzoo.zoo.likelihoods import full_precision
 from genzoo.zoo.mixins import CompletionMixin, LogProbMixin, check_ends, great_circle
-from genzoo.zoo.randomness import Generator, PerDatum, normal
+from genzoo.zoo.randomness import Generator, PerDatum, normal, repeatable, twin
 
 
 class Diffusion(LogProbMixin, CompletionMixin, Denoising):
@@ -31,7 +32,9 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
     log_prob_kind: LogProbKind = "estimate"
 
     #: steps of the probability flow for likelihoods and inversions, of four evaluations each
-    flow_steps = 16
+    flow_steps = 24
+    #: what passes for no noise in a likelihood of data with levels, as a part of a bin: more blurs the bins' edges
+    flow_stop = 1 / 32
     #: up to so many dimensions the divergence is computed exactly
     exact_divergence_dims = 4
     #: steps of a completion, and how often each is taken
@@ -110,13 +113,13 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
                 f"guidance={guidance}: this {type(self).__name__} is unconditional: there is no class to guide to."
             )
         times = self.solver_times(steps, spacing)
-        like = next(self.parameters())
+        like = full_precision(torch.zeros((), dtype=self.network_dtype, device=self.device))
         labels = self.labels_to_sample(labels, num_samples, like, generator)
         x = normal((num_samples, *self.shape), like=like, generator=generator) * self.schedule.prior_std(times[0])
         denoiser = self.denoiser(labels, guidance=guidance, clip=True)
         path = (solver or self.solver).path(denoiser, self.schedule, x, times, generator)
-        stops = levels(self.schedule, times)
-        return [self.from_model(y / math.hypot(at.alpha, at.sigma)) for y, at in zip([x, *path], stops, strict=True)]
+        states = zip([x, *path], stops(self.schedule, times), strict=True)
+        return [self.from_model(y / math.hypot(at.alpha, at.sigma)) for y, at in states]
 
     # ---- likelihood
 
@@ -131,11 +134,13 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
     ) -> Tensor:
         """log p(x), by the method of the family (`log_prob_given`).
 
-        Without labels a conditional model marginalises: log (1/C) Σ_y p(x | y). Each L_y ≈ log p(x | y) is a draw, at
-        best right on average, and log Σ_y e^(L_y) would be too high, as it rises with the noise of the L_y (Jensen).
-        So one set of draws only says how likely each class is, q = softmax(L), and an independent one is averaged:
-        Σ_y q_y (L_y − log q_y) − log C, an evidence lower bound with the class as the latent. In expectation it is
-        never above the marginal of E L_y, whatever q; without noise, it is that marginal.
+        Without labels a conditional model marginalises: log Σ_y π_y p(x | y), with the classes' shares π. Each
+        L_y ≈ log p(x | y) is a draw, at best right on average, and log Σ_y π_y e^(L_y) would be too high, as it rises
+        with the noise of the L_y (Jensen). So one set of draws only says how likely each class is,
+        q_y ∝ π_y e^(L_y), and an independent one is averaged: Σ_y q_y (L_y + log π_y − log q_y), an evidence lower
+        bound with the class as the latent. In expectation it is never above the marginal of E L_y, whatever q;
+        without noise, it is that marginal. Within a set all classes share their noise, so that most of it cancels
+        where they are compared.
 
         Args:
             x: (B, *shape).
@@ -151,13 +156,25 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
             raise ValueError(f"num_particles={num_particles}: an estimate takes at least one.")
         if self.num_classes is None or labels is not None:
             given = self.checked_labels(labels, len(x))
-            return self.log_prob_given(x, given, num_particles, generator).to(x.dtype)
-        classes = torch.arange(self.num_classes, device=x.device)[:, None].expand(-1, len(x))
-        first, second = (
-            torch.stack([self.log_prob_given(x, y, num_particles, generator) for y in classes]) for _ in range(2)
-        )
+            return self.log_prob_given(x, given, num_particles, generator).to(full_precision(x).dtype)
+        generator = repeatable(generator, x.device)
+        first, second = (self.log_joint(x, num_particles, generator) for _ in range(2))
         log_q = first.log_softmax(0)
-        return ((log_q.exp() * (second - log_q)).sum(0) - math.log(self.num_classes)).to(x.dtype)
+        return (log_q.exp() * (second - log_q)).sum(0).to(full_precision(x).dtype)
+
+    def log_joint(self, x: Tensor, num_particles: int, generator: Generator) -> Tensor:
+        """L_y + log π_y, float64, (as many as there are classes with a share, B), all with the same noise.
+
+        The generator goes on as after one of them.
+        """
+        log_prior = self.class_log_prior.to(x.device)
+        (classes,) = log_prior.isfinite().nonzero(as_tuple=True)
+        generators = [*(twin(generator) for _ in classes[1:]), generator]
+        joint = [
+            log_prior[y] + self.log_prob_given(x, y.expand(len(x)), num_particles, same)
+            for y, same in zip(classes, generators, strict=True)
+        ]
+        return torch.stack(joint)
 
     def log_prob_given(
         self, x: Tensor, labels: Tensor | None, num_particles: int, generator: Generator | None
@@ -179,9 +196,43 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
             total += flow.log_prob(y, probe)
         return total / num_particles + bins - self.num_dims * math.log(self.data_scale)
 
+    @property
+    def log_prob_protocol(self) -> str:
+        """How `log_prob` is found, as a part of a sentence."""
+        most, least = self.flow_ratios()
+        divergence = "exact divergence" if self.num_dims <= self.exact_divergence_dims else "Hutchinson's probes"
+        range_ = f"σ/α = {most:.3g} to {least:.2g}"
+        return f"probability flow from {range_} in {self.flow_steps} Runge-Kutta steps, {divergence}"
+
+    def flow_ratios(self) -> tuple[float, float]:
+        """The most and the least σ/α of the flow.
+
+        Where there is most noise, the data are to be nothing, as far as the schedule goes. Where there is least, the
+        noise is, whatever a sampler stops at: of data with levels, at most `flow_stop` of a bin.
+        """
+        most = float((-self.schedule(torch.ones((), dtype=torch.float64)).log_snr / 2).exp())
+        bin_width = math.inf if self.levels is None else 2 / (self.levels - 1) / self.data_scale
+        return min(most, RATIOS[0]), min(self.flow_stop * bin_width, RATIOS[1])
+
     def flow(self, labels: Tensor | None = None) -> ProbabilityFlow:
-        """The map between noise and data as the model sees them."""
-        return ProbabilityFlow(self.denoiser(labels), self.schedule, self.flow_steps)
+        """The map between noise and data as the model sees them.
+
+        Raises:
+            ValueError: if the schedule does not know so little noise.
+        """
+        ratios = self.flow_ratios()
+        least = torch.tensor(-2 * math.log(ratios[1]), dtype=torch.float64)
+        if not torch.isclose(self.schedule.at(least).log_snr, least):
+            raise ValueError(
+                f"A likelihood goes down to σ/α = {ratios[1]:.2g}, but {self.schedule} does not: define its method"
+                " `at(log_snr)` for that little noise, too."
+            )
+
+        def denoiser(w: Tensor, u: float) -> Tensor:
+            noise = self.schedule.at(torch.tensor(-2 * u, dtype=torch.float64))
+            return self.denoise(w * math.hypot(noise.alpha, noise.sigma), noise, labels)
+
+        return ProbabilityFlow(denoiser, ratios, self.flow_steps)
 
     # ---- the other capabilities
 
@@ -195,7 +246,7 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
     def generate(self, z: Tensor) -> Tensor:
         """The datum that the probability flow takes the noise z from, (B, *shape): the inverse of `invert`."""
         self.check(z, on_grid=False)
-        return self.from_model(self.flow().decode(z))
+        return self.from_model(self.flow().decode(full_precision(z)))
 
     @torch.no_grad()
     def interpolate(self, a: Tensor, b: Tensor, steps: int) -> Tensor:
@@ -251,4 +302,4 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
             x_t = corrupt(noise, y, normal(y.shape, like=y, generator=generator))
             error = (denoiser(x_t, t) - y).double().flatten(1).square().sum(1)
             score += error * (1 + noise.snr).to(error) / len(self.anomaly_levels)
-        return score.to(x.dtype)
+        return score.to(y.dtype)

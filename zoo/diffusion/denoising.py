@@ -18,6 +18,7 @@ from genzoo.zoo.modality import to_grid
 from genzoo.zoo.muon import matrix_groups
 from genzoo.zoo.networks.timed_mlp import TimedMLP
 from genzoo.zoo.networks.unet import UNet
+from genzoo.zoo.precision import full_precision
 from genzoo.zoo.randomness import Generator, normal, uniform
 
 
@@ -142,7 +143,8 @@ class Denoising(ConditionalMixin, ZooModule):
     # ---- data as the model sees them
 
     def to_model(self, x: Tensor) -> Tensor:
-        """Images from [0, 1] to [−1, 1]; then anything divided by `data_scale`."""
+        """Images from [0, 1] to [−1, 1]; then anything divided by `data_scale`. In float32 at least."""
+        x = full_precision(x)
         return (x if self.levels is None else 2 * x - 1) / self.data_scale
 
     def from_model(self, y: Tensor) -> Tensor:
@@ -151,50 +153,59 @@ class Denoising(ConditionalMixin, ZooModule):
         return y if self.levels is None else to_grid((y + 1) / 2, self.levels)
 
     def dequantised(self, x: Tensor, generator: Generator | None = None) -> Tensor:
-        """x + u, u uniform over the bin of x's level, of which x is the middle."""
+        """x + u, u uniform over the bin of x's level, of which x is the middle. In float32 at least."""
+        x = full_precision(x)
         if self.levels is None or not self.dequantises:
             return x
         return x + (uniform(x.shape, like=x, generator=generator) - 0.5) / (self.levels - 1)
 
     # ---- the network
 
+    @property
+    def network_dtype(self) -> torch.dtype:
+        """What the network computes in. Everything around it is in float32 at least."""
+        return next((p.dtype for p in self.parameters()), torch.get_default_dtype())
+
     def predict(self, x: Tensor, noise: Noise, labels: Tensor | None) -> Tensor:
         """What the network says of x_t, (B, *shape).
 
         It sees x_t with about unit variance and c_noise = ¼ ln(σ/α) (Karras et al. 2022, eq. 7 and table 1).
         """
-        like = noise.like(x)
+        like, own = noise.like(x), self.network_dtype
         c_noise = (-noise.log_snr.clamp(-20, 20) / 8).to(x).expand(len(x))
         scaled = x * (like.alpha.square() + like.sigma.square()).rsqrt()
-        p = self.network(scaled, c_noise, labels)
+        p = self.network(scaled.to(own), c_noise.to(own), labels)
         if p.shape != x.shape:
             raise ValueError(f"The network must map {tuple(x.shape)} to the same shape, but gave {tuple(p.shape)}.")
         return p.to(x.dtype)
 
-    def denoiser(self, labels: Tensor | None = None, *, guidance: float = 1.0, clip: bool = False) -> Denoiser:
-        """D(x, t), the estimated datum, for x as the model sees it.
+    def denoise(
+        self, x: Tensor, noise: Noise, labels: Tensor | None = None, *, guidance: float = 1.0, clip: bool = False
+    ) -> Tensor:
+        """The estimated datum, (B, *shape), for x = x_t as the model sees it.
 
         Args:
+            x: (B, *shape).
+            noise: α and σ of x, one for all or of (B,), with σ above 0.
             labels: (B,), or None for "no class".
             guidance: w in D(x, t | no class) + w (D(x, t | label) − D(x, t | no class)) (Ho & Salimans 2021); 1 is
                 the conditional model itself. Both run in one batch.
             clip: whether to clip the estimate to the range of images.
         """
+        if labels is None or guidance == 1.0:
+            p = self.predict(x, noise, labels)
+        else:
+            twice = Noise(*(v.expand(len(x)).repeat(2) for v in noise))
+            nothing = torch.full_like(labels, self.num_classes or 0)
+            both = self.predict(x.repeat(2, *[1] * (x.ndim - 1)), twice, torch.cat([labels, nothing]))
+            with_label, without = both.chunk(2)
+            p = without + guidance * (with_label - without)
+        x0 = to_x0(self.prediction, noise.like(x), x, p)
+        return x0.clamp(-1 / self.data_scale, 1 / self.data_scale) if clip and self.levels else x0
 
-        def denoise(x: Tensor, t: Tensor) -> Tensor:
-            noise = self.schedule(t)
-            if labels is None or guidance == 1.0:
-                p = self.predict(x, noise, labels)
-            else:
-                twice = Noise(*(v.expand(len(x)).repeat(2) for v in noise))
-                nothing = torch.full_like(labels, self.num_classes or 0)
-                both = self.predict(x.repeat(2, *[1] * (x.ndim - 1)), twice, torch.cat([labels, nothing]))
-                with_label, without = both.chunk(2)
-                p = without + guidance * (with_label - without)
-            x0 = to_x0(self.prediction, noise.like(x), x, p)
-            return x0.clamp(-1 / self.data_scale, 1 / self.data_scale) if clip and self.levels else x0
-
-        return denoise
+    def denoiser(self, labels: Tensor | None = None, *, guidance: float = 1.0, clip: bool = False) -> Denoiser:
+        """D(x, t), for a time t above 0: `denoise` on the model's own schedule."""
+        return lambda x, t: self.denoise(x, self.schedule(t), labels, guidance=guidance, clip=clip)
 
     # ---- training
 
@@ -211,6 +222,7 @@ class Denoising(ConditionalMixin, ZooModule):
             "loss", summed over the datum: in nats if the weighting is `LikelihoodWeighting`; "mse", the error of the
             prediction for each dimension, without weight.
         """
+        x = full_precision(x)
         first = uniform((), like=x)
         u = (first + torch.arange(len(x), device=x.device) / len(x)) % 1
         given = self.checked_labels(labels, len(x)) if self.num_classes is not None else None
@@ -228,9 +240,10 @@ class Denoising(ConditionalMixin, ZooModule):
         target = predicted(self.prediction, noise.like(x0), x0, epsilon)
         error = (self.predict(x_t, noise, labels) - target).square().flatten(1)
         weight = self.weighting(noise, self.prediction) / error_factor(self.prediction, noise)
-        return {"loss": weight.to(x.dtype) * error.sum(1), "mse": error.mean(1)}
+        return {"loss": weight.to(error) * error.sum(1), "mse": error.mean(1)}
 
     def evaluation(self, x: Tensor, labels: Tensor | None, generator: Generator) -> dict[str, Tensor]:
         """The errors at one time for each datum."""
+        x = full_precision(x)
         given = None if self.num_classes is None else self.checked_labels(labels, len(x))
         return self.errors(x, given, uniform((len(x),), like=x, generator=generator), generator)

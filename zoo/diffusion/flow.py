@@ -3,10 +3,11 @@
 The ODE dx = x̂₀ dα + ε̂ dσ has the same solutions for every schedule, up to a factor. In the coordinates
 w = x/√(α² + σ²), which have unit variance if the data have it, and with u = ln(σ/α) for a time, it is always
 
-    dw/du = a (a w − D),    a = α/√(α² + σ²),
+    dw/du = a (a w − D),    a = α/√(α² + σ²) = 1/√(1 + e²ᵘ),
 
-where D is the denoiser's estimate: smooth from the least noise to the most, and zero for data from N(0, I). As many
-steps are taken for all data, so that what the flow makes of one does not depend on its batch.
+where D is the denoiser's estimate: smooth from the least noise to the most, and zero for data from N(0, I). Of a
+schedule nothing is left in it, so the flow may begin with less noise than a sampler ever sees. As many steps are
+taken for all data, so that what the flow makes of one does not depend on its batch.
 """
 
 import math
@@ -15,44 +16,33 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from genzoo.zoo.diffusion.schedules import RATIOS, Schedule
-from genzoo.zoo.diffusion.solvers import Denoiser
-
+Estimate = Callable[[Tensor, float], Tensor]  # (w, u) to D
 Rate = Callable[[Tensor, float], tuple[Tensor, Tensor]]  # (w, u) to dw/du and its divergence
 
 
 class ProbabilityFlow:
-    """The flow of a denoiser, from the least noise, which is taken for none, to the most.
+    """The flow of a denoiser, from the least noise, which is taken for none, to the most, where w is N(0, I).
 
     Args:
-        denoiser: D(x, t); differentiable in x for `log_prob`.
-        schedule: of the corruption.
+        denoiser: D(w, u), the data that it sees in w at the noise e^u; differentiable in w for `log_prob`.
+        ratios: the most and the least σ/α.
         steps: of the classical Runge-Kutta method, of four evaluations each.
-        ratios: the most and the least σ/α, as far as the schedule goes.
     """
 
-    def __init__(
-        self, denoiser: Denoiser, schedule: Schedule, steps: int, ratios: tuple[float, float] = RATIOS
-    ) -> None:
-        self.denoiser, self.schedule, self.steps = denoiser, schedule, steps
-        most, least = (-schedule(torch.tensor([1.0, schedule.t_min])).log_snr / 2).tolist()
-        self.data_end, self.noise_end = max(least, math.log(ratios[1])), min(most, math.log(ratios[0]))
-        _, self.data_scale, _ = self._at(self.data_end)
-        t, _, norm = self._at(self.noise_end)
-        self.noise_std = schedule.prior_std(t) / norm
+    def __init__(self, denoiser: Estimate, ratios: tuple[float, float], steps: int) -> None:
+        self.denoiser, self.steps = denoiser, steps
+        self.noise_end, self.data_end = map(math.log, ratios)
 
     def encode(self, x: Tensor) -> Tensor:
         """The noise z that data x become, (B, *shape) both; N(0, I) if the model is right."""
-        w, _ = self._integrate(self._speed, self.data_scale * x, self.data_end, self.noise_end)
-        return w / self.noise_std
+        return self._integrate(self._speed, kept(self.data_end) * x, self.data_end, self.noise_end)[0]
 
     def decode(self, z: Tensor) -> Tensor:
         """The data x that noise z becomes: the inverse of `encode`."""
-        w, _ = self._integrate(self._speed, self.noise_std * z, self.noise_end, self.data_end)
-        return w / self.data_scale
+        return self._integrate(self._speed, z, self.noise_end, self.data_end)[0] / kept(self.data_end)
 
     def log_prob(self, x: Tensor, probe: Tensor | None = None) -> Tensor:
-        """ln p(x) = ln N(w; 0, s²) + ∫ div(dw/du) du + D ln a, for w at the end of most noise and a at the other.
+        """ln p(x) = ln N(w; 0, I) + ∫ div(dw/du) du + D ln a, for w at the end of most noise and a at the other.
 
         Args:
             x: (B, *shape).
@@ -70,21 +60,14 @@ class ProbabilityFlow:
                 speed, _ = self._speed(w, u)
                 return speed.detach(), _divergence(speed, w, probe)
 
-            w, gained = self._integrate(rate, self.data_scale * x, self.data_end, self.noise_end)
-        z = w.double().flatten(1) / self.noise_std
-        constant = math.log(math.sqrt(2 * math.pi) * self.noise_std / self.data_scale)
+            w, gained = self._integrate(rate, kept(self.data_end) * x, self.data_end, self.noise_end)
+        z = w.double().flatten(1)
+        constant = math.log(2 * math.pi) / 2 - math.log(kept(self.data_end))
         return gained - z.square().sum(1) / 2 - z.shape[1] * constant
 
-    def _at(self, u: float) -> tuple[Tensor, float, float]:
-        """The time, a, and √(α² + σ²)."""
-        t = self.schedule.time(torch.tensor(-2 * u, dtype=torch.float64))
-        noise = self.schedule(t)
-        norm = math.hypot(float(noise.alpha), float(noise.sigma))
-        return t, float(noise.alpha) / norm, norm
-
     def _speed(self, w: Tensor, u: float) -> tuple[Tensor, Tensor]:
-        t, a, norm = self._at(u)
-        return a * (a * w - self.denoiser(norm * w, t)), torch.zeros((), dtype=torch.float64, device=w.device)
+        a = kept(u)
+        return a * (a * w - self.denoiser(w, u)), torch.zeros((), dtype=torch.float64, device=w.device)
 
     def _integrate(self, rate: Rate, w: Tensor, start: float, end: float) -> tuple[Tensor, Tensor]:
         """w at the end, and the integral of the divergence on the way."""
@@ -98,6 +81,11 @@ class ProbabilityFlow:
             w = w + h / 6 * (one + 2 * two + 2 * three + four)
             total = total + h / 6 * (d_one + 2 * d_two + 2 * d_three + d_four)
         return w, total
+
+
+def kept(u: float) -> float:
+    """a = α/√(α² + σ²) where u = ln(σ/α): how much of the datum is in w."""
+    return 1 / math.hypot(1, math.exp(u))
 
 
 def _divergence(speed: Tensor, w: Tensor, probe: Tensor | None) -> Tensor:

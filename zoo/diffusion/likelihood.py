@@ -7,53 +7,70 @@ of the data as scaled for the model, summed over the datum. (The other likelihoo
 """
 
 import math
+from collections.abc import Iterator
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from genzoo.zoo.diffusion.schedules import Noise, Schedule
-from genzoo.zoo.diffusion.solvers import Denoiser, Variance, levels, reverse_std
+from genzoo.zoo.diffusion.solvers import Denoiser, Variance, reverse_std, stops
 from genzoo.zoo.randomness import Generator, normal, uniform
 
 
 class ReverseChain:
     """The terms of −ELBO = KL(q(x_1 | x₀) ‖ p(x_1)) + Σ_k KL(q(x_s | x_t, x₀) ‖ p(x_s | x_t)) − E ln p(x₀ | x_t1).
 
+    The bound is tightest where the variance of p(x_s | x_t) is the expected squared distance between what is drawn
+    from q(x_s | x_t, x₀) and the mean of p (Bao et al. 2022): the posterior variance, and what the denoiser's error
+    adds to it,
+
+        s² = β̃ + m² E(x₀ − x̂₀)²,    with m the mean's factor of x₀.
+
+    For the best denoiser of data from N(0, I), E(x₀ − x̂₀)² = σ²/(α² + σ²); this is the "large" variance of Ho et al.,
+    β̃ itself the "small" one. Between and beyond them lies every s² = small² + ρ (large² − small²), where ρ says how
+    large the error is beside that one.
+
     Args:
         schedule: of the corruption.
         times: (n + 1,), falling from 1 to 0, n at least 2: the chain's steps.
-        variance: of p(x_s | x_t), see `solvers.reverse_std`. That of the last step, p(x₀ | x_t1), would be 0 with
-            "small"; the one before it stands in, as in Ho et al. 2020.
+        variance: of p(x_s | x_t), see `solvers.reverse_std`; or ρ of each step, (n,). That of the last step,
+            p(x₀ | x_t1), would be 0 with "small"; the one before it stands in, as in Ho et al. 2020.
 
     Raises:
         ValueError: if there are fewer than two steps.
     """
 
-    def __init__(self, schedule: Schedule, times: Tensor, variance: Variance) -> None:
+    def __init__(self, schedule: Schedule, times: Tensor, variance: Variance | Tensor) -> None:
         if len(times) < 3:
             raise ValueError(
                 f"The bound is that of a chain of at least two steps, but {schedule} leaves {len(times) - 1}: give it"
                 " more steps."
             )
         self.schedule, self.times = schedule, times
-        steps = list(pairwise(levels(schedule, times)))
-        std = torch.tensor([reverse_std(now, then, variance) for now, then in steps], dtype=torch.float64)
-        posterior = torch.tensor([reverse_std(now, then, "small") for now, then in steps], dtype=torch.float64)
-        self.last_std = float(std[-1]) if variance == "large" else float(std[-2])
+        steps = list(pairwise(stops(schedule, times)))
+        small, large = (
+            torch.tensor([reverse_std(now, then, which) for now, then in steps], dtype=torch.float64).square()
+            for which in ("small", "large")
+        )
+        error = variance.double().cpu() if isinstance(variance, Tensor) else float(variance == "large")
+        squared_std = small + error * (large - small)
+        self.last_std = math.sqrt(float(squared_std[-1] or squared_std[-2]))
 
         noise = schedule(times)
+        #: (n,), the squared error of the best denoiser of N(0, I) at the beginning of each step
+        self.white_error = (noise.sigma.square() / (noise.alpha.square() + noise.sigma.square()))[:-1]
         now, then = Noise(*(v[:-2] for v in noise)), Noise(*(v[1:-1] for v in noise))  # the last step apart
-        std, posterior = std[:-1], posterior[:-1]
-        # KL = ½ Σ_d [(m/s)² (x₀ − x̂₀)² + r − 1 − ln r], with r = posterior variance / s², m the mean's factor of x₀
+        squared_std, small, large = squared_std[:-1], small[:-1], large[:-1]
+        # KL = ½ Σ_d [(m/s)² (x₀ − x̂₀)² + r − 1 − ln r], with r = β̃/s²
         m = then.alpha * (1 - (now.alpha * then.sigma / (then.alpha * now.sigma)).square())
-        ratio = (posterior / std).square()
-        self.error_weight = (m / std).square() / 2
+        ratio = small / squared_std
+        self.error_weight = m.square() / squared_std / 2
         self.excess = (ratio - 1 - ratio.log()) / 2
-        # Where a divergence is large, it is looked at more often; for data from N(0, I) it is `size`. But a network
-        # may be at a loss where it should be small: half of the looks go everywhere alike (Hesterberg 1995).
-        size = (now.sigma.square() / (now.alpha.square() + now.sigma.square())).log()
-        size = size - (then.sigma.square() / (then.alpha.square() + then.sigma.square())).log()
+        # Where a divergence is large, it is looked at more often: with the best variance it is −½ D ln r on average
+        # ("small" says nothing of it, and is looked at like "large"). But a network may be at a loss where it should
+        # be small: half of the looks go everywhere alike (Hesterberg 1995).
+        size = -(small / (squared_std if isinstance(variance, Tensor) else large)).log()
         self.chances = (size / size.sum() + 1 / len(size)) / 2
 
     def prior(self, x0: Tensor) -> Tensor:
@@ -85,15 +102,28 @@ class ReverseChain:
             num_particles: how many of the divergences are looked at for each datum.
             generator: of the draws.
         """
+        total = torch.zeros(len(x0), dtype=torch.float64, device=x0.device)
+        for k, x0_hat in self.looks(denoiser, x0, num_particles, generator):
+            total += self.divergence(k, x0, x0_hat) / self.chances[k].to(total)
+        return total / num_particles
+
+    def looks(
+        self, denoiser: Denoiser, x0: Tensor, num_particles: int, generator: Generator | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """So many looks at the chain of each datum: at which step, (B,), drawn by `chances`, and x̂₀ there."""
         cumulative = self.chances.cumsum(0)
         offset = uniform((len(x0),), like=x0, generator=generator).double().cpu()
-        total = torch.zeros(len(x0), dtype=torch.float64, device=x0.device)
         for i in range(num_particles):
             k = torch.searchsorted(cumulative, (offset + i) / num_particles).clamp_max(len(self.chances) - 1)
-            t = self.times[k].to(x0.device)
-            x_t = corrupt(self.schedule(t), x0, normal(x0.shape, like=x0, generator=generator))
-            total += self.divergence(k, x0, denoiser(x_t, t)) / self.chances[k].to(total)
-        return total / num_particles
+            yield k, self.look(denoiser, x0, self.times[k].to(x0.device), generator)
+
+    def last_look(self, denoiser: Denoiser, x0: Tensor, generator: Generator | None = None) -> Tensor:
+        """x̂₀ at the beginning of the last step: the mean of p(x₀ | x_t1)."""
+        return self.look(denoiser, x0, self.times[-2:-1].to(x0.device).expand(len(x0)), generator)
+
+    def look(self, denoiser: Denoiser, x0: Tensor, t: Tensor, generator: Generator | None) -> Tensor:
+        """x̂₀ at the times t of (B,), with noise of its own for each datum."""
+        return denoiser(corrupt(self.schedule(t), x0, normal(x0.shape, like=x0, generator=generator)), t)
 
 
 def corrupt(noise: Noise, x0: Tensor, epsilon: Tensor) -> Tensor:

@@ -1,22 +1,25 @@
 """The three families: the same model, with what each of their papers chose."""
 
 import math
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from genzoo.zoo.diffusion.base import Diffusion
 from genzoo.zoo.diffusion.denoising import Choices
-from genzoo.zoo.diffusion.likelihood import ReverseChain, corrupt
+from genzoo.zoo.diffusion.likelihood import ReverseChain
 from genzoo.zoo.diffusion.schedules import LinearBetas, OptimalTransport, VarianceExploding
-from genzoo.zoo.diffusion.solvers import DPMSolver, Heun
+from genzoo.zoo.diffusion.solvers import DPMSolver, Heun, Variance
+from genzoo.zoo.diffusion.variances import FittedVariances
 from genzoo.zoo.diffusion.weighting import Simple
 from genzoo.zoo.interface import LogProbKind
-from genzoo.zoo.likelihoods import GaussianOutput
-from genzoo.zoo.randomness import Generator, normal
+from genzoo.zoo.likelihoods import GaussianOutput, full_precision
+from genzoo.zoo.randomness import Generator
 
 
-class DDPM(Diffusion):
+class DDPM(FittedVariances):
     """The denoising diffusion probabilistic model (Ho, Jain & Abbeel 2020): a latent-variable model of T steps.
 
     The network predicts the noise, each error of which counts the same. `log_prob` is the lower bound of the whole
@@ -24,7 +27,18 @@ class DDPM(Diffusion):
     divergences, drawn without bias. Samples come from DPM-Solver++ by default; the paper's own way is
     `sample(n, solver=Ancestral(), steps=1000)`.
 
-    The constructor's arguments are those of `Denoising`.
+    The bound is tightest with reverse variances that follow from how wrong the network is at each step (Bao et al.
+    2022), which `fit_variances` measures on training data. A Lightning run does so by itself.
+
+    Args:
+        shape: of one datum.
+        levels: how many values each dimension can take; None for continuous data.
+        variance: of the reverse chain whose bound is `log_prob`: "optimal", as fitted, and "large" until then; or
+            "small" or "large", the two of the paper. Solvers have their own.
+        arguments: as in `Denoising`.
+
+    Raises:
+        ValueError: as `Denoising`, and on another variance.
     """
 
     log_prob_kind: LogProbKind = "lower_bound"
@@ -35,24 +49,44 @@ class DDPM(Diffusion):
     chain_steps = 1000
     anomaly_particles = 16
 
+    def __init__(
+        self,
+        shape: Sequence[int],
+        levels: int | None,
+        *,
+        variance: Variance | Literal["optimal"] = "optimal",
+        **arguments: Any,
+    ) -> None:
+        super().__init__(shape, levels, **arguments)
+        self.choose_variance(variance, len(self.chain_times()) - 1)
+
+    # ---- likelihood
+
+    @property
+    def log_prob_protocol(self) -> str:
+        """How `log_prob` is found, as a part of a sentence."""
+        variances = f"{self.variance!r} variances"
+        if self.variance == "optimal":
+            fitted = bool(self.log_errors.any())
+            variances = f"variances {'fitted to training data' if fitted else 'not fitted yet'}"
+        return f"reverse chain of {len(self.log_errors)} steps, one looked at for each particle, {variances}"
+
     def log_prob_given(
         self, x: Tensor, labels: Tensor | None, num_particles: int, generator: Generator | None
     ) -> Tensor:
         """(B,) float64, an unbiased estimate of the bound."""
-        chain = ReverseChain(self.schedule, self.chain_times(), "large")
-        y, denoiser = self.to_model(x), self.denoiser(labels, clip=True)
-
-        last = chain.times[-2:-1].to(x.device).expand(len(x))
-        noise = normal(y.shape, like=y, generator=generator)
-        mean = denoiser(corrupt(self.schedule(last), y, noise), last) * self.data_scale
-        std = torch.full_like(mean, chain.last_std * self.data_scale)
-        if self.levels is not None:  # from [−1, 1] to [0, 1]
-            mean, std = (mean + 1) / 2, std / 2
+        chain, y, denoiser = self.chain(), self.to_model(x), self.denoiser(labels, clip=True)
+        decoder = self.decoder(chain.last_look(denoiser, y, generator), chain.last_std)
         divergences = chain.divergences(denoiser, y, num_particles, generator)
-        return GaussianOutput(mean, std, self.levels).log_prob(x).double() - chain.prior(y) - divergences
+        return decoder.log_prob(full_precision(x)).double() - chain.prior(y) - divergences
+
+    def chain(self, variance: Variance | None = None) -> ReverseChain:
+        """The chain whose bound is `log_prob`, with the variances that it has now, or with given ones."""
+        fitted = self.log_errors.double().exp() if self.variance == "optimal" else self.variance
+        return ReverseChain(self.schedule, self.chain_times(), variance or fitted)
 
     def chain_times(self) -> Tensor:
-        """The steps of the chain whose bound is `log_prob`: all that the schedule has, down to where levels show.
+        """The steps of that chain: all that the schedule has, down to where levels show.
 
         With noise of less than half a bin, the levels of discrete data can be read off. To learn that staircase would
         be a waste of the network, and the decoder at the chain's end knows it already: so its last step begins there.
@@ -64,11 +98,20 @@ class DDPM(Diffusion):
         noisy = self.schedule(times).log_snr < -2 * math.log(0.75 * half_bin)
         return times[noisy | (times == 0)]
 
+    def decoder(self, mean: Tensor, std: float) -> GaussianOutput:
+        """p(x | x_t1), the chain's last step, from its mean and standard deviation as the model sees data."""
+        location = mean * self.data_scale
+        scale = torch.full_like(location, std * self.data_scale)
+        if self.levels is not None:  # from [−1, 1] to [0, 1]
+            location, scale = (location + 1) / 2, scale / 2
+        return GaussianOutput(location, scale, self.levels)
+
     def evaluation(self, x: Tensor, labels: Tensor | None, generator: Generator) -> dict[str, Tensor]:
         """The errors, and from one divergence for each datum "nll", or "conditional_nll", −log p(x | y)."""
         quantities = super().evaluation(x, labels, generator)
         name, given = ("nll", None) if self.num_classes is None else ("conditional_nll", labels)
-        return quantities | {name: -self.log_prob_given(x, given, 1, generator).to(x.dtype)}
+        value = -self.log_prob_given(x, given, 1, generator)
+        return quantities | {name: value.to(quantities["loss"])}
 
 
 class ScoreModel(Diffusion):
@@ -91,7 +134,13 @@ class ScoreModel(Diffusion):
             x: (B, *shape): images as 2 x − 1 would be corrupted, points as they are.
             t: a time, float64, in (0, 1].
             labels: (B,) or None.
+
+        Raises:
+            ValueError: for t = 0, where no noise has made a density of the data.
         """
+        if not bool((t > 0).all()):
+            raise ValueError(f"t={t.tolist()}: the score is that of noisy data; give a time above 0, up to 1.")
+        x = full_precision(x)
         noise = self.schedule(t).like(x)
         y = x / self.data_scale
         return (noise.alpha * self.denoiser(labels)(y, t) - y) / noise.sigma.square() / self.data_scale

@@ -62,6 +62,14 @@ class Schedule(ABC):
     def time(self, log_snr: Tensor) -> Tensor:
         """The inverse: the time at which ln(α² / σ²) has the given value, float64."""
 
+    def at(self, log_snr: Tensor) -> Noise:
+        """The corruption where ln(α² / σ²) has the given value: also with less noise than at `t_min`.
+
+        Likelihoods go down to where the noise no longer shows, whatever a sampler stops at. The ratio σ/α is all that
+        a network is told, so it can be asked there too.
+        """
+        return self(self.time(log_snr))
+
     def prior_std(self, t: Tensor) -> float:
         """Standard deviation of the noise with which sampling begins at t: that of data from N(0, I) there."""
         noise = self(t)
@@ -239,13 +247,23 @@ class VarianceExploding(Schedule):
             raise ValueError(f"{self}: 0 < sigma_min < sigma_max is needed.")
 
     def __call__(self, t: Tensor) -> Noise:  # noqa: D102
-        t, rate = t.double(), math.log(self.sigma_max / self.sigma_min)
-        sigma = torch.where(t > 0, self.sigma_min * (rate * t).exp(), 0.0)
-        return Noise(torch.ones_like(t), sigma, torch.zeros_like(t), rate * sigma)
+        t = t.double()
+        return self._with(torch.where(t > 0, self.sigma_min * (self._rate * t).exp(), 0.0))
 
     def time(self, log_snr: Tensor) -> Tensor:  # noqa: D102
-        sigma = (-log_snr.double() / 2).exp()
-        return ((sigma / self.sigma_min).log() / math.log(self.sigma_max / self.sigma_min)).clamp(0, 1)
+        return (((-log_snr.double() / 2).exp() / self.sigma_min).log() / self._rate).clamp(0, 1)
+
+    def at(self, log_snr: Tensor) -> Noise:
+        """Below `sigma_min`, which no time has, σ goes on falling geometrically."""
+        return self._with((-log_snr.double() / 2).exp())
+
+    @property
+    def _rate(self) -> float:
+        """d ln σ / dt."""
+        return math.log(self.sigma_max / self.sigma_min)
+
+    def _with(self, sigma: Tensor) -> Noise:
+        return Noise(torch.ones_like(sigma), sigma, torch.zeros_like(sigma), self._rate * sigma)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 Variance = Literal["small", "large"]
 
 
-class Level(NamedTuple):
+class Stop(NamedTuple):
     """One stop of a solver."""
 
     t: Tensor
@@ -48,11 +48,15 @@ class Solver(ABC):
             denoiser: D(x, t).
             schedule: of the corruption that it was trained on.
             x: (B, *shape) at times[0].
-            times: (n + 1,), float64; falling to 0 for samples. Deterministic solvers also go the other way.
+            times: (n + 1,), float64; falling to 0 for samples. Deterministic solvers also go the other way, from
+                the datum at t = 0 if need be.
             generator: of the noise.
 
         Yields:
             (B, *shape), n times.
+
+        Raises:
+            ValueError: if two of the times are the same, or they rise for a solver that adds noise.
         """
 
     def evaluations(self, steps: int) -> int:
@@ -77,7 +81,7 @@ class Euler(Solver):
     def path(  # noqa: D102
         self, denoiser: Denoiser, schedule: Schedule, x: Tensor, times: Tensor, generator: Generator | None = None
     ) -> Iterator[Tensor]:
-        for now, then in pairwise(levels(schedule, times)):
+        for now, then in pairwise(stops(schedule, times)):
             x0, epsilon = _split(denoiser, x, now)
             x = then.alpha * x0 + then.sigma * epsilon
             yield x
@@ -93,7 +97,7 @@ class Heun(Solver):
     def path(  # noqa: D102
         self, denoiser: Denoiser, schedule: Schedule, x: Tensor, times: Tensor, generator: Generator | None = None
     ) -> Iterator[Tensor]:
-        for now, then in pairwise(levels(schedule, times)):
+        for now, then in pairwise(stops(schedule, times)):
             x0, epsilon = _split(denoiser, x, now)
             end = then.alpha * x0 + then.sigma * epsilon
             if then.sigma > 0:
@@ -115,9 +119,9 @@ class DPMSolver(Solver):
     """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): of second order with one evaluation a step.
 
     In λ = ln(α/σ) the ODE is linear but for x̂₀, which is extrapolated from the last two evaluations. The first step
-    and one that ends at t = 0, where λ is infinite, hold it constant. The same holds of the reverse SDE: with η = 1
-    this is their SDE-DPM-Solver++(2M), whose new noise corrects what a network got wrong before; between them, the
-    noise is in proportion.
+    and one with an end where λ is infinite, as at t = 0, hold it constant. The same holds of the reverse SDE: with
+    η = 1 this is their SDE-DPM-Solver++(2M), whose new noise corrects what a network got wrong before; between them,
+    the noise is in proportion.
 
     Args:
         eta: η, in [0, 1]: from no new noise (the ODE) to as much as the ancestral sampler's (the SDE).
@@ -133,7 +137,12 @@ class DPMSolver(Solver):
         self, denoiser: Denoiser, schedule: Schedule, x: Tensor, times: Tensor, generator: Generator | None = None
     ) -> Iterator[Tensor]:
         previous: tuple[Tensor, float] | None = None
-        for now, then in pairwise(levels(schedule, times)):
+        for now, then in pairwise(stops(schedule, times, falling=self.eta > 0)):
+            if now.sigma == 0 or then.alpha == 0:  # upwards from the datum alone, or to nothing but noise
+                x0, epsilon = _split(denoiser, x, now)
+                previous, x = None, then.alpha * x0 + then.sigma * epsilon
+                yield x
+                continue
             x0 = denoiser(x, now.t)
             decay = now.alpha * then.sigma / (now.sigma * then.alpha)  # e^(−h), where h is how much λ grows
             h = -math.log(decay) if decay > 0 else math.inf
@@ -169,8 +178,8 @@ class DDIM(Solver):
     def path(  # noqa: D102
         self, denoiser: Denoiser, schedule: Schedule, x: Tensor, times: Tensor, generator: Generator | None = None
     ) -> Iterator[Tensor]:
-        for now, then in pairwise(levels(schedule, times)):
-            std = self.eta * reverse_std(now, then, "small")
+        for now, then in pairwise(stops(schedule, times, falling=self.eta > 0)):
+            std = self.eta * reverse_std(now, then, "small") if self.eta > 0 else 0.0
             x = _renoised(denoiser, x, now, then, std, std, generator)
             yield x
 
@@ -188,7 +197,7 @@ class Ancestral(Solver):
     def path(  # noqa: D102
         self, denoiser: Denoiser, schedule: Schedule, x: Tensor, times: Tensor, generator: Generator | None = None
     ) -> Iterator[Tensor]:
-        for now, then in pairwise(levels(schedule, times)):
+        for now, then in pairwise(stops(schedule, times, falling=True)):
             posterior = reverse_std(now, then, "small")
             std = reverse_std(now, then, self.variance) if then.sigma > 0 else 0.0
             x = _renoised(denoiser, x, now, then, posterior, std, generator)
@@ -210,7 +219,7 @@ class PredictorCorrector(Solver):
     def path(  # noqa: D102
         self, denoiser: Denoiser, schedule: Schedule, x: Tensor, times: Tensor, generator: Generator | None = None
     ) -> Iterator[Tensor]:
-        for now, then in pairwise(levels(schedule, times)):
+        for now, then in pairwise(stops(schedule, times, falling=True)):
             std = reverse_std(now, then, "small")
             x = _renoised(denoiser, x, now, then, std, std, generator)
             for _ in range(self.corrections if then.sigma > 0 else 0):
@@ -243,7 +252,7 @@ def repaint(
     by adding its noise again, and repeated, so that the unknown comes to fit the known. Approximate: the better, the
     more repeats.
     """
-    for pair, (now, then) in zip(times.unfold(0, 2, 1), pairwise(levels(schedule, times)), strict=True):
+    for pair, (now, then) in zip(times.unfold(0, 2, 1), pairwise(stops(schedule, times)), strict=True):
         for repeat in range(repeats if then.sigma > 0 else 1):
             if repeat > 0:
                 noise = normal(x.shape, like=x, generator=generator)
@@ -257,18 +266,31 @@ def repaint(
 # ----------------------------------------------------------------------------------------------------- one step
 
 
-def levels(schedule: Schedule, times: Tensor) -> list[Level]:
-    """The stops at the given times, as plain numbers: a step then waits for no device."""
-    noise = schedule(times.double().cpu())
-    return [Level(*stop) for stop in zip(times.unbind(), noise.alpha.tolist(), noise.sigma.tolist(), strict=True)]
+def stops(schedule: Schedule, times: Tensor, *, falling: bool = False) -> list[Stop]:
+    """The stops at the given times, as plain numbers: a step then waits for no device.
+
+    Raises:
+        ValueError: if two times in a row are the same, or, if they are to be falling, one rises.
+    """
+    times = times.double().cpu()
+    for now, then in pairwise(times.tolist()):
+        if now == then:
+            raise ValueError(f"The times of a solver all differ, but here {now:g} follows itself.")
+        if falling and now < then:
+            raise ValueError(
+                f"A solver that adds noise only goes towards the data, so its times fall, but here {then:g} follows"
+                f" {now:g}. Upwards goes a deterministic one: Euler, Heun, DPMSolver or DDIM with eta=0."
+            )
+    noise = schedule(times)
+    return [Stop(*stop) for stop in zip(times.unbind(), noise.alpha.tolist(), noise.sigma.tolist(), strict=True)]
 
 
-def transition_std(now: Level, then: Level) -> float:
+def transition_std(now: Stop, then: Stop) -> float:
     """Standard deviation of q(x_t | x_s) for s ("then") before t ("now"): √(σ_t² − (α_t/α_s)² σ_s²)."""
     return math.sqrt(max(0.0, now.sigma**2 - (now.alpha / then.alpha * then.sigma) ** 2))
 
 
-def reverse_std(now: Level, then: Level, variance: Variance) -> float:
+def reverse_std(now: Stop, then: Stop, variance: Variance) -> float:
     """Standard deviation of a step back, right for one of two extremes (Ho et al. 2020, section 3.2).
 
     "small" is that of q(x_s | x_t, x₀), right if all data are one point; "large" is that of q(x_s | x_t), right for
@@ -282,8 +304,10 @@ def reverse_std(now: Level, then: Level, variance: Variance) -> float:
     return math.sqrt(max(0.0, v_then - (now.alpha / then.alpha * v_then) ** 2 / v_now))
 
 
-def _split(denoiser: Denoiser, x: Tensor, at: Level) -> tuple[Tensor, Tensor]:
-    """x̂₀ and ε̂."""
+def _split(denoiser: Denoiser, x: Tensor, at: Stop) -> tuple[Tensor, Tensor]:
+    """x̂₀ and ε̂. At the datum no noise is left to be found, and ε̂ = −σ ∇ ln p there is 0, as in the limit."""
+    if at.sigma == 0:
+        return x / at.alpha, torch.zeros_like(x)
     x0 = denoiser(x, at.t)
     return x0, (x - at.alpha * x0) / at.sigma
 
@@ -291,8 +315,8 @@ def _split(denoiser: Denoiser, x: Tensor, at: Level) -> tuple[Tensor, Tensor]:
 def _renoised(
     denoiser: Denoiser,
     x: Tensor,
-    now: Level,
-    then: Level,
+    now: Stop,
+    then: Stop,
     forgotten: float,
     added: float,
     generator: Generator | None,

@@ -5,7 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from genzoo.zoo.diffusion.schedules import Schedule
+from genzoo.zoo.diffusion.flow import ProbabilityFlow
+from genzoo.zoo.diffusion.schedules import RATIOS, Noise, Schedule
 
 
 class GaussianMixture:
@@ -18,9 +19,13 @@ class GaussianMixture:
         self.calls = 0
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        """D(x, t): the posterior means of the components, weighed by their posterior probabilities."""
+        """D(x, t)."""
         self.calls += 1
-        noise = self.schedule(t).like(x)
+        return self.denoise(x, self.schedule(t))
+
+    def denoise(self, x: Tensor, noise: Noise) -> Tensor:
+        """The posterior means of the components, weighed by their posterior probabilities."""
+        noise = noise.like(x)
         variance = noise.alpha.square() * self.std**2 + noise.sigma.square()
         centred = x.unsqueeze(-1) - noise.alpha.unsqueeze(-1) * self.means
         chosen = (self.log_weights - centred.square() / (2 * variance.unsqueeze(-1))).softmax(-1)
@@ -40,8 +45,22 @@ class CorrelatedGaussian:
         self.schedule, self.covariance = schedule, covariance
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        """D(x, t) = α C (α² C + σ² I)⁻¹ x, for one time or as many as there are data."""
-        alpha, sigma, *_ = (v.view(-1, 1, 1) for v in self.schedule(t))
+        """D(x, t)."""
+        return self.denoise(x, self.schedule(t))
+
+    def denoise(self, x: Tensor, noise: Noise) -> Tensor:
+        """α C (α² C + σ² I)⁻¹ x, for one noise level or as many as there are data."""
+        alpha, sigma, *_ = (v.view(-1, 1, 1) for v in noise)
         identity = torch.eye(len(self.covariance), dtype=x.dtype)
         marginal = alpha.square() * self.covariance + sigma.square() * identity
         return (alpha * self.covariance @ torch.linalg.solve(marginal, x.unsqueeze(-1))).squeeze(-1)
+
+
+def flow_of(data: GaussianMixture | CorrelatedGaussian, steps: int, ratios: tuple[float, float] = RATIOS):
+    """The probability flow of data whose best denoiser is known, on the schedule of that denoiser."""
+
+    def denoiser(w: Tensor, u: float) -> Tensor:
+        noise = data.schedule.at(torch.tensor(-2 * u, dtype=torch.float64))
+        return data.denoise(w * math.hypot(noise.alpha, noise.sigma), noise)
+
+    return ProbabilityFlow(denoiser, ratios, steps)

@@ -1,10 +1,10 @@
-"""Likelihoods of normal distributions and mixtures, by the reverse chain and by the probability flow."""
+"""Likelihoods of normal distributions and mixtures by the reverse chain."""
 
 import math
 
 import pytest
 import torch
-from analytic import CorrelatedGaussian, GaussianMixture
+from analytic import GaussianMixture
 
 from genzoo.zoo import (
     DDPM,
@@ -16,7 +16,6 @@ from genzoo.zoo import (
     VarianceExploding,
     VariancePreserving,
 )
-from genzoo.zoo.diffusion.flow import ProbabilityFlow
 from genzoo.zoo.diffusion.likelihood import ReverseChain, corrupt
 from genzoo.zoo.diffusion.schedules import Noise, Schedule
 
@@ -124,89 +123,6 @@ def test_the_weighted_loss_in_continuous_time_is_the_bounds_diffusion_term():
     for steps, expected in ((100, 7.2437929), (1000, 6.7032463)):
         noise = schedule(torch.linspace(1, 0, steps + 1).double())
         assert float((noise.snr.diff() / 2 * noise.sigma[:-1] ** 2).sum()) == pytest.approx(expected, abs=1e-6)
-
-
-# ---- the probability flow
-
-
-def test_white_data_stand_still():
-    """The flow of N(0, 1) does not move, so that x is its own noise and its density that of the prior."""
-    for schedule in (VariancePreserving(), CosineBetas(), OptimalTransport()):
-        x = torch.randn(9, 3, generator=torch.Generator().manual_seed(0)).double()
-        flow = ProbabilityFlow(GaussianMixture(schedule), schedule, 5, (80.0, 1e-7))
-        flow.data_end, flow.data_scale = math.log(1e-7), 1.0
-        exact = torch.distributions.Normal(0, 1).log_prob(x).sum(1)
-        torch.testing.assert_close(flow.encode(x), x / flow.noise_std, rtol=0, atol=1e-9)
-        torch.testing.assert_close(flow.log_prob(x), exact, rtol=0, atol=1e-3 if flow.noise_std != 1 else 1e-9)
-
-
-@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)
-def test_density_of_a_normal_distribution(schedule):
-    x = torch.tensor([[-0.7], [0.0], [0.3], [1.2]]).double()
-    denoiser = GaussianMixture(schedule, std=0.5)
-    value = ProbabilityFlow(denoiser, schedule, 40).log_prob(x)
-    # what is left of the data at the end of most noise, and the little noise at the other
-    torch.testing.assert_close(value, denoiser.log_prob(x)[:, 0], rtol=0, atol=2e-3)
-
-
-def test_the_flow_of_a_normal_distribution_scales_it():
-    """z = x √(v_T/v_ε), in units of the noise: N(0, ½²) becomes N(0, 1), but for what is left of it."""
-    schedule, x = VariancePreserving(), torch.tensor([[0.3], [-1.0]]).double()
-    flow = ProbabilityFlow(GaussianMixture(schedule, std=0.5), schedule, 40)
-    torch.testing.assert_close(flow.encode(x), 2 * x, rtol=1e-3, atol=0)
-    torch.testing.assert_close(flow.decode(flow.encode(x)), x, rtol=1e-5, atol=0)
-
-
-def test_it_is_of_fourth_order():
-    schedule, x = VariancePreserving(), torch.tensor([[-1.0], [0.0], [0.5], [1.0]]).double()
-    denoiser = GaussianMixture(schedule, (-1.0, 1.0), (0.3, 0.7), 0.25)
-    exact = ProbabilityFlow(denoiser, schedule, 320).log_prob(x)
-    errors = [float((ProbabilityFlow(denoiser, schedule, n).log_prob(x) - exact).abs().max()) for n in (40, 80)]
-    assert math.log2(errors[0] / errors[1]) > 3.8
-    assert errors[1] < 2e-5
-
-
-def test_density_of_a_variance_exploding_path():
-    """Data N(0, ½²) at x = 0.3, noise from 0.002 to 80 with prior N(0, 80²): −0.4057840; the truth is −0.4057914."""
-    schedule = VarianceExploding(0.002, 80.0)
-    flow = ProbabilityFlow(GaussianMixture(schedule, std=0.5), schedule, 150)
-    flow.noise_std = 80 / math.hypot(1, 80)  # ours has the data's unit variance, too
-    assert float(flow.log_prob(torch.tensor([[0.3]]).double())) == pytest.approx(-0.4057840, abs=2e-6)
-
-
-def test_density_of_a_mixture():
-    """Beside the exact density there is the probability flow's own, with what its prior leaves out."""
-    schedule = VariancePreserving()
-    denoiser = GaussianMixture(schedule, (-1.0, 1.0), (0.3, 0.7), 0.25)
-    x = torch.tensor([[-1.0], [0.0], [0.5], [1.0]]).double()
-    value = ProbabilityFlow(denoiser, schedule, 150, (1000.0, 1e-4)).log_prob(x)  # all that the schedule has
-    expected = torch.tensor([-0.733903, -7.531150, -1.888038, 0.109655]).double()
-    torch.testing.assert_close(value, expected, rtol=0, atol=2e-5)
-    torch.testing.assert_close(value, denoiser.log_prob(x)[:, 0], rtol=0, atol=3e-3)
-
-
-def test_a_probe_is_off_by_exactly_artanh_of_the_correlation():
-    """Unit variances with ρ = 0.8: with one fixed probe the value is the truth ± artanh ρ, and nothing else."""
-    schedule = VariancePreserving()
-    covariance = torch.tensor([[1.0, 0.8], [0.8, 1.0]]).double()
-    flow = ProbabilityFlow(CorrelatedGaussian(schedule, covariance), schedule, 40)
-    x = torch.tensor([[0.3, -0.2]]).double()
-    truth = float(torch.distributions.MultivariateNormal(torch.zeros(2).double(), covariance).log_prob(x))
-    assert truth == pytest.approx(-1.6409, abs=1e-4)
-    assert float(flow.log_prob(x)) == pytest.approx(truth, abs=1e-3)
-    values = [float(flow.log_prob(x, torch.tensor([p]).double())) for p in ((1, 1), (-1, -1), (1, -1), (-1, 1))]
-    assert values[0] == pytest.approx(values[1])
-    assert values[2] == pytest.approx(values[3])
-    assert sorted(values[1:3]) == pytest.approx([-2.7395, -0.5424], abs=1e-3)
-
-
-def test_it_works_in_inference_mode_and_leaves_no_gradient():
-    schedule = OptimalTransport()
-    with torch.inference_mode():
-        x = torch.randn(3, 2).double() * 2
-        value = ProbabilityFlow(GaussianMixture(schedule), schedule, 5).log_prob(x)
-    assert value.shape == (3,)
-    assert not value.requires_grad
 
 
 def test_corruption_has_the_mean_and_variance_it_states():

@@ -45,10 +45,10 @@ class Best(nn.Module):
 
     def forward(self, scaled, c_noise, labels=None):
         self.calls += 1
-        t = self.schedule.time(-8 * c_noise.double())
-        noise = self.schedule(t).like(scaled)
+        at = self.schedule.at(-8 * c_noise.double())
+        noise = at.like(scaled)
         x = scaled * (noise.alpha.square() + noise.sigma.square()).sqrt()
-        x0 = CorrelatedGaussian(self.schedule, self.covariance)(x, t)
+        x0 = CorrelatedGaussian(self.schedule, self.covariance).denoise(x, at)
         return predicted(self.prediction, noise, x0, (x - noise.alpha * x0) / noise.sigma) + 0 * self.anchor
 
 
@@ -241,33 +241,6 @@ def test_labels_are_hidden_at_the_rate_that_is_stated(monkeypatch):
     assert torch.equal(seen[0][~hidden], labels[~hidden])
 
 
-def test_likelihood_without_a_label_is_the_mean_over_classes(monkeypatch):
-    model, x = FlowMatching((2,), None, num_classes=3, conditional=True), torch.randn(4, 2)
-    log_probs = torch.randn(3, 4).double()
-    monkeypatch.setattr(model, "log_prob_given", lambda x, y, k, g: log_probs[y, torch.arange(4)])
-    assert torch.equal(
-        model.log_prob(x, labels=torch.tensor([2, 0, 1, 1])).double()[0], log_probs[2, 0].float().double()
-    )
-    torch.testing.assert_close(model.log_prob(x).double().exp(), log_probs.exp().mean(0), rtol=1e-5, atol=0)
-    bits = model.bits_per_dim(x, labels=torch.tensor([2, 0, 1, 1])).double()
-    torch.testing.assert_close(bits[0], -log_probs[2, 0] / (2 * math.log(2)), rtol=1e-5, atol=0)
-
-
-@pytest.mark.parametrize("family", [DDPM, FlowMatching])
-def test_likelihood_without_a_label_is_not_above_that_with_one_where_classes_are_alike(family, monkeypatch):
-    """All p(x | y) are the same, so p(x) is it. The noise of the bounds must not pass for likelihood."""
-    monkeypatch.setattr(family, "flow_steps", 4)
-    torch.manual_seed(0)
-    model = family((6,), None, num_classes=5, conditional=True, width=16).eval()
-    with torch.no_grad():
-        model.network.conditioning.classes.weight.zero_()
-    x, y = torch.randn(400, 6, generator=seeded()), torch.randint(5, (400,), generator=seeded())
-    given, marginal = model.log_prob(x, labels=y, generator=seeded(1)), model.log_prob(x, generator=seeded(2))
-    error = float((marginal - given).std()) / math.sqrt(400)
-    assert float((marginal - given).mean()) < 3 * error
-    assert float(marginal.mean()) > float(given.mean()) - math.log(5) - 3 * error
-
-
 def test_a_conditional_model_is_evaluated_given_the_class_and_says_so():
     model = DDPM((2,), None, num_classes=3, conditional=True).eval()
     x, y = torch.randn(4, 2, generator=seeded()), torch.tensor([0, 1, 2, 2])
@@ -398,6 +371,8 @@ def test_the_score_is_the_gradient_of_the_log_density():
     sigma = float(model.schedule(t).sigma)
     marginal = 4 * (CORRELATED + sigma**2 * WHITE)
     torch.testing.assert_close(model.score(x, t), -x @ torch.linalg.inv(marginal), rtol=1e-5, atol=1e-8)
+    with pytest.raises(ValueError, match=r"t=0\.0: the score is that of noisy data"):
+        model.score(x, torch.tensor(0.0).double())
 
 
 @pytest.mark.parametrize(

@@ -200,3 +200,14 @@ def test_weights_are_the_published_ones_in_every_parameterisation():
 def test_impossible_schedules_are_refused(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+@by_name
+def test_noise_of_any_ratio(schedule):
+    """Also less than the schedule has at any time; where it has it, with the derivatives of that time."""
+    log_snr = torch.linspace(-7.5, 18, 100).double()
+    noise = schedule.at(log_snr)
+    torch.testing.assert_close(noise.log_snr, log_snr, rtol=0, atol=1e-6)
+    inside = log_snr < schedule(at(schedule.t_min)).log_snr
+    for ours, theirs in zip(noise, schedule(schedule.time(log_snr)), strict=True):
+        torch.testing.assert_close(ours[inside], theirs[inside])

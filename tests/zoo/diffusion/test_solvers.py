@@ -20,7 +20,7 @@ from genzoo.zoo import (
     VarianceExploding,
     VariancePreserving,
 )
-from genzoo.zoo.diffusion.solvers import langevin, levels, reverse_std
+from genzoo.zoo.diffusion.solvers import langevin, reverse_std, stops
 
 SOLVERS = [
     Euler(),
@@ -142,13 +142,56 @@ def test_the_same_flow_on_every_schedule():
     torch.testing.assert_close(out[2], out[0], rtol=0, atol=1e-4)
 
 
+# ---- upwards
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("solver", DETERMINISTIC, ids=repr)
+def test_deterministic_solvers_go_up_from_the_datum(solver, schedule):
+    """N(0, ½²) from t = 0, where there is no noise, to as much as there is: its exact gain, and back again."""
+    times = schedule.times(400, "karras").flip(0)
+    last = schedule(times[-1])
+    exact = math.sqrt(float(last.alpha**2 * 0.25 + last.sigma**2)) / 0.5
+    error = 0.05 if isinstance(solver, Euler | DDIM) else 2e-3
+    assert gain(solver, schedule, times, 0.5) == pytest.approx(exact, rel=error)
+    assert gain(solver, schedule, times.flip(0), 0.5) == pytest.approx(1 / exact, rel=error)
+    # one step: nothing but the datum itself is known there
+    first = schedule(times[1])
+    assert gain(solver, schedule, times[:2]) == pytest.approx(float(first.alpha), rel=1e-3)
+
+
+@pytest.mark.parametrize("solver", DETERMINISTIC, ids=repr)
+def test_they_go_up_to_nothing_but_noise(solver):
+    """On straight paths α is 0 at t = 1."""
+    schedule = OptimalTransport()
+    error = 0.02 if isinstance(solver, Euler | DDIM) else 1e-3
+    assert gain(solver, schedule, schedule.times(200).flip(0), 0.5) == pytest.approx(2, rel=error)
+    assert gain(solver, schedule, torch.tensor([0.0, 1.0]).double()) == pytest.approx(0, abs=1.01)
+
+
+@pytest.mark.parametrize(
+    "solver", [DPMSolver(0.5), DDIM(0.1), Ancestral("small"), Ancestral("large"), PredictorCorrector()], ids=repr
+)
+def test_solvers_that_add_noise_do_not_go_up(solver):
+    denoiser, x = GaussianMixture(VariancePreserving()), torch.ones(1, 1)
+    with pytest.raises(ValueError, match=r"its times fall, but here 0\.7 follows 0\.5"):
+        solver.solve(denoiser, VariancePreserving(), x, torch.tensor([0.9, 0.5, 0.7]).double())
+
+
+@pytest.mark.parametrize("solver", SOLVERS, ids=repr)
+def test_times_that_stand_still_are_refused(solver):
+    denoiser, x = GaussianMixture(VariancePreserving()), torch.ones(1, 1)
+    with pytest.raises(ValueError, match=r"all differ, but here 0\.5 follows itself"):
+        solver.solve(denoiser, VariancePreserving(), x, torch.tensor([0.9, 0.5, 0.5, 0.2]).double())
+
+
 # ---- the reverse chain
 
 
 def test_posterior_variances_of_the_chain():
     """β̃ of steps 488 and 2, and 0 of the first (indices 487, 1 and 0 of a table that begins at 0)."""
-    stops = levels(LinearBetas(), torch.tensor([488, 487, 2, 1, 0]).double() / 1000)
-    for (now, then), expected in zip(pairwise(stops), (0.00979157, None, 5.453188e-5, 0.0), strict=True):
+    chain = stops(LinearBetas(), torch.tensor([488, 487, 2, 1, 0]).double() / 1000)
+    for (now, then), expected in zip(pairwise(chain), (0.00979157, None, 5.453188e-5, 0.0), strict=True):
         if expected is not None:
             assert reverse_std(now, then, "small") ** 2 == pytest.approx(expected, rel=1e-6)
 
@@ -196,7 +239,7 @@ def test_the_first_step_of_the_stochastic_dpm_solver_is_ancestral():
 def variances(schedule, times, variance, var=1.0):
     """Those of ancestral samples at every stop, for data from N(0, 1): each step is x ← g x + s z."""
     out = [var]
-    for now, then in pairwise(levels(schedule, times)):
+    for now, then in pairwise(stops(schedule, times)):
         x0 = now.alpha / (now.alpha**2 + now.sigma**2)  # D(1, t)
         kept = math.sqrt(max(0.0, then.sigma**2 - reverse_std(now, then, "small") ** 2))
         g = then.alpha * x0 + kept * (1 - now.alpha * x0) / now.sigma
