@@ -151,7 +151,7 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
         Returns:
             (B,), nats.
         """
-        self.check(x)
+        x = self.check(x)
         if num_particles < 1:
             raise ValueError(f"num_particles={num_particles}: an estimate takes at least one.")
         if self.num_classes is None or labels is not None:
@@ -239,13 +239,13 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
     @torch.no_grad()
     def invert(self, x: Tensor) -> Tensor:
         """The noise that the probability flow takes x to, (B, *shape), of about unit variance."""
-        self.check(x)
+        x = self.check(x)
         return self.flow().encode(self.to_model(x))
 
     @torch.no_grad()
     def generate(self, z: Tensor) -> Tensor:
         """The datum that the probability flow takes the noise z from, (B, *shape): the inverse of `invert`."""
-        self.check(z, on_grid=False)
+        z = self.check(z, on_grid=False)
         return self.from_model(self.flow().decode(full_precision(z)))
 
     @torch.no_grad()
@@ -289,7 +289,7 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
         Returns:
             (B,), higher = odder.
         """
-        self.check(x)
+        x = self.check(x)
         generator = PerDatum(x)
         if scorer == "nll":
             return -self.log_prob(x, num_particles=self.anomaly_particles, generator=generator)
