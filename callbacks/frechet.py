@@ -19,11 +19,11 @@ class FrechetDistance(AtValidation):
 
     It is logged as `val/fid` if the extractor is Inception, the network of the FID, and as `val/frechet` for
     any other; with `kid` also `val/kid`, with `prdc` also `val/precision`, `val/recall`, `val/density`,
-    `val/coverage` (`genzoo.metrics.manifold` has the definitions). A ModelCheckpoint can monitor
-    each.
+    `val/coverage` (`genzoo.metrics` has the definitions, and the metrics for use without this callback). A
+    ModelCheckpoint can monitor each.
 
     A distance says little without its floor: the distance of as many *real* data of another split from the
-    same reference, which a perfect model would reach. It is printed once, beside the first score.
+    same reference, which a perfect model would reach. It is printed once, with its spread, beside the first score.
 
     The samples come from fixed seeds, so a run's figures compare. They are drawn in blocks that the processes
     share, so the figure does not depend on how many processes there are; nor does it move training's random
@@ -79,7 +79,6 @@ class FrechetDistance(AtValidation):
         self.cache_dir = cache_dir
         self._extractor: FeatureExtractor | None = None
         self._closeness: Closeness | None = None
-        self._floor_printed = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Finds the extractor, and refuses a module that cannot be sampled, before training starts."""
@@ -91,39 +90,38 @@ class FrechetDistance(AtValidation):
         if self._extractor is None:
             self._extractor = FeatureExtractor(self.source, self.weights_path)
 
+    @torch.no_grad()
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws, compares and logs; the same on every rank."""
         if not self.is_due(trainer):
             return
+        assert isinstance(pl_module, Samples)  # setup has seen to it
         with seeded(self.seed):  # reading data may draw, too
-            scores = self._scores(trainer, pl_module)
+            first, closeness = self._closeness is None, self._real(trainer, pl_module)
+            scores = agree(closeness.scores(pl_module.sample, seed=self.seed, batch_size=self.batch_size))
+            if first:
+                floor = closeness.floor()
+                data = str(floor.data).replace(" data", " real data", 1)
+                rank_zero_info(
+                    f"{closeness.name} ({closeness.extractor.name}): {scores[closeness.name]:.4g} for"
+                    f" {self.num_samples} samples against the {self.reference} split; floor {floor.value:.4g} ±"
+                    f" {floor.error:.1g}, of {data}."
+                )
         for name, value in scores.items():
             pl_module.log(f"val/{name}", value, prog_bar=name in ("frechet", "fid"))
 
-    @torch.no_grad()
-    def _scores(self, trainer: Trainer, module: LightningModule) -> dict[str, float]:
-        assert self._extractor is not None and isinstance(module, Samples)  # setup has seen to both
+    def _real(self, trainer: Trainer, module: LightningModule) -> Closeness:
+        """The real data, which are read at the first of the validations."""
+        assert self._extractor is not None  # setup has seen to it
         if self._closeness is None:
             self._closeness = Closeness(
                 trainer,
                 self._extractor.to(module.device),
                 split=self.reference,
                 num_samples=self.num_samples,
-                keep=self.num_samples if self.kid or self.prdc else 0,
                 device=module.device,
+                kid=self.kid,
+                prdc=self.prdc,
                 cache_dir=self.cache_dir,
             )
-        closeness = self._closeness
-        found = closeness.scores(
-            module.sample, seed=self.seed, batch_size=self.batch_size, kid=self.kid, prdc=self.prdc
-        )
-        scores = {name: score.value for name, score in found.items()}
-        if not self._floor_printed:
-            floor = closeness.floor()
-            rank_zero_info(
-                f"{closeness.name} ({self._extractor.name}): {scores[closeness.name]:.4g} for {self.num_samples}"
-                f" samples against the {self.reference} split; floor {floor.value:.4g}, of {floor.num_examples} real"
-                f" data of the {floor.split} split."
-            )
-            self._floor_printed = True
-        return agree(scores)
+        return self._closeness

@@ -4,7 +4,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from genzoo.callbacks.at_validation import AtValidation
-from genzoo.metrics.data import SPLITS, first_rows, split_batches
+from genzoo.metrics.data import SPLITS, Rows
 from genzoo.metrics.likelihood import likelihood_of
 from genzoo.zoo.drawing import seeded
 from genzoo.zoo.interface import HasLogProb
@@ -58,8 +58,8 @@ class LikelihoodLogger(AtValidation):
             return
         assert isinstance(pl_module, HasLogProb)  # setup has seen to it
         with seeded(self.seed), torch.inference_mode():  # reading data may draw, too
-            rows = first_rows(split_batches(trainer, self.split), None)
-            result = likelihood_of(pl_module, rows, num_particles=self.num_particles, seed=self.seed)
+            data = Rows(trainer, self.split)
+            result = likelihood_of(pl_module, data, num_particles=self.num_particles, seed=self.seed)
         kind = KINDS[pl_module.log_prob_kind]
         suffix = kind if kind == "exact" else f"{kind}_k{self.num_particles}"
         pl_module.log(f"{self.split}/nll_{suffix}", result.nll, prog_bar=True)

@@ -7,7 +7,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from genzoo.callbacks.at_validation import AtValidation
-from genzoo.metrics.modes import mode_coverage
+from genzoo.metrics import modes
 from genzoo.zoo.drawing import draw
 from genzoo.zoo.interface import Samples
 
@@ -59,9 +59,10 @@ class ModeCoverage(AtValidation):
         if not self.is_due(trainer):
             return
         assert isinstance(pl_module, Samples)  # setup has seen to it
+        coverage = modes.ModeCoverage(*self._modes(trainer), sync_on_compute=False)  # all ranks draw the same
         with torch.no_grad():
-            samples = draw(pl_module.sample, self.num_samples, self.seed)
-        for name, value in mode_coverage(samples, *self._modes(trainer)).items():
+            coverage.update(draw(pl_module.sample, self.num_samples, self.seed))
+        for name, value in coverage.compute().items():
             pl_module.log(f"val/{name}", value, prog_bar=name == "modes")
 
     def _modes(self, trainer: Trainer) -> tuple[Tensor, float]:

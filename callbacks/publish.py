@@ -16,7 +16,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
 from genzoo.callbacks.at_validation import AtValidation
-from genzoo.metrics.data import first_rows, split_batches
+from genzoo.metrics.data import Rows
 from genzoo.metrics.environment import hardware
 from genzoo.metrics.evaluation import PROTOCOL, evaluate, measuring, protocol_for
 from genzoo.zoo import hub
@@ -194,7 +194,7 @@ class Publish(AtValidation):
 
     def _learning(self, datamodule: LightningDataModule, split: str, folder: Path) -> Path | None:
         points = bool(self._film.frames) and self._film.frames[-1].ndim == 2  # which lie where the real ones do
-        real = next(first_rows(split_batches(datamodule, split), None)) if points else None
+        real = next(iter(Rows(datamodule, split))) if points else None
         picture = self._film.picture(real)
         if picture is None:
             return None

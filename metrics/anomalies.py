@@ -6,10 +6,13 @@ grid of levels, and depend on nothing but the image.
 """
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from genzoo.metrics.base import Measure, float64_device
+from genzoo.metrics.frechet import FeatureStatistics
 from genzoo.zoo.randomness import PerDatum, uniform
 
 
@@ -27,6 +30,37 @@ def auroc(usual: Tensor, odd: Tensor) -> float:
     Raises:
         ValueError: if either is empty, or a score is NaN.
     """
+    return _placements(usual, odd)[1].mean().item()
+
+
+def auroc_error(usual: Tensor, odd: Tensor, *, paired: bool = False) -> float:
+    """The standard deviation of the AUROC under new draws of the data (DeLong, DeLong & Clarke-Pearson 1988).
+
+    With u the share of odd data above a usual datum, and o the share of usual data below an odd one, the AUROC is the
+    mean of either, and its variance Var u / N + Var o / M. Where the odd data are made from the usual ones, one draw
+    of a datum changes a u and an o: then it is Var(u + o) / N.
+
+    Args:
+        usual: (N,), raw scores, higher = odder.
+        odd: (M,).
+        paired: the i-th odd datum is made from the i-th usual one.
+
+    Returns:
+        NaN of a single datum on either side.
+
+    Raises:
+        ValueError: if either is empty, a score is NaN, or the pairs do not come out even.
+    """
+    u, o = _placements(usual, odd)
+    if not paired:
+        return (u.var(correction=1) / len(u) + o.var(correction=1) / len(o)).sqrt().item()
+    if len(u) != len(o):
+        raise ValueError(f"auroc_error: paired, but there are {len(u)} usual scores and {len(o)} odd ones.")
+    return ((u + o).var(correction=1) / len(u)).sqrt().item()
+
+
+def _placements(usual: Tensor, odd: Tensor) -> tuple[Tensor, Tensor]:
+    """(N,) the share of odd scores above each usual one, and (M,) of usual scores below each odd one; a tie is ½."""
     if usual.ndim != 1 or odd.ndim != 1 or not len(usual) or not len(odd):
         raise ValueError(
             f"auroc takes two vectors of scores, but was given {tuple(usual.shape)}, {tuple(odd.shape)}."
@@ -34,11 +68,61 @@ def auroc(usual: Tensor, odd: Tensor) -> float:
     scores = torch.cat([usual, odd]).double()
     if scores.isnan().any():
         raise ValueError(f"{int(scores.isnan().sum())} of {len(scores)} anomaly scores are NaN.")
+    n, m = len(usual), len(odd)
+    ranks = _ranks(scores)
+    return 1 - (ranks[:n] - _ranks(scores[:n])) / m, (ranks[n:] - _ranks(scores[n:])) / n
+
+
+def _ranks(scores: Tensor) -> Tensor:
+    """From 1; equal scores share the middle of their ranks."""
     _, place, ties = scores.unique(return_inverse=True, return_counts=True)
     ties = ties.double()
-    ranks = (ties.cumsum(0) - (ties - 1) / 2)[place]  # from 1; equal scores share the middle of their ranks
-    n, m = len(usual), len(odd)
-    return ((ranks[n:].sum() - m * (m + 1) / 2) / (n * m)).item()
+    return (ties.cumsum(0) - (ties - 1) / 2)[place]
+
+
+class AnomalyAUROC(Measure):
+    """The area under the ROC curve of raw anomaly scores (`auroc`): only their order matters.
+
+    Args:
+        paired: the odd data are made from the usual ones, and each process adds them in the same order: it matters
+            for the standard error alone.
+        kwargs: torchmetrics' own.
+    """
+
+    higher_is_better = True
+    plot_lower_bound, plot_upper_bound = 0.0, 1.0
+
+    def __init__(self, *, paired: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.paired = paired
+        for name in ("usual", "odd"):
+            self.add_state(name, [], dist_reduce_fx="cat")
+
+    def update(self, scores: Tensor, odd: bool | Tensor) -> None:
+        """Adds a batch.
+
+        Args:
+            scores: (B,), higher = odder.
+            odd: whether all of them are odd; or (B,), which ones (True or 1).
+        """
+        scores = scores.detach().to(float64_device(scores.device), torch.float64)
+        which = torch.as_tensor(odd, device=scores.device).bool().expand_as(scores)
+        self.usual.append(scores[~which])  # type: ignore[operator, union-attr]
+        self.odd.append(scores[which])  # type: ignore[operator, union-attr]
+
+    def compute(self) -> Tensor:
+        """The area, float64.
+
+        Raises:
+            ValueError: if there are no usual or no odd data, or a score is NaN.
+        """
+        usual = self.state("usual")
+        return torch.tensor(auroc(usual, self.state("odd")), dtype=torch.float64, device=usual.device)
+
+    def standard_error(self) -> float:
+        """Its standard deviation under new draws of the data (`auroc_error`). Collective."""
+        with self.sync_context(dist_sync_fn=self.dist_sync_fn):
+            return auroc_error(self.state("usual"), self.state("odd"), paired=self.paired)
 
 
 # ---- odd images
@@ -97,14 +181,15 @@ class PrincipalComponents:
     """
 
     def __init__(self, batches: Iterable[Tensor], num_components: int = 32) -> None:
-        from genzoo.metrics.frechet import FeatureStatistics
-
-        first, *rest = (FeatureStatistics.of(x.flatten(1)) for x in batches)
-        for statistics in rest:
-            first.merge(statistics)
-        self.mean = first.mean
+        statistics: FeatureStatistics | None = None
+        for x in batches:
+            statistics = statistics or FeatureStatistics.empty(x[0].numel(), x.device)
+            statistics.update(x.flatten(1))
+        if statistics is None:
+            raise ValueError("There are no training data to take principal components of.")
+        self.mean = statistics.mean
         self.num_components = min(num_components, len(self.mean) // 4)
-        _, vectors = torch.linalg.eigh(first.covariance)  # ascending
+        _, vectors = torch.linalg.eigh(statistics.covariance)  # ascending
         self.components = vectors[:, len(self.mean) - self.num_components :]
 
     def score(self, x: Tensor) -> Tensor:

@@ -6,8 +6,9 @@ start on every rank; the ranks then share out the batches, because reading is ch
 likelihoods are not.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -52,37 +53,55 @@ def split_batches(source: Trainer | LightningDataModule, split: str) -> Iterator
         yield from _chain(loaders)
 
 
-def first_rows(batches: Iterable[Any], limit: int | None) -> Iterator[Tensor]:
-    """x of each batch, up to `limit` data in all."""
-    left = limit
-    for batch in batches:
-        x = data_of(batch)
-        yield x if left is None else x[:left]
-        if left is not None:
-            left -= len(x)
-            if left <= 0:
-                return
+class Rows:
+    """The data of a split, batch by batch, each once; with a limit, so many of them, spread evenly over the split.
 
-
-def spread_rows(batches: Callable[[], Iterable[Any]], limit: int | None) -> Iterator[Tensor]:
-    """x of each batch, thinned evenly to `limit` data in all: the first data of a test set may be its easiest.
+    The first data of a test set may be its easiest: MNIST's two halves are further from one another than good samples
+    are from it. Iterating starts at the beginning; the text of it says which data they are, for a protocol.
 
     Args:
-        batches: gives the batches, in the same order each time.
-        limit: None keeps all.
+        source: a datamodule, or a Trainer with one, or with loaders of its own.
+        split: "train", "val" or "test".
+        limit: at most so many data.
     """
-    if limit is None:
-        yield from map(data_of, batches())
-        return
-    total = sum(len(data_of(batch)) for batch in batches())
+
+    def __init__(self, source: Trainer | LightningDataModule, split: str, limit: int | None = None) -> None:
+        self.source, self.split, self.limit = source, split, limit
+
+    def __iter__(self) -> Iterator[Tensor]:
+        batches = map(data_of, split_batches(self.source, self.split))
+        if self.limit is None:
+            yield from batches
+            return
+        for x, wanted in marked(batches, spread(self.total, self.limit)):
+            if wanted.any():
+                yield x[wanted.to(x.device)]
+
+    @cached_property
+    def total(self) -> int:
+        """How many data the split has."""
+        return sum(len(data_of(batch)) for batch in split_batches(self.source, self.split))
+
+    def __str__(self) -> str:
+        if self.limit is None or self.limit >= self.total:
+            return f"{self.total} data of the {self.split} split"
+        return f"{self.limit} data spread evenly over the {self.split} split"
+
+
+def spread(total: int, limit: int) -> Tensor:
+    """Which of so many rows are kept where `limit` are, evenly: (total,) bool, True at ⌊i · total / limit⌋."""
     kept = torch.zeros(total, dtype=torch.bool)
-    kept[torch.arange(min(limit, total)) * total // min(limit, total)] = True
+    limit = min(limit, total)
+    kept[torch.arange(limit) * total // max(limit, 1)] = True
+    return kept
+
+
+def marked(batches: Iterable[Tensor], kept: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each batch with its part of the marks of all rows."""
     start = 0
-    for x in map(data_of, batches()):
-        own = x[kept[start : start + len(x)]]
+    for x in batches:
+        yield x, kept[start : start + len(x)]
         start += len(x)
-        if len(own):
-            yield own
 
 
 def _trainer_loaders(trainer: Any, split: str) -> Any:

@@ -3,11 +3,15 @@
 One protocol for all models of a data set: what is asked of the model depends on its capabilities alone, and how it
 is measured on its data, whose datamodule may state a `protocol`. One small function for each figure. A figure is a
 dictionary: name, value, unit, split, protocol, num_examples, and where they apply standard_error, kind and floor,
-with what the floor is: what a perfect model (for an AUROC: a trivial one) would score.
+with what the floor is (what a perfect model, for an AUROC: a trivial one, would score) and floor_standard_error.
+
+A standard error is the standard deviation of the figure under new draws of everything that was drawn: the samples,
+and the data of the split. A figure of which none is known has none.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from functools import partial
 from typing import Any
 
@@ -25,6 +29,15 @@ from genzoo.zoo.processes import rank
 
 #: the groups of figures, in the order in which they are measured
 GROUPS = ("likelihood", "sampling", "accuracy", "closeness", "modes", "anomaly")
+#: which arguments of `evaluate` figures depend on, by their names; what is odd, a figure's name itself says
+DEPENDS: dict[tuple[str, ...], set[str]] = {
+    ("parameters", "sampling_time", "network_evaluations"): set(),
+    ("nll", "bits_per_dim"): {"split", "num_particles", "num_likelihood", "seed"},
+    ("accuracy",): {"split"},
+    tuple(figures.SCORES): {"split", "extractor", "num_samples", "seed"},
+    ("modes", "high_quality", "mode_kl"): {"num_samples", "seed"},
+    ("auroc_*",): {"split", "num_odd", "seed"},
+}
 #: what a datamodule's `protocol`, and then the caller, may say otherwise
 PROTOCOL: dict[str, Any] = {
     "num_particles": 100,
@@ -138,6 +151,12 @@ def evaluate(
 # ---- how
 
 
+def arguments_of(name: str) -> set[str]:
+    """The arguments of `evaluate` that the figure of that name depends on: figures of other ones do not compare."""
+    known = (arguments for names, arguments in DEPENDS.items() if any(fnmatch(name, pattern) for pattern in names))
+    return next(known, {*PROTOCOL, "split", "seed"})
+
+
 def protocol_for(datamodule: LightningDataModule, given: Mapping[str, Any]) -> dict[str, Any]:
     """How these data are measured: as `given`, else as the datamodule states, else as `PROTOCOL` does.
 
@@ -155,19 +174,6 @@ def protocol_for(datamodule: LightningDataModule, given: Mapping[str, Any]) -> d
             f"evaluate: odd is {odd!r}, but must be a list of some of {', '.join(ODD)}; or a datamodule of odd data."
         )
     return how
-
-
-def arguments_of(name: str) -> set[str]:
-    """The arguments of `evaluate` that a figure of that name depends on; what is odd, the name itself says."""
-    if name in ("parameters", "sampling_time", "network_evaluations"):
-        return set()
-    if name in ("nll", "bits_per_dim"):
-        own = {"num_particles", "num_likelihood"}
-    elif name.startswith("auroc_"):
-        own = {"num_odd"}
-    else:
-        own = {"num_samples", "extractor"}
-    return own | {"split", "seed"}
 
 
 @contextmanager

@@ -1,105 +1,78 @@
-"""The features of a set of data, shared out over the processes; those of real data are kept on disk."""
+"""The features of real data, shared out over the processes and kept on disk."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from genzoo.metrics.data import marked, spread
 from genzoo.metrics.extractors import FeatureExtractor
 from genzoo.metrics.frechet import FeatureStatistics
 from genzoo.zoo.files import cache_folder
 from genzoo.zoo.processes import agree, gather, rank, share
 
 
-def features_of(
-    batches: Iterable[Callable[[], Tensor]],
-    extractor: FeatureExtractor,
-    *,
-    keep: int = 0,
-    device: torch.device | str = "cpu",
-) -> tuple[FeatureStatistics, Tensor]:
-    """Statistics of the features of all batches, and the first `keep` features themselves. Collective.
-
-    Args:
-        batches: each makes its data, (B, *shape), when called; the same on every process, each of which calls
-            its own share alone.
-        extractor: data to features.
-        keep: how many features to return, for the scores that compare features one by one.
-        device: where features are computed.
-
-    Returns:
-        The statistics, and (at most keep, d) features in float32 on the CPU: the same on every process, and
-        for any number of processes.
-
-    Raises:
-        ValueError: if there are no data, or the extractor does not give finite vectors.
-    """
-    total: FeatureStatistics | None = None
-    kept: dict[int, Tensor] = {}
-    num_kept = 0
-    for index, make, counts in share(batches):
-        features = extractor(make().to(device))
-        if not counts:
-            continue
-        part = FeatureStatistics.of(features)
-        if total is None:
-            total = part
-        else:
-            total.merge(part)
-        if num_kept < keep:
-            kept[index] = features.float().cpu()
-            num_kept += len(features)
-    dim = max(gather(0 if total is None else len(total.mean)))
-    if dim == 0:
-        raise ValueError("There are no data to take features of: the loader gave no batch.")
-    total = total or FeatureStatistics.empty(dim, device)
-    total.all_reduce()
-    rows = {index: features for part in gather(kept) for index, features in part.items()} if keep else {}
-    return total, torch.cat([rows[index] for index in sorted(rows)] or [torch.empty(0, dim)])[:keep]
-
-
 def real_features(
-    read: Callable[[], Iterable[Tensor]],
+    data: Iterable[Tensor],
     extractor: FeatureExtractor,
     *,
     keep: int = 0,
     device: torch.device | str = "cpu",
     cache_dir: str | Path | None = None,
 ) -> tuple[FeatureStatistics, Tensor]:
-    """As `features_of`, for data that stay the same: computed once and kept on disk. Collective.
+    """Statistics of the features of all data, and `keep` of the features themselves, spread evenly. Collective.
 
-    They are found again by what they were computed from: every byte of the data, the extractor's fingerprint,
-    and `keep`. A changed file, split, crop or extractor gives another key, so that nothing stale can be
-    picked up.
+    Computed once and kept on disk. They are found again by what they were computed from: every byte of the data, the
+    extractor's fingerprint, and `keep`. A changed file, split, crop or extractor gives another key, so that nothing
+    stale can be picked up.
 
     Args:
-        read: starts reading from the beginning: batches (B, *shape), the same on every process.
+        data: batches (B, *shape), the same on every process and each time that they are gone through.
         extractor: data to features.
-        keep: how many features to return.
+        keep: how many features to return, for the scores that compare features one by one.
         device: where features are computed.
         cache_dir: a folder; None is $GENZOO_CACHE, or else ~/.cache/genzoo.
+
+    Returns:
+        The statistics, and (at most keep, d) features in float32, in the order of the data; on the CPU, the same on
+        every process, and for any number of processes.
+
+    Raises:
+        ValueError: if there are no data, or the extractor does not give finite vectors.
     """
     folder = cache_folder() if cache_dir is None else Path(cache_dir)
-    path = folder / "statistics" / f"{_key(read(), extractor, keep)}.safetensors"
-    if not agree(path.is_file()):
-        statistics, features = features_of((_given(x) for x in read()), extractor, keep=keep, device=device)
-        if rank() == 0:
-            statistics.save(path, features=features)
-        return statistics, features
-    from safetensors.torch import load_file
+    key, total = _key(data, extractor, keep)
+    if not total:
+        raise ValueError("There are no data to take features of: the loader gave no batch.")
+    path = folder / "statistics" / f"{key}.safetensors"
+    if agree(path.is_file()):
+        from safetensors.torch import load_file
 
-    return agree((FeatureStatistics.load(path), load_file(path)["features"]) if rank() == 0 else None)
+        return agree((FeatureStatistics.load(path), load_file(path)["features"]) if rank() == 0 else None)
+    statistics: FeatureStatistics | None = None  # of this process's share
+    kept: dict[int, Tensor] = {}
+    for index, (x, wanted), counts in share(marked(data, spread(total, keep))):
+        features = extractor(x.to(device))
+        if counts:
+            statistics = statistics or FeatureStatistics.empty(features.shape[-1], device)
+            statistics.update(features)
+            kept[index] = features[wanted.to(features.device)].float().cpu()
+    parts = gather((None if statistics is None else statistics.moments.cpu(), kept))
+    everything = FeatureStatistics.merged(moments for moments, _ in parts if moments is not None)
+    by_index = {index: features for _, some in parts for index, features in some.items()}
+    features = torch.cat([by_index[index] for index in sorted(by_index)])
+    if rank() == 0:
+        everything.save(path, features=features)
+    return everything, features
 
 
-def _given(x: Tensor) -> Callable[[], Tensor]:
-    return lambda: x
-
-
-def _key(batches: Iterable[Tensor], extractor: FeatureExtractor, keep: int) -> str:
-    digest = hashlib.sha256(f"{extractor.fingerprint} {keep}".encode())
+def _key(batches: Iterable[Tensor], extractor: FeatureExtractor, keep: int) -> tuple[str, int]:
+    """What the features are found by, and how many data there are."""
+    digest, total = hashlib.sha256(f"{extractor.fingerprint} {keep} spread".encode()), 0
     for x in batches:
         digest.update(f"{x.dtype} {tuple(x.shape[1:])}".encode())
         digest.update(x.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+        total += len(x)
+    return digest.hexdigest(), total

@@ -4,25 +4,26 @@ Collective, where there are several processes: they share out the data. Called w
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from torch import Tensor
 
-from genzoo.metrics.anomalies import ODD, PrincipalComponents, auroc
+from genzoo.metrics.anomalies import ODD, AnomalyAUROC, PrincipalComponents
 from genzoo.metrics.closeness import Closeness
-from genzoo.metrics.data import first_rows, split_batches, spread_rows, to_module
+from genzoo.metrics.data import Rows, split_batches, to_module
 from genzoo.metrics.environment import hardware
 from genzoo.metrics.extractors import FeatureExtractor
-from genzoo.metrics.likelihood import likelihood_of
-from genzoo.metrics.modes import mode_coverage
+from genzoo.metrics.likelihood import NegativeLogLikelihood, likelihood_of
+from genzoo.metrics.modes import ModeCoverage
 from genzoo.zoo.drawing import draw
 from genzoo.zoo.interface import HasLogProb, Samples
 from genzoo.zoo.mixins import is_conditional
 from genzoo.zoo.processes import gather, share
+
+NUM_TRAINING = 10_000  # training data, at most, that the principal components are those of
 
 Figure = dict[str, Any]
 Track = Callable[[Iterable[Any], str], Iterable[Any]]
@@ -44,35 +45,52 @@ def likelihood(
     track: Track,
 ) -> list[Figure]:
     """−log p(x) over the split, or over so many data spread over it, and in bits for each dimension."""
-    rows = partial(spread_rows, partial(split_batches, datamodule, split), num_likelihood)
-    result = likelihood_of(module, track(rows(), "likelihood"), num_particles=num_particles, seed=seed)
-    kind = module.log_prob_kind
-    protocol = {
-        "exact": "−log p(x), exact",
-        "lower_bound": f"upper bound on −log p(x) with {num_particles} samples of the latents, seed {seed}",
-        "estimate": f"estimate of −log p(x) with {num_particles} draws, seed {seed}",
-    }[kind]
-    if is_conditional(module):
-        protocol += "; p(x) is the mean of p(x | class) over the classes"
-    about = {"split": split, "kind": kind, "num_examples": result.num_examples}
+    data = Rows(datamodule, split, num_likelihood)
+    result = likelihood_of(module, track(data, "likelihood"), num_particles=num_particles, seed=seed)
+    protocol = _of_likelihood(module, num_particles, seed)
+    about = {"split": split, "kind": module.log_prob_kind, "num_examples": result.num_examples}
     over = "the split" if num_likelihood is None else f"{result.num_examples} data spread evenly over the split"
-    found = [
-        figure("nll", result.nll, "nats", f"{protocol}; mean over {over}", **about)
-        | {"standard_error": result.standard_error}
-    ]
+    nats = f"{protocol}; mean over {over}"
+    found = [figure("nll", result.nll, "nats", nats, error=result.standard_error, **about)]
     if hasattr(datamodule, "log_density"):
-        found[0] |= {
-            "floor": -torch.cat([datamodule.log_density(x) for x in rows()]).mean().item(),
-            "floor_name": "true density",
-            "floor_protocol": f"−log p(x) of the density that the data come from; mean over {over}",
-        }
+        truth = NegativeLogLikelihood(sync_on_compute=False)  # every process looks at all of them
+        for x in data:
+            truth.update(datamodule.log_density(x))
+        found[0] |= floor(
+            truth.compute().item(),
+            truth.standard_error(),
+            "true density",
+            f"−log p(x) of the density that the data come from; mean over {over}",
+        )
     if result.bits_per_dim is not None:
-        scale = result.bits_per_dim / result.nll if result.nll else 0.0
+        counted = "samples that are sound" if getattr(module, "modality", None) == "waveform" else "D"
+        bits = f"nll / ({counted} ln 2); {protocol}"
         found.append(
-            figure("bits_per_dim", result.bits_per_dim, "bits/dim", f"nll / (D ln 2); {protocol}", **about)
-            | {"standard_error": result.standard_error * scale}
+            figure("bits_per_dim", result.bits_per_dim, "bits/dim", bits, error=result.bits_per_dim_error, **about)
         )
     return found
+
+
+def _of_likelihood(module: HasLogProb, num_particles: int, seed: int) -> str:
+    """What the number is: its kind, what the model itself says of it, and what is done with classes."""
+    own = getattr(module, "log_prob_protocol", None)
+    particles = f"{num_particles} samples of the latents" if own is None else f"{num_particles} draws"
+    says = {
+        "exact": "−log p(x), exact",
+        "lower_bound": f"upper bound on −log p(x) with {particles}, seed {seed}",
+        "estimate": f"estimate of −log p(x) with {num_particles} draws, seed {seed}",
+    }[module.log_prob_kind]
+    if own is not None:
+        says += f"; {own}"
+    if is_conditional(module):
+        says += "; p(x) is the mean of p(x | class) over the classes"
+        says += "" if _uniform(module) else ", weighted by their shares in the training data"
+    return says
+
+
+def _uniform(module: object) -> bool:
+    """Whether a conditional model takes its classes as equally likely."""
+    return getattr(module, "class_prior", "training") == "uniform"
 
 
 def sampling(module: Samples, seed: int, device: torch.device, num: int = 64) -> list[Figure]:
@@ -102,8 +120,20 @@ def accuracy(module: LightningModule, datamodule: LightningDataModule, split: st
             seen += len(x)
     rights, seens = zip(*gather((right, seen)), strict=True)
     p, n = sum(rights) / sum(seens), sum(seens)
-    about = {"split": split, "num_examples": n, "standard_error": (p * (1 - p) / n) ** 0.5}
-    return [figure("accuracy", p, "share", "images whose likeliest class is the true one", **about)]
+    says = "images whose likeliest class is the true one"
+    return [figure("accuracy", p, "share", says, error=(p * (1 - p) / n) ** 0.5, split=split, num_examples=n)]
+
+
+#: the scores of `closeness`: unit, and what is done with the features
+SCORES = {
+    "fid": ("squared feature distance", ""),
+    "frechet": ("squared feature distance", ""),
+    "kid": ("squared MMD", "; cubic kernel, all pairs"),
+    "precision": ("share", "; k = 5"),
+    "recall": ("share", "; k = 5"),
+    "density": ("ratio", "; k = 5"),
+    "coverage": ("share", "; k = 5"),
+}
 
 
 def closeness(
@@ -119,52 +149,48 @@ def closeness(
     """How close the samples are to the split's data, as the extractor sees them."""
     datamodule.setup("fit")  # the floor is measured on training data
     real = Closeness(
-        datamodule,
-        extractor,
-        split=split,
-        num_samples=num_samples,
-        keep=num_samples,
-        device=module.device,
-        cache_dir=cache_dir,
+        datamodule, extractor, split=split, num_samples=num_samples, device=module.device, cache_dir=cache_dir
     )
     scores = real.scores(module.sample, seed=seed, track=lambda parts: track(parts, "samples"))
-    floor = real.floor()
-    of_classes = " of classes drawn uniformly" if is_conditional(module) else ""
-    protocol = (
-        f"features of {extractor.name} ({extractor.fingerprint[:12]}), {num_samples} samples{of_classes},"
-        f" seed {seed}, against {{}} data of the {split} split"
+    errors = real.errors()
+    drawn = "uniformly" if _uniform(module) else "by their shares in the training data"
+    of_classes = f" of classes drawn {drawn}" if is_conditional(module) else ""
+    seen = (
+        f"features of {extractor.name} ({extractor.fingerprint[:12]}), {num_samples} samples{of_classes}, seed {seed}"
     )
-    whole, first = protocol.format(real.num_real), protocol.format(len(real.real))
+    whole, some = Rows(datamodule, split), Rows(datamodule, split, num_samples)
     found = []
-    for name, score in scores.items():
-        unit, how = {
-            real.name: ("squared feature distance", whole),
-            "kid": ("squared MMD", f"{first}; cubic kernel, 100 subsets of ≤ 1000"),
-            "density": ("ratio", f"{first}; k = 5"),
-        }.get(name, ("share", f"{first}; k = 5"))
-        found.append(figure(name, score.value, unit, how, split=split, num_examples=num_samples))
-        if score.error is not None:
-            found[-1]["standard_error"] = score.error
-    found[0] |= {
-        "floor": floor.value,
-        "floor_name": "real against real",
-        "floor_protocol": f"{floor.num_examples} real data of the {floor.split} split in place of the samples",
-    }
+    for name, value in scores.items():
+        unit, how = SCORES[name]
+        protocol = f"{seen}, against {whole if name == real.name else some}{how}"  # the distance takes them all
+        about = {"split": split, "num_examples": num_samples}
+        found.append(figure(name, value, unit, protocol, error=errors.get(name), **about))
+    least = real.floor()
+    real_data = str(least.data).replace(" data", " real data", 1)
+    found[0] |= floor(least.value, least.error, "real against real", f"{real_data} in place of the samples")
     return found
 
 
 def modes(module: Samples, datamodule: Any, num_samples: int, seed: int) -> list[Figure]:
     """How many of the centres that the data lie around are found."""
-    centres, std = datamodule.centres, datamodule.noise_std
-    found = mode_coverage(draw(module.sample, num_samples, seed), centres, std)
+    coverage = ModeCoverage(datamodule.centres, datamodule.noise_std, sync_on_compute=False)  # all draw the same
+    coverage.update(draw(module.sample, num_samples, seed))
+    found, errors = coverage.compute(), coverage.standard_error()
     says = {
-        "modes": ("modes", f"of {len(centres)}, those with a sample within 3σ of their centre"),
+        "modes": ("modes", f"of {len(datamodule.centres)}, those with a sample within 3σ of their centre"),
         "high_quality": ("share", "samples within 3σ of a centre"),
         "mode_kl": ("nats", "divergence of the modes' shares of the samples from equal shares"),
     }
-    about = {"num_examples": num_samples}
+    drawn = f"{num_samples} samples, seed {seed}"
     return [
-        figure(name, found[name], unit, f"{protocol}; {num_samples} samples, seed {seed}", **about)
+        figure(
+            name,
+            found[name].item(),
+            unit,
+            f"{protocol}; {drawn}",
+            num_examples=num_samples,
+            error=errors.get(name),
+        )
         for name, (unit, protocol) in says.items()
     ]
 
@@ -177,55 +203,78 @@ def anomaly(
     split: str,
     track: Track,
 ) -> list[Figure]:
-    """AUROC of the first `num` data of the split against as many odd ones, of each kind."""
+    """AUROC of `num` data of the split, spread over it, against as many odd ones, of each kind."""
     if not num:
         return []
-    usual = list(rows_of(datamodule, split, num))
+    data = Rows(datamodule, split, num)
+    usual = list(data)
+    paired = not isinstance(odd, LightningDataModule)
     if isinstance(odd, LightningDataModule):
         odd.prepare_data()
         if split != "test":
             odd.setup("fit")
         name = type(odd).__name__.removesuffix("DataModule").lower()
-        sets = {name: (list(rows_of(odd, split, num)), f"data of the {split} split of {type(odd).__name__}")}
+        others = Rows(odd, split, num)
+        sets = {name: (list(others), f"{others} of {type(odd).__name__}")}
     elif getattr(datamodule, "levels", None) is not None and usual[0].ndim == 4:
         made = {name: [ODD[name](x, datamodule.levels) for x in usual] for name in odd}
-        sets = {name: (batches, f"the same images made {name}") for name, batches in made.items()}
+        sets = {name: (batches, f"the same images made {name}, seed 0") for name, batches in made.items()}
     else:
         return []
     datamodule.setup("fit")
-    components = PrincipalComponents(rows_of(datamodule, "train", 10_000))
+    training = Rows(datamodule, "train", NUM_TRAINING)
+    components = PrincipalComponents(training)
+    own = {name: AnomalyAUROC(paired=paired) for name in sets}
+    trivial = {name: AnomalyAUROC(paired=paired) for name in sets}
 
-    def scores(batches: list[Tensor], what: str) -> tuple[Tensor, Tensor]:
-        parts = {
-            index: module.anomaly_score(to_module(x, module)).double().cpu()
-            for index, x, _ in share(track(batches, what))
-        }
-        everyone = {index: part for share in gather(parts) for index, part in share.items()}
-        return torch.cat([everyone[i] for i in range(len(batches))]), components.score(torch.cat(batches))
+    def score(batches: list[Tensor], what: str, among: Iterable[str], is_odd: bool) -> None:
+        for _, x, counts in share(track(batches, what)):
+            scores = module.anomaly_score(to_module(x, module))
+            if counts:
+                for name in among:
+                    own[name].update(scores, odd=is_odd)
+                    trivial[name].update(components.score(x), odd=is_odd)
 
-    own, floor = scores(usual, "anomaly")
-    found = []
-    for name, (batches, what) in sets.items():
-        odd_own, odd_floor = scores(batches, name)
-        protocol = f"ranks of the raw anomaly scores of {len(own)} data of the {split} split against {what}"
-        about = {"split": split, "num_examples": len(own) + len(odd_own)}
-        found.append(
-            figure(f"auroc_{name}", auroc(own, odd_own), "area", protocol, **about)
-            | {
-                "floor": auroc(floor, odd_floor),
-                "floor_name": "principal components",
-                "floor_protocol": f"squared distance from the {components.num_components} first principal components"
-                " of the training data",
-            }
+    score(usual, "anomaly", sets, False)
+    for name, (batches, _) in sets.items():
+        score(batches, name, [name], True)
+    return [
+        figure(
+            f"auroc_{name}",
+            own[name].compute().item(),
+            "area",
+            f"ranks of the raw anomaly scores of {data} against {what}",
+            split=split,
+            num_examples=_count(usual) + _count(batches),
+            error=own[name].standard_error(),
         )
-    return found
+        | floor(
+            trivial[name].compute().item(),
+            trivial[name].standard_error(),
+            "principal components",
+            f"squared distance from the {components.num_components} first principal components of {training}",
+        )
+        for name, (batches, what) in sets.items()
+    ]
 
 
-def rows_of(datamodule: LightningDataModule, split: str, limit: int | None = None) -> Iterator[Tensor]:
-    """The data of a split, batch by batch, every datum once; at most `limit` of them."""
-    return first_rows(split_batches(datamodule, split), limit)
+def _count(batches: list[Tensor]) -> int:
+    return sum(map(len, batches))
 
 
-def figure(name: str, value: float, unit: str, protocol: str, **about: Any) -> Figure:
-    """What a figure holds; `about` is split, num_examples, kind, standard_error, as they apply."""
-    return {"name": name, "value": value, "unit": unit, "protocol": protocol, **about}
+# ---- what a figure holds
+
+
+def figure(name: str, value: float, unit: str, protocol: str, *, error: float | None = None, **about: Any) -> Figure:
+    """What a figure holds; `about` is split, num_examples and kind, as they apply.
+
+    An error of 0, of a share of 0 or 1 for example, is none that was measured: the figure has none then.
+    """
+    found = {"name": name, "value": value, "unit": unit, "protocol": protocol, **about}
+    return found | ({"standard_error": error} if error is not None and error > 0 else {})
+
+
+def floor(value: float, error: float, name: str, protocol: str) -> Figure:
+    """What a figure holds of its floor, with the floor's own error."""
+    found = {"floor": value, "floor_name": name, "floor_protocol": protocol}
+    return found | ({"floor_standard_error": error} if error > 0 else {})

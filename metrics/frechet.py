@@ -9,89 +9,47 @@ With Σ₁ = A Aᵀ the eigenvalues of Σ₁ Σ₂ are those of the symmetric A�
 factored once.
 """
 
-import os
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from genzoo.zoo.processes import world_size
+from genzoo.metrics.base import TwoSets, check_features, check_two_sets, float64_device, in_order
+from genzoo.zoo.files import whole
 
 
-@dataclass
 class FeatureStatistics:
     """Number, mean and scatter Σ (x − μ)(x − μ)ᵀ of the features seen so far, in float64.
 
     Batches are merged by their centred moments (Chan, Golub & LeVeque 1983), so nothing is lost where the
     mean is large beside the spread, and any order or sharing-out of the batches gives the same to rounding.
+
+    Args:
+        count: how many features.
+        mean: (d,).
+        scatter: (d, d).
     """
 
-    count: int
-    mean: Tensor  # (d,)
-    scatter: Tensor  # (d, d)
+    def __init__(self, count: int, mean: Tensor, scatter: Tensor) -> None:
+        #: (d + 2, d), all of it in one tensor: the count, over and over; the mean; the scatter
+        self.moments = torch.cat([torch.full_like(mean, count)[None], mean[None], scatter])
 
-    @classmethod
-    def empty(cls, dim: int, device: torch.device | str = "cpu") -> "FeatureStatistics":
-        """Those of no features at all, of dimension `dim`."""
-        zeros = torch.zeros(dim, dim, dtype=torch.float64, device=device)
-        return cls(0, zeros[0].clone(), zeros)
+    @property
+    def count(self) -> int:
+        """How many features there were."""
+        return int(self.moments[0, 0].item())
 
-    @classmethod
-    def of(cls, features: Tensor) -> "FeatureStatistics":
-        """Those of one batch.
+    @property
+    def mean(self) -> Tensor:
+        """(d,)."""
+        return self.moments[1]
 
-        Args:
-            features: (B, d), finite.
-
-        Raises:
-            ValueError: if the features are not a matrix, or not finite.
-        """
-        if features.ndim != 2:
-            raise ValueError(
-                f"Features must be a matrix (data, dimensions), but their shape is {tuple(features.shape)}."
-                " Let the extractor flatten or average what it returns."
-            )
-        if not features.isfinite().all():
-            bad = (~features.isfinite().all(1)).sum().item()
-            raise ValueError(f"{bad} of {len(features)} feature vectors are not finite.")
-        x = features.detach().to(_float64_device(features.device), torch.float64)
-        mean = x.mean(0) if len(x) else x.new_zeros(x.shape[1])
-        x = x - mean
-        return cls(len(x), mean, x.T @ x)
-
-    def update(self, features: Tensor) -> None:
-        """Adds a batch of features, (B, d)."""
-        self.merge(FeatureStatistics.of(features))
-
-    def merge(self, other: "FeatureStatistics") -> None:
-        """Adds the features that `other` has seen.
-
-        Raises:
-            ValueError: if the dimensions differ.
-        """
-        if self.mean.shape != other.mean.shape:
-            raise ValueError(f"Features of {len(other.mean)} dimensions cannot join those of {len(self.mean)}.")
-        count = self.count + other.count
-        if other.count == 0:
-            return
-        mean, scatter = other.mean.to(self.mean.device), other.scatter.to(self.mean.device)
-        delta = mean - self.mean
-        self.scatter += scatter + torch.outer(delta, delta) * (self.count * other.count / count)
-        self.mean += delta * (other.count / count)
-        self.count = count
-
-    def all_reduce(self) -> None:
-        """Merges the statistics of all processes: the same on every one of them. Collective."""
-        if world_size() == 1:
-            return
-        sums = torch.cat([self.mean.new_tensor([float(self.count)]), self.count * self.mean])
-        torch.distributed.all_reduce(sums)
-        mean = sums[1:] / sums[0].clamp_min(1)
-        delta = self.mean - mean
-        self.scatter += torch.outer(delta, delta) * self.count
-        torch.distributed.all_reduce(self.scatter)
-        self.count, self.mean = int(sums[0].item()), mean
+    @property
+    def scatter(self) -> Tensor:
+        """(d, d)."""
+        return self.moments[2:]
 
     @property
     def covariance(self) -> Tensor:
@@ -104,15 +62,86 @@ class FeatureStatistics:
             raise ValueError(f"A covariance takes at least 2 feature vectors, but there are {self.count}.")
         return self.scatter / (self.count - 1)
 
+    # ---- how they come about
+
+    @classmethod
+    def empty(cls, dim: int, device: torch.device | str = "cpu") -> "FeatureStatistics":
+        """Those of no features at all, of dimension `dim`."""
+        zeros = torch.zeros(dim, dim, dtype=torch.float64, device=float64_device(torch.device(device)))
+        return cls(0, zeros[0] if dim else zeros.new_zeros(0), zeros)
+
+    @classmethod
+    def of(cls, features: Tensor) -> "FeatureStatistics":
+        """Those of one batch.
+
+        Args:
+            features: (B, d), finite.
+
+        Raises:
+            ValueError: if the features are not a matrix, or not finite.
+        """
+        statistics = cls.empty(check_features(features).shape[1], features.device)
+        statistics.update(features)
+        return statistics
+
+    @classmethod
+    def merged(cls, moments: Iterable[Tensor]) -> "FeatureStatistics":
+        """One of many, of which there are the `moments`, (d + 2, d) each; it shares no memory with them.
+
+        Raises:
+            ValueError: if the dimensions differ.
+        """
+        first, *rest = (cls(int(m[0, 0].item()), m[1], m[2:]) for m in moments)
+        for statistics in rest:
+            first.merge(statistics)
+        return first
+
+    def update(self, features: Tensor) -> None:
+        """Adds a batch of features, (B, d), in place.
+
+        Raises:
+            ValueError: if they are not a matrix of d columns, or not finite.
+        """
+        self._check_dim(check_features(features).shape[1])
+        if len(features):
+            x = features.detach().to(self.moments.device, torch.float64)
+            mean = x.mean(0)
+            x = x - mean
+            self._grow(len(x), mean)
+            self.scatter.addmm_(x.T, x)
+
+    def merge(self, other: "FeatureStatistics") -> None:
+        """Adds the features that `other` has seen, in place.
+
+        Raises:
+            ValueError: if the dimensions differ.
+        """
+        self._check_dim(len(other.mean))
+        if other.count:
+            self._grow(other.count, other.mean.to(self.moments.device))
+            self.scatter.add_(other.scatter.to(self.moments.device))
+
+    def _grow(self, count: int, mean: Tensor) -> None:
+        """Count and mean with `count` features more, of that mean; and the scatter between the two means."""
+        before, delta = self.count, mean - self.mean
+        total = before + count
+        self.scatter.addr_(delta, delta, alpha=before * count / total)
+        self.mean.add_(delta, alpha=count / total)
+        self.moments[0] = total
+
+    def _check_dim(self, dim: int) -> None:
+        if dim != len(self.mean):
+            raise ValueError(f"Features of {dim} dimensions cannot join those of {len(self.mean)}.")
+
+    # ---- on disk
+
     def save(self, path: Path, **more: Tensor) -> None:
-        """Writes a .safetensors file under a temporary name and renames it; `more` tensors lie beside."""
+        """Writes a .safetensors file, whole or not at all; `more` tensors lie beside."""
         from safetensors.torch import save_file
 
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         tensors = {"count": torch.tensor(self.count), "mean": self.mean, "scatter": self.scatter, **more}
-        save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, temporary)
-        os.replace(temporary, path)
+        with whole(path) as half:
+            save_file({name: tensor.cpu().clone() for name, tensor in tensors.items()}, half)
 
     @classmethod
     def load(cls, path: Path) -> "FeatureStatistics":
@@ -131,6 +160,7 @@ class FrechetReference:
     """
 
     def __init__(self, statistics: FeatureStatistics) -> None:
+        self.statistics = statistics
         self.mean, covariance = statistics.mean, statistics.covariance
         self.trace = covariance.trace()
         values, vectors = torch.linalg.eigh(covariance)
@@ -159,10 +189,146 @@ class FrechetReference:
         distance = means + self.trace + covariance.trace() - 2 * values.clamp_min(0).sqrt().sum()
         return max(0.0, distance.item())
 
+    def influence(self, features: Tensor) -> Tensor:
+        """By how much each feature draws the distance of its set from this reference away from what it is.
+
+        The derivative of d² in a datum's weight, ψ(x) = 2 (μ₂ − μ₁)·(x − μ₂) + (x − μ₂)ᵀ (I − T) (x − μ₂) up to a
+        constant, where T = A (Aᵀ Σ₂ A)^−½ Aᵀ carries the one Gaussian to the other, and ½ T is the derivative of
+        tr (Σ₁ Σ₂)^½ in Σ₂.
+
+        Args:
+            features: (N, d), of the other set.
+
+        Returns:
+            (N,), whose variance over N is that of d² under new draws of the other set, to first order.
+        """
+        own = FeatureStatistics.of(features)
+        x = features.to(own.mean) - own.mean
+        values, vectors = torch.linalg.eigh(self.factor.T @ own.covariance @ self.factor)
+        there = values > values[-1].clamp_min(0) * len(values) * torch.finfo(values.dtype).eps
+        onto = self.factor @ vectors[:, there] / values[there] ** 0.25  # T is the product of this and its transpose
+        return 2 * x @ (own.mean - self.mean) + x.square().sum(1) - (x @ onto).square().sum(1)
+
 
 def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
     """d² between the Gaussians with these statistics; symmetric to rounding."""
     return FrechetReference(a).distance(b)
+
+
+def frechet_error(real: Tensor, fake: Tensor, *, num_real: int | None = None) -> float:
+    """The standard deviation of d² under new draws of both sets.
+
+    By the delta method its variance is Var ψ₁ / N + Var ψ₂ / M, with ψ the influence of each datum. Measured on the
+    draws themselves, ψ has their noise in it, so that what the variance is made of to second order is counted twice:
+    once is taken away. That is the variance between two sets of one distribution, which has no other order, and less
+    than that it never is. It says nothing of the bias upwards that few samples have.
+
+    Args:
+        real: (N, d).
+        fake: (M, d).
+        num_real: how many real data the distance is measured on, of which `real` are some; None: these.
+
+    Raises:
+        ValueError: of fewer than two features on either side.
+    """
+    check_two_sets(real, fake, 2)
+    to_real = FrechetReference(FeatureStatistics.of(fake)).influence(real)
+    to_fake = FrechetReference(FeatureStatistics.of(real)).influence(fake)
+    both_orders = (to_real.var() / (num_real or len(real)) + to_fake.var() / len(fake)).item()
+    second = frechet_floor_error(real, fake, num_a=num_real) ** 2
+    return max(both_orders - second, second) ** 0.5
+
+
+def frechet_floor_error(a: Tensor, b: Tensor, *, num_a: int | None = None, repeats: int = 30, seed: int = 0) -> float:
+    """The standard deviation of d² under new draws of two sets of *one* distribution: the spread of a floor.
+
+    All features are divided anew, at random, into sets of the same sizes, and measured again (as in a permutation
+    test).
+
+    Args:
+        a: (N, d).
+        b: (M, d).
+        num_a: how many data the first set has, of which `a` are some; None: these. Between sets of one distribution
+            d² goes as 1/N + 1/M.
+        repeats: how many divisions.
+        seed: of the divisions.
+
+    Raises:
+        ValueError: of fewer than two features on either side.
+    """
+    check_two_sets(a, b, 2)
+    everything = in_order(torch.cat([a, b]))
+    generator = torch.Generator().manual_seed(seed)
+    found = []
+    for _ in range(repeats):
+        order = torch.randperm(len(everything), generator=generator).to(everything.device)
+        one, other = everything[order].split([len(a), len(b)])
+        found.append(frechet_distance(FeatureStatistics.of(one), FeatureStatistics.of(other)))
+    scale = (1 / (num_a or len(a)) + 1 / len(b)) / (1 / len(a) + 1 / len(b))
+    return torch.tensor(found).std().item() * scale
+
+
+class FrechetDistance(TwoSets):
+    """d² between the Gaussians of real features and of samples' (`frechet_distance`), in the features' unit squared.
+
+    With the extractor "inception" it is the FID. Nothing is kept but count, mean and scatter, in float64, and the
+    real ones are factored once as long as they stay the same. Biased upwards for few samples: compare at equal
+    numbers, and print the floor beside it.
+
+    Args:
+        extractor: data to features: what `FeatureExtractor` takes, or one; None: the metric is given features.
+        kwargs: `reset_real_features`, see `TwoSets`; and torchmetrics' own.
+    """
+
+    higher_is_better = False
+    plot_lower_bound = 0.0
+    REAL, FAKE = "real_moments", "fake_moments"
+
+    def __init__(self, extractor: Any = None, **kwargs: Any) -> None:
+        super().__init__(extractor, **kwargs)
+        self._own: dict[str, FeatureStatistics] = {}
+        self._reference: FrechetReference | None = None
+
+    def update(self, x: Tensor | FeatureStatistics, real: bool) -> None:
+        """Adds a batch, as every `TwoSets` does; or features that were summed up before."""
+        if isinstance(x, FeatureStatistics):
+            self._grown(self.REAL if real else self.FAKE, len(x.mean), self.device).merge(x)
+        else:
+            super().update(x, real)
+
+    def add(self, features: Tensor, name: str) -> None:
+        """Adds features, (B, d), to the statistics of that name."""
+        self._grown(name, features.shape[1], features.device).update(features)
+
+    def compute(self) -> Tensor:
+        """d², float64.
+
+        Raises:
+            ValueError: of fewer than two real data or samples, or if their features differ in dimension.
+        """
+        real, fake = self._all(self.REAL), self._all(self.FAKE)
+        if self._reference is None or not _equal(self._reference.statistics.moments, real.moments):
+            self._reference = FrechetReference(real)
+        return torch.tensor(self._reference.distance(fake), dtype=torch.float64, device=real.moments.device)
+
+    def _grown(self, name: str, dim: int, device: torch.device) -> FeatureStatistics:
+        """The statistics of that name, which are this metric's alone, to be added to in place."""
+        parts, own = getattr(self, name), self._own.get(name)
+        if own is None or len(parts) != 1 or parts[0] is not own.moments:  # new, moved, loaded or reset
+            own = FeatureStatistics.merged(parts) if parts else FeatureStatistics.empty(dim, device)
+            self._own[name] = own
+            setattr(self, name, [own.moments])
+        return own
+
+    def _all(self, name: str) -> FeatureStatistics:
+        moments = self.state(name)
+        if not moments.numel():
+            raise ValueError(f"FrechetDistance has seen no {'real data' if name == self.REAL else 'samples'}.")
+        return FeatureStatistics.merged(moments.unflatten(0, (-1, moments.shape[1] + 2)))
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return a.device == b.device and torch.equal(a, b)
 
 
 def _congruence(factor: Tensor, covariance: Tensor, block: int = 256) -> Tensor:
@@ -183,8 +349,3 @@ def _congruence(factor: Tensor, covariance: Tensor, block: int = 256) -> Tensor:
     for i in range(0, rank, block):
         out[i : i + block, : i + block] = factor[i:, i : i + block].T @ half[i:, : i + block]
     return out
-
-
-def _float64_device(device: torch.device) -> torch.device:
-    """Apple's accelerator has no float64."""
-    return torch.device("cpu") if device.type == "mps" else device

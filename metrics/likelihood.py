@@ -3,15 +3,97 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from genzoo.metrics.base import Measure, float64_device
 from genzoo.metrics.data import to_module
 from genzoo.zoo.drawing import supported
 from genzoo.zoo.interface import HasLogProb
 from genzoo.zoo.processes import gather, share
 from genzoo.zoo.randomness import PerDatum
+
+
+@runtime_checkable
+class CountsDimensions(Protocol):
+    """A model whose likelihood leaves out some dimensions of a datum, such as the padding of a sound."""
+
+    def num_observed(self, x: Tensor) -> Tensor:
+        """(B,), how many dimensions of each datum `log_prob` counts."""
+        ...
+
+
+class NegativeLogLikelihood(Measure):
+    """−log p(x), the mean over data, in nats."""
+
+    higher_is_better = False
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("nll", [], dist_reduce_fx="cat")
+
+    def update(self, log_prob: Tensor) -> None:
+        """Adds a batch of log p(x), (B,), in nats, summed over the event."""
+        self.nll.append(-_double(log_prob))  # type: ignore[operator, union-attr]
+
+    def compute(self) -> Tensor:
+        """The mean, float64; infinite if a datum is impossible.
+
+        Raises:
+            ValueError: if there are no data, or some log p(x) is NaN.
+        """
+        return self._values().mean()
+
+    def standard_error(self) -> float:
+        """The standard deviation of the mean under new draws of the data, and of the noise of a bound. Collective."""
+        with self.sync_context(dist_sync_fn=self.dist_sync_fn):
+            nll = self._values()
+        return nll.std().item() / math.sqrt(len(nll)) if len(nll) > 1 else math.nan
+
+    def _values(self) -> Tensor:
+        nll = self.state("nll")
+        if not len(nll):
+            raise ValueError("There are no data to evaluate the likelihood of: the loader gave no batch.")
+        if nll.isnan().any():
+            raise ValueError(f"log_prob is NaN for {int(nll.isnan().sum())} of {len(nll)} data.")
+        return nll
+
+
+class BitsPerDim(NegativeLogLikelihood):
+    """Σ −log p(x) / (ln 2 · Σ D) over data: the bits that an ideal code needs for each dimension."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("num_dims", [], dist_reduce_fx="cat")
+
+    def update(self, log_prob: Tensor, num_dims: int | Tensor) -> None:  # type: ignore[override]
+        """Adds a batch.
+
+        Args:
+            log_prob: (B,), nats, summed over the event.
+            num_dims: D, the number of dimensions of a datum; or (B,), that of each.
+        """
+        super().update(log_prob)
+        dims = torch.as_tensor(num_dims, device=log_prob.device).expand_as(log_prob)
+        self.num_dims.append(_double(dims))  # type: ignore[operator, union-attr]
+
+    def compute(self) -> Tensor:
+        """Bits per dimension, float64; raises as the nats do."""
+        return self._values().sum() / (self.state("num_dims").sum() * math.log(2))
+
+    def standard_error(self) -> float:
+        """As of the nats; of a ratio of two means, by the delta method. Collective."""
+        with self.sync_context(dist_sync_fn=self.dist_sync_fn):
+            nll, dims = self._values(), self.state("num_dims")
+        rest = nll - dims * (nll.sum() / dims.sum())
+        scale = dims.mean().item() * math.log(2) * math.sqrt(len(nll))
+        return rest.std().item() / scale if len(nll) > 1 else math.nan
+
+
+def _double(x: Tensor) -> Tensor:
+    return x.detach().to(float64_device(x.device), torch.float64)
 
 
 @dataclass(frozen=True)
@@ -21,6 +103,7 @@ class Likelihood:
     nll: float  # nats, the mean over the data
     standard_error: float  # of that mean, from the spread between the data
     bits_per_dim: float | None  # None for continuous data, whose density has no such reading
+    bits_per_dim_error: float | None
     num_examples: int
 
 
@@ -37,7 +120,8 @@ def likelihood_of(
     any number of processes.
 
     Args:
-        module: a module with `log_prob`, in evaluation mode.
+        module: a module with `log_prob`, in evaluation mode. If it also says which dimensions count
+            (`CountsDimensions`), bits per dimension are those of these dimensions.
         batches: (B, *shape) each, the same on every process.
         num_particles: passed on to `log_prob`.
         seed: of the noise.
@@ -45,21 +129,19 @@ def likelihood_of(
     Raises:
         ValueError: if there are no data, or some log p(x) is NaN.
     """
-    values: dict[int, Tensor] = {}
-    num_dims = 0
-    for index, x, counts in share(batches):
-        num_dims = x[0].numel()
+    nats, bits, seen = NegativeLogLikelihood(), BitsPerDim(), 0
+    for _, x, counts in share(batches):
         options = supported(module.log_prob, num_particles=num_particles, generator=PerDatum(x, seed))
-        value = module.log_prob(to_module(x, module), **options)
+        given = to_module(x, module)
+        value = module.log_prob(given, **options)
         if counts:
-            values[index] = value.double().cpu()
-    everyone = {index: part for share in gather(values) for index, part in share.items()}
-    if not everyone:
+            nats.update(value)
+            bits.update(value, module.num_observed(given) if isinstance(module, CountsDimensions) else x[0].numel())
+            seen += len(x)
+    num_examples = sum(gather(seen))
+    if not num_examples:
         raise ValueError("There are no data to evaluate the likelihood of: the loader gave no batch.")
-    nll = -torch.cat([everyone[index] for index in sorted(everyone)])
-    if nll.isnan().any():
-        raise ValueError(f"log_prob is NaN for {int(nll.isnan().sum())} of {len(nll)} data.")
-    mean = nll.mean().item()
-    error = nll.std().item() / math.sqrt(len(nll)) if len(nll) > 1 else math.nan
-    discrete = getattr(module, "levels", 0) is not None
-    return Likelihood(mean, error, mean / (num_dims * math.log(2)) if discrete else None, len(nll))
+    nll, error = nats.compute().item(), nats.standard_error()
+    if getattr(module, "levels", 0) is None:
+        return Likelihood(nll, error, None, None, num_examples)
+    return Likelihood(nll, error, bits.compute().item(), bits.standard_error(), num_examples)

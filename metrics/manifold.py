@@ -1,44 +1,15 @@
-"""What one number hides: KID, how well samples lie in the data (precision) and data in samples (recall).
+"""What one number hides: how well samples lie in the data (precision) and data in samples (recall)."""
 
-All of them compare two sets of features as they are, without a Gaussian in between.
-"""
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from genzoo.metrics.base import TwoSets, check_two_sets, in_order
+
 CHUNK = 1024  # rows of a distance matrix held at a time
-
-
-def kernel_distance(
-    real: Tensor, fake: Tensor, *, num_subsets: int = 100, subset_size: int = 1000, seed: int = 0
-) -> tuple[float, float]:
-    """KID: the unbiased squared MMD under the kernel (x·y / d + 1)³ (Bińkowski et al. 2018).
-
-    Averaged over subsets drawn without replacement by `seed`, the same on every process. Unbiased, so it may
-    come out negative where the two sets are alike; so does MMD(x, x).
-
-    Args:
-        real: (N, d).
-        fake: (M, d).
-        num_subsets: how many subsets.
-        subset_size: data in each; at most what the smaller set has, and less is used where there is less.
-        seed: of the subsets.
-
-    Returns:
-        The mean over the subsets, and the standard error of that mean.
-
-    Raises:
-        ValueError: of fewer than two features on either side.
-    """
-    _check(real, fake, 2)
-    real, fake = real.double(), fake.double()
-    size = min(subset_size, len(real), len(fake))
-    generator = torch.Generator().manual_seed(seed)
-    values = torch.stack(
-        [_mmd(_subset(real, size, generator), _subset(fake, size, generator)) for _ in range(num_subsets)]
-    )
-    error = values.std().item() / num_subsets**0.5 if num_subsets > 1 else float("nan")
-    return values.mean().item(), error
+PARTS = 4  # in which the features are cut to see how much the scores scatter
 
 
 def manifold_scores(real: Tensor, fake: Tensor, *, k: int = 5) -> dict[str, float]:
@@ -60,7 +31,7 @@ def manifold_scores(real: Tensor, fake: Tensor, *, k: int = 5) -> dict[str, floa
     Raises:
         ValueError: if either set has no k-th neighbour.
     """
-    _check(real, fake, k + 1)
+    check_two_sets(real, fake, k + 1)
     centre = real.double().mean(0)  # distances between centred vectors lose fewer digits
     real, fake = real.double() - centre, fake.double() - centre
     real_radius, fake_radius = _radii(real, k), _radii(fake, k)
@@ -80,32 +51,76 @@ def manifold_scores(real: Tensor, fake: Tensor, *, k: int = 5) -> dict[str, floa
     }
 
 
+def manifold_errors(
+    real: Tensor, fake: Tensor, *, k: int = 5, repeats: int = 8, seed: int = 0
+) -> dict[str, float] | None:
+    """The standard deviations of the `manifold_scores` under new draws of both sets.
+
+    Nearest neighbours have no delta method, and a bootstrap fails them, for it draws the same datum twice (Abadie &
+    Imbens 2008). So both sets are cut at random into four, each quarter is scored by itself, and the variance between
+    the quarters is divided by four (subsampling: Politis & Romano 1994).
+
+    Args:
+        real: (N, d).
+        fake: (M, d).
+        k: which neighbour.
+        repeats: how many times the sets are cut anew.
+        seed: of the cuts.
+
+    Returns:
+        By name; None if a quarter has no k-th neighbour.
+    """
+    if min(len(real), len(fake)) < PARTS * (k + 1):
+        return None
+    generator = torch.Generator().manual_seed(seed)
+
+    def cut(x: Tensor) -> Sequence[Tensor]:
+        return x[torch.randperm(len(x), generator=generator).to(x.device)].tensor_split(PARTS)
+
+    real, fake = in_order(real), in_order(fake)
+    scores = [
+        [manifold_scores(*quarters, k=k) for quarters in zip(cut(real), cut(fake), strict=True)]
+        for _ in range(repeats)
+    ]
+    return {
+        name: (torch.tensor([[one[name] for one in four] for four in scores]).var(1).mean() / PARTS).sqrt().item()
+        for name in scores[0][0]
+    }
+
+
 def _radii(x: Tensor, k: int) -> Tensor:
     """(N,), the distance of each row to its k-th nearest other row."""
     # Itself is the nearest of the k + 1, at distance 0.
     return torch.cat([torch.cdist(rows, x).topk(k + 1, largest=False).values[:, -1] for rows in x.split(CHUNK)])
 
 
-def _mmd(x: Tensor, y: Tensor) -> Tensor:
-    m, d = x.shape
+class ManifoldScores(TwoSets):
+    """Precision, recall, density and coverage (PRDC) of samples among real data (`manifold_scores`).
 
-    def kernel(a: Tensor, b: Tensor) -> Tensor:
-        return (a @ b.T / d + 1) ** 3
+    Args:
+        extractor: data to features: what `FeatureExtractor` takes, or one; None: the metric is given features.
+        k: which neighbour makes a datum's ball.
+        kwargs: `reset_real_features`, see `TwoSets`; and torchmetrics' own.
+    """
 
-    within = sum(k.sum() - k.diagonal().sum() for k in (kernel(x, x), kernel(y, y)))
-    return within / (m * (m - 1)) - 2 * kernel(x, y).mean()
+    higher_is_better = True
 
+    def __init__(
+        self, extractor: Any = None, *, k: int = 5, reset_real_features: bool = False, **kwargs: Any
+    ) -> None:
+        super().__init__(extractor, reset_real_features=reset_real_features, **kwargs)
+        self.k = k
 
-def _subset(x: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    return x[torch.randperm(len(x), generator=generator)[:size].to(x.device)]
+    def compute(self) -> dict[str, Tensor]:
+        """By name, float64: "precision", "recall", "density" and "coverage".
 
+        Raises:
+            ValueError: of too few data or samples for a k-th neighbour, or if their features differ in dimension.
+        """
+        real, fake = self.state(self.REAL), self.state(self.FAKE)
+        scores = manifold_scores(real, fake, k=self.k)
+        return {name: torch.tensor(x, dtype=torch.float64, device=real.device) for name, x in scores.items()}
 
-def _check(real: Tensor, fake: Tensor, least: int) -> None:
-    if real.ndim != 2 or fake.ndim != 2 or real.shape[1] != fake.shape[1]:
-        raise ValueError(
-            f"Features must be matrices of one width, but are {tuple(real.shape)} and {tuple(fake.shape)}."
-        )
-    if min(len(real), len(fake)) < least:
-        raise ValueError(
-            f"At least {least} features are needed on either side; there are {len(real)} and {len(fake)}."
-        )
+    def standard_error(self) -> dict[str, float] | None:
+        """Of each score (`manifold_errors`); None of too few features. Collective."""
+        return manifold_errors(*self.features(), k=self.k)

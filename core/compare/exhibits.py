@@ -17,7 +17,7 @@ from genzoo.compare.families import CAPABILITIES, Family, capabilities_of, famil
 from genzoo.compare.figures import Column, columns_of, floors
 from genzoo.compare.pictures import TILE, Picture, film, ink, sheet, still
 from genzoo.metrics.anomalies import ODD
-from genzoo.metrics.data import first_rows, split_batches
+from genzoo.metrics.data import Rows
 from genzoo.zoo import hub
 from genzoo.zoo.drawing import draw, seeded, supported
 from genzoo.zoo.hub import Entry
@@ -310,7 +310,7 @@ def open_exhibition(
 def ask(data: LightningDataModule, seed: int) -> Question:
     """Data of the test split, chosen by the seed: the same for any datamodule with the same test images."""
     data.prepare_data()
-    x = torch.cat(list(first_rows(split_batches(data, "test"), None)))
+    x = torch.cat(list(Rows(data, "test")))
     x = x[torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))]
     points, levels = x.ndim == 2, getattr(data, "levels", None)
     least = (CLOUD if points else SAMPLES) + USUAL

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from genzoo.metrics.frechet import FeatureStatistics, FrechetReference, frechet_distance
+from genzoo.metrics.frechet import FeatureStatistics, FrechetReference, frechet_distance, frechet_floor_error
 
 
 def gaussian(mean: Tensor, covariance: Tensor) -> FeatureStatistics:
@@ -104,6 +104,51 @@ def test_streaming_equals_one_batch_where_the_mean_dwarfs_the_spread() -> None:
     assert streamed.count == 1000
     torch.testing.assert_close(streamed.covariance, expected, rtol=1e-11, atol=1e-12)
     torch.testing.assert_close(streamed.mean, x.double().mean(0), rtol=1e-14, atol=0)
+
+
+def test_updates_in_place_are_the_merge_of_the_parts() -> None:
+    x = torch.randn(300, 6, generator=torch.Generator().manual_seed(7)).double() * 5 + 3
+    streamed, parts = FeatureStatistics.empty(6), []
+    memory = streamed.moments.data_ptr()
+    for batch in x.split([7, 93, 200]):
+        streamed.update(batch)
+        parts.append(FeatureStatistics.of(batch))
+    merged = FeatureStatistics.merged(part.moments for part in parts)
+    assert streamed.moments.data_ptr() == memory and merged.count == streamed.count == 300
+    torch.testing.assert_close(merged.scatter, streamed.scatter, rtol=1e-12, atol=0)
+    torch.testing.assert_close(streamed.scatter, (x - x.mean(0)).T @ (x - x.mean(0)), rtol=1e-11, atol=1e-9)
+    before = parts[0].moments.clone()
+    merged.update(x)
+    assert torch.equal(parts[0].moments, before)  # it shares no memory with them
+
+
+def test_influence_is_the_derivative_in_a_datum_s_weight(two_sets: tuple[Tensor, Tensor]) -> None:
+    """Against a finite difference: the set's Gaussian, mixed with a little of the datum."""
+    x, y = (s.double() for s in two_sets)
+    reference = FrechetReference(FeatureStatistics.of(x))
+
+    def weighted(weight: Tensor) -> FeatureStatistics:
+        mean = weight @ y
+        return gaussian(mean, (y - mean).T @ ((y - mean) * weight[:, None]))
+
+    influence = reference.influence(y.repeat(100, 1))[: len(y)]  # so that n − 1 is n
+    equal = torch.full((len(y),), 1 / len(y), dtype=torch.float64)
+    for i in (0, 17, 250):
+        ends = []
+        for step in (-1e-4, 1e-4):
+            mixed = (1 - step) * equal
+            mixed[i] += step
+            ends.append(reference.distance(weighted(mixed)))
+        slope = (ends[1] - ends[0]) / 2e-4
+        assert slope == pytest.approx((influence[i] - influence.mean()).item(), rel=1e-4)
+
+
+def test_the_floor_s_error_is_that_of_other_divisions(two_sets: tuple[Tensor, Tensor]) -> None:
+    """Of sets of one distribution d² goes as 1/N + 1/M; the order in which the features come does not matter."""
+    x, y = two_sets[0][:200], two_sets[0][200:]
+    error = frechet_floor_error(x, y)
+    assert error == pytest.approx(frechet_floor_error(x.flip(0), y.roll(3, 0)), rel=1e-9)
+    assert frechet_floor_error(x, y, num_a=600) == pytest.approx(error * (1 / 600 + 1 / 200) / (2 / 200), rel=1e-12)
 
 
 def test_save_and_load_give_the_same_bits(tmp_path: object, two_sets: tuple[Tensor, Tensor]) -> None:

@@ -1,43 +1,15 @@
-"""KID, precision, recall, density and coverage against what is known of them."""
+"""Precision, recall, density and coverage against what is known of them."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from genzoo.metrics.manifold import kernel_distance, manifold_scores
+from genzoo.metrics.manifold import manifold_errors, manifold_scores
 
 
 def normal(n: int, d: int, seed: int, shift: float = 0.0, scale: float = 1.0) -> Tensor:
     return torch.randn(n, d, generator=torch.Generator().manual_seed(seed)) * scale + shift
-
-
-def test_kernel_distance_between_shifted_gaussians() -> None:
-    """3M/d + 3M²/d² + (M³ + 6M² + 3dM + 6M)/d³ for N(0, I_d) and N(m, I_d), M = ‖m‖²."""
-    d, shift = 32, 1.0
-    m = d * shift**2
-    expected = 3 * m / d + 3 * m**2 / d**2 + (m**3 + 6 * m**2 + 3 * d * m + 6 * m) / d**3
-    value, error = kernel_distance(normal(4000, d, 0), normal(4000, d, 1, shift), num_subsets=40)
-    assert value == pytest.approx(expected, rel=0.02)
-    assert 0 < error < 0.05
-
-
-def test_kernel_distance_is_unbiased_so_that_a_set_and_itself_come_out_negative() -> None:
-    x = normal(300, 8, 2)
-    value, _ = kernel_distance(x, x, num_subsets=1, subset_size=300)
-    k = (x.double() @ x.double().T / 8 + 1) ** 3
-    off_diagonal = (k.sum() - k.diagonal().sum()) / (300 * 299)
-    assert value < 0
-    # every x is in both subsets here, though in another order, which the sums do not see
-    assert value == pytest.approx((2 * off_diagonal - 2 * k.mean()).item(), rel=1e-9)
-
-
-def test_kernel_distance_depends_on_the_seed_alone() -> None:
-    x, y = normal(500, 8, 3), normal(400, 8, 4)
-    torch.manual_seed(1)
-    first = kernel_distance(x, y, num_subsets=5, subset_size=100)
-    torch.manual_seed(2)
-    assert kernel_distance(x, y, num_subsets=5, subset_size=100) == first
-    assert kernel_distance(x, y, num_subsets=5, subset_size=100, seed=1) != first
 
 
 def test_a_set_against_itself_scores_one_everywhere() -> None:
@@ -81,4 +53,31 @@ def test_too_few_or_unlike_features_are_refused() -> None:
     with pytest.raises(ValueError, match="At least 6 features"):
         manifold_scores(normal(5, 3, 0), normal(50, 3, 0))
     with pytest.raises(ValueError, match="matrices of one width"):
-        kernel_distance(normal(50, 3, 0), normal(50, 4, 0))
+        manifold_scores(normal(50, 3, 0), normal(50, 4, 0))
+
+
+def test_against_the_formulas_of_prdc() -> None:
+    """compute_prdc of the package `prdc` (Naeem et al. 2020), written out with NumPy."""
+    real, fake, k = normal(150, 5, 12).double().numpy(), normal(120, 5, 13, 0.4).double().numpy(), 5
+
+    def distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.sqrt(((a[:, None] - b[None]) ** 2).sum(-1))
+
+    def radii(x: np.ndarray) -> np.ndarray:
+        return np.partition(distances(x, x), k, axis=1)[:, k]  # each is its own nearest
+
+    between = distances(real, fake)
+    expected = {
+        "precision": (between < radii(real)[:, None]).any(0).mean(),
+        "recall": (between < radii(fake)[None]).any(1).mean(),
+        "density": (between < radii(real)[:, None]).sum(0).mean() / k,
+        "coverage": (between.min(1) < radii(real)).mean(),
+    }
+    assert manifold_scores(torch.tensor(real), torch.tensor(fake), k=k) == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_errors_do_not_depend_on_the_order_of_the_features() -> None:
+    real, fake = normal(100, 3, 14), normal(90, 3, 15)
+    errors = manifold_errors(real, fake)
+    assert errors == pytest.approx(manifold_errors(real.flip(0), fake.roll(7, 0)), rel=1e-12)
+    assert manifold_errors(real[:23], fake) is None  # a quarter of 5 has no fifth neighbour

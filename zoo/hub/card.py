@@ -77,7 +77,8 @@ def _figures(figures: list[Mapping[str, Any]]) -> str:
         if figure.get("standard_error") is not None:
             value += f" ± {figure['standard_error']:.2g}"
         if figure.get("floor") is not None:
-            value += f" ({figure.get('floor_name', 'real against real')}: {figure['floor']:.4g})"
+            spread = f" ± {figure['floor_standard_error']:.2g}" if "floor_standard_error" in figure else ""
+            value += f" ({figure.get('floor_name', 'real against real')}: {figure['floor']:.4g}{spread})"
         cells = (figure.get(key, "") for key in ("unit", "split", "num_examples", "protocol"))
         rows.append(f"| {figure['name']} | {value} | " + " | ".join(map(str, cells)) + " |")
     return "\n".join(rows)
