@@ -29,7 +29,7 @@ def hardware(device: torch.device) -> str:
 
 
 def _commit() -> str | None:
-    here = Path(__file__).parent
+    here = Path(__file__).resolve().parent
     if not (here.parent / ".git").exists():  # installed as a wheel, perhaps inside somebody else's repository
         return None
     try:
