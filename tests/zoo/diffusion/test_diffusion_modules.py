@@ -242,7 +242,8 @@ def test_labels_are_hidden_at_the_rate_that_is_stated(monkeypatch):
 
 
 def test_likelihood_without_a_label_is_the_mean_over_classes(monkeypatch):
-    model, x = FlowMatching((2,), None, num_classes=3, conditional=True), torch.randn(4, 2)
+    model = FlowMatching((1, 1, 2), 17, num_classes=3, conditional=True)
+    x = torch.randint(17, (4, 1, 1, 2)) / 16
     log_probs = torch.randn(3, 4).double()
     monkeypatch.setattr(model, "log_prob_given", lambda x, y, k, g: log_probs[y, torch.arange(4)])
     assert torch.equal(
