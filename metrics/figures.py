@@ -83,14 +83,13 @@ def _of_likelihood(module: HasLogProb, num_particles: int, seed: int) -> str:
     if own is not None:
         says += f"; {own}"
     if is_conditional(module):
-        says += "; p(x) is the mean of p(x | class) over the classes"
-        says += "" if _uniform(module) else ", weighted by their shares in the training data"
+        says += f"; p(x) is the mean of p(x | class), the classes weighted {_class_protocol(module)}"
     return says
 
 
-def _uniform(module: object) -> bool:
-    """Whether a conditional model takes its classes as equally likely."""
-    return getattr(module, "class_prior", "training") == "uniform"
+def _class_protocol(module: object) -> str:
+    """How often a conditional model takes each class, as it says itself."""
+    return getattr(module, "class_protocol", "uniformly")
 
 
 def sampling(module: Samples, seed: int, device: torch.device, num: int = 64) -> list[Figure]:
@@ -153,8 +152,7 @@ def closeness(
     )
     scores = real.scores(module.sample, seed=seed, track=lambda parts: track(parts, "samples"))
     errors = real.errors()
-    drawn = "uniformly" if _uniform(module) else "by their shares in the training data"
-    of_classes = f" of classes drawn {drawn}" if is_conditional(module) else ""
+    of_classes = f" of classes drawn {_class_protocol(module)}" if is_conditional(module) else ""
     seen = (
         f"features of {extractor.name} ({extractor.fingerprint[:12]}), {num_samples} samples{of_classes}, seed {seed}"
     )
@@ -277,4 +275,4 @@ def figure(name: str, value: float, unit: str, protocol: str, *, error: float | 
 def floor(value: float, error: float, name: str, protocol: str) -> Figure:
     """What a figure holds of its floor, with the floor's own error."""
     found = {"floor": value, "floor_name": name, "floor_protocol": protocol}
-    return found | ({"floor_standard_error": error} if error > 0 else {})
+    return found | ({"floor_standard_error": error} if error > 1e-12 * abs(value) else {})  # less is rounding

@@ -350,6 +350,15 @@ def test_scores_in_half_precision_are_those_of_full_precision_but_for_the_networ
     torch.testing.assert_close(ours, theirs, rtol=0.05, atol=0.1)
 
 
+@claiming(HasLatents)
+def test_codes_and_reconstructions_in_half_precision_are_in_full(case):
+    model, full, x = in_half_and_in_full(case)
+    for method in (lambda m: m.encode(x).mean, lambda m: m.reconstruct(x), lambda m: m.traverse(x, 0, [0.5, 1.0])):
+        ours, theirs = method(model), method(full)
+        assert ours.dtype == theirs.dtype
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0.05)
+
+
 @claiming(Interpolates)
 def test_interpolations_in_half_precision_are_in_full(case):
     model, full, x = in_half_and_in_full(case)
@@ -368,13 +377,16 @@ def test_samples_without_labels_have_the_classes_shares(case):
     draws = torch.rand(4000, generator=seeded())
     nobody = model.labels_to_sample(None, 4000, next(model.parameters()), seeded())
     assert torch.equal(nobody, (draws * 3).long())
+    assert model.class_protocol == "uniformly"
     model.count_classes(torch.tensor([0, 0, 0, 2]))
     assert model.class_shares.tolist() == [0.75, 0, 0.25]
     assert model.class_log_prior.exp().tolist() == [0.75, 0, 0.25]
     labels = model.labels_to_sample(None, 4000, next(model.parameters()), seeded())
     assert torch.equal(labels, torch.where(draws < 0.75, 0, 2))
     assert torch.equal(model.sample(3, generator=seeded()), model.sample(3, generator=seeded()))
+    assert model.class_protocol == "by their shares in the training data"
     model.class_prior = "uniform"
+    assert model.class_protocol == "uniformly"
     assert torch.equal(model.labels_to_sample(None, 4000, next(model.parameters()), seeded()), nobody)
 
 

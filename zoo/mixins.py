@@ -234,6 +234,12 @@ class ConditionalMixin:
         """(C,) float64, nats: log p(y); −∞ for a class that the training data did not have."""
         return self.class_shares.log()
 
+    @property
+    def class_protocol(self) -> str:
+        """Which p(y) that is, as a part of a sentence: "classes drawn …", "averaged over the classes …"."""
+        even = self.class_prior == "uniform" or not bool(self.class_counts.any())
+        return "uniformly" if even else "by their shares in the training data"
+
     def count_classes(self, labels: Tensor) -> None:
         """Takes the classes' shares from these labels, (N,) int64, instead of those seen in training.
 
@@ -247,9 +253,10 @@ class ConditionalMixin:
 
     def _class_weights(self) -> Tensor:
         """(C,) int64, in the ratio of the shares."""
-        counts = self.class_counts
-        uniform = (counts.sum() == 0) | (self.class_prior == "uniform")
-        return torch.where(uniform, torch.ones_like(counts), counts)
+        ones = torch.ones_like(self.class_counts)
+        if self.class_prior == "uniform":
+            return ones
+        return torch.where(self.class_counts.any(), self.class_counts, ones)
 
     def setup(self, stage: str) -> None:
         """A training counts anew; one that goes on gets its counts back from the checkpoint, after this."""

@@ -16,13 +16,16 @@ def seeded(seed=0):
 
 
 def test_likelihood_without_a_label_is_the_mean_over_classes(monkeypatch):
-    model, x = FlowMatching((2,), None, num_classes=3, conditional=True), torch.randn(4, 2)
+    model = FlowMatching((1, 1, 2), 17, num_classes=3, conditional=True)
+    x = torch.randint(17, (4, 1, 1, 2)) / 16
     log_probs = torch.randn(3, 4).double()
     monkeypatch.setattr(model, "log_prob_given", lambda x, y, k, g: log_probs[y, torch.arange(4)])
     assert torch.equal(
         model.log_prob(x, labels=torch.tensor([2, 0, 1, 1])).double()[0], log_probs[2, 0].float().double()
     )
     torch.testing.assert_close(model.log_prob(x).double().exp(), log_probs.exp().mean(0), rtol=1e-5, atol=0)
+    bits = model.bits_per_dim(x, labels=torch.tensor([2, 0, 1, 1])).double()
+    torch.testing.assert_close(bits[0], -log_probs[2, 0] / (2 * math.log(2)), rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("family", [DDPM, FlowMatching])
