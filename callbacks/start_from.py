@@ -6,6 +6,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from genzoo.zoo import hub
+from genzoo.zoo.interface import ZooModule
 
 
 class StartFrom(Callback):
@@ -25,7 +26,14 @@ class StartFrom(Callback):
         """Loads the weights; an average of weights, which begins later, begins there."""
         if stage != TrainerFn.FITTING or trainer.ckpt_path is not None:
             return
-        state, own = hub.load(self.source).state_dict(), pl_module.state_dict()
+        source = hub.load(self.source)
+        state, own = source.state_dict(), pl_module.state_dict()
+        # what a training finds out anew (a chain's variances, the classes' shares) need not fit, nor be there at all
+        anew = {
+            name for name in _found_anew(source) | _found_anew(pl_module) if _size(state, name) != _size(own, name)
+        }
+        state = {name: value for name, value in state.items() if name not in anew}
+        state |= {name: own[name] for name in anew & own.keys()}
         misfits = [
             f"{name}: {_size(state, name)} there, {_size(own, name)} here"
             for name in sorted(state.keys() | own.keys())
@@ -38,6 +46,10 @@ class StartFrom(Callback):
                 + ("; …" if len(misfits) > 3 else ".")
             )
         pl_module.load_state_dict(state)
+
+
+def _found_anew(module: LightningModule) -> set[str]:
+    return set(module.with_later_buffers({})) if isinstance(module, ZooModule) else set()
 
 
 def _size(state: dict[str, Any], name: str) -> tuple[int, ...] | str:

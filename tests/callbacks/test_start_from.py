@@ -8,7 +8,7 @@ from lightning.pytorch import Trainer
 import genzoo
 from genzoo.callbacks import EMA, StartFrom
 from genzoo.datamodules import DigitsDataModule
-from genzoo.zoo import VAE
+from genzoo.zoo import DDPM, VAE, LinearBetas, ScoreModel
 
 
 def tiny(width: int = 8, **options) -> VAE:
@@ -51,3 +51,22 @@ def test_weights_that_do_not_fit_are_refused_before_training(entry: str, trainer
         trainer(StartFrom(entry)).fit(tiny(16), DigitsDataModule(limit=32, batch_size=16))
     with pytest.raises(FileNotFoundError):
         trainer(StartFrom("no/such")).fit(tiny(), DigitsDataModule(limit=32, batch_size=16))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        ScoreModel((1, 8, 8), 17, width=8),  # has no chain
+        DDPM((1, 8, 8), 17, width=8, schedule=LinearBetas(100)),  # has another one
+    ],
+)
+def test_what_training_finds_out_anew_need_not_fit(
+    model: ScoreModel | DDPM, tmp_path: Path, trainer: Callable[..., Trainer]
+) -> None:
+    published = DDPM((1, 8, 8), 17, width=8)
+    published.log_errors.fill_(-1)
+    entry = genzoo.publish(published, "digits/chain", to=tmp_path / "entry")
+    model.configure_optimizers = lambda: torch.optim.SGD(model.parameters(), lr=0.0)  # type: ignore[method-assign]
+    trainer(StartFrom(str(entry)), max_steps=1).fit(model, DigitsDataModule(limit=32, batch_size=16))
+    for name, value in model.network.state_dict().items():
+        assert torch.equal(value, published.network.state_dict()[name])
