@@ -112,7 +112,7 @@ class Closeness:
         if self.kernel is not None:
             found["kid"] = self.kernel.standard_error()
         if self.manifold is not None:
-            found |= self.manifold.standard_error() or {}
+            found |= self.manifold.standard_error()
         if self.keeping:  # the Fréchet distance itself keeps no features
             found[self.name] = frechet_error(*self.keeping[0].features(), num_real=self.num_real)
         return found

@@ -1,6 +1,6 @@
 """What one number hides: how well samples lie in the data (precision) and data in samples (recall)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -52,40 +52,47 @@ def manifold_scores(real: Tensor, fake: Tensor, *, k: int = 5) -> dict[str, floa
 
 
 def manifold_errors(
-    real: Tensor, fake: Tensor, *, k: int = 5, repeats: int = 8, seed: int = 0
-) -> dict[str, float] | None:
+    real: Tensor, fake: Tensor, scores: Mapping[str, float], *, k: int = 5, repeats: int = 8, seed: int = 0
+) -> dict[str, float]:
     """The standard deviations of the `manifold_scores` under new draws of both sets.
 
     Nearest neighbours have no delta method, and a bootstrap fails them, for it draws the same datum twice (Abadie &
     Imbens 2008). So both sets are cut at random into four, each quarter is scored by itself, and the variance between
-    the quarters is divided by four (subsampling: Politis & Romano 1994).
+    the quarters is divided by four (subsampling: Politis & Romano 1994). Shares p are compared by asin √p, whose
+    variance depends on p little; that of a share is at least binomial.
 
     Args:
         real: (N, d).
         fake: (M, d).
+        scores: their `manifold_scores`.
         k: which neighbour.
         repeats: how many times the sets are cut anew.
         seed: of the cuts.
 
     Returns:
-        By name; None if a quarter has no k-th neighbour.
+        By name; nothing, if a quarter has no k-th neighbour.
     """
     if min(len(real), len(fake)) < PARTS * (k + 1):
-        return None
+        return {}
     generator = torch.Generator().manual_seed(seed)
 
     def cut(x: Tensor) -> Sequence[Tensor]:
         return x[torch.randperm(len(x), generator=generator).to(x.device)].tensor_split(PARTS)
 
-    real, fake = in_order(real), in_order(fake)
-    scores = [
-        [manifold_scores(*quarters, k=k) for quarters in zip(cut(real), cut(fake), strict=True)]
-        for _ in range(repeats)
+    ordered = in_order(real), in_order(fake)
+    quarters = [
+        [manifold_scores(*both, k=k) for both in zip(*map(cut, ordered), strict=True)] for _ in range(repeats)
     ]
-    return {
-        name: (torch.tensor([[one[name] for one in four] for four in scores]).var(1).mean() / PARTS).sqrt().item()
-        for name in scores[0][0]
-    }
+    found = {}
+    for name, p in scores.items():
+        values = torch.tensor([[score[name] for score in four] for four in quarters], dtype=torch.float64)
+        if name == "density":
+            found[name] = (values.var(1).mean() / PARTS).sqrt().item()
+        else:
+            angle = (values.sqrt().asin().var(1).mean() / PARTS).sqrt().item()
+            num = len(fake if name == "precision" else real)
+            found[name] = max(2 * angle, num**-0.5) * (p * (1 - p)) ** 0.5
+    return found
 
 
 def _radii(x: Tensor, k: int) -> Tensor:
@@ -121,6 +128,7 @@ class ManifoldScores(TwoSets):
         scores = manifold_scores(real, fake, k=self.k)
         return {name: torch.tensor(x, dtype=torch.float64, device=real.device) for name, x in scores.items()}
 
-    def standard_error(self) -> dict[str, float] | None:
-        """Of each score (`manifold_errors`); None of too few features. Collective."""
-        return manifold_errors(*self.features(), k=self.k)
+    def standard_error(self) -> dict[str, float]:
+        """Of each score (`manifold_errors`); nothing of too few features. Collective."""
+        scores = {name: value.item() for name, value in self.compute().items()}
+        return manifold_errors(*self.features(), scores, k=self.k)

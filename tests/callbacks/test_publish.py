@@ -70,7 +70,7 @@ def test_of_a_conditional_model_the_protocol_says_what_is_done_with_the_classes(
     options = QUICK | {"extractor": features(), "num_likelihood": 20}
     found = figures(evaluate(model, DigitsDataModule(), only=["likelihood", "closeness"], **options))
     assert "p(x) is the mean of p(x | class)" in found["nll"]["protocol"]
-    assert "100 samples of classes drawn uniformly" in found["frechet"]["protocol"]
+    assert "100 samples of classes drawn by their shares" in found["frechet"]["protocol"]
 
 
 def test_the_data_state_the_protocol_and_the_caller_has_the_last_word() -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from genzoo.metrics.anomalies import ODD, PrincipalComponents, auroc, faint, shuffled
+from genzoo.metrics.anomalies import ODD, PrincipalComponents, auroc, auroc_error, faint, shuffled
 from genzoo.zoo.modality import check_data
 
 
@@ -14,6 +14,33 @@ def test_auroc_is_the_share_of_pairs_in_order() -> None:
     assert auroc(usual, odd) == pytest.approx(pairs.mean().item(), abs=1e-12)
     assert auroc(odd, usual) == pytest.approx(1 - pairs.mean().item(), abs=1e-12)
     assert auroc(usual.exp() - 90, odd.exp() - 90) == auroc(usual, odd)  # any increasing map
+
+
+def test_auroc_is_scikit_learn_s() -> None:
+    from sklearn.metrics import roc_auc_score
+
+    g = torch.Generator().manual_seed(1)
+    usual, odd = torch.randn(300, generator=g), (torch.randn(200, generator=g) + 0.7).round(decimals=1)
+    target = torch.cat([torch.zeros(300), torch.ones(200)])
+    expected = roc_auc_score(target.numpy(), torch.cat([usual, odd]).numpy())
+    assert auroc(usual, odd) == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_error_is_delong_s() -> None:
+    """With the placements counted pair by pair; and where odd data are made from usual ones, over the pairs."""
+    g = torch.Generator().manual_seed(2)
+    usual = torch.randint(9, (40,), generator=g).double()
+    odd = usual + torch.randint(-2, 6, (40,), generator=g)
+    order = (odd[:, None] > usual).double() + 0.5 * (odd[:, None] == usual).double()  # (odd, usual)
+    by_usual, by_odd = order.mean(0), order.mean(1)
+    separate = (by_usual.var() / 40 + by_odd.var() / 40).sqrt()
+    assert auroc_error(usual, odd) == pytest.approx(separate.item(), rel=1e-12)
+    covariance = torch.cov(torch.stack([by_usual, by_odd]))[0, 1]
+    together = (separate**2 + 2 * covariance / 40).sqrt()
+    assert auroc_error(usual, odd, paired=True) == pytest.approx(together.item(), rel=1e-12)
+    assert abs(together - separate) > 0.1 * separate
+    with pytest.raises(ValueError, match="40 usual scores and 39 odd"):
+        auroc_error(usual, odd[1:], paired=True)
 
 
 def test_auroc_at_its_ends() -> None:
@@ -69,3 +96,8 @@ def test_principal_components_leave_what_is_off_their_plane() -> None:
     assert pca.score(x).max() < 1e-18
     away = x + 2 * plane[7].view(1, 4, 4)
     torch.testing.assert_close(pca.score(away), torch.full((200,), 4.0, dtype=torch.float64))
+
+
+def test_principal_components_of_nothing_are_refused() -> None:
+    with pytest.raises(ValueError, match="no training data"):
+        PrincipalComponents([])

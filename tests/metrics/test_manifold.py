@@ -78,6 +78,7 @@ def test_against_the_formulas_of_prdc() -> None:
 
 def test_the_errors_do_not_depend_on_the_order_of_the_features() -> None:
     real, fake = normal(100, 3, 14), normal(90, 3, 15)
-    errors = manifold_errors(real, fake)
-    assert errors == pytest.approx(manifold_errors(real.flip(0), fake.roll(7, 0)), rel=1e-12)
-    assert manifold_errors(real[:23], fake) is None  # a quarter of 5 has no fifth neighbour
+    scores = manifold_scores(real, fake)
+    errors = manifold_errors(real, fake, scores)
+    assert errors == pytest.approx(manifold_errors(real.flip(0), fake.roll(7, 0), scores), rel=1e-12)
+    assert manifold_errors(real[:23], fake, scores) == {}  # a quarter of 5 has no fifth neighbour

@@ -1,0 +1,207 @@
+"""The protocol of `evaluate`: which data are looked at, what a figure says of itself, and its errors."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from genzoo.datamodules import DigitsDataModule, PointsDataModule
+from genzoo.metrics import evaluate, likelihood_of
+from genzoo.metrics.anomalies import PrincipalComponents, auroc, auroc_error, flipped
+from genzoo.metrics.data import Rows, spread
+from genzoo.metrics.evaluation import DEPENDS, GROUPS, arguments_of
+from genzoo.metrics.figures import figure, floor
+from genzoo.zoo import VAE, PerDatum, PixelCNN
+from genzoo.zoo.hub.card import model_card
+
+
+def named(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {found["name"]: found for found in metrics["figures"]}
+
+
+def tiny(**options: Any) -> VAE:
+    torch.manual_seed(0)
+    return VAE((1, 8, 8), 17, network="mlp", width=8, latent_dim=2, **options).eval()
+
+
+class Numbers(LightningDataModule):
+    """The numbers from 0, in batches that are not alike."""
+
+    def __init__(self, total: int) -> None:
+        super().__init__()
+        self.total = total
+
+    def test_dataloader(self) -> DataLoader:
+        return DataLoader(TensorDataset(torch.arange(self.total)), batch_size=7)
+
+
+def features() -> nn.Module:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.Tanh())
+
+
+def digits(num: int) -> Tensor:
+    data = DigitsDataModule()
+    data.setup("test")
+    return torch.cat(list(Rows(data, "test", num)))
+
+
+# ---- which data
+
+
+@pytest.mark.parametrize(("limit", "says"), [(None, "31 data of"), (31, "31 data of"), (99, "31 data of")])
+def test_all_of_a_split(limit: int | None, says: str) -> None:
+    rows = Rows(Numbers(31), "test", limit)
+    for _ in range(2):  # from the beginning
+        assert torch.cat(list(rows)).tolist() == list(range(31))
+    assert str(rows) == f"{says} the test split"
+
+
+@pytest.mark.parametrize("limit", [1, 2, 7, 10, 30])
+def test_a_part_of_a_split_is_spread_over_it(limit: int) -> None:
+    rows = Rows(Numbers(31), "test", limit)
+    assert torch.cat(list(rows)).tolist() == [i * 31 // limit for i in range(limit)]
+    assert str(rows) == f"{limit} data spread evenly over the test split"
+
+
+def test_nothing_of_nothing() -> None:
+    assert spread(0, 5).tolist() == [] and spread(3, 0).tolist() == [False] * 3
+
+
+def test_anomalies_are_told_among_data_spread_over_the_split() -> None:
+    model, data = tiny(), DigitsDataModule()
+    found = named(evaluate(model, data, num_odd=50, odd=["flipped"], only=["anomaly"], progress=False))[
+        "auroc_flipped"
+    ]
+    x = torch.cat([x for x, _ in data.test_dataloader()])[torch.arange(50) * 360 // 50]
+    odd = flipped(x, 17)
+    scores = [model.anomaly_score(part).double() for part in (x, odd)]
+    assert found["value"] == pytest.approx(auroc(*scores), abs=1e-12)
+    assert found["standard_error"] == pytest.approx(auroc_error(*scores, paired=True), rel=1e-9)
+    assert (
+        "50 data spread evenly over the test split against the same images made flipped, seed 0" in found["protocol"]
+    )
+    data.setup("fit")
+    components = PrincipalComponents(Rows(data, "train"))
+    trivial = [components.score(part) for part in (x, odd)]
+    assert found["floor"] == pytest.approx(auroc(*trivial), abs=1e-12)
+    assert found["floor_standard_error"] == pytest.approx(auroc_error(*trivial, paired=True), rel=1e-9)
+    assert found["floor_protocol"].endswith(f"of {sum(map(len, Rows(data, 'train')))} data of the train split")
+
+
+# ---- what a figure says of itself
+
+
+def test_each_score_of_samples_has_its_error_and_the_distance_its_floor_s() -> None:
+    found = named(evaluate(tiny(), DigitsDataModule(), extractor=features(), num_samples=100, progress=False))
+    for name in ("nll", "bits_per_dim", "frechet", "kid", "precision", "recall", "density", "coverage"):
+        if 0 < found[name]["value"] < 1 or name not in ("precision", "recall", "coverage"):
+            assert found[name]["standard_error"] > 0, name
+    assert "standard_error" not in found["parameters"] and "standard_error" not in found["sampling_time"]
+    assert 0 < found["frechet"]["floor_standard_error"] < found["frechet"]["value"]
+    assert found["frechet"]["unit"] == "squared feature distance" and found["kid"]["unit"] == "squared MMD"
+    assert found["frechet"]["protocol"].endswith("against 360 data of the test split")
+    assert found["kid"]["protocol"].endswith(
+        "against 100 data spread evenly over the test split; cubic kernel, all pairs"
+    )
+    assert found["recall"]["protocol"].endswith("spread evenly over the test split; k = 5")
+    says = "100 real data spread evenly over the train split in place of the samples"
+    assert found["frechet"]["floor_protocol"] == says
+
+
+def test_an_error_of_nothing_is_no_error() -> None:
+    assert "standard_error" not in figure("recall", 1.0, "share", "", error=0.0)
+    assert "standard_error" not in figure("nll", 1.0, "nats", "", error=math.nan)
+    assert "floor_standard_error" not in floor(1.0, 0.0, "", "")
+
+
+def test_the_card_shows_a_floor_with_its_spread() -> None:
+    made = figure("frechet", 5.0, "d", "so", error=0.25) | floor(3.4, 0.92, "real against real", "")
+    config = {
+        "name": "a/b",
+        "model": {"class_path": "x.VAE"},
+        "weights": {"parameters": 1, "dtype": "", "sha256": ""},
+    }
+    assert "| 5 ± 0.25 (real against real: 3.4 ± 0.92) |" in model_card("a/b", config, {"figures": [made]}, {})
+
+
+@pytest.mark.parametrize("prior", ["training", "uniform"])
+def test_of_a_conditional_model_it_says_how_its_classes_are_weighed(prior: str) -> None:
+    torch.manual_seed(0)
+    model = PixelCNN((1, 8, 8), 17, channels=4, depth=1, num_classes=10, conditional=True)
+    model.__dict__["class_prior"] = prior
+    options = {"num_likelihood": 5, "num_samples": 30, "extractor": features(), "progress": False}
+    found = named(evaluate(model, DigitsDataModule(), only=["likelihood", "closeness"], **options))
+    weighted = "over the classes, weighted by their shares in the training data;"
+    assert (weighted in found["nll"]["protocol"]) == (prior == "training")
+    assert "p(x) is the mean of p(x | class) over the classes" in found["nll"]["protocol"]
+    drawn = {"training": "drawn by their shares in the training data", "uniform": "drawn uniformly"}[prior]
+    assert f"30 samples of classes {drawn}, seed 0" in found["frechet"]["protocol"]
+
+
+def test_a_model_says_itself_what_its_bound_is() -> None:
+    class Says(VAE):
+        log_prob_protocol = "all 4 terms of the bound"
+
+    model = Says((1, 8, 8), 17, network="mlp", width=8, latent_dim=2)
+    found = named(evaluate(model, DigitsDataModule(), num_particles=2, num_likelihood=5, only=["likelihood"]))
+    says = "upper bound on −log p(x) with 2 draws, seed 0; all 4 terms of the bound"
+    assert found["nll"]["protocol"] == f"{says}; mean over 5 data spread evenly over the split"
+    assert found["bits_per_dim"]["protocol"] == f"nll / (D ln 2); {says}"
+    vae = named(evaluate(tiny(), DigitsDataModule(), num_particles=2, num_likelihood=5, only=["likelihood"]))
+    assert "with 2 samples of the latents, seed 0; mean" in vae["nll"]["protocol"]
+
+
+def test_bits_are_those_of_the_dimensions_that_count() -> None:
+    """Each image counts its rows down to the last one with ink; the error is that of the ratio of two means."""
+
+    class Cropped(VAE):
+        def num_observed(self, x: Tensor) -> Tensor:
+            rows = torch.arange(1, 9, device=x.device) * (x.flatten(1, 2).sum(2) > 0)
+            return rows.max(1).values * 8
+
+    torch.manual_seed(0)
+    model = Cropped((1, 8, 8), 17, network="mlp", width=8, latent_dim=2).eval()
+    x = digits(101)
+    x[::2, :, 5:] = 0
+    with torch.no_grad():
+        result = likelihood_of(model, x.split(16), num_particles=3)
+        nll = -model.log_prob(x, num_particles=3, generator=PerDatum(x)).double()
+    dims = model.num_observed(x).double()
+    assert dims.min() < dims.max()
+    assert result.nll == pytest.approx(nll.mean().item(), rel=1e-6)
+    bits = (nll.sum() / dims.sum() / math.log(2)).item()
+    assert result.bits_per_dim == pytest.approx(bits, rel=1e-6)
+    jackknife = torch.stack(
+        [(nll.sum() - a) / (dims.sum() - d) / math.log(2) for a, d in zip(nll, dims, strict=True)]
+    )
+    expected = (100 / 101 * (jackknife - jackknife.mean()).square().sum()).sqrt().item()
+    assert result.bits_per_dim_error == pytest.approx(expected, rel=0.02)
+    with torch.no_grad():
+        plain = likelihood_of(tiny(), x.split(16), num_particles=3)
+    assert plain.bits_per_dim == pytest.approx(plain.nll / 64 / math.log(2), rel=1e-12)
+    assert plain.bits_per_dim_error == pytest.approx(plain.standard_error / 64 / math.log(2), rel=1e-12)
+
+
+# ---- which arguments
+
+
+def test_what_is_measured_depends_on_arguments_that_are_known() -> None:
+    everything = {"split", "seed", "num_particles", "num_likelihood", "num_samples", "extractor", "num_odd"}
+    assert set().union(*DEPENDS.values()) == everything
+    options = {"extractor": features(), "num_samples": 30, "num_likelihood": 5, "num_odd": 5, "progress": False}
+    found = named(evaluate(tiny(), DigitsDataModule(), only=GROUPS, **options))
+    points = PointsDataModule("ring", train_size=100, val_size=20, test_size=20)
+    found |= named(evaluate(VAE((2,), None, latent_dim=2, width=8, depth=1), points, num_samples=50, progress=False))
+    known = {pattern.rstrip("*") for names in DEPENDS for pattern in names}
+    for name in found:
+        assert any(name == one or (one.endswith("_") and name.startswith(one)) for one in known), name
+    assert arguments_of("nll") == {"split", "seed", "num_particles", "num_likelihood"}
+    assert arguments_of("auroc_fashionmnist") == {"split", "seed", "num_odd"}
+    assert arguments_of("frechet") == arguments_of("fid") == {"split", "seed", "num_samples", "extractor"}
+    assert arguments_of("parameters") == arguments_of("sampling_time") == set()
+    assert arguments_of("of a later version") >= everything  # so that nothing unknown is taken for comparable
