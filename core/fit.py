@@ -21,7 +21,7 @@ from typing import Any, NoReturn, get_args, get_type_hints
 
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, ProgressBar, RichProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
@@ -32,7 +32,9 @@ import genzoo.callbacks
 import genzoo.datamodules
 import genzoo.zoo
 from genzoo import recipes
+from genzoo.callbacks import Newest
 from genzoo.cli import debugging, import_from_here, refuse
+from genzoo.resuming import FitLoop, WholeFiles
 
 # A recipe can call a class by its bare name, and a checkpoint can be read, once the class is imported.
 for _package in (genzoo.callbacks, genzoo.datamodules, genzoo.zoo):
@@ -173,21 +175,6 @@ class SaveConfig(SaveConfigCallback):
         os.replace(half, self.folder / "config.yaml")
 
 
-class WholeFiles(TorchCheckpointIO):
-    """Puts a checkpoint in its place at once, when all of it is on the disk.
-
-    Lightning moves it there from the system's folder for temporary files. Where that is another disk, to move is to
-    copy, and a run that is killed meanwhile would have spoilt the very checkpoint that it is to be resumed from.
-    """
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:  # noqa: D102
-        if "://" in str(path):
-            super().save_checkpoint(checkpoint, path, storage_options)
-            return
-        super().save_checkpoint(checkpoint, f"{path}.part", storage_options)
-        os.replace(f"{path}.part", path)
-
-
 class GenzooCLI(LightningCLI):
     """LightningCLI for any model and any data, with four habits of its own.
 
@@ -281,17 +268,21 @@ class GenzooCLI(LightningCLI):
         return kind(*args, **kwargs)
 
     def build_checkpoint(self, kind: type[ModelCheckpoint], *args: Any, **kwargs: Any) -> ModelCheckpoint:
-        """Checkpoints lie in the run folder, whichever logger there is, unless the recipe says where."""
-        kwargs["dirpath"] = kwargs.get("dirpath") or str(self.run_folder / "checkpoints")
+        """Checkpoints lie in the run folder, whichever logger there is, unless the recipe says where.
+
+        There `last.ckpt` is `Newest`'s; Lightning's `save_last` would keep the last that was better than all before.
+        """
+        if kwargs.get("dirpath") is None:
+            kwargs |= {"dirpath": str(self.run_folder / "checkpoints"), "save_last": None}
         return kind(*args, **kwargs)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         config["default_root_dir"] = str(self.run_folder)
         given = config["callbacks"] or []
         config["callbacks"] = list(given) if isinstance(given, list) else [given]
-        keeps = any(isinstance(callback, Checkpoint) for callback in config["callbacks"])
+        keeps = any(isinstance(callback, Newest) for callback in config["callbacks"])
         if self.subcommand == "fit" and not keeps and config["enable_checkpointing"] is not False:
-            config["callbacks"].append(self.build_checkpoint(ModelCheckpoint))
+            config["callbacks"].append(Newest(self.run_folder / "checkpoints"))
         bars = any(isinstance(callback, ProgressBar) for callback in config["callbacks"])
         if not bars and config["enable_progress_bar"] is not False:
             config["callbacks"].append(RichProgressBar(refresh_rate=10))  # one at every step costs a small model dear
@@ -299,6 +290,7 @@ class GenzooCLI(LightningCLI):
         trainer = super()._instantiate_trainer(config, callbacks)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # a strategy or a plugin may have its own
             trainer.strategy.checkpoint_io = WholeFiles()
+        FitLoop.install(trainer)
         return trainer
 
     # ---- building and running
@@ -355,9 +347,10 @@ class GenzooCLI(LightningCLI):
         if not is_rank_zero():
             return
         print(f"\nrun         {self.run_folder if self.run_folder.exists() else 'left nothing behind'}")
-        best = getattr(self.trainer.checkpoint_callback, "best_model_path", None)
-        if best:
-            print(f"checkpoint  {os.path.relpath(best)}")
+        kept = {getattr(callback, "best_model_path", None) for callback in self.trainer.checkpoint_callbacks}
+        kept |= {callback.path for callback in self.trainer.checkpoint_callbacks if isinstance(callback, Newest)}
+        for path in sorted(path for path in kept if path and os.path.exists(path)):
+            print(f"checkpoint  {os.path.relpath(path)}")
         figures = {key: float(value) for key, value in sorted(self.trainer.callback_metrics.items())}
         width = max(map(len, figures), default=0)
         for key, value in figures.items():

@@ -108,14 +108,14 @@ def test_the_resolved_configuration_repeats_the_run() -> None:
 def test_two_runs_in_one_second(monkeypatch: pytest.MonkeyPatch) -> None:
     import datetime
 
-    from genzoo import fit
+    import genzoo.fit as module
 
     class Clock(datetime.datetime):
         @classmethod
         def now(cls, tz: Any = None) -> Any:
             return cls(2026, 1, 2, 3, 4, 5)
 
-    monkeypatch.setattr(fit, "datetime", Clock)
+    monkeypatch.setattr(module, "datetime", Clock)
     assert [fit().name for _ in range(2)] == ["2026-01-02_03-04-05", "2026-01-02_03-04-05_2"]
 
 
