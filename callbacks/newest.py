@@ -40,7 +40,7 @@ class Newest(Checkpoint):
         self._signal: int | None = None  # that arrived and waits to be obeyed
         self._replaced: dict[int, Any] = {}  # the handlers of signals before ours
         self._at_once = False
-        self._saved_step = -1
+        self._saved_step = self._validated_step = -1
 
     @property
     def path(self) -> str:
@@ -59,29 +59,33 @@ class Newest(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Obeys a signal; else writes where training may end within an epoch, or another checkpoint was written."""
-        if (asked := self._asked(trainer)) is not None:
-            self._obey(asked, trainer)
-            return
-        loop = trainer.fit_loop
-        stops = trainer.should_stop and loop._can_stop_early
-        if stops or trainer.global_step == loop.max_steps or self._is_behind(trainer):
+        asked, loop = self._asked(trainer), trainer.fit_loop
+        ends = trainer.global_step == loop.max_steps or (trainer.should_stop and loop._can_stop_early)
+        if asked or ends or self._is_behind(trainer):
             self._save(trainer)
+            self._obey(asked, trainer)
 
     def on_validation_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
         """Obeys a signal within a validation, which the resumed run makes anew."""
-        if self._signal is not None and world_size() == 1 and not trainer.sanity_checking:
+        if self._signal and world_size() == 1 and not trainer.sanity_checking:
+            self._save(trainer)
             self._obey(self._signal, trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes after a validation within an epoch; the state after one at its end is that of the epoch's end."""
-        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking and not _at_epoch_end(trainer):
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
+            return
+        self._validated_step = trainer.global_step
+        if not _at_epoch_end(trainer):
             self._save(trainer)
+            self._obey(self._asked(trainer), trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes after an epoch that ended with a validation, or if there are none."""
-        due = not trainer.enable_validation or trainer.fit_loop.epoch_loop._should_check_val_epoch()
+        due = not trainer.enable_validation or self._validated_step == trainer.global_step
         if _at_epoch_end(trainer) and (due or self._is_behind(trainer)):
             self._save(trainer)
+            self._obey(self._asked(trainer), trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the end of training. A signal that comes now, while a model is measured, ends the run at once."""
@@ -145,14 +149,14 @@ class Newest(Checkpoint):
         heard = trainer.strategy.reduce_boolean_decision(self._signal is not None, all=False)
         return (self._signal or signal.SIGTERM) if heard else None
 
-    def _obey(self, number: int, trainer: Trainer) -> None:
-        self._save(trainer)
+    def _obey(self, number: int | None, trainer: Trainer) -> None:
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         if number == signal.SIGTERM:
             raise SIGTERMException
-        self._signal = None
-        self._replaced[number](number, None)  # requeues the job, which ends this process
+        if number:
+            self._signal = None
+            self._replaced[number](number, None)  # requeues the job, which ends this process
 
     # ---- what a resumed run takes along
 

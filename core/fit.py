@@ -17,6 +17,7 @@ from functools import cached_property
 from itertools import count
 from pathlib import Path
 from pkgutil import resolve_name
+from traceback import walk_tb
 from typing import Any, NoReturn, get_args, get_type_hints
 
 from jsonargparse import Namespace
@@ -116,6 +117,13 @@ def readable(message: str) -> str:
         if line and line not in said:
             said.append(line)
     return re.sub(r":[,;] ", ": ", "; ".join(said)) or message
+
+
+def foreseen(error: Exception) -> bool:
+    """Whether it says all there is to say: the disk's errors do, and those that genzoo's own code raises."""
+    where = [frame for frame, _ in walk_tb(error.__traceback__)][-1]
+    ours = str(where.f_globals.get("__name__")).partition(".")[0] == "genzoo"
+    return isinstance(error, OSError) or (ours and isinstance(error, TypeError | ValueError))
 
 
 class Parser(LightningArgumentParser):
@@ -312,14 +320,22 @@ class GenzooCLI(LightningCLI):
         try:
             with self.plain_errors():
                 super()._run_subcommand(subcommand)
-        except SIGTERMException:  # which Lightning lets end the program as if all were done
-            print(f"genzoo: terminated at step {self.trainer.global_step} of {self.run_folder}", file=sys.stderr)
-            raise SystemExit(143) from None
+        except SystemExit as ended:
+            terminated = isinstance(
+                ended, SIGTERMException
+            )  # which Lightning lets end the program as if all were done
+            if terminated or isinstance(ended.__context__, KeyboardInterrupt):
+                print(f"genzoo: stopped at {self.newest()}", file=sys.stderr)
+            raise SystemExit(143) if terminated else ended from None
         self.tidy()
 
     @contextmanager
     def plain_errors(self) -> Iterator[None]:
-        """Before the first training step an error is one line; after it, a traceback, as a bug deserves."""
+        """An error that can be foreseen is one line; one from amid the training steps a traceback, as a bug deserves.
+
+        Before the first step any mistake of the recipe's counts as foreseen; after it, what genzoo itself raises (odd
+        data, a loss that is no number), and what the disk does.
+        """
         try:
             yield
         except (
@@ -331,10 +347,19 @@ class GenzooCLI(LightningCLI):
             MisconfigurationException,
         ) as error:
             trainer = getattr(self, "trainer", None)
-            if debugging() or (trainer is not None and trainer.global_step > 0):
+            step = 0 if trainer is None else trainer.global_step
+            if debugging() or (step > 0 and not foreseen(error)):
                 raise
             self.tidy()
-            refuse(f"{readable(str(error))} (GENZOO_DEBUG=1 shows where)")
+            refuse(f"{readable(str(error))} ({self.newest() if step > 0 else 'GENZOO_DEBUG=1 shows where'})")
+
+    def newest(self) -> str:
+        """Where a run that broke off can go on from."""
+        paths = [
+            c.path for c in self.trainer.checkpoint_callbacks if isinstance(c, Newest) and os.path.exists(c.path)
+        ]
+        step = f"step {self.trainer.global_step}"
+        return f"{step}; the newest checkpoint is {os.path.relpath(paths[0])}" if paths else f"{step}; no checkpoint"
 
     def tidy(self) -> None:
         """Takes the run folder away again where nothing was written into it: a dry run, a refused one."""

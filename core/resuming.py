@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loops.fit_loop import _FitLoop
 from lightning.pytorch.loops.loop import _Loop
@@ -17,7 +18,7 @@ class WholeFiles(TorchCheckpointIO):
     copy, and a run that is killed meanwhile would have spoilt the very checkpoint that it is to be resumed from.
 
     Raises:
-        OSError: if it cannot be written: the disk is full, say. The checkpoint before it stands.
+        OSError: if it cannot be written: the disk is full, say. A checkpoint of that name stands as it was.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:  # noqa: D102
@@ -25,13 +26,18 @@ class WholeFiles(TorchCheckpointIO):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
         half = Path(f"{path}.part")
+        half.parent.mkdir(parents=True, exist_ok=True)
         try:
-            super().save_checkpoint(checkpoint, half, storage_options)
+            with half.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
             os.replace(half, path)
-        except OSError as error:
-            raise OSError(
-                error.errno, f"the checkpoint {path} could not be written ({error.strerror}); the one before it stands"
-            ) from error
+        except (OSError, RuntimeError) as error:
+            cause = error if isinstance(error, OSError) else error.__context__  # torch's own says "unexpected pos"
+            if not isinstance(cause, OSError):
+                raise
+            raise OSError(f"{path} could not be written ({cause.strerror}); what was there before stands") from error
         finally:
             half.unlink(missing_ok=True)
 
@@ -61,7 +67,7 @@ class FitLoop(_FitLoop):
     @_Loop.restarting.setter  # type: ignore[attr-defined]
     def restarting(self, restarting: bool) -> None:
         """Whether it goes on within an epoch; a whole one is followed by the next."""
-        epoch = self.epoch_progress.current
+        epoch: Any = self.epoch_progress.current
         counted = epoch.ready == epoch.started == epoch.processed
         whole = counted and self.epoch_loop.batch_progress.is_last_batch
         _Loop.restarting.fset(self, restarting and not whole)  # type: ignore[attr-defined]
@@ -80,7 +86,8 @@ class FitLoop(_FitLoop):
 
     def _find_place(self) -> None:
         """Takes the counters to a state from which Lightning goes on rightly: between two batches, or two epochs."""
-        loop, epoch = self.epoch_loop, self.epoch_progress
+        loop: Any = self.epoch_loop
+        epoch: Any = self.epoch_progress
         batches, validation = loop.batch_progress, loop.val_loop.batch_progress
         self._owes_validation = validation.total.ready != validation.total.completed
         between = batches.current.completed == batches.current.processed
@@ -88,7 +95,9 @@ class FitLoop(_FitLoop):
             batches.increment_completed()
             assert self._data_fetcher is not None
             self._owes_validation = loop._should_check_val_fx(self._data_fetcher)
-        if self._owes_validation:  # all of it, which Lightning takes for the rest of one that broke off in its first batch
+        if (
+            self._owes_validation
+        ):  # all of it, which Lightning takes for the rest of one that broke off in its first batch
             for counters in (validation.total, validation.current):
                 counters.ready = counters.started = 1
                 counters.processed = counters.completed = 0

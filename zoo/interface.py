@@ -20,7 +20,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.parsing import collect_init_args
 from torch import Tensor, nn
 
-from genzoo.zoo.modality import Modality, check_data, modality
+from genzoo.zoo.modality import Modality, check_data, modality, value_range
 from genzoo.zoo.randomness import Generator, PerDatum
 
 LogProbKind = Literal["exact", "lower_bound", "estimate"]
@@ -169,6 +169,8 @@ class ZooModule(LightningModule):
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self._checked_stages: set[str] = set()
+        self._value_range = value_range(shape, levels)
+        self._suspicious = False
         self._random_states: list[list[Tensor]] | None = None
 
     @property
@@ -281,14 +283,22 @@ class ZooModule(LightningModule):
     # ---- the data's contract
 
     def unpack(self, batch: Any, stage: str | None = None) -> tuple[Tensor, Tensor | None]:
-        """A batch, `x` or `(x, y)`, as data and labels. The first batch of each stage is checked."""
-        x, labels = (batch[0], batch[1]) if isinstance(batch, list | tuple) and len(batch) > 1 else (batch, None)
-        if isinstance(x, list | tuple):
-            x = x[0]
-        if stage is not None and stage not in self._checked_stages:
+        """A batch, `x` or `(x, y)`, as data and labels. The first of each stage is checked, and any odd one."""
+        x, labels = _parted(batch)
+        if self._must_check(stage):
             self.check(x)
-            self._checked_stages.add(stage)
+            self._checked_stages.add(str(stage))
         return x, labels
+
+    def _must_check(self, stage: str | None) -> bool:
+        return stage is not None and (stage not in self._checked_stages or self._suspicious)
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Looks at each batch while it is on the CPU, where that costs microseconds; `unpack` checks an odd one."""
+        x, labels = _parted(batch)
+        classes = (0.0, (getattr(self, "num_classes", None) or math.inf) - 1)
+        self._suspicious = not (_within(x, self._value_range, self.shape) and _within(labels, classes, ()))
+        return batch
 
     def check(self, x: Tensor, *, on_grid: bool = True) -> Tensor:
         """The batch itself, if it holds data that this model is for; of images unless `on_grid`, any finite ones.
@@ -331,7 +341,16 @@ class ZooModule(LightningModule):
     # ---- an interrupted run goes on with the random numbers it would have drawn
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the random state of every process, and the names of arguments that cannot be stated."""
+        """Adds the random state of every process, and the names of arguments that cannot be stated.
+
+        Raises:
+            ValueError: if weights are no numbers any more; the checkpoints written before stay as they are.
+        """
+        if not all(bool(p.isfinite().all()) for p in self.parameters()):
+            raise ValueError(
+                f"The weights are NaN or infinite at step {self.global_step}, so no checkpoint is written: the training"
+                " diverged (try a lower learning rate, or gradient clipping). The last checkpoint is from before."
+            )
         mine = [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])]
         states: list[Any] = [mine]
         if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -369,6 +388,22 @@ class ZooModule(LightningModule):
         torch.set_rng_state(cpu.cpu())
         if cuda and len(cuda) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all([state.cpu() for state in cuda])
+
+
+def _parted(batch: Any) -> tuple[Any, Any]:
+    """Data and labels of a batch `x`, `(x,)` or `(x, y)`."""
+    x, labels = (batch[0], batch[1]) if isinstance(batch, list | tuple) and len(batch) > 1 else (batch, None)
+    return (x[0] if isinstance(x, list | tuple) else x), labels
+
+
+def _within(t: Any, bounds: tuple[float, float], shape: tuple[int, ...]) -> bool:
+    """Whether a tensor on the CPU holds values within bounds, which NaN is not, in the right shape."""
+    if not isinstance(t, Tensor) or t.device.type != "cpu":
+        return True
+    if not t.numel() or t.shape[1:] != shape:
+        return False
+    low, high = t.aminmax()
+    return bounds[0] <= low.item() and high.item() <= bounds[1]
 
 
 # ------------------------------------------------------------------------------------- arguments in a file's form

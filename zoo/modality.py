@@ -71,6 +71,15 @@ def from_codes(codes: Tensor, shape: Sequence[int], levels: int) -> Tensor:
     return codes.float() / (levels - 1)
 
 
+def value_range(shape: Sequence[int], levels: int | None) -> tuple[float, float]:
+    """The lowest and the highest value that data can take; of continuous data, any finite one."""
+    if levels is None:
+        largest = torch.finfo(torch.float64).max
+        return -largest, largest
+    highest = {"image": 1.0, "waveform": 1.0, "tokens": levels - 1.0}[modality(shape, levels)]
+    return (-1.0 if modality(shape, levels) == "waveform" else 0.0), highest
+
+
 def check_data(
     x: Tensor, shape: Sequence[int], levels: int | None, precisions: set[torch.dtype], name: str
 ) -> Tensor:
