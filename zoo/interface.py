@@ -19,7 +19,9 @@ from lightning.pytorch.core.mixins.hparams_mixin import HyperparametersMixin, _g
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.parsing import collect_init_args
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from genzoo.zoo import learning_rates
 from genzoo.zoo.modality import Modality, check_data, modality, value_range
 from genzoo.zoo.randomness import Generator, PerDatum
 
@@ -144,7 +146,8 @@ class ZooModule(LightningModule):
         shape: of one datum, as the datamodule states it: (C, H, W), (T,), (1, T) or (D,).
         levels: how many values each dimension can take, k/(levels − 1) for images; None for continuous data.
         optimizer: builds the optimiser from the parameters; None takes the family's own (`default_optimizer`).
-        lr_scheduler: builds the schedule from the optimiser; it advances with every optimiser step. None: constant.
+        lr_scheduler: builds the schedule from the optimiser; it advances with every optimiser step, and lasts as long
+            as training unless it is given `total_steps` (see `learning_rates`). None: constant.
 
     Raises:
         ValueError: if shape or levels cannot describe data.
@@ -273,12 +276,16 @@ class ZooModule(LightningModule):
             )
 
     def configure_optimizers(self) -> Any:
-        """The optimiser over `parameter_groups`, and the schedule, which counts steps."""
+        """The optimiser over `parameter_groups`, and the schedule, which counts steps, or validations on a plateau."""
         optimizer = (self.optimizer or self.default_optimizer)(self.parameter_groups())
         if self.lr_scheduler is None:
             return optimizer
-        schedule = self.lr_scheduler(optimizer)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        schedule = learning_rates.schedule_for(self.lr_scheduler, optimizer, self._trainer)
+        config = {"scheduler": schedule, "interval": "step"}
+        if isinstance(schedule, ReduceLROnPlateau):
+            every = self.trainer.check_val_every_n_epoch if self._trainer is not None else 1
+            config |= {"interval": "epoch", "frequency": every or 1, "monitor": schedule.monitor}
+        return {"optimizer": optimizer, "lr_scheduler": config}
 
     # ---- the data's contract
 
@@ -293,8 +300,12 @@ class ZooModule(LightningModule):
     def _must_check(self, stage: str | None) -> bool:
         return stage is not None and (stage not in self._checked_stages or self._suspicious)
 
-    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Looks at each batch while it is on the CPU, where that costs microseconds; `unpack` checks an odd one."""
+    def _on_before_batch_transfer(self, batch: Any, dataloader_idx: int = 0) -> Any:
+        """Looks at each batch while it is on the CPU, where that costs microseconds; `unpack` checks an odd one.
+
+        The hook of this name without the underscore would do, if Lightning did not warn of it in every run.
+        """
+        batch = super()._on_before_batch_transfer(batch, dataloader_idx)
         x, labels = _parted(batch)
         classes = (0.0, (getattr(self, "num_classes", None) or math.inf) - 1)
         self._suspicious = not (_within(x, self._value_range, self.shape) and _within(labels, classes, ()))
@@ -377,8 +388,17 @@ class ZooModule(LightningModule):
             self._restore_random_state()
 
     def on_train_start(self) -> None:
-        """Restores the random state once more where an epoch goes on: a `DataLoader` has drawn a seed from it."""
-        if self.trainer.fit_loop.restarted_mid_epoch:
+        """Takes up the schedule, the place in the data and the random numbers where a resumed run goes on."""
+        if self.lr_scheduler is not None:
+            for config in self.trainer.lr_scheduler_configs:
+                config.scheduler = learning_rates.going_on(self.lr_scheduler, config.scheduler, self.trainer)
+        loop = self.trainer.fit_loop
+        if loop.restarting and loop._combined_loader_states_to_load:
+            # The schedule had asked how many batches there are, and Lightning restores a place only in data that
+            # nobody has asked for before.
+            loop._load_combined_loader_states()
+            iter(loop._data_fetcher)  # type: ignore[call-overload]
+        if loop.restarted_mid_epoch:  # once more: a `DataLoader` has drawn a seed
             self._restore_random_state()
 
     def _restore_random_state(self) -> None:
