@@ -23,8 +23,8 @@ class Newest(Checkpoint):
     """Keeps `last.ckpt`, the newest state of the run, whatever becomes of it.
 
     It is written after every validation (without any, after every epoch), whenever a ModelCheckpoint has written one
-    of its own, and when training ends: because it is over, on a time limit, on Ctrl-C, on SIGTERM. The two signals, and
-    the one by which SLURM announces a requeue, are obeyed as soon as the batch at hand is done (on several processes,
+    of its own, and when training ends: because it is over, on a time limit, on Ctrl-C, on SIGTERM. These signals, and
+    the one that announces a requeue by SLURM, are obeyed as soon as the batch at hand is done (on several processes,
     as soon as all have heard of it), so that no half of an optimiser's step is ever written; a second Ctrl-C ends the
     run at once.
 

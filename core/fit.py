@@ -20,6 +20,7 @@ from pkgutil import resolve_name
 from traceback import walk_tb
 from typing import Any, NoReturn, get_args, get_type_hints
 
+import yaml
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, RichProgressBar
@@ -162,6 +163,13 @@ def refuse_nulls(config: Any, key: str) -> None:
 # --------------------------------------------------------------------------------------------------- the runs
 
 
+def slurm_job() -> str | None:
+    """The job in which SLURM runs this process, which keeps its number when it is requeued."""
+    if "SLURM_ARRAY_JOB_ID" in os.environ:
+        return f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    return os.environ.get("SLURM_JOB_ID")
+
+
 def is_rank_zero() -> bool:
     """Whether this process is the one that writes files."""
     return getattr(rank_zero_only, "rank", 0) == 0
@@ -226,7 +234,13 @@ class GenzooCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         # Lightning would let the checkpoint's hyperparameters override the recipe and the command line here.
         command = self.config.subcommand
-        checkpoint = self.config[command].ckpt_path
+        given = self.config[command]
+        if "://" in (root := str(given.trainer.default_root_dir)):
+            refuse(f"--trainer.default_root_dir {root}: a run is kept in a folder; publish to an address at its end")
+        if command == "fit" and (requeued := self.requeued()):
+            print(f"genzoo: job {slurm_job()} goes on from {requeued}", file=sys.stderr)
+            given.ckpt_path = str(requeued)
+        checkpoint = given.ckpt_path
         if checkpoint is None:
             if command != "fit":
                 refuse(f"`{command}` without --ckpt_path would measure random weights; give a checkpoint's file")
@@ -244,14 +258,37 @@ class GenzooCLI(LightningCLI):
 
     # ---- the run folder
 
+    @property
+    def runs(self) -> Path:
+        """The folder in which the runs of this recipe have theirs."""
+        given = self.config[self.config.subcommand]
+        return Path(given.trainer.default_root_dir or "runs", self.name or given.model.class_path.split(".")[-1])
+
+    def requeued(self) -> Path | None:
+        """The newest checkpoint of this very command, if SLURM has interrupted it and now runs its job again."""
+        if slurm_job() is None or int(os.environ.get("SLURM_RESTART_COUNT") or 0) == 0:
+            return None
+        own = yaml.safe_load(self._parser("fit").dump(self.config["fit"], skip_none=False))
+        for folder in sorted(self.runs.glob(f"*_job-{slurm_job()}*"), reverse=True):
+            written = folder / "config.yaml"
+            kept = [*folder.glob("checkpoints/last.ckpt"), *folder.glob("hpc_ckpt_*.ckpt")]
+            # the same but for the checkpoint that it went on from itself
+            if (
+                kept
+                and written.is_file()
+                and yaml.safe_load(written.read_text()) | {"ckpt_path": None} == own | {"ckpt_path": None}
+            ):
+                return max(kept, key=lambda path: path.stat().st_mtime_ns)
+        return None
+
     @cached_property
     def run_folder(self) -> Path:
         """The folder of this run, made when first asked for; never one that was there before."""
         if not is_rank_zero() and RUN_FOLDER in os.environ:
             return Path(os.environ[RUN_FOLDER])
-        given = self.config[self.subcommand]
-        base = Path(given.trainer.default_root_dir or "runs", self.name or given.model.class_path.split(".")[-1])
-        stamp = f"{datetime.now():%Y-%m-%d_%H-%M-%S}" + ("" if self.subcommand == "fit" else f"_{self.subcommand}")
+        base, job = self.runs, slurm_job()
+        stamp = f"{datetime.now():%Y-%m-%d_%H-%M-%S}" + ("" if job is None else f"_job-{job}")
+        stamp += "" if self.subcommand == "fit" else f"_{self.subcommand}"
         for attempt in count(1):
             folder = base / (stamp if attempt == 1 else f"{stamp}_{attempt}")
             if not is_rank_zero():  # launched from outside: Lightning broadcasts what rank 0 chose

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from genzoo.datamodules.base import DataModule
-from genzoo.zoo.files import cache_folder
+from genzoo.zoo.files import cached
 from genzoo.zoo.vocabulary import BytePairs, Bytes, Characters, Vocabulary
 
 TextSource = Literal["shakespeare", "stdlib"]
@@ -249,14 +249,14 @@ def tokenised(
         known: Vocabulary = Bytes() if tokenizer == "byte" else Characters.of(train + val)
         return known, (small(known.encode(train), known), small(known.encode(val), known))
     digest = hashlib.sha256("\0".join([train, val, str(vocab_size)]).encode()).hexdigest()
-    cached = cache_folder() / "text" / f"bpe-{digest[:16]}.npz"
-    if not cached.is_file():
+    file = cached(f"text/bpe-{digest[:16]}.npz")
+    if not file.is_file():
         learned = BytePairs.of(train, vocab_size)
         parts = [small(learned.encode(text), learned) for text in (train, val)]
-        file = io.BytesIO()
-        np.savez(file, statement=np.array(learned.statement), train=parts[0], val=parts[1])
-        write_whole(cached, file.getvalue())
-    kept = np.load(cached, allow_pickle=False)
+        buffer = io.BytesIO()
+        np.savez(buffer, statement=np.array(learned.statement), train=parts[0], val=parts[1])
+        write_whole(file, buffer.getvalue())
+    kept = np.load(file, allow_pickle=False)
     return BytePairs(str(kept["statement"])), (kept["train"], kept["val"])
 
 

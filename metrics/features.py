@@ -9,7 +9,7 @@ from torch import Tensor
 
 from genzoo.metrics.extractors import FeatureExtractor
 from genzoo.metrics.frechet import FeatureStatistics
-from genzoo.zoo.files import cache_folder
+from genzoo.zoo.files import cached
 from genzoo.zoo.processes import agree, gather, rank, share
 
 
@@ -81,8 +81,8 @@ def real_features(
         device: where features are computed.
         cache_dir: a folder; None is $GENZOO_CACHE, or else ~/.cache/genzoo.
     """
-    folder = cache_folder() if cache_dir is None else Path(cache_dir)
-    path = folder / "statistics" / f"{_key(read(), extractor, keep)}.safetensors"
+    name = f"statistics/{_key(read(), extractor, keep)}.safetensors"
+    path = cached(name, None if cache_dir is None else Path(cache_dir))
     if not agree(path.is_file()):
         statistics, features = features_of((_given(x) for x in read()), extractor, keep=keep, device=device)
         if rank() == 0:

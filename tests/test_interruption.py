@@ -1,5 +1,6 @@
 """A run that is killed goes on as if nothing had happened, and leaves no half of a file behind."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -140,6 +141,34 @@ def test_one_of_two_processes_is_told_to_stop(project: Path, rank: int) -> None:
     cut = python("-m", "genzoo", "fit", *RECIPE, *QUIET, *options, cwd=project)
     assert cut.returncode == 128 + signal.SIGTERM, cut.stderr
     assert torch.load(last_run(project) / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 4
+
+
+def test_a_requeued_job_goes_on(project: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SLURM announces the end by SIGUSR1, is asked for a requeue, kills the job, and runs its command again."""
+    scontrol = project / "bin" / "scontrol"
+    scontrol.parent.mkdir()
+    scontrol.write_text('#!/bin/sh\necho "$@" > asked\nkill -KILL $PPID\n')
+    scontrol.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{scontrol.parent}{os.pathsep}{os.environ['PATH']}")
+    job = {"JOB_ID": "4711", "JOB_NAME": "train", "NTASKS": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}
+    for name, value in job.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    command = ["-m", "genzoo", "fit", *RECIPE, *QUIET, POWER_CUT, "--trainer.callbacks.kind=SIGUSR1"]
+    command += ["--trainer.callbacks.step=7"]
+    assert python(*command, cwd=project).returncode == -signal.SIGKILL
+    assert (project / "asked").read_text() == "requeue 4711\n"
+    first = last_run(project)
+    # another command of the same job begins anew
+    genzoo("fit", *RECIPE, "--trainer.max_steps=1", cwd=project)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    again = python(*command, cwd=project)
+    assert again.returncode == 0 and f"job 4711 goes on from {first.relative_to(project)}" in again.stderr
+    one, other = (
+        torch.load(run / "checkpoints/last.ckpt", weights_only=True) for run in (last_run(project), uninterrupted)
+    )
+    assert last_run(project) != first and one["global_step"] == 24
+    for part in ("state_dict", "optimizer_states", "lr_schedulers", "random_state", "epoch"):
+        assert_same(one[part], other[part], part)
 
 
 BUSY = """\

@@ -276,7 +276,7 @@ class ZooModule(LightningModule):
             )
 
     def configure_optimizers(self) -> Any:
-        """The optimiser over `parameter_groups`, and the schedule, which counts steps, or validations on a plateau."""
+        """The optimiser over `parameter_groups`, and the schedule, which counts steps (on a plateau, validations)."""
         optimizer = (self.optimizer or self.default_optimizer)(self.parameter_groups())
         if self.lr_scheduler is None:
             return optimizer
@@ -284,7 +284,7 @@ class ZooModule(LightningModule):
         config = {"scheduler": schedule, "interval": "step"}
         if isinstance(schedule, ReduceLROnPlateau):
             every = self.trainer.check_val_every_n_epoch if self._trainer is not None else 1
-            config |= {"interval": "epoch", "frequency": every or 1, "monitor": schedule.monitor}
+            config |= {"interval": "epoch", "frequency": every or 1, "monitor": learning_rates.monitor(schedule)}
         return {"optimizer": optimizer, "lr_scheduler": config}
 
     # ---- the data's contract
@@ -359,8 +359,8 @@ class ZooModule(LightningModule):
         """
         if not all(bool(p.isfinite().all()) for p in self.parameters()):
             raise ValueError(
-                f"The weights are NaN or infinite at step {self.global_step}, so no checkpoint is written: the training"
-                " diverged (try a lower learning rate, or gradient clipping). The last checkpoint is from before."
+                f"The weights are NaN or infinite at step {self.global_step}, so no checkpoint is written: the"
+                " training diverged (try a lower learning rate, or gradient clipping). The last one is from before."
             )
         mine = [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])]
         states: list[Any] = [mine]
@@ -397,7 +397,7 @@ class ZooModule(LightningModule):
             # The schedule had asked how many batches there are, and Lightning restores a place only in data that
             # nobody has asked for before.
             loop._load_combined_loader_states()
-            iter(loop._data_fetcher)  # type: ignore[call-overload]
+            iter(loop._data_fetcher)  # type: ignore[arg-type]
         if loop.restarted_mid_epoch:  # once more: a `DataLoader` has drawn a seed
             self._restore_random_state()
 

@@ -1,8 +1,8 @@
 """Learning-rate schedules that last as long as training does: the Trainer's steps, not a number of their own.
 
-`ZooModule` gives `total_steps`, the Trainer's, to every schedule that takes it and was given none, torch's `OneCycleLR`
-among them. So a run with another `max_steps` has another schedule, and one that is resumed in order to train longer goes
-on at the same step of the longer schedule.
+`ZooModule` gives the Trainer's `total_steps` to every schedule that takes it and was given none, torch's `OneCycleLR`
+among them. So a run with another `max_steps` has another schedule, and one that is resumed in order to train longer
+goes on at the same step of the longer schedule.
 """
 
 import inspect
@@ -27,7 +27,7 @@ from torch.optim.lr_scheduler import (
 
 
 class OneCycle(OneCycleLR):
-    """One rise of the learning rate and one long fall (Smith & Topin 2019): torch's `OneCycleLR` over all of training.
+    """A rise of the learning rate and a long fall (Smith & Topin 2019): torch's `OneCycleLR` over all of training.
 
     Args:
         optimizer: whose rate is set.
@@ -146,12 +146,19 @@ def schedule_for(builder: LRSchedulerCallable, optimizer: Optimizer, trainer: Tr
     made = builder(optimizer) if total_steps is None else _build(builder, optimizer, total_steps)
     if total_steps is None and trainer is not None:  # a function that says so inside
         _check_length(getattr(made, "total_steps", None), trainer)
-    if isinstance(made, ReduceLROnPlateau) and not isinstance(getattr(made, "monitor", None), str):
-        raise ValueError(
-            "ReduceLROnPlateau does not say which figure it waits for: take lightning.pytorch.cli.ReduceLROnPlateau,"
-            " with monitor: val/nll, say."
-        )
+    if isinstance(made, ReduceLROnPlateau):
+        monitor(made)
     return made
+
+
+def monitor(plateau: ReduceLROnPlateau) -> str:
+    """The figure that a schedule waits for."""
+    if isinstance(name := getattr(plateau, "monitor", None), str):
+        return name
+    raise ValueError(
+        "ReduceLROnPlateau does not say which figure it waits for: take lightning.pytorch.cli.ReduceLROnPlateau, with"
+        " monitor: val/nll, say."
+    )
 
 
 def going_on(builder: LRSchedulerCallable, restored: Schedule, trainer: Trainer) -> Schedule:
@@ -166,11 +173,11 @@ def going_on(builder: LRSchedulerCallable, restored: Schedule, trainer: Trainer)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*before.*optimizer.step.*")
         for _ in range(restored.last_epoch):
-            made.step()  # type: ignore[call-arg]
+            made.step()
     return made
 
 
-def _build(builder: LRSchedulerCallable, optimizer: Optimizer, total_steps: int) -> Schedule:
+def _build(builder: Callable[..., Schedule], optimizer: Optimizer, total_steps: int) -> Schedule:
     _, takes = _arguments(builder)
     return partial(builder, total_steps=total_steps)(optimizer) if "total_steps" in takes else builder(optimizer)
 
@@ -201,8 +208,8 @@ def _check_length(total_steps: int | None, trainer: Trainer) -> None:
     steps = None if total_steps is None else _training_steps(trainer)
     if steps is not None and total_steps is not None and total_steps < steps:
         raise ValueError(
-            f"lr_scheduler is over after total_steps={total_steps}, but training takes {steps} steps: leave total_steps"
-            " out, and it lasts as long as training."
+            f"lr_scheduler is over after total_steps={total_steps}, but training takes {steps} steps: leave"
+            " total_steps out, and it lasts as long as training."
         )
 
 

@@ -1,5 +1,6 @@
-"""A run finds its place again wherever its checkpoint was written: the same batches, epochs and validations follow."""
+"""A run finds its place again wherever its checkpoint was written: the same batches and validations follow."""
 
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -68,10 +69,8 @@ def fit(bounds: dict[str, Any], *callbacks: Callback, ours: bool = True, ckpt_pa
     trainer = Trainer(**given, enable_checkpointing=checkpoints, callbacks=list(callbacks))
     if ours:
         FitLoop.install(trainer)
-    try:
+    with suppress(Cut):
         trainer.fit(module, datamodule=DigitsDataModule(limit=24, batch_size=8), ckpt_path=ckpt_path)
-    except Cut:
-        pass
     return module.notes
 
 
