@@ -1,6 +1,5 @@
 """Schedules last as long as training does, and those that cannot are refused before the first step."""
 
-import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -52,12 +51,13 @@ def rates(schedule: Any, ckpt_path: Path | None = None, **options: Any) -> list[
     return [rate for (rate,) in seen.rates]
 
 
-def curve(schedule: Callable[[torch.optim.Optimizer], Any], steps: int) -> list[float]:
-    """What torch's own gives."""
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.01)
+def curve(schedule: Callable[[torch.optim.Optimizer], Any], steps: int, groups: int = 1) -> list[float]:
+    """The rates of the last of the groups under a schedule by itself."""
+    parameters = [{"params": [torch.zeros(1, requires_grad=True)]} for _ in range(groups)]
+    optimizer = torch.optim.Adam(parameters, lr=0.01)
     made, seen = schedule(optimizer), []
     for _ in range(steps):
-        seen.append(optimizer.param_groups[0]["lr"])
+        seen.append(optimizer.param_groups[-1]["lr"])
         optimizer.step()
         made.step()
     return seen
@@ -206,10 +206,15 @@ def test_a_schedule_without_length_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize("name", recipes.names())
-def test_every_recipe_is_bounded_by_its_steps_alone(name: str) -> None:
-    """So that `--trainer.max_steps` trains longer; and its schedule, by nothing else."""
+def test_every_recipes_schedule_is_torchs_over_all_its_steps(name: str) -> None:
+    """So that `--trainer.max_steps` trains longer, and nothing else bounds a run or its schedule."""
     recipe = yaml.safe_load(recipes.find(name).read_text())
     assert recipe["trainer"]["max_steps"] > 0 and "max_epochs" not in recipe["trainer"]
-    schedule = recipe["model"]["init_args"].get("lr_scheduler", {})
-    assert "total_steps" not in schedule.get("init_args", {})
-    assert math.isfinite(recipe["trainer"]["max_steps"])
+    schedule = recipe["model"]["init_args"]["lr_scheduler"]
+    options, steps = schedule.get("init_args", {}), 997
+    ours = {"OneCycle": OneCycle, "Cosine": Cosine}[schedule["class_path"]]
+    torchs = OneCycleLR if ours is OneCycle else lambda o, total_steps: CosineAnnealingLR(o, total_steps)
+    groups = len(options["max_lr"]) if isinstance(options.get("max_lr"), list) else 1
+    assert curve(partial(ours, **options, total_steps=steps), steps, groups) == curve(
+        partial(torchs, **options, total_steps=steps), steps, groups
+    )
