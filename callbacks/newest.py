@@ -125,6 +125,10 @@ class Newest(Checkpoint):
             signal.signal(number, handler)
         self._replaced = {}
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Gives the signals back; Lightning skips `teardown`."""
+        self.teardown(trainer, pl_module, TrainerFn.FITTING)
+
     def _listen(self, trainer: Trainer) -> None:
         # Lightning's handler of SIGTERM broadcasts, in the middle of whatever the processes have to say to each other
         # just then: where one of several gets the signal, all of them hang. Its handler of a requeue writes a

@@ -136,6 +136,14 @@ def test_a_signal(number: int, hook: str, before: int, step: int, tmp_path: Path
     assert checkpoint["callbacks"]["EMA"]["num_updates"] == step
 
 
+def test_it_listens_in_the_next_fit_too(tmp_path: Path, trainer: Make, fit: Fit) -> None:
+    newest = Newest(tmp_path)
+    for step in (2, 4):
+        with pytest.raises(SystemExit):
+            fit(trainer(At("on_before_optimizer_step", step, send(signal.SIGTERM)), newest))
+        assert step_of(tmp_path) == step + 1
+
+
 def test_a_second_ctrl_c_ends_it_at_once(tmp_path: Path, trainer: Make, fit: Fit) -> None:
     def twice(_: Trainer) -> None:
         for _ in range(2):
