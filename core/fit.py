@@ -17,12 +17,13 @@ from functools import cached_property
 from itertools import count
 from pathlib import Path
 from pkgutil import resolve_name
+from traceback import walk_tb
 from typing import Any, NoReturn, get_args, get_type_hints
 
 import yaml
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, ProgressBar, RichProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
@@ -34,7 +35,9 @@ import genzoo.datamodules
 import genzoo.zoo
 from genzoo import recipes
 from genzoo.arguments import import_from_here
+from genzoo.callbacks import Newest
 from genzoo.errors import debugging, refuse
+from genzoo.resuming import FitLoop, WholeFiles
 
 # A recipe can call a class by its bare name, and a checkpoint can be read, once the class is imported.
 for _package in (genzoo.callbacks, genzoo.datamodules, genzoo.zoo):
@@ -132,6 +135,13 @@ def readable(message: str) -> str:
     return re.sub(r":[,;] ", ": ", "; ".join(said)) or message
 
 
+def foreseen(error: Exception) -> bool:
+    """Whether it says all there is to say: the disk's errors do, and those that genzoo's own code raises."""
+    where = [frame for frame, _ in walk_tb(error.__traceback__)][-1]
+    ours = str(where.f_globals.get("__name__")).partition(".")[0] == "genzoo"
+    return isinstance(error, OSError) or (ours and isinstance(error, TypeError | ValueError))
+
+
 class Parser(LightningArgumentParser):
     """A parser that answers a mistake with one readable error instead of five hundred lines of usage."""
 
@@ -168,6 +178,13 @@ def refuse_nulls(config: Any, key: str) -> None:
 # --------------------------------------------------------------------------------------------------- the runs
 
 
+def slurm_job() -> str | None:
+    """The job in which SLURM runs this process, which keeps its number when it is requeued."""
+    if "SLURM_ARRAY_JOB_ID" in os.environ:
+        return f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    return os.environ.get("SLURM_JOB_ID")
+
+
 def is_rank_zero() -> bool:
     """Whether this process is the one that writes files."""
     return getattr(rank_zero_only, "rank", 0) == 0
@@ -187,21 +204,6 @@ class SaveConfig(SaveConfigCallback):
         half = self.folder / "config.yaml.tmp"
         half.write_text(self.parser.dump(self.config, skip_none=False))
         os.replace(half, self.folder / "config.yaml")
-
-
-class WholeFiles(TorchCheckpointIO):
-    """Puts a checkpoint in its place at once, when all of it is on the disk.
-
-    Lightning moves it there from the system's folder for temporary files. Where that is another disk, to move is to
-    copy, and a run that is killed meanwhile would have spoilt the very checkpoint that it is to be resumed from.
-    """
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:  # noqa: D102
-        if "://" in str(path):
-            super().save_checkpoint(checkpoint, path, storage_options)
-            return
-        super().save_checkpoint(checkpoint, f"{path}.part", storage_options)
-        os.replace(f"{path}.part", path)
 
 
 class GenzooCLI(LightningCLI):
@@ -247,7 +249,13 @@ class GenzooCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         # Lightning would let the checkpoint's hyperparameters override the recipe and the command line here.
         command = self.config.subcommand
-        checkpoint = self.config[command].ckpt_path
+        given = self.config[command]
+        if "://" in (root := str(given.trainer.default_root_dir)):
+            refuse(f"--trainer.default_root_dir {root}: a run is kept in a folder; publish to an address at its end")
+        if command == "fit" and (requeued := self.requeued()):
+            print(f"genzoo: job {slurm_job()} goes on from {requeued}", file=sys.stderr)
+            given.ckpt_path = str(requeued)
+        checkpoint = given.ckpt_path
         if checkpoint is None:
             if command != "fit":
                 refuse(f"`{command}` without --ckpt_path would measure random weights; give a checkpoint's file")
@@ -265,14 +273,37 @@ class GenzooCLI(LightningCLI):
 
     # ---- the run folder
 
+    @property
+    def runs(self) -> Path:
+        """The folder in which the runs of this recipe have theirs."""
+        given = self.config[self.config.subcommand]
+        return Path(given.trainer.default_root_dir or "runs", self.name or given.model.class_path.split(".")[-1])
+
+    def requeued(self) -> Path | None:
+        """The newest checkpoint of this very command, if SLURM has interrupted it and now runs its job again."""
+        if slurm_job() is None or int(os.environ.get("SLURM_RESTART_COUNT") or 0) == 0:
+            return None
+        own = yaml.safe_load(self._parser("fit").dump(self.config["fit"], skip_none=False))
+        for folder in sorted(self.runs.glob(f"*_job-{slurm_job()}*"), reverse=True):
+            written = folder / "config.yaml"
+            kept = [*folder.glob("checkpoints/last.ckpt"), *folder.glob("hpc_ckpt_*.ckpt")]
+            # the same but for the checkpoint that it went on from itself
+            if (
+                kept
+                and written.is_file()
+                and yaml.safe_load(written.read_text()) | {"ckpt_path": None} == own | {"ckpt_path": None}
+            ):
+                return max(kept, key=lambda path: path.stat().st_mtime_ns)
+        return None
+
     @cached_property
     def run_folder(self) -> Path:
         """The folder of this run, made when first asked for; never one that was there before."""
         if not is_rank_zero() and RUN_FOLDER in os.environ:
             return Path(os.environ[RUN_FOLDER])
-        given = self.config[self.subcommand]
-        base = Path(given.trainer.default_root_dir or "runs", self.name or given.model.class_path.split(".")[-1])
-        stamp = f"{datetime.now():%Y-%m-%d_%H-%M-%S}" + ("" if self.subcommand == "fit" else f"_{self.subcommand}")
+        base, job = self.runs, slurm_job()
+        stamp = f"{datetime.now():%Y-%m-%d_%H-%M-%S}" + ("" if job is None else f"_job-{job}")
+        stamp += "" if self.subcommand == "fit" else f"_{self.subcommand}"
         for attempt in count(1):
             folder = base / (stamp if attempt == 1 else f"{stamp}_{attempt}")
             if not is_rank_zero():  # launched from outside: Lightning broadcasts what rank 0 chose
@@ -297,17 +328,21 @@ class GenzooCLI(LightningCLI):
         return kind(*args, **kwargs)
 
     def build_checkpoint(self, kind: type[ModelCheckpoint], *args: Any, **kwargs: Any) -> ModelCheckpoint:
-        """Checkpoints lie in the run folder, whichever logger there is, unless the recipe says where."""
-        kwargs["dirpath"] = kwargs.get("dirpath") or str(self.run_folder / "checkpoints")
+        """Checkpoints lie in the run folder, whichever logger there is, unless the recipe says where.
+
+        There `last.ckpt` is `Newest`'s; Lightning's `save_last` would keep the last that was better than all before.
+        """
+        if kwargs.get("dirpath") is None:
+            kwargs |= {"dirpath": str(self.run_folder / "checkpoints"), "save_last": None}
         return kind(*args, **kwargs)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         config["default_root_dir"] = str(self.run_folder)
         given = config["callbacks"] or []
         config["callbacks"] = list(given) if isinstance(given, list) else [given]
-        keeps = any(isinstance(callback, Checkpoint) for callback in config["callbacks"])
+        keeps = any(isinstance(callback, Newest) for callback in config["callbacks"])
         if self.subcommand == "fit" and not keeps and config["enable_checkpointing"] is not False:
-            config["callbacks"].append(self.build_checkpoint(ModelCheckpoint))
+            config["callbacks"].append(Newest(self.run_folder / "checkpoints"))
         bars = any(isinstance(callback, ProgressBar) for callback in config["callbacks"])
         if not bars and config["enable_progress_bar"] is not False:
             config["callbacks"].append(RichProgressBar(refresh_rate=10))  # one at every step costs a small model dear
@@ -315,6 +350,7 @@ class GenzooCLI(LightningCLI):
         trainer = super()._instantiate_trainer(config, callbacks)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # a strategy or a plugin may have its own
             trainer.strategy.checkpoint_io = WholeFiles()
+        FitLoop.install(trainer)
         return trainer
 
     # ---- building and running
@@ -336,14 +372,22 @@ class GenzooCLI(LightningCLI):
         try:
             with self.plain_errors():
                 super()._run_subcommand(subcommand)
-        except SIGTERMException:  # which Lightning lets end the program as if all were done
-            print(f"genzoo: terminated at step {self.trainer.global_step} of {self.run_folder}", file=sys.stderr)
-            raise SystemExit(143) from None
+        except SystemExit as ended:
+            terminated = isinstance(
+                ended, SIGTERMException
+            )  # which Lightning lets end the program as if all were done
+            if terminated or isinstance(ended.__context__, KeyboardInterrupt):
+                print(f"genzoo: stopped at {self.newest()}", file=sys.stderr)
+            raise SystemExit(143) if terminated else ended from None
         self.tidy()
 
     @contextmanager
     def plain_errors(self) -> Iterator[None]:
-        """Before the first training step an error is one line; after it, a traceback, as a bug deserves."""
+        """An error that can be foreseen is one line; one from amid the training steps a traceback, as a bug deserves.
+
+        Before the first step any mistake of the recipe's counts as foreseen; after it, what genzoo itself raises (odd
+        data, a loss that is no number), and what the disk does.
+        """
         try:
             yield
         except (
@@ -355,10 +399,19 @@ class GenzooCLI(LightningCLI):
             MisconfigurationException,
         ) as error:
             trainer = getattr(self, "trainer", None)
-            if debugging() or (trainer is not None and trainer.global_step > 0):
+            step = 0 if trainer is None else trainer.global_step
+            if debugging() or (step > 0 and not foreseen(error)):
                 raise
             self.tidy()
-            refuse(f"{readable(str(error))} (GENZOO_DEBUG=1 shows where)")
+            refuse(f"{readable(str(error))} ({self.newest() if step > 0 else 'GENZOO_DEBUG=1 shows where'})")
+
+    def newest(self) -> str:
+        """Where a run that broke off can go on from."""
+        paths = [
+            c.path for c in self.trainer.checkpoint_callbacks if isinstance(c, Newest) and os.path.exists(c.path)
+        ]
+        step = f"step {self.trainer.global_step}"
+        return f"{step}; the newest checkpoint is {os.path.relpath(paths[0])}" if paths else f"{step}; no checkpoint"
 
     def tidy(self) -> None:
         """Takes the run folder away again where nothing was written into it: a dry run, a refused one."""
@@ -371,9 +424,10 @@ class GenzooCLI(LightningCLI):
         if not is_rank_zero():
             return
         print(f"\nrun         {self.run_folder if self.run_folder.exists() else 'left nothing behind'}")
-        best = getattr(self.trainer.checkpoint_callback, "best_model_path", None)
-        if best:
-            print(f"checkpoint  {os.path.relpath(best)}")
+        kept = {getattr(callback, "best_model_path", None) for callback in self.trainer.checkpoint_callbacks}
+        kept |= {callback.path for callback in self.trainer.checkpoint_callbacks if isinstance(callback, Newest)}
+        for path in sorted(path for path in kept if path and os.path.exists(path)):
+            print(f"checkpoint  {os.path.relpath(path)}")
         figures = {key: float(value) for key, value in sorted(self.trainer.callback_metrics.items())}
         width = max(map(len, figures), default=0)
         for key, value in figures.items():

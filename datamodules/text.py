@@ -2,8 +2,6 @@
 
 import glob
 import hashlib
-import io
-import os
 import sysconfig
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence, Sized
@@ -15,7 +13,7 @@ import torch
 from torch import Tensor
 
 from genzoo.datamodules.base import DataModule
-from genzoo.zoo.files import cache_folder
+from genzoo.zoo.files import cached, whole
 from genzoo.zoo.vocabulary import BytePairs, Bytes, Characters, Vocabulary
 
 TextSource = Literal["shakespeare", "stdlib"]
@@ -242,7 +240,8 @@ def download(address: str, sha256: str, file: Path) -> Path:
             ) from error
         if hashlib.sha256(data).hexdigest() != sha256:
             raise FileNotFoundError(f"what lies at {address} is not the text that it was, and was not kept")
-        write_whole(file, data)
+        with whole(file) as half:
+            half.write_bytes(data)
     return file
 
 
@@ -271,25 +270,16 @@ def tokenised(
         known: Vocabulary = Bytes() if tokenizer == "byte" else Characters.of("".join(parts))
         return known, tuple(small(known.encode(part), known) for part in parts)
     digest = hashlib.sha256("\0".join([*parts, str(vocab_size)]).encode()).hexdigest()
-    cached = cache_folder() / "text" / f"bpe-{digest[:16]}.npz"
-    if not cached.is_file():
+    kept_in = cached(f"text/bpe-{digest[:16]}.npz")
+    if not kept_in.is_file():
         learned = BytePairs.of(parts[0], vocab_size)
         train, val, test = (small(learned.encode(part), learned) for part in parts)
-        file = io.BytesIO()
-        np.savez(file, statement=np.array(learned.statement), train=train, val=val, test=test)
-        write_whole(cached, file.getvalue())
-    kept = np.load(cached, allow_pickle=False)
+        with whole(kept_in) as half, half.open("wb") as file:
+            np.savez(file, statement=np.array(learned.statement), train=train, val=val, test=test)
+    kept = np.load(kept_in, allow_pickle=False)
     return BytePairs(str(kept["statement"])), (kept["train"], kept["val"], kept["test"])
 
 
 def small(tokens: np.ndarray, known: Vocabulary) -> np.ndarray:
     """The tokens in as few bytes as they need."""
     return tokens.astype(np.min_scalar_type(len(known) - 1))
-
-
-def write_whole(file: Path, data: bytes) -> None:
-    """Writes a file, whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    half = file.with_name(f".{file.name}.{os.getpid()}")
-    half.write_bytes(data)
-    os.replace(half, file)

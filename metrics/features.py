@@ -10,7 +10,7 @@ from torch import Tensor
 from genzoo.metrics.data import marked, spread
 from genzoo.metrics.extractors import FeatureExtractor
 from genzoo.metrics.frechet import FeatureStatistics
-from genzoo.zoo.files import cache_folder
+from genzoo.zoo.files import cached
 from genzoo.zoo.processes import agree, gather, rank, share
 
 
@@ -42,11 +42,10 @@ def real_features(
     Raises:
         ValueError: if there are no data, or the extractor does not give finite vectors.
     """
-    folder = cache_folder() if cache_dir is None else Path(cache_dir)
     key, total = _key(data, extractor, keep)
     if not total:
         raise ValueError("There are no data to take features of: the loader gave no batch.")
-    path = folder / "statistics" / f"{key}.safetensors"
+    path = cached(f"statistics/{key}.safetensors", None if cache_dir is None else Path(cache_dir))
     if agree(path.is_file()):
         from safetensors.torch import load_file
 

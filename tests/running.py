@@ -26,7 +26,7 @@ trainer: {max_epochs: 2, accelerator: cpu, log_every_n_steps: 1}
 """
 
 
-def python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def python(*arguments: str, cwd: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     """A fresh interpreter with one thread, in the folder `cwd`."""
     environment = {name: value for name, value in os.environ.items() if name != "GENZOO_RUN_FOLDER"}
     return subprocess.run(
@@ -35,7 +35,7 @@ def python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         env=environment | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=timeout,
     )
 
 

@@ -1,5 +1,6 @@
 """A run that is killed goes on as if nothing had happened, and leaves no half of a file behind."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -13,23 +14,31 @@ import yaml
 from PIL import Image
 from running import QUIET, VAE_OF_DIGITS, genzoo, last_run, python
 
-from genzoo.cli import main
-
 # In the user's own folder: a callback that ends the process as a power cut would, or a scheduler.
 OWN = """\
 import os
+import resource
 import signal
 
 from lightning.pytorch import Callback
 
 
 class PowerCut(Callback):
-    def __init__(self, step: int, kind: str = "SIGKILL"):
-        self.step, self.kind = step, getattr(signal, kind)
+    def __init__(self, step: int, kind: str = "SIGKILL", rank: int = 0):
+        self.step, self.kind, self.rank = step, getattr(signal, kind), rank
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.global_step == self.step and trainer.global_rank == self.rank:
+            os.kill(os.getpid(), self.kind)
+
+
+class SmallDisk(Callback):  # from that step on, no file can be as large as a checkpoint
+    def __init__(self, step: int):
+        self.step = step
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         if trainer.global_step == self.step:
-            os.kill(os.getpid(), self.kind)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10000, resource.RLIM_INFINITY))
 """
 
 # Everything that has a state: noise redrawn in every batch, a schedule, the average, the KL's warm-up, pictures.
@@ -85,13 +94,9 @@ def assert_same(one: Any, other: Any, where: str = "") -> None:
         assert one == other, where
 
 
-@pytest.mark.parametrize("step", [13, pytest.param(7, marks=pytest.mark.slow)])
-def test_killed_within_an_epoch_and_resumed(project: Path, uninterrupted: Path, step: int) -> None:
-    """One step after the last checkpoint, in the second epoch; and in the first."""
-    cut = python("-m", "genzoo", "fit", *RECIPE, *QUIET, POWER_CUT, f"--trainer.callbacks.step={step}", cwd=project)
-    assert cut.returncode == -signal.SIGKILL, cut.stderr
-    last = last_run(project) / "checkpoints" / "last.ckpt"
-    assert torch.load(last, weights_only=True)["global_step"] == step // 3 * 3
+def assert_goes_on_to_the_same_end(project: Path, last: Path, step: int, uninterrupted: Path) -> None:
+    """From a checkpoint of that step."""
+    assert torch.load(last, weights_only=True)["global_step"] == step
     genzoo("fit", *RECIPE, "--ckpt_path", str(last), cwd=project)
     ours, whole = (
         torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in (last_run(project), uninterrupted)
@@ -107,11 +112,63 @@ def test_killed_within_an_epoch_and_resumed(project: Path, uninterrupted: Path, 
         assert page.read_bytes() == (uninterrupted / "samples" / page.name).read_bytes(), page.name
 
 
-def test_a_terminated_run_does_not_end_as_if_it_were_done(project: Path) -> None:
-    options = [POWER_CUT, "--trainer.callbacks.step=7", "--trainer.callbacks.kind=SIGTERM"]
+@pytest.mark.parametrize("step", [13, pytest.param(7, marks=pytest.mark.slow)])
+def test_killed_within_an_epoch_and_resumed(project: Path, uninterrupted: Path, step: int) -> None:
+    """One step after the last checkpoint, in the second epoch; and in the first."""
+    cut = python("-m", "genzoo", "fit", *RECIPE, *QUIET, POWER_CUT, f"--trainer.callbacks.step={step}", cwd=project)
+    assert cut.returncode == -signal.SIGKILL, cut.stderr
+    last = last_run(project) / "checkpoints" / "last.ckpt"
+    assert_goes_on_to_the_same_end(project, last, step // 3 * 3, uninterrupted)
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"), [("SIGTERM", 128 + signal.SIGTERM), pytest.param("SIGINT", 1, marks=pytest.mark.slow)]
+)
+def test_a_run_told_to_stop_keeps_its_newest_state(project: Path, kind: str, code: int, uninterrupted: Path) -> None:
+    options = [POWER_CUT, "--trainer.callbacks.step=7", f"--trainer.callbacks.kind={kind}"]
     cut = python("-m", "genzoo", "fit", *RECIPE, *QUIET, *options, cwd=project)
-    assert cut.returncode == 128 + signal.SIGTERM
-    assert "terminated at step 7" in cut.stderr
+    assert cut.returncode == code and "Traceback" not in cut.stderr, cut.stderr
+    last = last_run(project) / "checkpoints" / "last.ckpt"
+    assert f"step 7; the newest checkpoint is {last.relative_to(project)}" in cut.stderr
+    assert_goes_on_to_the_same_end(project, last, 7, uninterrupted)
+
+
+@pytest.mark.parametrize("rank", [1, pytest.param(0, marks=pytest.mark.slow)])
+def test_one_of_two_processes_is_told_to_stop(project: Path, rank: int) -> None:
+    """All of them end, with one checkpoint."""
+    options = [POWER_CUT, "--trainer.callbacks.step=4", "--trainer.callbacks.kind=SIGTERM"]
+    options += [f"--trainer.callbacks.rank={rank}", "--trainer.strategy=ddp", "--trainer.devices=2"]
+    cut = python("-m", "genzoo", "fit", *RECIPE, *QUIET, *options, cwd=project)
+    assert cut.returncode == 128 + signal.SIGTERM, cut.stderr
+    assert torch.load(last_run(project) / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 4
+
+
+def test_a_requeued_job_goes_on(project: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SLURM announces the end by SIGUSR1, is asked for a requeue, kills the job, and runs its command again."""
+    scontrol = project / "bin" / "scontrol"
+    scontrol.parent.mkdir()
+    scontrol.write_text('#!/bin/sh\necho "$@" > asked\nkill -KILL $PPID\n')
+    scontrol.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{scontrol.parent}{os.pathsep}{os.environ['PATH']}")
+    job = {"JOB_ID": "4711", "JOB_NAME": "train", "NTASKS": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}
+    for name, value in job.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    command = ["-m", "genzoo", "fit", *RECIPE, *QUIET, POWER_CUT, "--trainer.callbacks.kind=SIGUSR1"]
+    command += ["--trainer.callbacks.step=7"]
+    assert python(*command, cwd=project).returncode == -signal.SIGKILL
+    assert (project / "asked").read_text() == "requeue 4711\n"
+    first = last_run(project)
+    # another command of the same job begins anew
+    genzoo("fit", *RECIPE, "--trainer.max_steps=1", cwd=project)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    again = python(*command, cwd=project)
+    assert again.returncode == 0 and f"job 4711 goes on from {first.relative_to(project)}" in again.stderr
+    one, other = (
+        torch.load(run / "checkpoints/last.ckpt", weights_only=True) for run in (last_run(project), uninterrupted)
+    )
+    assert last_run(project) != first and one["global_step"] == 24
+    for part in ("state_dict", "optimizer_states", "lr_schedulers", "random_state", "epoch"):
+        assert_same(one[part], other[part], part)
 
 
 BUSY = """\
@@ -147,26 +204,21 @@ def test_killed_at_any_moment_every_file_is_whole(tmp_path: Path) -> None:
         Image.open(path).load()
 
 
-def test_a_disk_that_is_full_spoils_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lightning moves checkpoints from a temporary folder: between two disks that is a copy, which can break off."""
-    from fsspec.implementations import local
+def test_a_disk_that_is_full_spoils_no_checkpoint(project: Path, uninterrupted: Path) -> None:
+    """One line, nothing half written, and the run goes on from the checkpoint before."""
+    options = ["--trainer.callbacks+=interruption_own.SmallDisk", "--trainer.callbacks.step=10"]
+    full = python("-m", "genzoo", "fit", *RECIPE, *QUIET, *options, cwd=project)
+    *_, line = full.stderr.strip().splitlines()
+    assert full.returncode == 2 and "Traceback" not in full.stderr, full.stderr
+    assert "step=12.ckpt could not be written (File too large)" in line
+    last = last_run(project) / "checkpoints" / "last.ckpt"
+    assert f"step 12; the newest checkpoint is {last.relative_to(project)}" in line
+    assert not list(project.rglob("*.part")) and not list(last.parent.glob("*step=12*"))
+    assert_goes_on_to_the_same_end(project, last, 9, uninterrupted)
 
-    def move(source: str, target: str) -> None:
-        whole = Path(source).read_bytes()
-        if len(moved) == 4:
-            Path(target).write_bytes(whole[: len(whole) // 2])
-            raise OSError(28, "No space left on device")
-        moved.append(target)
-        Path(target).write_bytes(whole)
 
-    moved: list[str] = []
-    monkeypatch.setattr(local.shutil, "move", move)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    (tmp_path / "small.yaml").write_text(VAE_OF_DIGITS)
-    (tmp_path / "busy.yaml").write_text(BUSY)
-    with pytest.raises(OSError, match="No space left"):
-        main(["fit", "--config=small.yaml", "--config=busy.yaml", *QUIET])
-    checkpoints = list(tmp_path.glob("runs/small/*/checkpoints/*.ckpt"))
-    assert any(path.name == "last.ckpt" for path in checkpoints)
-    assert all(torch.load(path, weights_only=True)["global_step"] > 0 for path in checkpoints)
+def test_a_loss_that_is_no_number_is_one_line(project: Path) -> None:
+    options = ["--model.optimizer.lr=1e30", "--trainer.log_every_n_steps=1"]
+    diverged = python("-m", "genzoo", "fit", "--config=small.yaml", *QUIET, *options, cwd=project)
+    assert diverged.returncode == 2 and "Traceback" not in diverged.stderr, diverged.stderr
+    assert "at step" in diverged.stderr.strip().splitlines()[-1]

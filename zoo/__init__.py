@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     from genzoo.zoo.latent.autoencoder import GaussianNoise as GaussianNoise
     from genzoo.zoo.latent.autoencoder import Masking as Masking
     from genzoo.zoo.latent.vae import VAE as VAE
+    from genzoo.zoo.learning_rates import Cosine as Cosine
+    from genzoo.zoo.learning_rates import OneCycle as OneCycle
+    from genzoo.zoo.learning_rates import WarmUp as WarmUp
     from genzoo.zoo.likelihoods import Bernoulli as Bernoulli
     from genzoo.zoo.likelihoods import Categorical as Categorical
     from genzoo.zoo.likelihoods import DiscretisedLogistic as DiscretisedLogistic
@@ -99,6 +102,9 @@ _HOME = {
     "P2": "diffusion.weighting",
     "SNR": "diffusion.weighting",
     "Simple": "diffusion.weighting",
+    "Cosine": "learning_rates",
+    "OneCycle": "learning_rates",
+    "WarmUp": "learning_rates",
     "Muon": "muon",
     "PerDatum": "randomness",
 }

@@ -91,15 +91,15 @@ class Classifier(ZooModule):
         return {"loss": loss, "accuracy": (logits.argmax(1) == labels).float()}
 
     def unpack(self, batch: object, stage: str | None = None) -> tuple[Tensor, Tensor | None]:
-        """As the base does, and checks the labels of the first batch of each stage."""
-        first = stage is not None and stage not in self._checked_stages
+        """As the base does, and checks the labels of the same batches."""
+        check = self._must_check(stage)
         x, labels = super().unpack(batch, stage)
-        if first and labels is not None and (labels.shape != x.shape[:1] or labels.dtype != torch.int64):
+        if check and labels is not None and (labels.shape != x.shape[:1] or labels.dtype != torch.int64):
             raise ValueError(
                 f"Labels are {labels.dtype} of shape {tuple(labels.shape)}, but a batch of {len(x)} takes int64 of"
                 f" shape ({len(x)},): the number of each datum's class, in [0, {self.num_classes - 1}]."
             )
-        if first and labels is not None and not bool(((labels >= 0) & (labels < self.num_classes)).all()):
+        if check and labels is not None and not bool(((labels >= 0) & (labels < self.num_classes)).all()):
             raise ValueError(
                 f"Labels lie in [{int(labels.min())}, {int(labels.max())}], but this Classifier has"
                 f" num_classes={self.num_classes}: they must lie in [0, {self.num_classes - 1}]."

@@ -3,14 +3,43 @@
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 
 def cache_folder() -> Path:
     """Where downloads and reference statistics are kept: $GENZOO_CACHE, or ~/.cache/genzoo."""
     return Path(os.environ.get("GENZOO_CACHE") or Path.home() / ".cache" / "genzoo")
+
+
+def cached(name: str, folder: Path | None = None) -> Path:
+    """Where a file of the cache (of another folder) is, or is to be written.
+
+    Where it is not there and cannot be written there, that is a folder which goes with this process, and a warning.
+    """
+    path = (folder or cache_folder()) / name
+    if os.path.exists(path):
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if os.access(path.parent, os.W_OK):
+            return path
+        reason = "no permission to write"
+    except OSError as error:
+        reason = str(error.strerror)
+    warnings.warn(
+        f"{path} cannot be kept ({reason}) and will have to be made anew: let GENZOO_CACHE name another folder.",
+        stacklevel=2,
+    )
+    return Path(_temporary().name) / name
+
+
+@cache
+def _temporary() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="genzoo-")
 
 
 @contextmanager

@@ -13,8 +13,10 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from genzoo.zoo.modality import Modality, check_data, in_full, modality, sounding
+from genzoo.zoo import learning_rates
+from genzoo.zoo.modality import Modality, check_data, in_full, modality, sounding, value_range
 from genzoo.zoo.precision import full_precision
 from genzoo.zoo.processes import gather
 from genzoo.zoo.randomness import Generator, PerDatum
@@ -142,7 +144,8 @@ class ZooModule(StatedModule):
         shape: of one datum, as the datamodule states it: (C, H, W), (T,), (1, T) or (D,).
         levels: how many values each dimension can take, k/(levels − 1) for images; None for continuous data.
         optimizer: builds the optimiser from the parameters; None takes the family's own (`default_optimizer`).
-        lr_scheduler: builds the schedule from the optimiser; it advances with every optimiser step. None: constant.
+        lr_scheduler: builds the schedule from the optimiser; it advances with every optimiser step, and lasts as long
+            as training unless it is given `total_steps` (see `learning_rates`). None: constant.
 
     Raises:
         ValueError: if shape or levels cannot describe data.
@@ -163,6 +166,8 @@ class ZooModule(StatedModule):
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self._checked_stages: set[str] = set()
+        self._value_range = value_range(shape, levels)
+        self._suspicious = False
         self._random_states: list[list[Tensor]] | None = None
         self._later_buffers: list[str] = []
 
@@ -280,24 +285,40 @@ class ZooModule(StatedModule):
         )
 
     def configure_optimizers(self) -> Any:
-        """The optimiser over `parameter_groups`, and the schedule, which counts steps."""
+        """The optimiser over `parameter_groups`, and the schedule, which counts steps (on a plateau, validations)."""
         optimizer = (self.optimizer or self.default_optimizer)(self.parameter_groups())
         if self.lr_scheduler is None:
             return optimizer
-        schedule = self.lr_scheduler(optimizer)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        schedule = learning_rates.schedule_for(self.lr_scheduler, optimizer, self._trainer)
+        config = {"scheduler": schedule, "interval": "step"}
+        if isinstance(schedule, ReduceLROnPlateau):
+            every = self.trainer.check_val_every_n_epoch if self._trainer is not None else 1
+            config |= {"interval": "epoch", "frequency": every or 1, "monitor": learning_rates.monitor(schedule)}
+        return {"optimizer": optimizer, "lr_scheduler": config}
 
     # ---- the data's contract
 
     def unpack(self, batch: Any, stage: str | None = None) -> tuple[Tensor, Tensor | None]:
-        """A batch, `x` or `(x, y)`, as data and labels. The first batch of each stage is checked."""
-        x, labels = (batch[0], batch[1]) if isinstance(batch, list | tuple) and len(batch) > 1 else (batch, None)
-        if isinstance(x, list | tuple):
-            x = x[0]
-        if stage is not None and stage not in self._checked_stages:
+        """A batch, `x` or `(x, y)`, as data and labels. The first of each stage is checked, and any odd one."""
+        x, labels = _parted(batch)
+        if self._must_check(stage):
             self.check(x)
-            self._checked_stages.add(stage)
+            self._checked_stages.add(str(stage))
         return in_full(x, self.levels, self.modality), labels
+
+    def _must_check(self, stage: str | None) -> bool:
+        return stage is not None and (stage not in self._checked_stages or self._suspicious)
+
+    def _on_before_batch_transfer(self, batch: Any, dataloader_idx: int = 0) -> Any:
+        """Looks at each batch while it is on the CPU, where that costs microseconds; `unpack` checks an odd one.
+
+        The hook of this name without the underscore would do, if Lightning did not warn of it in every run.
+        """
+        batch = super()._on_before_batch_transfer(batch, dataloader_idx)
+        x, labels = _parted(batch)
+        classes = (0.0, (getattr(self, "num_classes", None) or math.inf) - 1)
+        self._suspicious = not (_within(x, self._value_range, self.shape) and _within(labels, classes, ()))
+        return batch
 
     def check(self, x: Tensor, *, on_grid: bool = True) -> Tensor:
         """The batch, if it holds data that this model is for; of images unless `on_grid`, any finite ones.
@@ -354,7 +375,16 @@ class ZooModule(StatedModule):
     # ---- an interrupted run goes on with the random numbers it would have drawn
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the random state of every process."""
+        """Adds the random state of every process.
+
+        Raises:
+            ValueError: if weights are no numbers any more; the checkpoints written before stay as they are.
+        """
+        if not all(bool(p.isfinite().all()) for p in self.parameters()):
+            raise ValueError(
+                f"The weights are NaN or infinite at step {self.global_step}, so no checkpoint is written: the"
+                " training diverged (try a lower learning rate, or gradient clipping). The last one is from before."
+            )
         super().on_save_checkpoint(checkpoint)
         mine = [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])]
         checkpoint["random_state"] = gather(mine)
@@ -367,8 +397,17 @@ class ZooModule(StatedModule):
             self._restore_random_state()
 
     def on_train_start(self) -> None:
-        """Restores the random state once more where an epoch goes on: a `DataLoader` has drawn a seed from it."""
-        if self.trainer.fit_loop.restarted_mid_epoch:
+        """Takes up the schedule, the place in the data and the random numbers where a resumed run goes on."""
+        if self.lr_scheduler is not None:
+            for config in self.trainer.lr_scheduler_configs:
+                config.scheduler = learning_rates.going_on(self.lr_scheduler, config.scheduler, self.trainer)
+        loop = self.trainer.fit_loop
+        if loop.restarting and loop._combined_loader_states_to_load:
+            # The schedule had asked how many batches there are, and Lightning restores a place only in data that
+            # nobody has asked for before.
+            loop._load_combined_loader_states()
+            iter(loop._data_fetcher)  # type: ignore[arg-type]
+        if loop.restarted_mid_epoch:  # once more: a `DataLoader` has drawn a seed
             self._restore_random_state()
 
     def _restore_random_state(self) -> None:
@@ -378,3 +417,19 @@ class ZooModule(StatedModule):
         torch.set_rng_state(cpu.cpu())
         if cuda and len(cuda) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all([state.cpu() for state in cuda])
+
+
+def _parted(batch: Any) -> tuple[Any, Any]:
+    """Data and labels of a batch `x`, `(x,)` or `(x, y)`."""
+    x, labels = (batch[0], batch[1]) if isinstance(batch, list | tuple) and len(batch) > 1 else (batch, None)
+    return (x[0] if isinstance(x, list | tuple) else x), labels
+
+
+def _within(t: Any, bounds: tuple[float, float], shape: tuple[int, ...]) -> bool:
+    """Whether a tensor on the CPU holds values within bounds, which NaN is not, in the right shape."""
+    if not isinstance(t, Tensor) or t.device.type != "cpu":
+        return True
+    if not t.numel() or t.shape[1:] != shape:
+        return False
+    low, high = t.aminmax()
+    return bounds[0] <= low.item() and high.item() <= bounds[1]

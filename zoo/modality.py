@@ -102,6 +102,15 @@ def in_full(x: Tensor, levels: int | None, kind: Modality) -> Tensor:
     return to_grid(x, levels) if kind == "image" and levels is not None else full_precision(x)
 
 
+def value_range(shape: Sequence[int], levels: int | None) -> tuple[float, float]:
+    """The lowest and the highest value that data can take; of continuous data, any finite one."""
+    if levels is None:
+        largest = torch.finfo(torch.float64).max
+        return -largest, largest
+    highest = {"image": 1.0, "waveform": 1.0, "tokens": levels - 1.0}[modality(shape, levels)]
+    return (-1.0 if modality(shape, levels) == "waveform" else 0.0), highest
+
+
 def check_data(
     x: Tensor, shape: Sequence[int], levels: int | None, precisions: set[torch.dtype], name: str
 ) -> Tensor:

@@ -289,6 +289,7 @@ def test_a_hostile_checkpoint_is_not_published(capsys: Captured) -> None:
         ("--model.optimizer.lr=-1", "learning rate"),
         ("--nonsense", "--nonsense"),
         ("--config=digits/vea", "neither a recipe nor the path"),
+        ("--trainer.default_root_dir=s3://bucket/runs", "s3://bucket/runs: a run is kept in a folder"),
     ],
 )
 def test_a_mistake_is_one_line(capsys: Captured, option: str, says: str) -> None:

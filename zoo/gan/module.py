@@ -14,11 +14,13 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from genzoo.zoo.gan.inversion import InversionMixin
 from genzoo.zoo.gan.losses import AdversarialLoss, Relativistic
 from genzoo.zoo.gan.regularisers import R1, R2, Regulariser, packed
 from genzoo.zoo.interface import ZooModule
+from genzoo.zoo.learning_rates import schedule_for
 from genzoo.zoo.mixins import ClassPrior, ConditionalMixin
 from genzoo.zoo.modality import to_grid
 from genzoo.zoo.networks.dcgan import DCGANDiscriminator, DCGANGenerator
@@ -329,7 +331,12 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
             (build or self.default_optimizer)([p for p in network.parameters() if p.requires_grad])
             for network, build in builders.items()
         ]
-        return optimizers, [] if self.lr_scheduler is None else [self.lr_scheduler(o) for o in optimizers]
+        if self.lr_scheduler is None:
+            return optimizers, []
+        made = [schedule_for(self.lr_scheduler, optimizer, self._trainer) for optimizer in optimizers]
+        if any(isinstance(one, ReduceLROnPlateau) for one in made):
+            raise ValueError("lr_scheduler: a GAN's schedules count iterations; one that waits for a plateau cannot.")
+        return optimizers, made
 
     def _schedules(self) -> list[Any]:
         return [config.scheduler for config in self.trainer.lr_scheduler_configs]

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 
-from genzoo.zoo.files import cache_folder, staged
+from genzoo.zoo.files import cached, staged
 from genzoo.zoo.hub import entries
 from genzoo.zoo.hub.entries import CARD, CONFIG, LEARNING, METRICS, NAME, SAMPLES, WEIGHTS, list_models
 
@@ -138,7 +138,7 @@ def _fetch_url(address: str) -> Path:
 
 def _cached(address: str) -> Path:
     # keyed by the whole address: every entry has a file called model.safetensors
-    return cache_folder() / "entries" / hashlib.sha256(address.encode()).hexdigest()[:32]
+    return cached(f"entries/{hashlib.sha256(address.encode()).hexdigest()[:32]}")
 
 
 def _upload_hugging_face(folder: Path, repository: str) -> str:

@@ -1,0 +1,222 @@
+"""The newest state of a run, from which an interrupted one goes on."""
+
+import os
+import shutil
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from lightning.fabric.plugins.environments import SLURMEnvironment
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from genzoo.zoo.hub.run_folder import run_folder
+from genzoo.zoo.processes import world_size
+
+
+class Newest(Checkpoint):
+    """Keeps `last.ckpt`, the newest state of the run, whatever becomes of it.
+
+    It is written after every validation (without any, after every epoch), whenever a ModelCheckpoint has written one
+    of its own, and when training ends: because it is over, on a time limit, on Ctrl-C, on SIGTERM. These signals, and
+    the one that announces a requeue by SLURM, are obeyed as soon as the batch at hand is done (on several processes,
+    as soon as all have heard of it), so that no half of an optimiser's step is ever written; a second Ctrl-C ends the
+    run at once.
+
+    A run that goes on in another folder takes the best checkpoints along, so that a ModelCheckpoint goes on comparing
+    with them, and `Publish` finds the best of both runs.
+
+    Args:
+        dirpath: where `last.ckpt` lies; None is the folder `checkpoints` of the run.
+    """
+
+    def __init__(self, dirpath: str | Path | None = None) -> None:
+        self.dirpath = None if dirpath is None else str(dirpath)
+        self._signal: int | None = None  # that arrived and waits to be obeyed
+        self._replaced: dict[int, Any] = {}  # the handlers of signals before ours
+        self._at_once = False
+        self._saved_step = self._validated_step = -1
+
+    @property
+    def path(self) -> str:
+        """Of the newest state."""
+        return os.path.join(self.dirpath or "", "last.ckpt")
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Finds the folder, which all processes agree on."""
+        if stage == TrainerFn.FITTING:
+            self.dirpath = trainer.strategy.broadcast(self.dirpath or str(run_folder(trainer) / "checkpoints"))
+            self._signal, self._at_once, self._saved_step = None, False, -1
+
+    # ---- when
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Obeys a signal; else writes where training may end within an epoch, or another checkpoint was written."""
+        asked, loop = self._asked(trainer), trainer.fit_loop
+        ends = trainer.global_step == loop.max_steps or (trainer.should_stop and loop._can_stop_early)
+        if asked or ends or self._is_behind(trainer):
+            self._save(trainer)
+            self._obey(asked, trainer)
+
+    def on_validation_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        """Obeys a signal within a validation, which the resumed run makes anew."""
+        if self._signal and world_size() == 1 and not trainer.sanity_checking:
+            self._save(trainer)
+            self._obey(self._signal, trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes after a validation within an epoch; the state after one at its end is that of the epoch's end."""
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
+            return
+        self._validated_step = trainer.global_step
+        if not _at_epoch_end(trainer):
+            self._save(trainer)
+            self._obey(self._asked(trainer), trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes after an epoch that ended with a validation, or if there are none."""
+        due = not trainer.enable_validation or self._validated_step == trainer.global_step
+        if _at_epoch_end(trainer) and (due or self._is_behind(trainer)):
+            self._save(trainer)
+            self._obey(self._asked(trainer), trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the end of training. A signal that comes now, while a model is measured, ends the run at once."""
+        self._at_once = True
+        if self._saved_step != trainer.global_step:
+            self._save(trainer)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """As `on_train_end`, which Lightning skips when a resumed run had nothing left to train."""
+        if self._saved_step != trainer.global_step and trainer.global_step > 0:
+            self._save(trainer)
+
+    def _is_behind(self, trainer: Trainer) -> bool:
+        """Whether a ModelCheckpoint has written this step, and this one not."""
+        others = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+        step = trainer.global_step
+        return step != self._saved_step and any(other._last_global_step_saved == step > 0 for other in others)
+
+    def _save(self, trainer: Trainer) -> None:
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            trainer.save_checkpoint(self.path)
+            self._saved_step = trainer.global_step
+
+    # ---- signals
+
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Hears signals from here on: Lightning has set its own handlers just before."""
+        self._listen(trainer)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Hears signals from here on, where there was no sanity check."""
+        self._listen(trainer)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Gives the signals back."""
+        for number, handler in self._replaced.items():
+            signal.signal(number, handler)
+        self._replaced = {}
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Gives the signals back; Lightning skips `teardown`."""
+        self.teardown(trainer, pl_module, TrainerFn.FITTING)
+
+    def _listen(self, trainer: Trainer) -> None:
+        # Lightning's handler of SIGTERM broadcasts, in the middle of whatever the processes have to say to each other
+        # just then: where one of several gets the signal, all of them hang. Its handler of a requeue writes a
+        # checkpoint in the middle of a step.
+        if self._replaced or threading.current_thread() is not threading.main_thread():
+            return
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        environment = trainer._accelerator_connector.cluster_environment
+        if isinstance(environment, SLURMEnvironment) and environment.auto_requeue and environment.requeue_signal:
+            numbers.append(environment.requeue_signal)
+        self._replaced = {number: signal.signal(number, self._hear) for number in numbers}
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        if self._at_once or (number == self._signal == signal.SIGINT):
+            raise KeyboardInterrupt if number == signal.SIGINT else SIGTERMException
+        self._signal = number
+
+    def _asked(self, trainer: Trainer) -> int | None:
+        """The signal that this process or another has heard, which counts as SIGTERM here."""
+        if world_size() == 1:
+            return self._signal
+        heard = trainer.strategy.reduce_boolean_decision(self._signal is not None, all=False)
+        return (self._signal or signal.SIGTERM) if heard else None
+
+    def _obey(self, number: int | None, trainer: Trainer) -> None:
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if number == signal.SIGTERM:
+            raise SIGTERMException
+        if number:
+            self._signal = None
+            self._replaced[number](number, None)  # requeues the job, which ends this process
+
+    # ---- what a resumed run takes along
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Brings the best checkpoints of the interrupted run into the folder of this one.
+
+        Lightning forgets them where the folder has changed, and would take the first checkpoint of the resumed run
+        for the best.
+        """
+        if trainer.state.fn != TrainerFn.FITTING:
+            return
+        for callback in trainer.checkpoint_callbacks:
+            state = checkpoint["callbacks"].get(callback.state_key)
+            if isinstance(callback, ModelCheckpoint) and state and state["dirpath"] != callback.dirpath:
+                carried = _carried(state, str(callback.dirpath), Path(str(trainer.ckpt_path)).parent, trainer)
+                if carried is None:
+                    del checkpoint["callbacks"][callback.state_key]
+                else:
+                    checkpoint["callbacks"][callback.state_key] = carried
+
+
+def _at_epoch_end(trainer: Trainer) -> bool:
+    return trainer.fit_loop.epoch_loop._num_ready_batches_reached()
+
+
+def _carried(state: dict[str, Any], folder: str, beside: Path, trainer: Trainer) -> dict[str, Any] | None:
+    """A ModelCheckpoint's state with its files in `folder`; None if they are gone.
+
+    They are looked for where they were, and beside the checkpoint that is resumed, should the run have been moved.
+    """
+    found: dict[str, str] = {}
+    for old in filter(None, {*state["best_k_models"], state["best_model_path"], state["kth_best_model_path"]}):
+        places = [path for path in (Path(old), beside / Path(old).name) if path.is_file()]
+        if not places:
+            rank_zero_warn(f"{old}, the best checkpoint so far, is gone: the resumed run looks for the best anew.")
+            return None
+        found[old] = os.path.join(folder, Path(old).name)
+        if trainer.is_global_zero and not os.path.exists(found[old]):
+            _bring(places[0], Path(found[old]))
+    trainer.strategy.barrier()
+    return {
+        **state,
+        "dirpath": folder,
+        "best_k_models": {found[old]: score for old, score in state["best_k_models"].items()},
+        "best_model_path": found.get(state["best_model_path"], ""),
+        "kth_best_model_path": found.get(state["kth_best_model_path"], ""),
+        "last_model_path": "",
+    }
+
+
+def _bring(source: Path, target: Path) -> None:
+    """A link, which takes no room and outlives the first run; a copy where the disk has no links."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        half = target.with_name(f"{target.name}.part")
+        shutil.copyfile(source, half)
+        os.replace(half, target)

@@ -1,0 +1,220 @@
+"""Schedules last as long as training does, and those that cannot are refused before the first step."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.cli import ReduceLROnPlateau
+from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, StepLR
+
+from genzoo import recipes
+from genzoo.callbacks import Newest
+from genzoo.datamodules import DigitsDataModule
+from genzoo.zoo import GAN, VAE, Cosine, OneCycle, WarmUp
+
+EPOCH = 3  # steps
+CYCLE = {"max_lr": 0.02, "pct_start": 0.3, "cycle_momentum": False}
+
+
+class Rates(Callback):
+    """Notes the learning rates of each step, of all optimisers."""
+
+    def __init__(self) -> None:
+        self.rates: list[tuple[float, ...]] = []
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        self.rates.append(tuple(group["lr"] for o in trainer.optimizers for group in o.param_groups))
+
+
+def vae(schedule: Any) -> VAE:
+    sgd = partial(torch.optim.SGD, lr=0.01)
+    return VAE((1, 8, 8), 17, latent_dim=2, network="mlp", width=8, optimizer=sgd, lr_scheduler=schedule)
+
+
+def train(model: LightningModule, *callbacks: Callback, ckpt_path: Path | None = None, **options: Any) -> Trainer:
+    keeps = any(isinstance(callback, Newest) for callback in callbacks)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    trainer = Trainer(**quiet | options, enable_checkpointing=keeps, callbacks=list(callbacks))
+    trainer.fit(model, DigitsDataModule(limit=24, batch_size=8), ckpt_path=ckpt_path)
+    return trainer
+
+
+def rates(schedule: Any, ckpt_path: Path | None = None, **options: Any) -> list[float]:
+    """Of each step."""
+    seen = Rates()
+    train(vae(schedule), seen, ckpt_path=ckpt_path, **options)
+    return [rate for (rate,) in seen.rates]
+
+
+def curve(schedule: Callable[[torch.optim.Optimizer], Any], steps: int, groups: int = 1) -> list[float]:
+    """The rates of the last of the groups under a schedule by itself."""
+    parameters = [{"params": [torch.zeros(1, requires_grad=True)]} for _ in range(groups)]
+    optimizer = torch.optim.Adam(parameters, lr=0.01)
+    made, seen = schedule(optimizer), []
+    for _ in range(steps):
+        seen.append(optimizer.param_groups[-1]["lr"])
+        optimizer.step()
+        made.step()
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("ours", "torchs"),
+    [
+        (partial(OneCycle, **CYCLE), partial(OneCycleLR, **CYCLE, total_steps=10)),
+        (partial(OneCycleLR, **CYCLE), partial(OneCycleLR, **CYCLE, total_steps=10)),
+        (
+            partial(OneCycle, **CYCLE | {"anneal_strategy": "linear"}),
+            partial(OneCycleLR, **CYCLE, anneal_strategy="linear", total_steps=10),
+        ),
+        (Cosine, partial(CosineAnnealingLR, T_max=10)),
+        (partial(Cosine, eta_min=0.001), partial(CosineAnnealingLR, T_max=10, eta_min=0.001)),
+    ],
+)
+@pytest.mark.parametrize(
+    "options", [{"max_steps": 10}, {"max_steps": 10, "max_epochs": 9}, {"max_epochs": 5, "limit_train_batches": 2}]
+)
+def test_as_long_as_training_and_bit_for_bit_torchs(ours: Any, torchs: Any, options: dict[str, Any]) -> None:
+    assert rates(ours, **options) == curve(torchs, 10)
+
+
+def test_each_of_a_gans_optimisers_has_it() -> None:
+    sgd = partial(torch.optim.SGD, lr=0.01)
+    both = {"generator_optimizer": sgd, "discriminator_optimizer": sgd, "discriminator_steps": 2}
+    seen = Rates()
+    train(GAN((1, 8, 8), 17, network="mlp", width=8, **both, lr_scheduler=Cosine), seen, max_epochs=2)
+    expected = curve(partial(CosineAnnealingLR, T_max=2 * EPOCH), 2 * EPOCH)
+    assert seen.rates == [(rate, rate) for rate in expected]
+
+
+@pytest.mark.parametrize("steps", range(1, 45))
+def test_one_cycle_of_any_length(steps: int) -> None:
+    """Where the share of the rise is one step, torch divides by zero."""
+    found = curve(partial(OneCycle, max_lr=0.02, pct_start=0.05, total_steps=steps, cycle_momentum=False), steps)
+    assert len(found) == steps and max(found) <= 0.02
+    if steps == 20:
+        assert found[0] == pytest.approx(0.02) and found[-1] == pytest.approx(0.02 / 25e4)
+
+
+# ---- longer than the run that is resumed
+
+
+@pytest.mark.parametrize("schedule", [partial(OneCycle, **CYCLE), Cosine, partial(WarmUp, steps=2, then=Cosine)])
+@pytest.mark.parametrize("epochs", [{}, {"max_epochs": 50}])
+def test_a_resumed_run_trains_longer(schedule: Any, epochs: dict[str, int], tmp_path: Path) -> None:
+    """At the step at which it was, on the longer schedule; nothing changes where the length is the same."""
+    train(vae(schedule), Newest(tmp_path), max_steps=7, **epochs)
+    assert rates(schedule, tmp_path / "last.ckpt", max_steps=20, **epochs) == pytest.approx(
+        rates(schedule, max_steps=20, **epochs)[7:], rel=1e-12
+    )
+    train(vae(schedule), Newest(tmp_path / "cut"), Stop(4), max_steps=7, **epochs)
+    assert rates(schedule, tmp_path / "cut/last.ckpt", max_steps=7, **epochs) == rates(schedule, max_steps=7)[4:]
+
+
+class Stop(Callback):
+    def __init__(self, step: int):
+        self.step = step
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        trainer.should_stop = trainer.global_step >= self.step
+
+
+def test_a_length_on_the_command_line_wins_over_the_checkpoints(tmp_path: Path) -> None:
+    train(vae(partial(Cosine, total_steps=7)), Newest(tmp_path), max_steps=7)
+    longer = partial(Cosine, total_steps=30)
+    assert rates(longer, tmp_path / "last.ckpt", max_steps=20) == pytest.approx(
+        rates(longer, max_steps=20)[7:], rel=1e-12
+    )
+
+
+def test_a_checkpoint_of_torchs_schedule_goes_on(tmp_path: Path) -> None:
+    """Which the recipes stated before."""
+    train(vae(partial(OneCycleLR, **CYCLE, total_steps=7)), Newest(tmp_path), max_steps=7)
+    one = partial(OneCycle, **CYCLE)
+    assert rates(one, tmp_path / "last.ckpt", max_steps=20) == rates(one, max_steps=20)[7:]
+    train(vae(partial(CosineAnnealingLR, T_max=7)), Newest(tmp_path), max_steps=7)
+    assert rates(Cosine, tmp_path / "last.ckpt", max_steps=20) == rates(Cosine, max_steps=20)[7:]
+
+
+# ---- warm-up and plateaus
+
+
+def test_warm_up_then_another() -> None:
+    found = rates(partial(WarmUp, steps=4, then=Cosine), max_steps=14)
+    assert found[:5] == pytest.approx([0.002, 0.004, 0.006, 0.008, 0.01])
+    assert found[4:] == pytest.approx(curve(partial(CosineAnnealingLR, T_max=10), 10))
+    assert rates(partial(WarmUp, steps=3), max_steps=6) == pytest.approx([0.0025, 0.005, 0.0075, 0.01, 0.01, 0.01])
+
+
+class Figure(Callback):
+    """A figure that never gets better."""
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        pl_module.log("val/figure", 1.0)
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_a_plateau_is_that_of_its_figure(every: int) -> None:
+    """Halved at each validation after the first."""
+    schedule = partial(ReduceLROnPlateau, monitor="val/figure", factor=0.5, patience=0)
+    seen = Rates()
+    options = {"max_epochs": 6, "check_val_every_n_epoch": every, "num_sanity_val_steps": 0}
+    train(vae(schedule), seen, Figure(), **options)
+    expected = [0.01 * 0.5 ** max(0, epoch // every - 1) for epoch in range(6)]
+    assert [rate for (rate,) in seen.rates[::EPOCH]] == pytest.approx(expected)
+
+
+# ---- what cannot be
+
+
+@pytest.mark.parametrize(
+    ("schedule", "options", "says"),
+    [
+        (partial(OneCycleLR, **CYCLE, total_steps=5), {"max_steps": 6}, "total_steps=5, but training takes 6 steps"),
+        (partial(OneCycle, **CYCLE, total_steps=5), {"max_epochs": 2}, "total_steps=5, but training takes 6 steps"),
+        (partial(OneCycleLR, **CYCLE, epochs=1, steps_per_epoch=3), {"max_steps": 6}, "total_steps=3, but"),
+        (lambda o: OneCycleLR(o, 0.1, 5), {"max_steps": 6}, "total_steps=5, but training takes 6 steps"),
+        (Cosine, {"max_epochs": -1, "max_time": "00:00:01:00"}, "no end"),
+        (partial(WarmUp, steps=6, then=Cosine), {"max_steps": 6}, "steps=6 of 6"),
+        (partial(WarmUp, steps=0), {"max_steps": 6}, "steps=0"),
+        (torch.optim.lr_scheduler.ReduceLROnPlateau, {"max_steps": 6}, "which figure"),
+        (partial(WarmUp, steps=2, then=partial(ReduceLROnPlateau, monitor="a")), {"max_steps": 6}, "waits"),
+    ],
+)
+@pytest.mark.parametrize("family", ["vae", "gan"])
+def test_refused_before_the_first_step(schedule: Any, options: dict[str, Any], says: str, family: str) -> None:
+    model = vae(schedule) if family == "vae" else GAN((1, 8, 8), 17, network="mlp", width=8, lr_scheduler=schedule)
+    seen = Rates()
+    with pytest.raises(ValueError, match=says):
+        train(model, seen, **options)
+    assert not seen.rates
+
+
+def test_a_gan_has_no_plateau() -> None:
+    schedule = partial(ReduceLROnPlateau, monitor="val/figure")
+    with pytest.raises(ValueError, match="plateau"):
+        train(GAN((1, 8, 8), 17, network="mlp", width=8, lr_scheduler=schedule), max_steps=2)
+
+
+def test_a_schedule_without_length_is_left_alone() -> None:
+    assert rates(partial(StepLR, step_size=2, gamma=0.5), max_steps=4) == [0.01, 0.01, 0.005, 0.005]
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_recipes_schedule_is_torchs_over_all_its_steps(name: str) -> None:
+    """So that `--trainer.max_steps` trains longer, and nothing else bounds a run or its schedule."""
+    recipe = yaml.safe_load(recipes.find(name).read_text())
+    assert recipe["trainer"]["max_steps"] > 0 and "max_epochs" not in recipe["trainer"]
+    schedule = recipe["model"]["init_args"]["lr_scheduler"]
+    options, steps = schedule.get("init_args", {}), 997
+    ours = {"OneCycle": OneCycle, "Cosine": Cosine}[schedule["class_path"]]
+    torchs = OneCycleLR if ours is OneCycle else lambda o, total_steps: CosineAnnealingLR(o, total_steps)
+    groups = len(options["max_lr"]) if isinstance(options.get("max_lr"), list) else 1
+    assert curve(partial(ours, **options, total_steps=steps), steps, groups) == curve(
+        partial(torchs, **options, total_steps=steps), steps, groups
+    )

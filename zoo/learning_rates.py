@@ -1,0 +1,228 @@
+"""Learning-rate schedules that last as long as training does: the Trainer's steps, not a number of their own.
+
+`ZooModule` gives the Trainer's `total_steps` to every schedule that takes it and was given none, torch's `OneCycleLR`
+among them. So a run with another `max_steps` has another schedule, and one that is resumed in order to train longer
+goes on at the same step of the longer schedule.
+"""
+
+import inspect
+import math
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LRSchedulerCallable
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import (
+    ConstantLR,
+    CosineAnnealingLR,
+    LinearLR,
+    LRScheduler,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    SequentialLR,
+)
+
+
+class OneCycle(OneCycleLR):
+    """A rise of the learning rate and a long fall (Smith & Topin 2019): torch's `OneCycleLR` over all of training.
+
+    Args:
+        optimizer: whose rate is set.
+        max_lr: the highest rate, of all parameter groups or of each.
+        total_steps: how many steps the schedule has; None: as many as training.
+        pct_start: the share of them in which the rate rises, from max_lr / div_factor.
+        anneal_strategy: how it rises and falls.
+        cycle_momentum: whether the momentum (β₁) falls and rises inversely, between the two below.
+        base_momentum: the lowest.
+        max_momentum: the highest.
+        div_factor: max_lr over the rate of the first step.
+        final_div_factor: the rate of the first step over that of the last.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        max_lr: float | list[float],
+        total_steps: int | None = None,
+        pct_start: float = 0.3,
+        anneal_strategy: Literal["cos", "linear"] = "cos",
+        cycle_momentum: bool = True,
+        base_momentum: float | list[float] = 0.85,
+        max_momentum: float | list[float] = 0.95,
+        div_factor: float = 25.0,
+        final_div_factor: float = 1e4,
+    ) -> None:
+        if (
+            total_steps is not None and pct_start * total_steps == 1
+        ):  # a rise of no steps, whose share torch divides by
+            pct_start = math.nextafter(pct_start, 0)
+        super().__init__(
+            optimizer,
+            max_lr,
+            total_steps,
+            pct_start=pct_start,
+            anneal_strategy=anneal_strategy,
+            cycle_momentum=cycle_momentum,
+            base_momentum=base_momentum,
+            max_momentum=max_momentum,
+            div_factor=div_factor,
+            final_div_factor=final_div_factor,
+        )
+
+
+class Cosine(CosineAnnealingLR):
+    """Half a cosine from the optimiser's rate down to `eta_min` (Loshchilov & Hutter 2017), over all of training.
+
+    Args:
+        optimizer: whose rate is set.
+        total_steps: how many steps the schedule has; None: as many as training.
+        eta_min: the rate at the end.
+
+    Raises:
+        ValueError: if nobody says how long it is.
+    """
+
+    def __init__(self, optimizer: Optimizer, total_steps: int | None = None, eta_min: float = 0.0) -> None:
+        if total_steps is None:
+            raise ValueError("Cosine: total_steps is missing; only in a ZooModule's training is it the Trainer's.")
+        super().__init__(optimizer, total_steps, eta_min)
+
+    @property
+    def total_steps(self) -> int:
+        """How many steps the schedule has."""
+        return self.T_max
+
+
+class WarmUp(SequentialLR):
+    """A rise from almost nothing in the first steps, and then another schedule, over what is left of training.
+
+    Args:
+        optimizer: whose rate is set.
+        steps: of the rise, which is linear and ends at the rate that the other schedule begins with.
+        then: builds the other schedule; None: constant.
+        total_steps: of both together; None: as many as training.
+
+    Raises:
+        ValueError: if the rise is no step long, or leaves nothing for the other schedule.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        steps: int,
+        then: LRSchedulerCallable | None = None,
+        total_steps: int | None = None,
+    ) -> None:
+        if steps < 1 or (total_steps is not None and steps >= total_steps):
+            raise ValueError(
+                f"WarmUp: steps={steps} of {'any number' if total_steps is None else total_steps}: the rise takes at"
+                " least one step, and fewer than training."
+            )
+        then = then or partial(ConstantLR, factor=1.0)
+        other = then(optimizer) if total_steps is None else _build(then, optimizer, total_steps - steps)
+        if not isinstance(other, LRScheduler) or isinstance(other, ReduceLROnPlateau):
+            raise ValueError(f"WarmUp: {type(other).__name__} waits for a figure, so nothing can come before it.")
+        rise = LinearLR(optimizer, start_factor=1 / (steps + 1), total_iters=steps)
+        self.total_steps = total_steps
+        super().__init__(optimizer, [rise, other], milestones=[steps])
+
+
+# ------------------------------------------------------------------------------------------- what a ZooModule does
+
+Schedule = LRScheduler | ReduceLROnPlateau
+
+
+def schedule_for(builder: LRSchedulerCallable, optimizer: Optimizer, trainer: Trainer | None) -> Schedule:
+    """The schedule that `builder` makes of an optimiser, as long as the Trainer trains unless it says how long.
+
+    Raises:
+        ValueError: before training, if it is over sooner than training, or training has no end; or if it waits for a
+            figure and does not name it.
+    """
+    total_steps = _total_steps(builder, trainer)
+    made = builder(optimizer) if total_steps is None else _build(builder, optimizer, total_steps)
+    if total_steps is None and trainer is not None:  # a function that says so inside
+        _check_length(getattr(made, "total_steps", None), trainer)
+    if isinstance(made, ReduceLROnPlateau):
+        monitor(made)
+    return made
+
+
+def monitor(plateau: ReduceLROnPlateau) -> str:
+    """The figure that a schedule waits for."""
+    if isinstance(name := getattr(plateau, "monitor", None), str):
+        return name
+    raise ValueError(
+        "ReduceLROnPlateau does not say which figure it waits for: take lightning.pytorch.cli.ReduceLROnPlateau, with"
+        " monitor: val/nll, say."
+    )
+
+
+def going_on(builder: LRSchedulerCallable, restored: Schedule, trainer: Trainer) -> Schedule:
+    """The schedule of a resumed run: the restored one, or if that has another length, a new one at the same step."""
+    total_steps = _total_steps(builder, trainer)
+    if total_steps is None or total_steps == getattr(restored, "total_steps", total_steps):
+        return restored
+    optimizer = restored.optimizer
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"]
+    made = _build(builder, optimizer, total_steps)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*before.*optimizer.step.*")
+        for _ in range(restored.last_epoch):
+            made.step()
+    return made
+
+
+def _build(builder: Callable[..., Schedule], optimizer: Optimizer, total_steps: int) -> Schedule:
+    _, takes = _arguments(builder)
+    return partial(builder, total_steps=total_steps)(optimizer) if "total_steps" in takes else builder(optimizer)
+
+
+def _total_steps(builder: LRSchedulerCallable, trainer: Trainer | None) -> int | None:
+    """As the schedule was given it, or else the Trainer's; None if it takes none, or there is no Trainer."""
+    given, takes = _arguments(builder)
+    if "total_steps" not in takes:
+        return None
+    stated = given.get("total_steps")
+    if given.get("epochs") and given.get("steps_per_epoch"):  # which torch's OneCycleLR takes as well
+        stated = stated or given["epochs"] * given["steps_per_epoch"]
+    if trainer is None:
+        return stated
+    if stated is not None:
+        _check_length(stated, trainer)
+        return stated
+    steps = _training_steps(trainer)
+    if steps is None:
+        raise ValueError(
+            "lr_scheduler lasts as long as training, which has no end here: give the Trainer max_steps or max_epochs,"
+            " or the schedule its total_steps."
+        )
+    return steps
+
+
+def _check_length(total_steps: int | None, trainer: Trainer) -> None:
+    steps = None if total_steps is None else _training_steps(trainer)
+    if steps is not None and total_steps is not None and total_steps < steps:
+        raise ValueError(
+            f"lr_scheduler is over after total_steps={total_steps}, but training takes {steps} steps: leave"
+            " total_steps out, and it lasts as long as training."
+        )
+
+
+def _training_steps(trainer: Trainer) -> int | None:
+    steps = trainer.estimated_stepping_batches
+    return int(steps) if 0 <= steps < math.inf else None
+
+
+def _arguments(builder: Callable[..., Any]) -> tuple[dict[str, Any], Any]:
+    """The arguments that a builder holds, and those that what it builds takes."""
+    held = builder.keywords if isinstance(builder, partial) else {}
+    inside = (*builder.args, builder.func) if isinstance(builder, partial) else (builder,)
+    target = next(
+        (part for part in inside if isinstance(part, type)), inside[-1]
+    )  # jsonargparse has it for an argument
+    return held, inspect.signature(target).parameters
