@@ -9,7 +9,7 @@ with what the floor is: what a perfect model (for an AUROC: a trivial one) would
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
@@ -34,6 +34,23 @@ PROTOCOL: dict[str, Any] = {
     "odd": ["faint", "erased", "flipped", "shuffled"],
     "num_odd": 500,
 }
+
+
+class Evaluation(TypedDict, total=False):
+    """Arguments of `evaluate` that a recipe can state."""
+
+    split: Literal["train", "val", "test"]
+    num_particles: int | None
+    num_likelihood: int | None
+    num_samples: int | None
+    extractor: str | nn.Module | None
+    odd: list[str] | LightningDataModule | None
+    num_odd: int | None
+    seed: int
+    only: list[str]
+    progress: bool
+    weights_path: str | None
+    cache_dir: str | None
 
 
 def evaluate(
