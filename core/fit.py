@@ -22,13 +22,14 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import genzoo.callbacks
 import genzoo.datamodules
 import genzoo.zoo
 from genzoo import recipes
+from genzoo.advice import in_our_words
 from genzoo.arguments import import_from_here
 from genzoo.errors import debugging, refuse
 from genzoo.parsing import Parser, parsable, readable, refuse_nulls, taken
@@ -277,22 +278,16 @@ class GenzooCLI(LightningCLI):
 
     @contextmanager
     def plain_errors(self) -> Iterator[None]:
-        """Before the first training step an error is one line; after it, a traceback, as a bug deserves."""
+        """One line for what comes before the first training step or is known; else a traceback, as a bug deserves."""
         try:
             yield
-        except (
-            AttributeError,
-            TypeError,
-            ValueError,
-            OSError,
-            RuntimeError,
-            MisconfigurationException,
-        ) as error:
+        except Exception as error:
             trainer = getattr(self, "trainer", None)
-            if debugging() or (trainer is not None and trainer.global_step > 0):
+            advice = in_our_words(error)
+            if debugging() or (advice is None and trainer is not None and trainer.global_step > 0):
                 raise
             self.tidy()
-            refuse(f"{readable(str(error))} (GENZOO_DEBUG=1 shows where)")
+            refuse(f"{advice or readable(str(error)) or type(error).__name__} (GENZOO_DEBUG=1 shows where)")
 
     def tidy(self) -> None:
         """Takes the run folder away again where nothing was written into it: a dry run, a refused one."""

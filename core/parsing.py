@@ -160,7 +160,7 @@ class Parser(LightningArgumentParser):
         if debugging() and ex is not None:
             raise ex
         hint = f" (`{self.prog.replace(' [options]', '')} --help` lists what is accepted)"
-        line = readable(message, self.options())
+        line = textwrap.shorten(readable(message, self.options()), LONGEST, placeholder=" …")
         refuse(line + ("" if "did you mean" in line or len(line + hint) > LONGEST else hint))
 
     def options(self) -> set[str]:
@@ -187,11 +187,10 @@ def readable(message: str, options: Collection[str] = ()) -> str:
         options: What the command takes.
     """
     found = complaints(message)
-    if not any(leaf.keys or leaf.what == message for leaf in found):
-        return "; ".join(message.splitlines())
+    if len(found) != 1 and not message.startswith(("Parser key", "Does not validate", "Problem with given")):
+        return "; ".join(filter(None, message.splitlines()))
     leaf = next((leaf for leaf in found if not leaf.what.startswith(DULL)), found[0])
-    line = unknown_key(leaf, options) or unknown_class(leaf) or wrong_value(leaf, found)
-    return textwrap.shorten(line, LONGEST, placeholder=" …")
+    return unknown_key(leaf, options) or unknown_class(leaf) or wrong_value(leaf, found)
 
 
 def complaints(message: str) -> list[Complaint]:
@@ -288,9 +287,9 @@ def wrong_value(leaf: Complaint, found: list[Complaint]) -> str:
     choices: list[str] = []
     kinds: list[str] = []
     for other in found:
-        if (other.keys, other.depth) != (leaf.keys, leaf.depth) or other.what.startswith(
-            "Expected a dot import path"
-        ):
+        if (other.keys, other.depth) != (leaf.keys, leaf.depth):
+            continue
+        if other.what.startswith("Expected a dot import path"):  # of text where an object could stand, too
             continue
         if literal := re.match(r"Expected a typing.Literal\[(.*)\]", other.what):
             choices += [choice.strip(" '") for choice in literal[1].split(",")]
