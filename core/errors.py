@@ -19,6 +19,11 @@ def refuse(message: str) -> NoReturn:
 
 
 def did_you_mean(given: str, known: Iterable[str], *, at_most: int = 1, cutoff: float = 0.6) -> str:
-    """`; did you mean latent_dim?`, of those `known` that are near to what was `given`; nothing where none is."""
-    close = get_close_matches(given, sorted(set(known)), n=at_most, cutoff=cutoff)
+    """`; did you mean latent_dim?`, of those `known` that are near to what was `given`; nothing where none is.
+
+    What begins as it was given (`num`, for `num_samples`) is nearer than what has as many letters in common.
+    """
+    names = sorted(set(known))
+    longer = [name for name in names if name.startswith(given)] if len(given) > 2 else []
+    close = get_close_matches(given, longer or names, n=at_most, cutoff=0.0 if longer else cutoff)
     return f"; did you mean {' or '.join(close)}?" if close else ""

@@ -4,9 +4,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from running import QUIET, VAE_OF_DIGITS
 
+from genzoo.advice import in_our_words
 from genzoo.cli import main
+from genzoo.datamodules import DigitsDataModule
+from genzoo.zoo import VAE
 
 Captured = pytest.CaptureFixture[str]
 
@@ -51,3 +57,32 @@ def test_what_to_give_instead(recipe: str, options: str, says: str, capsys: Capt
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("genzoo: error: ") and says in error, error
     assert "HINT" not in error and "LightningModule" not in error and "Trainer(" not in error, error
+
+
+class OnPlateau(VAE):
+    """A module of somebody's own, whose schedule watches a figure that is not there."""
+
+    def configure_optimizers(self) -> dict:
+        optimizer = torch.optim.SGD(self.parameters(), lr=0.0)
+        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "monitor": "val/nl"}}
+
+
+def test_what_a_plateau_watches(tmp_path: Path) -> None:
+    trainer = Trainer(
+        default_root_dir=tmp_path,
+        accelerator="cpu",
+        max_epochs=1,
+        limit_train_batches=1,
+        limit_val_batches=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    module = OnPlateau(shape=(1, 8, 8), levels=17, network="mlp", width=8, depth=1, latent_dim=2)
+    with pytest.raises(MisconfigurationException) as raised:
+        trainer.fit(module, DigitsDataModule(limit=128, batch_size=16))
+    said = in_our_words(raised.value)
+    assert said == "ReduceLROnPlateau monitors val/nl, which nothing logs; did you mean val/nll?"
+    assert in_our_words(ValueError("a bug")) is None

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from running import refused
 
-from genzoo import recipes
+from genzoo import commands, recipes
 from genzoo.cli import main
 from genzoo.fit import GenzooCLI
 
@@ -81,40 +81,40 @@ def with_key(recipe: Any, place: Place, wrong: str) -> Any:
     return changed
 
 
-def check_every_key(name: str, capsys: Captured) -> int:
+def check_every_key(name: str, capsys: Captured, seen: set[Place]) -> None:
+    """Each key of a recipe, but for those that stand at a place that was `seen`, whatever its index in a list."""
     recipe = yaml.safe_load(recipes.find(name).read_text())
     assert read(recipe, capsys) is None
     everything = list(places(recipe))
     for place in everything:
+        kind = tuple("[]" if isinstance(step, int) else step for step in place)
+        if kind in seen:
+            continue
+        seen.add(kind)
         wrong = misspelt(str(place[-1]), {str(other[-1]) for other in everything if other[:-1] == place[:-1]})
         error = read(with_key(recipe, place, wrong), capsys)
         assert error is not None, f"{name}: {'.'.join(map(str, place))} spelt {wrong} passes unnoticed"
         assert wrong in error and error.endswith(f"did you mean {place[-1]}?"), error
-    return len(everything)
 
 
-@pytest.mark.parametrize("name", QUICK)
-def test_every_key_of_a_recipe(name: str, capsys: Captured) -> None:
-    assert check_every_key(name, capsys) > 40
+def test_every_kind_of_key(capsys: Captured) -> None:
+    seen: set[Place] = set()
+    for name in QUICK:
+        check_every_key(name, capsys, seen)
+    assert len(seen) > 60
 
 
 @pytest.mark.slow
-def test_every_key_of_every_recipe(capsys: Captured) -> None:
-    keys = sum(check_every_key(name, capsys) for name in recipes.names())
-    print(f"{keys} keys of {len(recipes.names())} recipes")
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_key_of_every_recipe(name: str, capsys: Captured) -> None:
+    check_every_key(name, capsys, Everything())
 
 
-def test_the_quick_recipes_hold_every_kind_of_key() -> None:
-    """A kind: where a key stands, with the classes' names for those of their arguments; as far as we made them."""
+class Everything(set[Place]):
+    """Has seen nothing, ever."""
 
-    def kinds(name: str) -> set[tuple[str, ...]]:
-        found = places(yaml.safe_load(recipes.find(name).read_text()))
-        return {tuple("[]" if isinstance(step, int) else step for step in place[:-1]) for place in found}
-
-    quick = set().union(*map(kinds, QUICK))
-    objects = {"schedule", "solver", "corruption"}  # as `likelihood` and `loss` are
-    missing = {kind for name in recipes.names() for kind in kinds(name)} - quick
-    assert all(objects & set(kind) for kind in missing), missing
+    def __contains__(self, place: object) -> bool:
+        return False
 
 
 # ---------------------------------------------------------------------------------- values, and command lines
@@ -160,6 +160,23 @@ def test_an_option_is_spelt_wrongly(option: str, meant: str, capsys: Captured) -
     error = refused(["fit", "--config", "digits/vae", option], capsys)
     assert len(error) <= LONGEST and error.endswith("?")
     assert meant in error.partition("did you mean ")[2], error
+
+
+@pytest.mark.parametrize("command", commands.names())
+def test_every_option_of_every_command(command: str, capsys: Captured) -> None:
+    options = [option for option in commands.parser(command)._option_string_actions if option.startswith("--")]
+    for option in options:
+        wrong = f"--{misspelt(option[2:], {other[2:] for other in options})}"
+        error = refused([command, f"{wrong}=3"], capsys)
+        assert f"{wrong} is not accepted; did you mean {option}?" in error and len(error) <= LONGEST
+
+
+def test_a_choice_is_spelt_wrongly(capsys: Captured) -> None:
+    publish = ["publish", "--ckpt_path=last.ckpt", "--name=mine", "--dtype=float61"]
+    assert "did you mean float16?" in refused(publish, capsys)
+    assert "did you mean --num_samples?" in refused(["sample", "digits/vae", "--num", "3"], capsys)  # nor passes
+    assert "arguments are required: entry" in refused(["sample"], capsys)
+    assert "did you mean temperature?" in refused(["sample", "shakespeare/gpt", "--set", "temprature=1"], capsys)
 
 
 @pytest.mark.parametrize(
