@@ -9,6 +9,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Collection, Iterator
+from difflib import get_close_matches
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
@@ -78,9 +79,10 @@ def check_keys(mapping: yaml.MappingNode, path: Path) -> None:
         where = f"{path}, line {key.start_mark.line + 1}: {key.value!r}"
         if key.value in keys[:i]:
             raise ValueError(f"{where} is given twice in one place")
-        meant = did_you_mean(key.value, set(BLOCK) - set(keys), cutoff=0.75)
+        meant = get_close_matches(key.value, set(BLOCK) - set(keys), n=1, cutoff=0.85)  # `init` may be an argument
         if key.value not in BLOCK and ("class_path" in keys or meant):
-            raise ValueError(f"{where} is not accepted beside class_path and init_args{meant}")
+            hint = did_you_mean(key.value, BLOCK)
+            raise ValueError(f"{where} is not accepted beside class_path and init_args{hint}")
         if key.value == "class_path" and value.tag != "tag:yaml.org,2002:str":
             raise ValueError(f"{where} must be a class's name")
         if key.value in ("init_args", "dict_kwargs") and not isinstance(value, yaml.MappingNode):
@@ -129,11 +131,8 @@ def refuse_nulls(config: Any, key: str, cls: type | None = None, linked: Collect
     if not isinstance(config, Namespace):
         return
     if cls is None:
-        if "class_path" in config:
-            named = resolve_name(config.class_path)
-            refuse_nulls(
-                config.get("init_args"), f"{key}.init_args", named if inspect.isclass(named) else None, linked
-            )
+        if "class_path" in config and inspect.isclass(named := resolve_name(config.class_path)):
+            refuse_nulls(config.get("init_args"), f"{key}.init_args", named, linked)
         return
     parameters = taken(cls)
     for name, value in vars(config).items():
@@ -187,10 +186,10 @@ def readable(message: str, options: Collection[str] = ()) -> str:
         options: What the command takes.
     """
     found = complaints(message)
-    if len(found) != 1 and not message.startswith(("Parser key", "Does not validate", "Problem with given")):
-        return "; ".join(filter(None, message.splitlines()))
-    leaf = next((leaf for leaf in found if not leaf.what.startswith(DULL)), found[0])
-    return unknown_key(leaf, options) or unknown_class(leaf) or wrong_value(leaf, found)
+    leaf = next((leaf for leaf in found if not leaf.what.startswith(DULL)), found[0] if found else None)
+    if leaf and message.startswith(("Parser key", "Does not validate", "Problem with given class_path")):
+        return unknown_key(leaf, options) or unknown_class(leaf) or wrong_value(leaf, found)
+    return (unknown_key(leaf, options) if leaf and options else None) or "; ".join(filter(None, message.splitlines()))
 
 
 def complaints(message: str) -> list[Complaint]:
@@ -249,10 +248,9 @@ def unknown_key(leaf: Complaint, options: Collection[str]) -> str | None:
         return None
     group, _, name = path.partition(".")
     members = {option.partition(".")[2] for option in options if option.startswith(f"{group}.")}
-    near = (
-        did_you_mean(name, members) if name and members else did_you_mean(group, {o.split(".")[0] for o in options})
-    )
-    return f"{shown} is not accepted{near}"
+    if not name or not members:
+        name, members = group, {option.partition(".")[0] for option in options}
+    return f"{shown} is not accepted{did_you_mean(name, members)}"
 
 
 def keys_of(leaf: Complaint) -> Collection[str]:
@@ -274,9 +272,9 @@ def unknown_class(leaf: Complaint) -> str | None:
     if name := re.match(r"module '(.*)' has no attribute '(.*)'", leaf.what):
         near = did_you_mean(name[2], dir(resolve_name(name[1])))
         return f"{at(leaf)}no class is called {name[1]}.{name[2]}{near}"
-    if name := re.match(r"No module named '(.*)'", leaf.what):
+    if name := re.match(r"No module named '([^']*)'", leaf.what):
         *parent, last = name[1].split(".")
-        beside = import_module(".".join(parent)).__path__ if parent else None
+        beside = getattr(import_module(".".join(parent)), "__path__", []) if parent else None
         near = did_you_mean(last, (module.name for module in iter_modules(beside)))
         return f"{at(leaf)}no module is called {name[1]}{near}"
     return None

@@ -14,6 +14,7 @@ from running import refused
 from genzoo import commands, recipes
 from genzoo.cli import main
 from genzoo.fit import GenzooCLI
+from genzoo.parsing import parsable
 
 Captured = pytest.CaptureFixture[str]
 Place = tuple[str | int, ...]
@@ -204,6 +205,11 @@ def test_a_file_that_is_no_recipe(text: str, says: str, capsys: Captured) -> Non
     Path("my.yaml").write_text(text)
     error = refused(["fit", "--config", "digits/vae", "--config", "my.yaml"], capsys)
     assert says in error.removeprefix("Seed set to 0"), error
+
+
+def test_arguments_may_be_called_nearly_so() -> None:
+    Path("my.yaml").write_text("model: {init_args: {class: 1, init: 2, init_args_scale: 3, kwargs: {path: x}}}")
+    assert parsable(Path("my.yaml")) == Path("my.yaml")
 
 
 # ------------------------------------------------------------------------------------------------- mutations
