@@ -60,7 +60,7 @@ def run(argv: list[str]) -> None:
     import_from_here()
     try:
         argv, name = find_recipes(argv)
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         refuse(str(error))
     GenzooCLI(argv, name)
 
