@@ -18,8 +18,9 @@ from lightning.pytorch.utilities import rank_zero_info
 from genzoo.callbacks.at_validation import AtValidation
 from genzoo.metrics.data import Rows
 from genzoo.metrics.environment import hardware
-from genzoo.metrics.evaluation import PROTOCOL, evaluate, measuring, protocol_for
+from genzoo.metrics.evaluation import PROTOCOL, Evaluation, evaluate, measuring, protocol_for
 from genzoo.zoo import hub
+from genzoo.zoo.hub.card import Card
 from genzoo.zoo.hub.film import Film
 from genzoo.zoo.hub.run_folder import run_folder
 from genzoo.zoo.media import samples_of
@@ -54,10 +55,10 @@ class Publish(AtValidation):
         self,
         name: str,
         to: str | None = None,
-        evaluation: dict[str, Any] | None = None,
+        evaluation: Evaluation | None = None,
         recipe: str | None = None,
         dtype: Literal["float32", "float16", "bfloat16"] = "float32",
-        card: dict[str, str] | None = None,
+        card: Card | None = None,
         num_samples: int = 64,
         seed: int = 0,
     ) -> None:
@@ -67,7 +68,7 @@ class Publish(AtValidation):
         self.evaluation = evaluation or {}
         self.recipe = recipe
         self.dtype = dtype
-        self.card = card
+        self.card: Mapping[str, Any] | None = card
         self.num_samples = num_samples
         self.seed = seed
         self._seconds = 0.0  # of earlier runs that this one goes on from

@@ -5,10 +5,9 @@ file in `commands/`, and answers without waiting for PyTorch.
 """
 
 import sys
-from difflib import get_close_matches
 
 from genzoo import commands
-from genzoo.errors import debugging, refuse
+from genzoo.errors import debugging, did_you_mean, refuse
 
 #: Lightning's commands: an example of each, and what it does
 LIGHTNING = {
@@ -73,6 +72,5 @@ def main(argv: list[str] | None = None) -> None:
             refuse(str(error))
     else:
         names = [*LIGHTNING, *commands.names()]
-        close = get_close_matches(command, names, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"the commands are: {', '.join(names)}."
-        refuse(f"{command!r} is no command of genzoo; {hint}")
+        hint = did_you_mean(command, names) or f"; the commands are: {', '.join(names)}."
+        refuse(f"{command!r} is no command of genzoo{hint}")

@@ -3,10 +3,8 @@
 Kept apart from `genzoo.cli`: importing Lightning takes seconds, and the small commands need none of it.
 """
 
-import inspect
 import logging
 import os
-import re
 import sys
 import warnings
 import zipfile
@@ -16,27 +14,27 @@ from datetime import datetime
 from functools import cached_property
 from itertools import count
 from pathlib import Path
-from pkgutil import resolve_name
 from traceback import walk_tb
-from typing import Any, NoReturn, get_args, get_type_hints
+from typing import Any
 
-import yaml
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import genzoo.callbacks
 import genzoo.datamodules
 import genzoo.zoo
 from genzoo import recipes
+from genzoo.advice import in_our_words
 from genzoo.arguments import import_from_here
 from genzoo.callbacks import Newest
 from genzoo.errors import debugging, refuse
+from genzoo.parsing import Parser, parsable, readable, refuse_nulls, taken
 from genzoo.resuming import FitLoop, WholeFiles
 
 # A recipe can call a class by its bare name, and a checkpoint can be read, once the class is imported.
@@ -65,7 +63,7 @@ def run(argv: list[str]) -> None:
     import_from_here()
     try:
         argv, name = find_recipes(argv)
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         refuse(str(error))
     GenzooCLI(argv, name)
 
@@ -94,15 +92,6 @@ def find_recipes(argv: list[str]) -> tuple[list[str], str | None]:
     return found, name
 
 
-def parsable(path: Path) -> Path:
-    """The path of a file that is YAML; jsonargparse would not say which of several is not."""
-    try:
-        yaml.safe_load(path.read_text("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    return path
-
-
 def run_name(recipe: str) -> str:
     """`mnist/vae` for that recipe and for the `config.yaml` that a run of it left; else the file's stem."""
     if recipe.removesuffix(".yaml") in recipes.names():
@@ -114,65 +103,11 @@ def run_name(recipe: str) -> str:
     return path.stem
 
 
-# ----------------------------------------------------------------------------------------------- plain errors
-
-NOISE = ("Subtypes:", "Errors:", "Does not validate", "Expected a <class 'NoneType'>", "Expected a path but")
-
-
-def readable(message: str) -> str:
-    """What an error of jsonargparse's says, in a line, without its type names and raw namespaces."""
-    said: list[str] = []
-    for line in message.splitlines():
-        line = line.strip().removeprefix("- ")
-        if line.startswith((*NOISE, "Given value type:", "Given value: Namespace", "Given value: NestedArg")):
-            continue
-        line = re.sub(r'^Parser key "(.*)":$', r"\1:", line)
-        line = re.sub(r"Expected an? <class '(.*?)'>", r"expected \1", line)
-        line = re.sub(r"^Expected a dot import path string: (.*)$", r"no class is called \1", line)
-        line = re.sub(r"^Given value: ", "given ", line)
-        if line and line not in said:
-            said.append(line)
-    return re.sub(r":[,;] ", ": ", "; ".join(said)) or message
-
-
 def foreseen(error: Exception) -> bool:
     """Whether it says all there is to say: the disk's errors do, and those that genzoo's own code raises."""
     where = [frame for frame, _ in walk_tb(error.__traceback__)][-1]
     ours = str(where.f_globals.get("__name__")).partition(".")[0] == "genzoo"
     return isinstance(error, OSError) or (ours and isinstance(error, TypeError | ValueError))
-
-
-class Parser(LightningArgumentParser):
-    """A parser that answers a mistake with one readable error instead of five hundred lines of usage."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs.setdefault("allow_abbrev", False)  # or `max_epoch` would pass for `max_epochs`
-        super().__init__(*args, **kwargs)
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # noqa: D102
-        if not self.exit_on_error:  # a parser that jsonargparse nests in ours, whose error ours completes
-            super().error(message, ex)
-        if debugging() and ex is not None:
-            raise ex
-        refuse(f"{readable(message)} (`{self.prog.replace(' [options]', '')} --help` lists what is accepted)")
-
-
-def refuse_nulls(config: Any, key: str) -> None:
-    """Refuses `null` where the type has no None: jsonargparse lets it through to the constructor."""
-    if not isinstance(config, Namespace) or "class_path" not in config:
-        return
-    try:
-        hints = get_type_hints(resolve_name(config.class_path).__init__)
-    except NameError:  # annotations that do not resolve say nothing
-        hints = {}
-    for argument, value in vars(config.get("init_args") or Namespace()).items():
-        hint = hints.get(argument, Any)
-        if argument in CONTRACT:  # the data will say
-            continue
-        if value is None and hint not in (Any, None) and type(None) not in get_args(hint):
-            expected = getattr(hint, "__name__", hint)
-            refuse(f"{key}.init_args.{argument} is null, but {expected} is expected; leave it out")
-        refuse_nulls(value, f"{key}.init_args.{argument}")
 
 
 # --------------------------------------------------------------------------------------------------- the runs
@@ -265,9 +200,15 @@ class GenzooCLI(LightningCLI):
             if Path(checkpoint).is_file() and not zipfile.is_zipfile(checkpoint):
                 refuse(f"--ckpt_path {checkpoint} is no checkpoint, or one that was cut short")
 
+    def _set_seed(self) -> None:
+        with self.plain_errors():
+            super()._set_seed()
+
     def before_instantiate_classes(self) -> None:  # noqa: D102
+        given = self.config[self.subcommand]
+        refuse_nulls(given.trainer, "trainer", Trainer)
         for key in ("model", "data"):
-            refuse_nulls(self.config[self.subcommand].get(key), key)
+            refuse_nulls(given.get(key), key, linked=CONTRACT)  # the data will say
         self.parser.add_instantiator(self.build_logger, Logger, subclasses=True)
         self.parser.add_instantiator(self.build_checkpoint, ModelCheckpoint, subclasses=True)
 
@@ -359,14 +300,8 @@ class GenzooCLI(LightningCLI):
         with self.plain_errors():
             super().instantiate_classes()
         # Lightning records every linked value, also one that the model does not take: reloading would fail.
-        taken: set[str] = set()
-        for cls in type(self.model).__mro__:  # **arguments go on to the next class
-            parameters = inspect.signature(cls.__init__).parameters  # type: ignore[misc]
-            taken |= set(parameters)
-            if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-                for contract in set(CONTRACT) - taken:
-                    self.model.hparams.pop(contract, None)
-                break
+        for contract in set(CONTRACT) - set(taken(type(self.model))):
+            self.model.hparams.pop(contract, None)
 
     def _run_subcommand(self, subcommand: str) -> None:
         try:
@@ -390,20 +325,16 @@ class GenzooCLI(LightningCLI):
         """
         try:
             yield
-        except (
-            AttributeError,
-            TypeError,
-            ValueError,
-            OSError,
-            RuntimeError,
-            MisconfigurationException,
-        ) as error:
+        except Exception as error:
             trainer = getattr(self, "trainer", None)
             step = 0 if trainer is None else trainer.global_step
-            if debugging() or (step > 0 and not foreseen(error)):
+            advice = in_our_words(error)
+            if debugging() or (step > 0 and advice is None and not foreseen(error)):
                 raise
             self.tidy()
-            refuse(f"{readable(str(error))} ({self.newest() if step > 0 else 'GENZOO_DEBUG=1 shows where'})")
+            refuse(
+                f"{advice or readable(str(error)) or type(error).__name__} ({self.newest() if step > 0 else 'GENZOO_DEBUG=1 shows where'})"
+            )
 
     def newest(self) -> str:
         """Where a run that broke off can go on from."""

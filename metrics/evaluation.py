@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from functools import partial
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
@@ -47,6 +47,23 @@ PROTOCOL: dict[str, Any] = {
     "odd": ["faint", "erased", "flipped", "shuffled"],
     "num_odd": 500,
 }
+
+
+class Evaluation(TypedDict, total=False):
+    """Arguments of `evaluate` that a recipe can state."""
+
+    split: Literal["train", "val", "test"]
+    num_particles: int | None
+    num_likelihood: int | None
+    num_samples: int | None
+    extractor: str | nn.Module | None
+    odd: list[str] | LightningDataModule | None
+    num_odd: int | None
+    seed: int
+    only: list[str]
+    progress: bool
+    weights_path: str | None
+    cache_dir: str | None
 
 
 def evaluate(

@@ -1,8 +1,9 @@
 """The recipes, `<data>/<model>.yaml`, found by name: `mnist/vae`."""
 
-from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
+
+from genzoo.errors import did_you_mean
 
 FOLDER = Path(str(files(__name__)))
 
@@ -23,6 +24,5 @@ def find(name: str) -> Path:
         return FOLDER / f"{name.removesuffix('.yaml')}.yaml"
     if Path(name).is_file():
         return Path(name)
-    close = get_close_matches(name, known, n=3, cutoff=0.4)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"the recipes are: {', '.join(known) or 'none'}."
-    raise FileNotFoundError(f"{name!r} is neither a recipe nor the path of a YAML file; {hint}")
+    hint = did_you_mean(name, known, at_most=3, cutoff=0.4) or f"; the recipes are: {', '.join(known) or 'none'}."
+    raise FileNotFoundError(f"{name!r} is neither a recipe nor the path of a YAML file{hint}")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from genzoo import recipes
+from genzoo.errors import did_you_mean
 from genzoo.zoo import hub
 
 EXAMPLE = "genzoo list"
@@ -24,13 +25,17 @@ def run(given: Namespace) -> None:
     if any(entry.name.startswith(f"{pattern}/") for entry in hub.list_models()):
         pattern += "/*"  # the name of a data set alone
     entries = hub.list_models(pattern)
+    found = [name for name in recipes.names() if Path(name).match(pattern) or pattern == "*"]
+    if not entries and not found:
+        known = {entry.name for entry in hub.list_models()} | set(recipes.names())
+        known |= {name.partition("/")[0] for name in known}
+        raise ValueError(f"neither an entry nor a recipe matches {pattern!r}{did_you_mean(pattern, known)}")
     width = max((len(entry.name) for entry in entries), default=0)
     for task, members in hub.by_task(entries).items():
         print(task)
         for entry in members:
             print(f"  {entry.name:<{width}}  {', '.join(map(in_words, entry.metrics.get('figures', [])))}".rstrip())
         print()
-    found = [name for name in recipes.names() if Path(name).match(pattern) or pattern == "*"]
     width = max(map(len, found), default=0)
     print("recipes")
     for name in found:

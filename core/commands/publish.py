@@ -152,8 +152,9 @@ def run_config(given: Namespace) -> Path:
     """The configuration that the run left beside its checkpoints, or the one given."""
     if given.config:
         return recipes.find(given.config)
-    beside = Path(given.ckpt_path).parent
-    for folder in (beside.parent, beside):
+    above = list(Path(given.ckpt_path).absolute().parents)  # a metric with a slash in a file's name makes folders
+    names = [folder.name for folder in above]
+    for folder in above[: names.index("checkpoints") + 2 if "checkpoints" in names else 2]:
         if (folder / "config.yaml").is_file():
             return folder / "config.yaml"
     raise FileNotFoundError(f"no config.yaml beside {given.ckpt_path}, to say what data it is for; give --config")

@@ -7,6 +7,7 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from genzoo.arguments import add_machine, allowed, device
+from genzoo.errors import did_you_mean
 from genzoo.zoo import hub
 
 EXAMPLE = "genzoo sample mnist/vae --out grid.png"
@@ -74,6 +75,7 @@ def keywords(settings: list[str], function: Any) -> dict[str, Any]:
         if not equals or name not in free:
             raise ValueError(
                 f"--set {setting}: give name=value; this model's `sample` takes {', '.join(free) or 'none'}"
+                + did_you_mean(name, free)
             )
         try:
             hint = get_type_hints(function).get(name, Any)

@@ -362,3 +362,17 @@ def test_from_a_checkpoint_to_an_entry(capsys: Captured) -> None:
     again = json.loads(Path("again.json").read_text("utf-8"))
     nll = [next(f["value"] for f in m["figures"] if f["name"] == "nll") for m in (published, again)]
     assert nll[0] == nll[1]  # measured on the weights as they are stored
+
+
+def test_a_checkpoint_named_after_a_metric_is_published(capsys: Captured) -> None:
+    named = ["+=ModelCheckpoint", ".monitor=val/nll", ".filename={epoch}-{val/nll:.2f}"]
+    run = fit(*(f"--trainer.callbacks{given}" for given in named))
+    (path,) = (run / "checkpoints").glob("*/*.ckpt")  # the slash makes a folder
+    publish = ["publish", "--ckpt_path", str(path), "--name", "own", "--to", "entry", "--device=cpu"]
+    main([*publish, "--num_particles=1"])
+    assert genzoo.load("entry").sample(2).shape == (2, 1, 8, 8)
+    Path("config.yaml").write_text("data: {class_path: os.system}")  # of no run, however near
+    (run / "config.yaml").unlink()
+    with pytest.raises(SystemExit):
+        main(publish)
+    assert "no config.yaml beside" in capsys.readouterr().err

@@ -1,9 +1,19 @@
 """The model card: the README.md of an entry, written from its configuration and its measured figures."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict
 
-SECTIONS = ("description", "data", "limits", "licence")
+
+class Card(TypedDict, total=False):
+    """What only a person knows of an entry, by section of its card; a section not given has a plain default."""
+
+    description: str
+    data: str
+    limits: str
+    licence: str
+
+
+SECTIONS = tuple(Card.__annotations__)
 
 LIMITS = (
     "It knows what its training data showed it and nothing else: what it draws, scores or completes beyond"
