@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from genzoo.datamodules.base import DataModule, InMemory, Source
-from genzoo.datamodules.folder import LabelledFile, hold_out, natural
+from genzoo.datamodules.files import FileSearch
+from genzoo.datamodules.folder import LabelledFile, hold_out, natural, part_of
 from genzoo.zoo.modality import from_codes, to_codes
 
 Pieces = Literal["first", "all"]
@@ -135,6 +136,7 @@ class WaveformDataModule(DataModule):
 class AudioDataModule(WaveformDataModule):
     """A folder of the user's own wav files, at any depth, as float32 (1, length) in [−1, 1], 256 mu-law levels.
 
+    Sounds of other kinds, hidden files and those that several links lead to are left out; how many is said once.
     Labels and the test split can be read from the names of the files, as regular expressions search them in the path
     below `root` (`7_anna_12.wav`, or `dogs/rex.wav`):
 
@@ -198,7 +200,7 @@ class AudioDataModule(WaveformDataModule):
             sample_rate=sample_rate,
             pieces=pieces,
             batch_size=batch_size,
-            val_size=max(1, round(val_fraction * len(pool))),
+            val_size=part_of(len(pool), val_fraction),
             classes=classes,
             limit=limit,
             seed=seed,
@@ -211,13 +213,17 @@ class AudioDataModule(WaveformDataModule):
 
 
 def find_wavs(root: Path) -> list[str]:
-    """The paths below `root` of its wav files, but for hidden ones; 2.wav comes before 10.wav."""
+    """The paths below `root` of its wav files, also through links; 2.wav comes before 10.wav."""
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root.resolve()}: pass as root the folder that has the sounds")
-    files = (file.relative_to(root) for file in root.rglob("*") if file.suffix.lower() == ".wav")
-    names = [file.as_posix() for file in files if not any(part.startswith(".") for part in file.parts)]
+    search = FileSearch({".wav"})
+    names = [path.relative_to(root).as_posix() for path in search.below(root).values()]
     if not names:
-        raise FileNotFoundError(f"there is no .wav file in {root.resolve()}")
+        raise FileNotFoundError(
+            f"there is no .wav file in {root.resolve()}"
+            + (f". There are: {search.in_words()}" if search.left_out else "")
+        )
+    search.say(root)
     return sorted(names, key=natural)
 
 

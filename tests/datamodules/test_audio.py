@@ -130,6 +130,24 @@ def test_every_recording_is_in_one_split_cropped_or_padded_with_silence(root: Pa
     assert sorted(found) == list(range(20))
 
 
+def test_linked_recordings_are_read_and_what_is_left_out_is_said(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "pets").symlink_to(root)
+    (root / "round").symlink_to(tmp_path / "linked")
+    for name in ("a.mp3", "b.flac", "c.mp3"):
+        (root / name).write_bytes(b"of another kind")
+    with pytest.warns(UserWarning) as caught:
+        data = AudioDataModule(str(tmp_path / "linked"), length=8, sample_rate=8000)
+    assert sum(map(len, data.files.values())) == 20
+    (said,) = [str(warning.message) for warning in caught]
+    assert "20 files are read. Left out: 1 hidden (.hidden.wav); 4 of other kinds (.flac, .mp3, .txt)" in said
+    assert "1 found again by another link (round)" in said
+    for file in root.glob("*.wav"):
+        file.unlink()
+    with pytest.raises(FileNotFoundError, match=r"no \.wav file in .*4 of other kinds \(\.flac, \.mp3, \.txt\)"):
+        AudioDataModule(str(root), length=8, sample_rate=8000)
+
+
 def test_batches_lie_on_the_values_of_the_codes(root: Path) -> None:
     x = rows(audio(root, test_fraction=0.2), "train")  # without labels a batch is x
     assert x.dtype == torch.float32 and x.shape[1:] == (1, 8)
