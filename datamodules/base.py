@@ -146,9 +146,9 @@ class Loader:
             generator is seeded by (seed, epoch, batch, rank).
         batches_per_epoch: how many batches the Trainer takes in an epoch, if not all of them; asked when it
             announces an epoch.
+        overfits: whether every epoch is the first one over again, in its rows, their order and their noise.
     """
 
-    # Lightning announces each epoch by `loader.sampler.set_epoch(epoch)`, as it does to torch's samplers.
     batch_sampler = None
 
     def __init__(
@@ -158,18 +158,16 @@ class Loader:
         scale: Callable[[Tensor], Tensor],
         noise: Callable[[Tensor, torch.Generator], Tensor] | None = None,
         batches_per_epoch: Callable[[], float] | None = None,
+        overfits: bool = False,
     ):
         self.source, self.plan, self.scale, self.noise = source, plan, scale, noise
-        self.batches_per_epoch = batches_per_epoch or self.__len__
+        self.batches_per_epoch, self.overfits = batches_per_epoch or self.__len__, overfits
+        if plan.shuffle:  # Lightning takes what has a sampler of its own for shuffled
+            self.sampler = self  # whose `set_epoch` it calls to announce an epoch, as it does to torch's samplers
         self.epoch = 0
         self.handed_out = 0  # batches of this epoch
         self._resume_at: int | None = None  # the batch at which the next pass starts, after load_state_dict
         self._announced: int | None = None
-
-    @property
-    def sampler(self) -> "Loader":
-        """Itself."""
-        return self
 
     def set_epoch(self, epoch: int) -> None:
         """Begin a new epoch, if `epoch` is not the number announced before.
@@ -194,7 +192,7 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         # A generator: nothing here runs before the first batch is asked for. Lightning makes iterators that
         # it never uses, and makes the first one before it announces the epoch.
-        epoch, start, self._resume_at = self.epoch, self._resume_at or 0, None
+        epoch, start, self._resume_at = 0 if self.overfits else self.epoch, self._resume_at or 0, None
         self.handed_out = start
         batches = self.plan.batches(epoch)
         for index, stored in enumerate(self.source.read(batches[start:]), start=start):
@@ -349,8 +347,10 @@ class DataModule(LightningDataModule):
         plan = BatchPlan(len(source), self.batch_size, self.seed, training, rank, world_size)
         if not training:
             return Loader(source, plan, self.scale)
-        batches_per_epoch = (lambda: trainer.num_training_batches) if trainer else None
-        return Loader(source, plan, self.scale, self.noise, batches_per_epoch)
+        if trainer is None:
+            return Loader(source, plan, self.scale, self.noise)
+        overfits = trainer.overfit_batches > 0  # Lightning sees to the order of a torch DataLoader alone
+        return Loader(source, plan, self.scale, self.noise, lambda: trainer.num_training_batches, overfits)
 
     def _rows_in_classes(self, source: Source) -> Tensor:
         if self.classes is None:
