@@ -4,6 +4,7 @@ from genzoo.callbacks.ema import EMA
 from genzoo.callbacks.frechet import FrechetDistance
 from genzoo.callbacks.likelihood import LikelihoodLogger
 from genzoo.callbacks.mode_coverage import ModeCoverage
+from genzoo.callbacks.predictions import PredictionWriter
 from genzoo.callbacks.publish import Publish
 from genzoo.callbacks.samples import SampleLogger
 from genzoo.callbacks.start_from import StartFrom
@@ -15,6 +16,7 @@ __all__ = [
     "FrechetDistance",
     "LikelihoodLogger",
     "ModeCoverage",
+    "PredictionWriter",
     "Publish",
     "SampleLogger",
     "StartFrom",

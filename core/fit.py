@@ -34,6 +34,7 @@ import genzoo.datamodules
 import genzoo.zoo
 from genzoo import recipes
 from genzoo.arguments import import_from_here
+from genzoo.callbacks import PredictionWriter
 from genzoo.errors import debugging, refuse
 
 # A recipe can call a class by its bare name, and a checkpoint can be read, once the class is imported.
@@ -308,6 +309,8 @@ class GenzooCLI(LightningCLI):
         keeps = any(isinstance(callback, Checkpoint) for callback in config["callbacks"])
         if self.subcommand == "fit" and not keeps and config["enable_checkpointing"] is not False:
             config["callbacks"].append(self.build_checkpoint(ModelCheckpoint))
+        if self.subcommand == "predict" and PredictionWriter not in map(type, config["callbacks"]):
+            config["callbacks"].append(PredictionWriter())
         bars = any(isinstance(callback, ProgressBar) for callback in config["callbacks"])
         if not bars and config["enable_progress_bar"] is not False:
             config["callbacks"].append(RichProgressBar(refresh_rate=10))  # one at every step costs a small model dear

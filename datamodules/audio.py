@@ -120,7 +120,8 @@ class WaveformDataModule(DataModule):
         labels = None
         if files[0].label is not None:
             labels = torch.tensor([file.label for file in files]).repeat_interleave(counts)
-        return InMemory(torch.cat(pieces).unsqueeze(1), labels)
+        names = [str(file.path) for file, piece in zip(files, pieces, strict=True) for _ in piece]
+        return InMemory(torch.cat(pieces).unsqueeze(1), labels, names)
 
     def split(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Holds out whole recordings: pieces of one are alike."""

@@ -108,17 +108,19 @@ class InMemory:
     Args:
         x: (N, *shape), of any dtype.
         labels: (N,) int64, or None.
+        files: N paths from which the rows were read, or None.
     """
 
-    def __init__(self, x: Tensor, labels: Tensor | None = None):
-        self.x, self.labels = x, labels
+    def __init__(self, x: Tensor, labels: Tensor | None = None, files: Sequence[str] | None = None):
+        self.x, self.labels, self.files = x, labels, files
 
     def __len__(self) -> int:
         return len(self.x)
 
     def select(self, rows: Tensor) -> "InMemory":
         """See `Source`."""
-        return InMemory(self.x[rows], None if self.labels is None else self.labels[rows])
+        files = None if self.files is None else [self.files[row] for row in rows.tolist()]
+        return InMemory(self.x[rows], None if self.labels is None else self.labels[rows], files)
 
     def read(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
         """See `Source`."""
@@ -202,6 +204,15 @@ class Loader:
             self.handed_out = index + 1
             yield x if self.source.labels is None else (x, self.source.labels[batches[index]])
         self._next_epoch()
+
+    def batch_rows(self) -> Sequence[Tensor]:
+        """The row numbers of each of this process's batches of this epoch."""
+        return self.plan.batches(self.epoch)
+
+    @property
+    def files(self) -> Sequence[str] | None:
+        """The path that each row of the source was read from, where there is one."""
+        return getattr(self.source, "files", None)
 
     def state_dict(self) -> dict[str, Any]:
         """Epoch, batches handed out, and the plan that gives them their meaning."""
@@ -349,7 +360,8 @@ class DataModule(LightningDataModule):
             return Loader(source, plan, self.scale)
         if trainer is None:
             return Loader(source, plan, self.scale, self.noise)
-        overfits = trainer.overfit_batches > 0  # Lightning sees to the order of a torch DataLoader alone
+        # Lightning sees to the order of a torch DataLoader alone
+        overfits = trainer.overfit_batches > 0  # type: ignore[attr-defined]
         return Loader(source, plan, self.scale, self.noise, lambda: trainer.num_training_batches, overfits)
 
     def _rows_in_classes(self, source: Source) -> Tensor:

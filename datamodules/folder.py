@@ -115,6 +115,11 @@ class OnDisk(Dataset):
     def __len__(self) -> int:
         return len(self.paths)
 
+    @property
+    def files(self) -> list[str]:
+        """The path of each row."""
+        return [str(path) for path in self.paths]
+
     def __getitem__(self, rows: Tensor) -> Tensor | ValueError:
         try:
             return torch.stack([decode(self.paths[row], self.shape) for row in rows.tolist()])
@@ -142,7 +147,7 @@ class OnDisk(Dataset):
         with ThreadPoolExecutor() as pool:  # Pillow decodes outside Python's lock
             for row, image in enumerate(pool.map(partial(decode, shape=self.shape), self.paths)):
                 images[row] = image
-        return InMemory(images, self.labels)
+        return InMemory(images, self.labels, self.files)
 
 
 def natural(name: str) -> list[tuple[int, int | str]]:
