@@ -106,7 +106,7 @@ def columns_of(name: str, values: Tensor) -> list[tuple[str, list[str]]]:
 def origins(loader: Any, num_batches: int) -> tuple[list[int] | None, Sequence[str] | None]:
     """The numbers of the data in this process's first batches, and the files of all, as far as a loader tells."""
     if hasattr(loader, "batch_rows"):  # genzoo's
-        batches = [rows.tolist() for rows in loader.batch_rows()]
+        batches: list[list[int]] | None = [rows.tolist() for rows in loader.batch_rows()]
         files = loader.files
     else:  # in a torch DataLoader Lightning writes it down
         batches = getattr(getattr(loader, "batch_sampler", None), "seen_batch_indices", None)

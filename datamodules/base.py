@@ -246,7 +246,8 @@ class DataModule(LightningDataModule):
     Args:
         batch_size: examples in a batch of one process.
         val_size: examples held out of the training data for validation.
-        classes: use only the examples with these labels, in every split. Labels keep their numbers.
+        classes: use only the examples with these labels, in every split. Labels keep their numbers, and `num_classes`
+            still counts all, so that models of a part and of the whole agree on what a label means.
         limit: train on the first `limit` examples only (of a fixed random order); at most all of them.
         seed: of the training order and of noise redrawn in training.
 
@@ -325,12 +326,12 @@ class DataModule(LightningDataModule):
         """Load and split what `stage` needs (all of it for None); once."""
         if stage in ("fit", "validate", None) and "train" not in self.sources:
             data = self.load("train")
-            train, val = self.split(self._rows_in_classes(data))
+            train, val = self.split(self._rows_in_classes(data, "training"))
             self.sources["val"] = self.freeze(data, "train").select(val)
             self.sources["train"] = data.select(train[: self.limit])
         if stage in ("test", "predict", None) and "test" not in self.sources:
             data = self.load("test")
-            self.sources["test"] = self.freeze(data, "test").select(self._rows_in_classes(data))
+            self.sources["test"] = self.freeze(data, "test").select(self._rows_in_classes(data, "test"))
 
     def train_dataloader(self) -> Loader:
         """Shuffled, full batches."""
@@ -364,11 +365,14 @@ class DataModule(LightningDataModule):
         overfits = trainer.overfit_batches > 0  # type: ignore[attr-defined]
         return Loader(source, plan, self.scale, self.noise, lambda: trainer.num_training_batches, overfits)
 
-    def _rows_in_classes(self, source: Source) -> Tensor:
+    def _rows_in_classes(self, source: Source, split: str) -> Tensor:
         if self.classes is None:
             return torch.arange(len(source))
         assert source.labels is not None  # checked by the constructor
-        return torch.isin(source.labels, torch.tensor(self.classes)).nonzero().squeeze(1)
+        rows = torch.isin(source.labels, torch.tensor(self.classes)).nonzero().squeeze(1)
+        if not len(rows):
+            raise ValueError(f"the {split} data have no example of classes={self.classes}: name others, too")
+        return rows
 
     def _check_val_size(self, available: int) -> None:
         if available < 2:

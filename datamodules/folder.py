@@ -335,6 +335,10 @@ class ImageFolderDataModule(DataModule):
             return super().split(rows)
         own = rows < len(self.files["train"])
         train, val = rows[own], rows[~own]
+        if not len(train) or not len(val):
+            raise ValueError(
+                f"classes={self.classes} leave {len(train)} images in train and {len(val)} in val: name others, too"
+            )
         return train[torch.randperm(len(train), generator=seeded(SPLIT_SEED))], val
 
     def scale(self, stored: Tensor) -> Tensor:
