@@ -18,9 +18,10 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.core.mixins.hparams_mixin import HyperparametersMixin, _given_hyperparameters
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.parsing import collect_init_args
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 
-from genzoo.zoo.modality import Modality, check_data, modality
+from genzoo.zoo.modality import Modality, check_data, modality, no_number, unusual_scale
 from genzoo.zoo.randomness import Generator, PerDatum
 
 LogProbKind = Literal["exact", "lower_bound", "estimate"]
@@ -214,20 +215,20 @@ class ZooModule(LightningModule):
         x, labels = self.unpack(batch, "train")
         quantities = self.objective(x, labels)
         if self._logs_this_step():
-            self._log_training(quantities, len(x))
+            self._log_training(quantities, x)
         return quantities["loss"].mean()
 
-    def _log_training(self, quantities: dict[str, Tensor], batch_size: int) -> None:
-        """Logs the means of `quantities` under `train/`, and ends a run whose loss is no number."""
+    def _log_training(self, quantities: dict[str, Tensor], x: Tensor) -> None:
+        """Logs the means of `quantities` of a batch x under `train/`, and ends a run whose loss is no number."""
         means = {f"train/{name}": value.detach().mean() for name, value in quantities.items()}
         if not bool(torch.isfinite(means["train/loss"])):
             raise ValueError(
-                f"The loss is {float(means['train/loss'])} at step {self.global_step}: the data hold NaN, or the"
-                " training diverged (try a lower learning rate, or gradient clipping). Nothing after the last"
-                " checkpoint is worth going on from."
+                f"The loss is {float(means['train/loss'])} at step {self.global_step}:"
+                f" {no_number(x, getattr(self, 'data_scale', None))}."
+                " Nothing after the last checkpoint is worth going on from."
             )
-        self.log("train/loss", means.pop("train/loss"), prog_bar=True, batch_size=batch_size)
-        self.log_dict(means, batch_size=batch_size)
+        self.log("train/loss", means.pop("train/loss"), prog_bar=True, batch_size=len(x))
+        self.log_dict(means, batch_size=len(x))
 
     def _logs_this_step(self) -> bool:
         """Whether a logger keeps this step's figures: a log call costs as much as a small layer."""
@@ -288,6 +289,9 @@ class ZooModule(LightningModule):
         if stage is not None and stage not in self._checked_stages:
             self.check(x)
             self._checked_stages.add(stage)
+            continuous = stage == "train" and self.levels is None
+            if continuous and (unusual := unusual_scale(x, getattr(self, "data_scale", None))):
+                rank_zero_warn(f"{type(self).__name__}: {unusual}.")
         return x, labels
 
     def check(self, x: Tensor, *, on_grid: bool = True) -> Tensor:

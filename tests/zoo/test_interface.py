@@ -8,7 +8,7 @@ from lightning.pytorch import Trainer
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from genzoo.zoo import VAE, Bernoulli, Classifier, Gaussian
+from genzoo.zoo import DDPM, GAN, VAE, Bernoulli, Classifier, FlowMatching, Gaussian
 from genzoo.zoo.interface import Completes, HasLatents, HasLogProb, Samples, ScoresAnomalies, as_config
 
 SHAPE, LEVELS = (1, 4, 4), 17
@@ -53,6 +53,42 @@ def test_bad_data_stop_a_run_before_its_first_step(tmp_path, spoil, error, messa
     with pytest.raises((TypeError, ValueError)):
         trainer(tmp_path).fit(model, DataLoader(x, batch_size=8))
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+
+
+@pytest.mark.parametrize("family", [VAE, DDPM, FlowMatching, GAN])
+def test_raw_tables_are_warned_of_once(tmp_path, family):
+    x = torch.randn(64, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 3e4, 1.0])
+    model = family((3,), None)
+    with pytest.warns(UserWarning) as caught:
+        try:
+            trainer(tmp_path, max_epochs=2).fit(model, DataLoader(x, batch_size=16))
+        except ValueError as error:  # where it cannot be trained at all
+            assert "the training diverged, and column 1 of the data" in str(error)
+    said = [str(w.message) for w in caught if "of the data has the mean" in str(w.message)]
+    assert len(said) == 1 and said[0].startswith(f"{family.__name__}: column 1 of the data")
+    assert ("data_scale" in said[0]) == (family in (DDPM, FlowMatching))
+
+
+def test_data_of_unit_scale_and_discrete_data_are_not_warned_of(tmp_path, recwarn):
+    trainer(tmp_path).fit(VAE((3,), None), DataLoader(torch.randn(64, 3), batch_size=16))
+    trainer(tmp_path).fit(VAE((1, 4, 4), 256), DataLoader(torch.zeros(64, 1, 4, 4), batch_size=16))
+    assert not [w for w in recwarn if "of the data has the mean" in str(w.message)]
+
+
+@pytest.mark.parametrize("family", [VAE, GAN])
+def test_a_loss_that_is_no_number_is_not_blamed_on_the_data_unless_it_is_they(tmp_path, family):
+    x = torch.randn(32, 2, generator=torch.Generator().manual_seed(0))
+    x[20, 1] = torch.nan  # in the third batch; the first has been checked
+    with pytest.raises(ValueError, match="1 of 8 data in the batch hold NaN") as error:
+        trainer(tmp_path, log_every_n_steps=1).fit(family((2,), None), DataLoader(x, batch_size=8))
+    assert "diverged" not in str(error.value)
+    model = family((2,), None)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.fill_(torch.nan)
+    with pytest.raises(ValueError, match="the data are finite, so the training diverged") as error:
+        trainer(tmp_path, log_every_n_steps=1).fit(model, DataLoader(torch.randn(32, 2), batch_size=8))
+    assert "hold NaN" not in str(error.value)
 
 
 def test_labels_out_of_range_stop_a_run_before_its_first_step(tmp_path):
