@@ -4,6 +4,7 @@ Full scale is fixed: ±1 is the largest number that a file's format can hold, an
 fill it. Only so do the bits per sample of two clips, and of two models, refer to the same quantisation.
 """
 
+import io
 import re
 import tarfile
 import tempfile
@@ -34,7 +35,8 @@ def read_wav(path: Path, sample_rate: int) -> Tensor:
     """One wav file as float32 (T,) in [−1, 1]: its channels averaged, at `sample_rate` Hz.
 
     PCM of 8 to 32 bits is divided by its full scale (32,768 for 16 bits); floats are taken as they are, and clipped.
-    Another rate is converted by a polyphase filter, so that no frequency folds over.
+    Another rate is converted by a polyphase filter, so that no frequency folds over. What came out of a pipe, whose
+    lengths were not known when its header was written, is read to its end.
 
     Raises:
         ValueError: naming the file, if it cannot be read, was cut short, or holds no sound, or NaN.
@@ -46,13 +48,14 @@ def read_wav(path: Path, sample_rate: int) -> Tensor:
         with warnings.catch_warnings():
             warnings.simplefilter("error", wavfile.WavFileWarning)  # how scipy says that a file was cut short
             warnings.filterwarnings("ignore", "Chunk")  # what a file holds beside the sound
-            rate, stored = wavfile.read(path)
+            rate, stored = wavfile.read(io.BytesIO(with_lengths(path.read_bytes())))
         if len(stored) == 0:
             raise ValueError("it holds no sound")
         if not np.isfinite(stored).all():
             raise ValueError("it holds values that are no finite numbers")
     except Exception as error:  # a damaged file makes the reader stumble over nearly anything
-        raise ValueError(f"the sound {path} cannot be used: {error}. Repair or remove it") from error
+        why = str(error) or type(error).__name__
+        raise ValueError(f"the sound {path} cannot be used: {why}. Repair or remove it") from error
     sound = stored.astype(np.float32)
     if stored.dtype == np.uint8:  # the one format whose silence is not 0
         sound = (sound - 128) / 128
@@ -64,6 +67,29 @@ def read_wav(path: Path, sample_rate: int) -> Tensor:
         common = gcd(rate, sample_rate)
         sound = resample_poly(sound, sample_rate // common, rate // common).astype(np.float32)
     return torch.from_numpy(sound).clamp(-1, 1)
+
+
+def with_lengths(wav: bytes) -> bytes:
+    """A wav file, with the lengths filled in that its writer left open because it could not go back, in a pipe.
+
+    Such a header says 0 (GStreamer), 2³² − 1 (FFmpeg) or something above 2³¹ − 2¹³ (SoX, ALSA) of the sound, and of
+    the whole nothing that is true. Then the sound goes on to the end, but for a last sample that is not whole.
+    """
+    if wav[:4] != b"RIFF" or int.from_bytes(wav[4:8], "little") + 8 == len(wav):
+        return wav
+    begin, frame = 12, 1
+    while (name := wav[begin : begin + 4]) != b"data" and begin + 8 <= len(wav):
+        if name == b"fmt ":
+            frame = int.from_bytes(wav[begin + 20 : begin + 22], "little") or 1  # bytes of one sample of all channels
+        length = int.from_bytes(wav[begin + 4 : begin + 8], "little")
+        begin += 8 + length + length % 2
+    begin += 8
+    length = int.from_bytes(wav[begin - 4 : begin], "little")
+    if begin > len(wav) or 0 < length < 2**31 - 2**13:
+        return wav
+    end = begin + (len(wav) - begin) // frame * frame
+    lengths = [(n).to_bytes(4, "little") for n in (end - 8, end - begin)]
+    return wav[:4] + lengths[0] + wav[8 : begin - 4] + lengths[1] + wav[begin:end]
 
 
 def cut(sound: Tensor, length: int, pieces: Pieces) -> Tensor:

@@ -6,16 +6,21 @@ is reproducible, can be resumed in the middle of an epoch, and is sharded over p
 sampler.
 """
 
+import inspect
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from numbers import Integral
+from types import FrameType
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
+
+from genzoo.zoo.plain import make_plain
 
 Batch = Tensor | tuple[Tensor, Tensor]
 
@@ -282,6 +287,8 @@ class DataModule(LightningDataModule):
         ):
             if value < least:
                 raise ValueError(f"{name} is {value}, but must be at least {least}")
+            if not isinstance(value, Integral):
+                raise ValueError(f"{name} is {value!r}, but must be a whole number")
         if classes is not None:
             known = range(self.num_classes or 0)
             if not classes or any(c not in known for c in classes):
@@ -289,11 +296,18 @@ class DataModule(LightningDataModule):
                     f"classes is {classes}, but {type(self).__name__} has "
                     + (f"the labels 0 to {len(known) - 1}: name at least one of them" if known else "no labels")
                 )
-        self.batch_size, self.val_size, self.seed = batch_size, val_size, seed
+        self.batch_size, self.val_size, self.seed = int(batch_size), int(val_size), int(seed)
         self.classes, self.limit = classes, limit
         self.sources: dict[str, Source] = {}
         if self.num_train is not None:
             self._check_val_size(self.num_train)
+
+    def save_hyperparameters(self, *names: Any, frame: FrameType | None = None, **options: Any) -> None:
+        """As Lightning's; in plain values, so that a checkpoint that holds them loads with `weights_only=True`."""
+        caller = inspect.currentframe()
+        assert caller is not None
+        super().save_hyperparameters(*names, frame=frame or caller.f_back, **options)
+        make_plain(self.hparams)
 
     # What a subclass says about its data
 

@@ -61,9 +61,8 @@ def decode(path: Path, shape: tuple[int, ...]) -> Tensor:
             image = image.convert("L" if channels == 1 else "RGB")
             image = ImageOps.fit(image, (width, height), method=Image.Resampling.LANCZOS)
     except Exception as error:  # a damaged file makes Pillow's decoders raise nearly anything
-        raise ValueError(
-            f"the image {path} cannot be used: {error or type(error).__name__}. Repair or remove it"
-        ) from error
+        why = str(error) or type(error).__name__
+        raise ValueError(f"the image {path} cannot be used: {why}. Repair or remove it") from error
     return torch.from_numpy(np.array(image).reshape(height, width, channels).transpose(2, 0, 1).copy())
 
 

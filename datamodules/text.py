@@ -13,6 +13,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from genzoo.datamodules.base import DataModule
@@ -301,14 +302,18 @@ def tokenised(
         return known, tuple(small(known.encode(part), known) for part in parts)
     digest = hashlib.sha256("\0".join([*parts, str(vocab_size)]).encode()).hexdigest()
     cached = cache_folder() / "text" / f"bpe-{digest[:16]}.npz"
-    if not cached.is_file():
-        learned = BytePairs.of(parts[0], vocab_size)
-        train, val, test = (small(learned.encode(part), learned) for part in parts)
-        file = io.BytesIO()
-        np.savez(file, statement=np.array(learned.statement), train=train, val=val, test=test)
-        write_whole(cached, file.getvalue())
-    kept = np.load(cached, allow_pickle=False)
-    return BytePairs(str(kept["statement"])), (kept["train"], kept["val"], kept["test"])
+    if cached.is_file():
+        try:
+            with np.load(cached, allow_pickle=False) as kept:
+                return BytePairs(str(kept["statement"])), (kept["train"], kept["val"], kept["test"])
+        except Exception as error:  # a damaged file makes the reader stumble over nearly anything
+            rank_zero_warn(f"{cached} is damaged, and is made again: {str(error) or type(error).__name__}")
+    learned = BytePairs.of(parts[0], vocab_size)
+    train, val, test = (small(learned.encode(part), learned) for part in parts)
+    file = io.BytesIO()
+    np.savez(file, statement=np.array(learned.statement), train=train, val=val, test=test)
+    write_whole(cached, file.getvalue())
+    return learned, (train, val, test)
 
 
 def small(tokens: np.ndarray, known: Vocabulary) -> np.ndarray:

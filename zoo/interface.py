@@ -22,6 +22,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 
 from genzoo.zoo.modality import Modality, check_data, modality, no_number, unusual_scale
+from genzoo.zoo.plain import make_plain, plain
 from genzoo.zoo.randomness import Generator, PerDatum
 
 LogProbKind = Literal["exact", "lower_bound", "estimate"]
@@ -165,8 +166,8 @@ class ZooModule(LightningModule):
         super().__init__()
         self._state_hyperparameters()
         self.modality: Modality = modality(shape, levels)
-        self.shape: tuple[int, ...] = tuple(shape)
-        self.levels = levels
+        self.shape: tuple[int, ...] = tuple(map(int, shape))
+        self.levels = None if levels is None else int(levels)
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self._checked_stages: set[str] = set()
@@ -335,7 +336,11 @@ class ZooModule(LightningModule):
     # ---- an interrupted run goes on with the random numbers it would have drawn
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the random state of every process, and the names of arguments that cannot be stated."""
+        """Adds the random state of every process, and the names of arguments that cannot be stated.
+
+        What is in it by now, such as an optimiser's state, is made plain: it loads with `weights_only=True`.
+        """
+        make_plain(checkpoint)
         mine = [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])]
         states: list[Any] = [mine]
         if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -386,12 +391,13 @@ def class_path(cls: type) -> str:
 def as_config(value: Any) -> Any:
     """A constructor argument in the form in which a YAML file states it.
 
-    Plain values stay, sequences become lists, a dataclass or a `functools.partial` of a class becomes
-    {"class_path", "init_args"}.
+    Plain values stay, numbers of NumPy's and PyTorch's become Python's own, paths text, sequences lists, a dataclass
+    or a `functools.partial` of a class becomes {"class_path", "init_args"}.
 
     Raises:
         TypeError: for anything that no file can state, such as a live module or a lambda.
     """
+    value = value.item() if isinstance(value, Tensor) and value.ndim == 0 else plain(value)
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Mapping):

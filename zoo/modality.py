@@ -12,6 +12,7 @@ A likelihood of discrete data is one of the codes 0 … levels − 1: `to_codes`
 
 import math
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Literal
 
 import torch
@@ -26,10 +27,10 @@ def modality(shape: Sequence[int], levels: int | None) -> Modality:
     Raises:
         ValueError: if they cannot describe data.
     """
-    if not shape or any(not isinstance(n, int) or n < 1 for n in shape):
+    if not shape or any(not _is_whole(n) or n < 1 for n in shape):
         raise ValueError(f"shape={shape!r}: give the shape of one datum as positive integers, e.g. (1, 28, 28).")
-    if levels is not None and levels < 2:
-        raise ValueError(f"levels={levels}: data have at least 2 levels; None means continuous.")
+    if levels is not None and (not _is_whole(levels) or levels < 2):
+        raise ValueError(f"levels={levels!r}: data have a whole number of levels, at least 2; None means continuous.")
     if len(shape) == 3:
         return "image"
     if len(shape) == 2:
@@ -41,6 +42,10 @@ def modality(shape: Sequence[int], levels: int | None) -> Modality:
     raise ValueError(
         f"shape={tuple(shape)}: one datum is an image (C, H, W), a waveform (1, T), tokens (T,) or a point (D,)."
     )
+
+
+def _is_whole(number: object) -> bool:
+    return isinstance(number, Integral) and not isinstance(number, bool)
 
 
 def to_codes(x: Tensor, shape: Sequence[int], levels: int) -> Tensor:

@@ -209,6 +209,21 @@ def test_byte_pairs_are_learned_once(verses: Path, monkeypatch: pytest.MonkeyPat
     assert np.array_equal(again.sources["train"].tokens, first.sources["train"].tokens)
 
 
+DAMAGES = [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"{}", lambda b: b[:100] + bytes(200) + b[300:]]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_cache_is_made_again(damage, verses: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GENZOO_CACHE", str(tmp_path / "cache"))
+    first = TextDataModule(str(verses), context_length=8, tokenizer="bpe", vocab_size=300)
+    (cached,) = (tmp_path / "cache" / "text").iterdir()
+    cached.write_bytes(damage(cached.read_bytes()))
+    with pytest.warns(UserWarning, match=r"bpe-.*\.npz is damaged, and is made again: \S"):
+        again = TextDataModule(str(verses), context_length=8, tokenizer="bpe", vocab_size=300)
+    assert again.vocabulary == first.vocabulary
+    assert np.array_equal(again.sources["train"].tokens, first.sources["train"].tokens)
+
+
 def test_only_the_training_text_has_a_say_in_what_is_a_token(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("abcd " * 180 + "zyxw " * 20)
     data = TextDataModule(str(tmp_path / "text"), context_length=8, tokenizer="bpe", vocab_size=300)
