@@ -340,12 +340,12 @@ class DataModule(LightningDataModule):
         """Load and split what `stage` needs (all of it for None); once."""
         if stage in ("fit", "validate", None) and "train" not in self.sources:
             data = self.load("train")
-            train, val = self.split(self._rows_in_classes(data, "training"))
+            train, val = self.split(self._rows_in_classes(data))
             self.sources["val"] = self.freeze(data, "train").select(val)
             self.sources["train"] = data.select(train[: self.limit])
         if stage in ("test", "predict", None) and "test" not in self.sources:
             data = self.load("test")
-            self.sources["test"] = self.freeze(data, "test").select(self._rows_in_classes(data, "test"))
+            self.sources["test"] = self.freeze(data, "test").select(self._rows_in_classes(data))
 
     def train_dataloader(self) -> Loader:
         """Shuffled, full batches."""
@@ -368,6 +368,9 @@ class DataModule(LightningDataModule):
             self.prepare_data()
             self.setup(stage)
         source, training = self.sources[split], split == "train"
+        if not len(source):
+            of_classes = "" if self.classes is None else f" of classes={self.classes}: name others, too"
+            raise ValueError(f"there is no example in the {split} data{of_classes}")
         trainer = self.trainer
         rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         plan = BatchPlan(len(source), self.batch_size, self.seed, training, rank, world_size)
@@ -379,14 +382,11 @@ class DataModule(LightningDataModule):
         overfits = trainer.overfit_batches > 0  # type: ignore[attr-defined]
         return Loader(source, plan, self.scale, self.noise, lambda: trainer.num_training_batches, overfits)
 
-    def _rows_in_classes(self, source: Source, split: str) -> Tensor:
+    def _rows_in_classes(self, source: Source) -> Tensor:
         if self.classes is None:
             return torch.arange(len(source))
         assert source.labels is not None  # checked by the constructor
-        rows = torch.isin(source.labels, torch.tensor(self.classes)).nonzero().squeeze(1)
-        if not len(rows):
-            raise ValueError(f"the {split} data have no example of classes={self.classes}: name others, too")
-        return rows
+        return torch.isin(source.labels, torch.tensor(self.classes)).nonzero().squeeze(1)
 
     def _check_val_size(self, available: int) -> None:
         if available < 2:
