@@ -5,6 +5,7 @@ from genzoo.callbacks.frechet import FrechetDistance
 from genzoo.callbacks.likelihood import LikelihoodLogger
 from genzoo.callbacks.mode_coverage import ModeCoverage
 from genzoo.callbacks.newest import Newest
+from genzoo.callbacks.predictions import PredictionWriter
 from genzoo.callbacks.publish import Publish
 from genzoo.callbacks.samples import SampleLogger
 from genzoo.callbacks.start_from import StartFrom
@@ -17,6 +18,7 @@ __all__ = [
     "LikelihoodLogger",
     "ModeCoverage",
     "Newest",
+    "PredictionWriter",
     "Publish",
     "SampleLogger",
     "StartFrom",

@@ -34,8 +34,9 @@ def add_protocol(parser: ArgumentParser) -> None:
     add("--num_odd", type=int, help="usual and odd data that anomalies are told by, each (default: as published)")
     add(
         "--odd",
-        help="what is odd: a datamodule (FashionMNISTDataModule), or ways to make odd images, with commas between:"
-        " faint, erased, flipped, shuffled (default: as published)",
+        help="what is odd: a datamodule (FashionMNISTDataModule), also with its own place (AudioDataModule:FOLDER); a"
+        " folder of images; or ways to make odd images, with commas between: faint, erased, flipped, shuffled"
+        " (default: as published)",
     )
     add("--seed", type=int, help="of all noise (default: as published)")
     add_machine(parser)
@@ -44,7 +45,7 @@ def add_protocol(parser: ArgumentParser) -> None:
 def add_root(parser: ArgumentParser) -> None:
     """What every command that reads data takes."""
     parser.add_argument(
-        "--root", help="where the data lie, or are downloaded to (default: what the datamodule takes)"
+        "--root", help="where the model's data lie, or are downloaded to (default: what the datamodule takes)"
     )
 
 
@@ -97,14 +98,44 @@ def protocol(given: Namespace, block: Any) -> dict[str, Any]:
 
 
 def odd_data(given: Namespace, block: Any) -> "list[str] | LightningDataModule":
-    """What `--odd` names: other data, in the form of those that `block` states; or else ways to make odd data."""
-    import genzoo.datamodules
+    """What `--odd` names: other data, in the form of those that `block` states; or else ways to make odd data.
 
-    if "." not in given.odd and given.odd not in genzoo.datamodules.__all__:
+    `Class:PLACE` are the data there, and a folder by itself is one of images. A class by itself has its data where
+    `--root` says that the model's are, if its `root` is a place of several data sets and not the data's own folder.
+
+    Raises:
+        ValueError: if it is not said where the data are, or they are the model's own, of which nothing is odd.
+    """
+    import genzoo.datamodules
+    from genzoo.metrics.anomalies import ODD
+
+    usual, (name, _, place) = given, given.odd.partition(":")
+    options = dict(block.get("init_args") or {})
+    if os.path.isdir(given.odd) and given.odd not in ODD:
+        shape: tuple[int, ...] = getattr(build_data(block, given), "shape", ())
+        if len(shape) != 3 or shape[1] != shape[2]:
+            raise ValueError(f"--odd {given.odd} is a folder of images, but the model's data have the shape {shape}")
+        name, place = "ImageFolderDataModule", given.odd
+        options |= {"channels": shape[0], "size": shape[1], "classes": None}
+    elif "." not in name and name not in genzoo.datamodules.__all__:
         return given.odd.split(",")  # `evaluate` knows which ways there are
-    takes = inspect.signature(getattr(genzoo.datamodules, given.odd, object)).parameters
-    options = {name: value for name, value in (block.get("init_args") or {}).items() if name in takes}
-    return build_data({"class_path": given.odd, "init_args": options}, given)
+    takes = inspect.signature(getattr(genzoo.datamodules, name, object)).parameters
+    options = {key: value for key, value in options.items() if key in takes}
+    where = "path" if "path" in takes else "root"
+    if place:
+        options = {key: value for key, value in options.items() if key not in ("path", "root", "source")}
+        options[where], given = place, Namespace(**{**vars(given), "root": None})
+    elif where in takes and takes[where].default is inspect.Parameter.empty:
+        raise ValueError(f"--odd {name} does not say which folder (--root is for the model's data): {name}:FOLDER")
+    odd, own = build_data({"class_path": name, "init_args": options}, given), build_data(block, usual)
+    if type(odd) is type(own) and odd.hparams and read_from(odd) == read_from(own):
+        raise ValueError(f"--odd {usual.odd}: these are the model's own data, of which nothing is odd; name others")
+    return odd
+
+
+def read_from(data: "LightningDataModule") -> dict[str, Any]:
+    """A datamodule's arguments, in which a folder is the same however it is written."""
+    return {key: os.path.realpath(value) if key == "root" else value for key, value in data.hparams.items()}
 
 
 def device(given: Namespace) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from traceback import walk_tb
 from typing import Any
 
+import yaml
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, RichProgressBar
@@ -32,7 +33,7 @@ import genzoo.zoo
 from genzoo import recipes
 from genzoo.advice import in_our_words
 from genzoo.arguments import import_from_here
-from genzoo.callbacks import Newest
+from genzoo.callbacks import Newest, PredictionWriter
 from genzoo.errors import debugging, refuse
 from genzoo.parsing import Parser, parsable, readable, refuse_nulls, taken
 from genzoo.resuming import FitLoop, WholeFiles
@@ -284,6 +285,8 @@ class GenzooCLI(LightningCLI):
         keeps = any(isinstance(callback, Newest) for callback in config["callbacks"])
         if self.subcommand == "fit" and not keeps and config["enable_checkpointing"] is not False:
             config["callbacks"].append(Newest(self.run_folder / "checkpoints"))
+        if self.subcommand == "predict" and PredictionWriter not in map(type, config["callbacks"]):
+            config["callbacks"].append(PredictionWriter())
         bars = any(isinstance(callback, ProgressBar) for callback in config["callbacks"])
         if not bars and config["enable_progress_bar"] is not False:
             config["callbacks"].append(RichProgressBar(refresh_rate=10))  # one at every step costs a small model dear
@@ -332,9 +335,8 @@ class GenzooCLI(LightningCLI):
             if debugging() or (step > 0 and advice is None and not foreseen(error)):
                 raise
             self.tidy()
-            refuse(
-                f"{advice or readable(str(error)) or type(error).__name__} ({self.newest() if step > 0 else 'GENZOO_DEBUG=1 shows where'})"
-            )
+            said = advice or readable(str(error)) or type(error).__name__
+            refuse(f"{said} ({self.newest() if step > 0 else 'GENZOO_DEBUG=1 shows where'})")
 
     def newest(self) -> str:
         """Where a run that broke off can go on from."""

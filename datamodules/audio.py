@@ -4,6 +4,7 @@ Full scale is fixed: ±1 is the largest number that a file's format can hold, an
 fill it. Only so do the bits per sample of two clips, and of two models, refer to the same quantisation.
 """
 
+import io
 import re
 import tarfile
 import tempfile
@@ -22,7 +23,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from genzoo.datamodules.base import DataModule, InMemory, Source
-from genzoo.datamodules.folder import LabelledFile, hold_out, natural
+from genzoo.datamodules.files import FileSearch
+from genzoo.datamodules.folder import LabelledFile, hold_out, natural, part_of
 from genzoo.zoo.modality import from_codes, to_codes
 
 Pieces = Literal["first", "all"]
@@ -35,7 +37,8 @@ def read_wav(path: Path, sample_rate: int) -> Tensor:
     """One wav file as float32 (T,) in [−1, 1]: its channels averaged, at `sample_rate` Hz.
 
     PCM of 8 to 32 bits is divided by its full scale (32,768 for 16 bits); floats are taken as they are, and clipped.
-    Another rate is converted by a polyphase filter, so that no frequency folds over.
+    Another rate is converted by a polyphase filter, so that no frequency folds over. What came out of a pipe, whose
+    lengths were not known when its header was written, is read to its end.
 
     Raises:
         ValueError: naming the file, if it cannot be read, was cut short, or holds no sound, or NaN.
@@ -47,13 +50,14 @@ def read_wav(path: Path, sample_rate: int) -> Tensor:
         with warnings.catch_warnings():
             warnings.simplefilter("error", wavfile.WavFileWarning)  # how scipy says that a file was cut short
             warnings.filterwarnings("ignore", "Chunk")  # what a file holds beside the sound
-            rate, stored = wavfile.read(path)
+            rate, stored = wavfile.read(io.BytesIO(with_lengths(path.read_bytes())))
         if len(stored) == 0:
             raise ValueError("it holds no sound")
         if not np.isfinite(stored).all():
             raise ValueError("it holds values that are no finite numbers")
     except Exception as error:  # a damaged file makes the reader stumble over nearly anything
-        raise ValueError(f"the sound {path} cannot be used: {error}. Repair or remove it") from error
+        why = str(error) or type(error).__name__
+        raise ValueError(f"the sound {path} cannot be used: {why}. Repair or remove it") from error
     sound = stored.astype(np.float32)
     if stored.dtype == np.uint8:  # the one format whose silence is not 0
         sound = (sound - 128) / 128
@@ -65,6 +69,29 @@ def read_wav(path: Path, sample_rate: int) -> Tensor:
         common = gcd(rate, sample_rate)
         sound = resample_poly(sound, sample_rate // common, rate // common).astype(np.float32)
     return torch.from_numpy(sound).clamp(-1, 1)
+
+
+def with_lengths(wav: bytes) -> bytes:
+    """A wav file, with the lengths filled in that its writer left open because it could not go back, in a pipe.
+
+    Such a header says 0 (GStreamer), 2³² − 1 (FFmpeg) or something above 2³¹ − 2¹³ (SoX, ALSA) of the sound, and of
+    the whole nothing that is true. Then the sound goes on to the end, but for a last sample that is not whole.
+    """
+    if wav[:4] != b"RIFF" or int.from_bytes(wav[4:8], "little") + 8 == len(wav):
+        return wav
+    begin, frame = 12, 1
+    while (name := wav[begin : begin + 4]) != b"data" and begin + 8 <= len(wav):
+        if name == b"fmt ":
+            frame = int.from_bytes(wav[begin + 20 : begin + 22], "little") or 1  # bytes of one sample of all channels
+        length = int.from_bytes(wav[begin + 4 : begin + 8], "little")
+        begin += 8 + length + length % 2
+    begin += 8
+    length = int.from_bytes(wav[begin - 4 : begin], "little")
+    if begin > len(wav) or 0 < length < 2**31 - 2**13:
+        return wav
+    end = begin + (len(wav) - begin) // frame * frame
+    lengths = [(n).to_bytes(4, "little") for n in (end - 8, end - begin)]
+    return wav[:4] + lengths[0] + wav[8 : begin - 4] + lengths[1] + wav[begin:end]
 
 
 def cut(codes: Tensor, length: int, pieces: Pieces) -> Tensor:
@@ -126,7 +153,8 @@ class WaveformDataModule(DataModule):
         labels = None
         if files[0].label is not None:
             labels = torch.tensor([file.label for file in files]).repeat_interleave(counts)
-        return InMemory(torch.cat(pieces).unsqueeze(1), labels)
+        names = [str(file.path) for file, piece in zip(files, pieces, strict=True) for _ in piece]
+        return InMemory(torch.cat(pieces).unsqueeze(1), labels, names)
 
     def split(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Holds out whole recordings: pieces of one are alike."""
@@ -145,6 +173,7 @@ class AudioDataModule(WaveformDataModule):
     The end of a recording that is shorter than `length` is marked, and no part of any likelihood: after it come exact
     zeros. The silence within a recording is a part of it, and is none (`WaveformDataModule`).
 
+    Sounds of other kinds, hidden files and those that several links lead to are left out; how many is said once.
     Labels and the test split can be read from the names of the files, as regular expressions search them in the path
     below `root` (`7_anna_12.wav`, or `dogs/rex.wav`):
 
@@ -208,7 +237,7 @@ class AudioDataModule(WaveformDataModule):
             sample_rate=sample_rate,
             pieces=pieces,
             batch_size=batch_size,
-            val_size=max(1, round(val_fraction * len(pool))),
+            val_size=part_of(len(pool), val_fraction),
             classes=classes,
             limit=limit,
             seed=seed,
@@ -221,13 +250,17 @@ class AudioDataModule(WaveformDataModule):
 
 
 def find_wavs(root: Path) -> list[str]:
-    """The paths below `root` of its wav files, but for hidden ones; 2.wav comes before 10.wav."""
+    """The paths below `root` of its wav files, also through links; 2.wav comes before 10.wav."""
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root.resolve()}: pass as root the folder that has the sounds")
-    files = (file.relative_to(root) for file in root.rglob("*") if file.suffix.lower() == ".wav")
-    names = [file.as_posix() for file in files if not any(part.startswith(".") for part in file.parts)]
+    search = FileSearch({".wav"})
+    names = [path.relative_to(root).as_posix() for path in search.below(root).values()]
     if not names:
-        raise FileNotFoundError(f"there is no .wav file in {root.resolve()}")
+        raise FileNotFoundError(
+            f"there is no .wav file in {root.resolve()}"
+            + (f". There are: {search.in_words()}" if search.left_out else "")
+        )
+    search.say(root)
     return sorted(names, key=natural)
 
 

@@ -6,16 +6,21 @@ is reproducible, can be resumed in the middle of an epoch, and is sharded over p
 sampler.
 """
 
+import inspect
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from numbers import Integral
+from types import FrameType
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
+
+from genzoo.zoo.plain import make_plain
 
 Batch = Tensor | tuple[Tensor, Tensor]
 
@@ -108,17 +113,19 @@ class InMemory:
     Args:
         x: (N, *shape), of any dtype.
         labels: (N,) int64, or None.
+        files: N paths from which the rows were read, or None.
     """
 
-    def __init__(self, x: Tensor, labels: Tensor | None = None):
-        self.x, self.labels = x, labels
+    def __init__(self, x: Tensor, labels: Tensor | None = None, files: Sequence[str] | None = None):
+        self.x, self.labels, self.files = x, labels, files
 
     def __len__(self) -> int:
         return len(self.x)
 
     def select(self, rows: Tensor) -> "InMemory":
         """See `Source`."""
-        return InMemory(self.x[rows], None if self.labels is None else self.labels[rows])
+        files = None if self.files is None else [self.files[row] for row in rows.tolist()]
+        return InMemory(self.x[rows], None if self.labels is None else self.labels[rows], files)
 
     def read(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
         """See `Source`."""
@@ -146,9 +153,9 @@ class Loader:
             generator is seeded by (seed, epoch, batch, rank).
         batches_per_epoch: how many batches the Trainer takes in an epoch, if not all of them; asked when it
             announces an epoch.
+        overfits: whether every epoch is the first one over again, in its rows, their order and their noise.
     """
 
-    # Lightning announces each epoch by `loader.sampler.set_epoch(epoch)`, as it does to torch's samplers.
     batch_sampler = None
 
     def __init__(
@@ -158,18 +165,16 @@ class Loader:
         scale: Callable[[Tensor], Tensor],
         noise: Callable[[Tensor, torch.Generator], Tensor] | None = None,
         batches_per_epoch: Callable[[], float] | None = None,
+        overfits: bool = False,
     ):
         self.source, self.plan, self.scale, self.noise = source, plan, scale, noise
-        self.batches_per_epoch = batches_per_epoch or self.__len__
+        self.batches_per_epoch, self.overfits = batches_per_epoch or self.__len__, overfits
+        if plan.shuffle:  # Lightning takes what has a sampler of its own for shuffled
+            self.sampler = self  # whose `set_epoch` it calls to announce an epoch, as it does to torch's samplers
         self.epoch = 0
         self.handed_out = 0  # batches of this epoch
         self._resume_at: int | None = None  # the batch at which the next pass starts, after load_state_dict
         self._announced: int | None = None
-
-    @property
-    def sampler(self) -> "Loader":
-        """Itself."""
-        return self
 
     def set_epoch(self, epoch: int) -> None:
         """Begin a new epoch, if `epoch` is not the number announced before.
@@ -194,7 +199,7 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         # A generator: nothing here runs before the first batch is asked for. Lightning makes iterators that
         # it never uses, and makes the first one before it announces the epoch.
-        epoch, start, self._resume_at = self.epoch, self._resume_at or 0, None
+        epoch, start, self._resume_at = 0 if self.overfits else self.epoch, self._resume_at or 0, None
         self.handed_out = start
         batches = self.plan.batches(epoch)
         for index, stored in enumerate(self.source.read(batches[start:]), start=start):
@@ -204,6 +209,15 @@ class Loader:
             self.handed_out = index + 1
             yield x if self.source.labels is None else (x, self.source.labels[batches[index]])
         self._next_epoch()
+
+    def batch_rows(self) -> Sequence[Tensor]:
+        """The row numbers of each of this process's batches of this epoch."""
+        return self.plan.batches(self.epoch)
+
+    @property
+    def files(self) -> Sequence[str] | None:
+        """The path that each row of the source was read from, where there is one."""
+        return getattr(self.source, "files", None)
 
     def state_dict(self) -> dict[str, Any]:
         """Epoch, batches handed out, and the plan that gives them their meaning."""
@@ -237,7 +251,8 @@ class DataModule(LightningDataModule):
     Args:
         batch_size: examples in a batch of one process.
         val_size: examples held out of the training data for validation.
-        classes: use only the examples with these labels, in every split. Labels keep their numbers.
+        classes: use only the examples with these labels, in every split. Labels keep their numbers, and `num_classes`
+            still counts all, so that models of a part and of the whole agree on what a label means.
         limit: train on the first `limit` examples only (of a fixed random order); at most all of them.
         seed: of the training order and of noise redrawn in training.
 
@@ -272,6 +287,8 @@ class DataModule(LightningDataModule):
         ):
             if value < least:
                 raise ValueError(f"{name} is {value}, but must be at least {least}")
+            if not isinstance(value, Integral):
+                raise ValueError(f"{name} is {value!r}, but must be a whole number")
         if classes is not None:
             known = range(self.num_classes or 0)
             if not classes or any(c not in known for c in classes):
@@ -279,11 +296,18 @@ class DataModule(LightningDataModule):
                     f"classes is {classes}, but {type(self).__name__} has "
                     + (f"the labels 0 to {len(known) - 1}: name at least one of them" if known else "no labels")
                 )
-        self.batch_size, self.val_size, self.seed = batch_size, val_size, seed
+        self.batch_size, self.val_size, self.seed = int(batch_size), int(val_size), int(seed)
         self.classes, self.limit = classes, limit
         self.sources: dict[str, Source] = {}
         if self.num_train is not None:
             self._check_val_size(self.num_train)
+
+    def save_hyperparameters(self, *names: Any, frame: FrameType | None = None, **options: Any) -> None:
+        """As Lightning's; in plain values, so that a checkpoint that holds them loads with `weights_only=True`."""
+        caller = inspect.currentframe()
+        assert caller is not None
+        super().save_hyperparameters(*names, frame=frame or caller.f_back, **options)
+        make_plain(self.hparams)
 
     # What a subclass says about its data
 
@@ -344,13 +368,19 @@ class DataModule(LightningDataModule):
             self.prepare_data()
             self.setup(stage)
         source, training = self.sources[split], split == "train"
+        if not len(source):
+            of_classes = "" if self.classes is None else f" of classes={self.classes}: name others, too"
+            raise ValueError(f"there is no example in the {split} data{of_classes}")
         trainer = self.trainer
         rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         plan = BatchPlan(len(source), self.batch_size, self.seed, training, rank, world_size)
         if not training:
             return Loader(source, plan, self.scale)
-        batches_per_epoch = (lambda: trainer.num_training_batches) if trainer else None
-        return Loader(source, plan, self.scale, self.noise, batches_per_epoch)
+        if trainer is None:
+            return Loader(source, plan, self.scale, self.noise)
+        # Lightning sees to the order of a torch DataLoader alone
+        overfits = trainer.overfit_batches > 0  # type: ignore[attr-defined]
+        return Loader(source, plan, self.scale, self.noise, lambda: trainer.num_training_batches, overfits)
 
     def _rows_in_classes(self, source: Source) -> Tensor:
         if self.classes is None:

@@ -6,28 +6,42 @@ import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from genzoo.datamodules.base import SPLIT_SEED, DataModule, InMemory, Source, seeded
+from genzoo.datamodules.files import BESIDE, HIDDEN, FileSearch, is_hidden
 from genzoo.datamodules.images import rescale
 
-SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+# Formats that Pillow knows by sight only, or reads by way of another program.
+NOT_READ = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
+SEVERAL_FRAMES = {"AVIF", "DCX", "FLI", "GIF", "PNG", "TIFF", "WEBP"}  # formats of animations, or of several pages
 
 TEST_SEED = 20_150_000  # which files are test files, where there is no folder of them
+
+
+@cache
+def image_suffixes() -> frozenset[str]:
+    """The suffixes of the image files that this installation of Pillow reads."""
+    Image.init()
+    known = Image.registered_extensions().items()
+    return frozenset(suffix for suffix, kind in known if kind in Image.OPEN and kind not in NOT_READ)
 
 
 def decode(path: Path, shape: tuple[int, ...]) -> Tensor:
     """One image file as uint8 (C, H, W): turned upright, cut to its middle, resized by Lanczos.
 
-    Transparent parts become white. Of an animation it is the first frame.
+    Grey becomes colour and colour grey (by luma, ITU-R 601), as `shape` asks; palettes and CMYK become colour.
+    Transparent parts become white. Of an animation, or of several pages, it is the first. Of 16 bits a channel Pillow
+    reads the upper 8 where there is colour; grey images of 16 bits are refused, because what is white is not certain.
 
     Raises:
         ValueError: naming the file, if it cannot be decoded or has more than 8 bits a channel.
@@ -36,7 +50,10 @@ def decode(path: Path, shape: tuple[int, ...]) -> Tensor:
     try:
         with Image.open(path) as file:
             if file.mode[0] in "IF":
-                raise ValueError(f"it has more than 8 bits a channel (Pillow's mode {file.mode!r})")
+                raise ValueError(
+                    f"it has more than 8 bits a channel (Pillow's mode {file.mode!r}), and what is white is not"
+                    " certain; convert it to 8 bits"
+                )
             image = ImageOps.exif_transpose(file)
             if image.has_transparency_data:
                 image = image.convert("RGBA")
@@ -44,7 +61,8 @@ def decode(path: Path, shape: tuple[int, ...]) -> Tensor:
             image = image.convert("L" if channels == 1 else "RGB")
             image = ImageOps.fit(image, (width, height), method=Image.Resampling.LANCZOS)
     except Exception as error:  # a damaged file makes Pillow's decoders raise nearly anything
-        raise ValueError(f"the image {path} cannot be used: {error}. Repair or remove it") from error
+        why = str(error) or type(error).__name__
+        raise ValueError(f"the image {path} cannot be used: {why}. Repair or remove it") from error
     return torch.from_numpy(np.array(image).reshape(height, width, channels).transpose(2, 0, 1).copy())
 
 
@@ -69,6 +87,17 @@ def verify(path: Path, shape: tuple[int, ...]) -> None:
         decode(path, shape)
 
 
+def has_several_frames(path: Path) -> bool:
+    """Whether an image file is an animation or has several pages; of a damaged one `decode` will speak."""
+    if Image.registered_extensions().get(path.suffix.lower()) not in SEVERAL_FRAMES:
+        return False
+    try:
+        with Image.open(path) as file:
+            return getattr(file, "is_animated", False)
+    except Exception:  # as in `decode`
+        return False
+
+
 class OnDisk(Dataset):
     """A source that reads its files when they are wanted, ahead of time, in worker processes.
 
@@ -85,8 +114,16 @@ class OnDisk(Dataset):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, rows: Tensor) -> Tensor:
-        return torch.stack([decode(self.paths[row], self.shape) for row in rows.tolist()])
+    @property
+    def files(self) -> list[str]:
+        """The path of each row."""
+        return [str(path) for path in self.paths]
+
+    def __getitem__(self, rows: Tensor) -> Tensor | ValueError:
+        try:
+            return torch.stack([decode(self.paths[row], self.shape) for row in rows.tolist()])
+        except ValueError as error:  # which a worker would bury under the lines of its traceback
+            return error
 
     def select(self, rows: Tensor) -> "OnDisk":
         """See `Source`."""
@@ -96,9 +133,12 @@ class OnDisk(Dataset):
     def read(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
         """See `Source`."""
         # A generator of its own: a DataLoader without one draws a seed from the training's random state.
-        yield from DataLoader(
+        for batch in DataLoader(
             self, batch_size=None, sampler=batches, num_workers=self.num_workers, generator=torch.Generator()
-        )
+        ):
+            if isinstance(batch, ValueError):
+                raise batch
+            yield batch
 
     def to_memory(self) -> InMemory:
         """The same images, decoded now."""
@@ -106,14 +146,7 @@ class OnDisk(Dataset):
         with ThreadPoolExecutor() as pool:  # Pillow decodes outside Python's lock
             for row, image in enumerate(pool.map(partial(decode, shape=self.shape), self.paths)):
                 images[row] = image
-        return InMemory(images, self.labels)
-
-
-def find_images(folder: Path) -> list[Path]:
-    """The image files anywhere under `folder` but the hidden ones; 2.png comes before 10.png."""
-    files = (file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-    visible = (file for file in files if not any(p.startswith(".") for p in file.relative_to(folder).parts))
-    return sorted(visible, key=lambda file: natural(str(file)))
+        return InMemory(images, self.labels, self.files)
 
 
 def natural(name: str) -> list[tuple[int, int | str]]:
@@ -130,26 +163,29 @@ class LabelledFile:
 
 
 def scan(root: Path) -> tuple[dict[str, list[LabelledFile]], list[str]]:
-    """The images of each split that has a folder (otherwise all are "train"), and the class names."""
+    """The images of each split that has a folder (otherwise all are "train"), and the class names.
+
+    Within a split 2.png comes before 10.png. What is left out is said once.
+    """
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root.resolve()}: pass as root the folder that has the images")
-    folders = {f.name: f for f in root.iterdir() if f.is_dir() and not f.name.startswith(".")}
-    if "train" not in folders:
-        folders = {"train": root}
-    elif others := sorted(set(folders) - {"train", "val", "test"}):
-        raise ValueError(
-            f"{root.resolve()} has a folder train, so its others must be val and test, but there is also "
-            f"{', '.join(others)}: rename or move it"
-        )
+    search = FileSearch(image_suffixes())
     splits: dict[str, list[LabelledFile]] = {}
     class_names: list[str] = []
-    for split in sorted(folders, key=("train", "val", "test").index):
-        folder = folders[split]
-        paths = find_images(folder)
-        if not paths:
+    taken: dict[str, str] = {}  # the split of each file, by where it really lies
+    for split, folder in folders_of_splits(root, search).items():
+        found = search.below(folder)
+        if not found:
             raise FileNotFoundError(
-                f"there is no image in {folder.resolve()} (looked for {', '.join(sorted(SUFFIXES))})"
+                f"there is no image in {folder.resolve()}, of any kind that Pillow reads"
+                + (f". There are: {search.in_words()}" if search.left_out else "")
             )
+        for file, path in found.items():
+            if taken.setdefault(file, split) != split:
+                raise ValueError(
+                    f"{path} is the same file as one of {root / taken[file]}: an image is in one split alone"
+                )
+        paths = sorted(found.values(), key=lambda file: natural(str(file)))
         names = [path.relative_to(folder).parts[0] if path.parent != folder else "" for path in paths]
         if split == "train":
             class_names = sorted(set(names) - {""}, key=natural)
@@ -160,7 +196,24 @@ def scan(root: Path) -> tuple[dict[str, list[LabelledFile]], list[str]]:
             )
         numbers = {name: number for number, name in enumerate(class_names)}
         splits[split] = [LabelledFile(path, numbers.get(name)) for path, name in zip(paths, names, strict=True)]
+    search.say(root)
     return splits, class_names
+
+
+def folders_of_splits(root: Path, search: FileSearch) -> dict[str, Path]:
+    """The folders train, val and test, as far as there are any of them; or else `root`, for training."""
+    inside = {path.name: path for path in sorted(root.iterdir())}
+    folders = {name: path for name, path in inside.items() if path.is_dir() and not is_hidden(name)}
+    if "train" not in folders:
+        return {"train": root}
+    if others := sorted(set(folders) - {"train", "val", "test"}):
+        raise ValueError(
+            f"{root.resolve()} has a folder train, so its others must be val and test, but there is also "
+            f"{', '.join(others)}: rename or move it"
+        )
+    for name in inside.keys() - folders.keys():
+        search.leave_out(HIDDEN if is_hidden(name) else BESIDE, name)
+    return {split: folders[split] for split in ("train", "val", "test") if split in folders}
 
 
 def part_of(number: int, fraction: float) -> int:
@@ -179,7 +232,9 @@ def hold_out(files: list[LabelledFile], fraction: float) -> tuple[list[LabelledF
 class ImageFolderDataModule(DataModule):
     """A folder of the user's own images as float32 (C, size, size) in [0, 1], 256 levels.
 
-    The folder has one of these forms, recognised by itself:
+    Every kind of image that Pillow reads is read, at any depth and through links; see `decode` for what becomes of
+    transparency and the like. Files of other kinds, hidden ones and those that several links lead to are counted, and
+    what is left out is said once. The folder has one of these forms, recognised by itself:
 
     - `root/*.png`: images without labels; a batch is x;
     - `root/<class>/**/*.png`: labelled images; the classes are numbered in natural order; a batch is (x, y);
@@ -201,8 +256,8 @@ class ImageFolderDataModule(DataModule):
 
     Raises:
         FileNotFoundError: if there is no such folder, or no image in it.
-        ValueError: for any argument out of its range, or a folder of another form; from `prepare_data` or
-            `setup`, naming it, for an image that cannot be decoded.
+        ValueError: for any argument out of its range, a folder of another form, or an image that is in two splits by
+            a link; from `prepare_data` or `setup`, naming it, for an image that cannot be decoded.
     """
 
     levels: int | None = 256
@@ -251,12 +306,20 @@ class ImageFolderDataModule(DataModule):
         self.save_hyperparameters(logger=False)
 
     def prepare_data(self) -> None:
-        """Look for damaged files, where `setup` will not decode them all."""
-        if not self.in_memory:
-            paths = [file.path for files in self.files.values() for file in files]
-            with ThreadPoolExecutor() as pool:
+        """Look for damaged files, where `setup` will not decode them all, and for those with several frames."""
+        paths = [file.path for files in self.files.values() for file in files]
+        with ThreadPoolExecutor() as pool:
+            if not self.in_memory:
                 for _ in pool.map(partial(verify, shape=self.shape), paths):
                     pass
+            animated = [
+                path for path, several in zip(paths, pool.map(has_several_frames, paths), strict=True) if several
+            ]
+        if animated:
+            rank_zero_warn(
+                f"{len(animated)} of {len(paths)} images have several frames or pages, of which the first is read"
+                f" (such as {animated[0]}): store them as images of their own to have the others read, too"
+            )
 
     def load(self, split: str) -> Source:
         """The images of a split; those of `root/val`, if there are any, come after those of "train"."""
@@ -271,6 +334,10 @@ class ImageFolderDataModule(DataModule):
             return super().split(rows)
         own = rows < len(self.files["train"])
         train, val = rows[own], rows[~own]
+        if not len(train) or not len(val):
+            raise ValueError(
+                f"classes={self.classes} leave {len(train)} images in train and {len(val)} in val: name others, too"
+            )
         return train[torch.randperm(len(train), generator=seeded(SPLIT_SEED))], val
 
     def scale(self, stored: Tensor) -> Tensor:

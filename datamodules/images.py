@@ -75,7 +75,7 @@ class ImageDataModule(DataModule):
         if self.binarize != "dynamic":
             return source
         assert isinstance(source, InMemory)
-        return InMemory(draw_once(source.x, self.top, split), source.labels)
+        return InMemory(draw_once(source.x, self.top, split), source.labels, source.files)
 
     def scale(self, stored: Tensor) -> Tensor:
         """Stored levels to [0, 1]."""

@@ -5,14 +5,17 @@ import hashlib
 import sysconfig
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence, Sized
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from genzoo.datamodules.base import DataModule
+from genzoo.datamodules.files import FileSearch, is_hidden
 from genzoo.zoo.files import cached, whole
 from genzoo.zoo.vocabulary import BytePairs, Bytes, Characters, Vocabulary
 
@@ -69,7 +72,7 @@ class TextDataModule(DataModule):
     that fill no window.
 
     Args:
-        path: files, folders (all their files) or globs (`books/**/*.txt`), UTF-8.
+        path: files, folders (all their files but hidden ones) or globs (`books/**/*.txt`), UTF-8.
         source: instead of a path: "shakespeare", three plays' worth of Shakespeare (1,115,394 characters), as
             `<root>/tinyshakespeare/input.txt`, downloaded if it is missing; or "stdlib", the source of the standard
             library of the Python that runs, without its tests: a model of code trains anywhere with no download, but
@@ -199,14 +202,41 @@ def find_files(path: str | list[str]) -> list[Path]:
         raise ValueError(f"path is {path!r}: give a file, a folder or a glob; the current folder is '.'")
     found: dict[Path, Path] = {}  # by what they are, because a file named twice would be in two splits
     for given in paths:
-        folder = Path(given).expanduser()
-        names = folder.rglob("*") if folder.is_dir() else map(Path, glob.glob(str(folder), recursive=True))
-        files = {name for name in names if name.is_file()}
+        files = files_of(Path(given).expanduser())
         if not files:
-            raise FileNotFoundError(f"there is no file {folder.absolute()}: give a file, a folder or a glob as path")
+            raise FileNotFoundError(
+                f"there is no file {Path(given).expanduser().absolute()}: give a file, a folder or a glob as path"
+            )
         for name in sorted(files):
             found.setdefault(name.resolve(), name)
     return sorted(found.values())
+
+
+def files_of(path: Path) -> set[Path]:
+    """The files that a path, a folder or a glob names; no hidden ones, unless by their own name."""
+    search = FileSearch()
+    if path.is_dir():
+        files = set(search.below(path).values())
+        search.say(path)
+        return files
+    parts = path.parts
+    if "**" not in parts:
+        named = {Path(name) for name in glob.glob(str(path))}
+        return {name for name in named if name.is_file() and (name.name in parts or not is_hidden(name.name))}
+    # glob would go round and round where links make a circle
+    split = parts.index("**")
+    folders = [Path(name) for name in glob.glob(str(Path(*parts[:split])) if split else ".")]
+    below = [(folder, file) for folder in folders if folder.is_dir() for file in search.below(folder).values()]
+    return {file for folder, file in below if fits(file.relative_to(folder).parts, parts[split:])}
+
+
+def fits(names: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether a path matches a glob, both as their parts; `**` is any number of folders."""
+    if not pattern or not names:
+        return not names and all(part == "**" for part in pattern)
+    if pattern[0] == "**":
+        return fits(names, pattern[1:]) or fits(names[1:], pattern)
+    return fnmatchcase(names[0], pattern[0]) and fits(names[1:], pattern[1:])
 
 
 def find_source(source: TextSource | None, root: Path) -> list[Path]:
@@ -271,13 +301,17 @@ def tokenised(
         return known, tuple(small(known.encode(part), known) for part in parts)
     digest = hashlib.sha256("\0".join([*parts, str(vocab_size)]).encode()).hexdigest()
     kept_in = cached(f"text/bpe-{digest[:16]}.npz")
-    if not kept_in.is_file():
-        learned = BytePairs.of(parts[0], vocab_size)
-        train, val, test = (small(learned.encode(part), learned) for part in parts)
-        with whole(kept_in) as half, half.open("wb") as file:
-            np.savez(file, statement=np.array(learned.statement), train=train, val=val, test=test)
-    kept = np.load(kept_in, allow_pickle=False)
-    return BytePairs(str(kept["statement"])), (kept["train"], kept["val"], kept["test"])
+    if kept_in.is_file():
+        try:
+            with np.load(kept_in, allow_pickle=False) as kept:
+                return BytePairs(str(kept["statement"])), (kept["train"], kept["val"], kept["test"])
+        except Exception as error:  # a damaged file makes the reader stumble over nearly anything
+            rank_zero_warn(f"{kept_in} is damaged, and is made again: {str(error) or type(error).__name__}")
+    learned = BytePairs.of(parts[0], vocab_size)
+    train, val, test = (small(learned.encode(part), learned) for part in parts)
+    with whole(kept_in) as half, half.open("wb") as file:
+        np.savez(file, statement=np.array(learned.statement), train=train, val=val, test=test)
+    return learned, (train, val, test)
 
 
 def small(tokens: np.ndarray, known: Vocabulary) -> np.ndarray:

@@ -12,11 +12,22 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from genzoo.zoo import learning_rates
-from genzoo.zoo.modality import Modality, check_data, in_full, modality, sounding, value_range
+from genzoo.zoo.modality import (
+    Modality,
+    check_data,
+    in_full,
+    modality,
+    no_number,
+    sounding,
+    unusual_scale,
+    value_range,
+)
+from genzoo.zoo.plain import make_plain
 from genzoo.zoo.precision import full_precision
 from genzoo.zoo.processes import gather
 from genzoo.zoo.randomness import Generator, PerDatum
@@ -161,8 +172,8 @@ class ZooModule(StatedModule):
     ) -> None:
         super().__init__()
         self.modality: Modality = modality(shape, levels)
-        self.shape: tuple[int, ...] = tuple(shape)
-        self.levels = levels
+        self.shape: tuple[int, ...] = tuple(map(int, shape))
+        self.levels = None if levels is None else int(levels)
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self._checked_stages: set[str] = set()
@@ -219,20 +230,20 @@ class ZooModule(StatedModule):
         x, labels = self.unpack(batch, "train")
         quantities = self.objective(x, labels)
         if self._logs_this_step():
-            self._log_training(quantities, len(x))
+            self._log_training(quantities, x)
         return quantities["loss"].mean()
 
-    def _log_training(self, quantities: dict[str, Tensor], batch_size: int) -> None:
-        """Logs the means of `quantities` under `train/`, and ends a run whose loss is no number."""
+    def _log_training(self, quantities: dict[str, Tensor], x: Tensor) -> None:
+        """Logs the means of `quantities` of a batch x under `train/`, and ends a run whose loss is no number."""
         means = {f"train/{name}": value.detach().mean() for name, value in quantities.items()}
         if not bool(torch.isfinite(means["train/loss"])):
             raise ValueError(
-                f"The loss is {float(means['train/loss'])} at step {self.global_step}: the data hold NaN, or the"
-                " training diverged (try a lower learning rate, or gradient clipping). Nothing after the last"
-                " checkpoint is worth going on from."
+                f"The loss is {float(means['train/loss'])} at step {self.global_step}:"
+                f" {no_number(x, getattr(self, 'data_scale', None))}."
+                " Nothing after the last checkpoint is worth going on from."
             )
-        self.log("train/loss", means.pop("train/loss"), prog_bar=True, batch_size=batch_size)
-        self.log_dict(means, batch_size=batch_size)
+        self.log("train/loss", means.pop("train/loss"), prog_bar=True, batch_size=len(x))
+        self.log_dict(means, batch_size=len(x))
 
     def _logs_this_step(self) -> bool:
         """Whether a logger keeps this step's figures: a log call costs as much as a small layer."""
@@ -304,6 +315,9 @@ class ZooModule(StatedModule):
         if self._must_check(stage):
             self.check(x)
             self._checked_stages.add(str(stage))
+            continuous = stage == "train" and self.levels is None
+            if continuous and (unusual := unusual_scale(x, getattr(self, "data_scale", None))):
+                rank_zero_warn(f"{type(self).__name__}: {unusual}.")
         return in_full(x, self.levels, self.modality), labels
 
     def _must_check(self, stage: str | None) -> bool:
@@ -375,7 +389,8 @@ class ZooModule(StatedModule):
     # ---- an interrupted run goes on with the random numbers it would have drawn
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the random state of every process.
+        """Adds the random state of every process. What is in it by now, such as an optimiser's state, is made
+        plain: it loads with `weights_only=True`.
 
         Raises:
             ValueError: if weights are no numbers any more; the checkpoints written before stay as they are.
@@ -386,6 +401,7 @@ class ZooModule(StatedModule):
                 " training diverged (try a lower learning rate, or gradient clipping). The last one is from before."
             )
         super().on_save_checkpoint(checkpoint)
+        make_plain(checkpoint)
         mine = [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])]
         checkpoint["random_state"] = gather(mine)
 

@@ -12,6 +12,7 @@ A likelihood of discrete data is one of the codes 0 … levels − 1: `to_codes`
 
 import math
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Literal
 
 import torch
@@ -28,10 +29,10 @@ def modality(shape: Sequence[int], levels: int | None) -> Modality:
     Raises:
         ValueError: if they cannot describe data.
     """
-    if not shape or any(not isinstance(n, int) or n < 1 for n in shape):
+    if not shape or any(not _is_whole(n) or n < 1 for n in shape):
         raise ValueError(f"shape={shape!r}: give the shape of one datum as positive integers, e.g. (1, 28, 28).")
-    if levels is not None and levels < 2:
-        raise ValueError(f"levels={levels}: data have at least 2 levels; None means continuous.")
+    if levels is not None and (not _is_whole(levels) or levels < 2):
+        raise ValueError(f"levels={levels!r}: data have a whole number of levels, at least 2; None means continuous.")
     if len(shape) == 3:
         return "image"
     if len(shape) == 2:
@@ -43,6 +44,10 @@ def modality(shape: Sequence[int], levels: int | None) -> Modality:
     raise ValueError(
         f"shape={tuple(shape)}: one datum is an image (C, H, W), a waveform (1, T), tokens (T,) or a point (D,)."
     )
+
+
+def _is_whole(number: object) -> bool:
+    return isinstance(number, Integral) and not isinstance(number, bool)
 
 
 def to_codes(x: Tensor, levels: int, kind: Modality = "image") -> Tensor:
@@ -176,6 +181,44 @@ def check_data(
     if kind == "image":
         _check_grid(x, levels, name)
     return x
+
+
+def unusual_scale(x: Tensor, data_scale: float | None = None) -> str | None:
+    """What continuous data have that is far from unit scale, and what to do about it; None where there is nothing.
+
+    Networks, their rates and the noise of a diffusion are made for data whose mean is about 0 and whose standard
+    deviation is about 1. Each column of points (of images and sounds, each channel) should have a mean in [−10, 10]
+    and a standard deviation in [0.1, 10]; one that is constant has none.
+
+    Args:
+        x: (B, D), (B, C, H, W) or (B, 1, T), at least eight data: of fewer, a standard deviation says little.
+        data_scale: of a model that divides its data by such a number.
+    """
+    columns = x.detach().transpose(0, 1).flatten(1).double() / (data_scale or 1)
+    mean, std = columns.mean(1), columns.std(1, correction=0)
+    far = (mean.abs() > 10) | (std > 10) | ((std < 0.1) & (std > 1e-6 * mean.abs()))
+    if len(x) < 8 or not bool(far.any()):
+        return None
+    size = torch.maximum(torch.maximum(mean.abs(), std), torch.where(std > 0, 1 / std, 0.0))
+    worst = int(torch.where(far, size, 0.0).argmax())
+    name = "column" if x.ndim == 2 else "channel"
+    divided = f" after its division by data_scale={data_scale:g}" if data_scale not in (None, 1) else ""
+    return (
+        f"{name} {worst} of the data has the mean {float(mean[worst]):.3g} and the standard deviation"
+        f" {float(std[worst]):.3g}{divided}, and {int(far.sum())} of {len(far)} {name}s are far from 0 and 1: a model"
+        f" learns that badly, or not at all. Standardise each {name}: subtract its mean and divide by its standard"
+        " deviation" + ("" if data_scale is None else ", or set data_scale if all of them are of one size around 0")
+    )
+
+
+def no_number(x: Tensor, data_scale: float | None = None) -> str:
+    """Why a loss is no number, as far as the batch tells that it is of."""
+    if not bool(torch.isfinite(x).all()):
+        bad = int((~torch.isfinite(x)).flatten(1).any(1).sum())
+        return f"{bad} of {len(x)} data in the batch hold NaN or infinite values; clean the data"
+    if x.is_floating_point() and (scale := unusual_scale(x, data_scale)):
+        return f"the training diverged, and {scale}"
+    return "the data are finite, so the training diverged; try a lower learning rate, or gradient clipping"
 
 
 def _check_tokens(x: Tensor, levels: int, name: str) -> Tensor:

@@ -16,7 +16,9 @@ from typing import Any, Self
 
 from lightning.pytorch import LightningModule
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters  # there is no public way to ask for it
-from torch import nn
+from torch import Tensor, nn
+
+from genzoo.zoo.plain import plain
 
 
 class StatedModule(LightningModule):
@@ -110,12 +112,13 @@ def class_path(cls: type) -> str:
 def as_config(value: Any) -> Any:
     """A constructor argument in the form in which a YAML file states it.
 
-    Plain values stay, sequences become lists, a dataclass or a `functools.partial` of a class becomes
-    {"class_path", "init_args"}.
+    Plain values stay, numbers of NumPy's and PyTorch's become Python's own, paths text, sequences lists, a dataclass
+    or a `functools.partial` of a class becomes {"class_path", "init_args"}.
 
     Raises:
         TypeError: for anything that no file can state, such as a live module or a lambda.
     """
+    value = value.item() if isinstance(value, Tensor) and value.ndim == 0 else plain(value)
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Mapping):

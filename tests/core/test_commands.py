@@ -245,12 +245,60 @@ def test_evaluate_measures_a_part_and_other_odd_data(entry: Path, tmp_path: Path
     main([*common, "--odd", "erased", "--out", str(tmp_path / "m.json")])
     shown = capsys.readouterr().out
     assert "auroc_erased" in shown and "(floor: principal components)" in shown and "nll" not in shown
-    main([*common, "--odd", "DigitsDataModule"])  # in the form of the entry's own data, which are not odd at all
-    assert "0.5" in next(line for line in capsys.readouterr().out.splitlines() if line.startswith("auroc_digits"))
+    assert "these are the model's own data, of which nothing is odd" in refused(
+        [*common, "--odd", "DigitsDataModule"], capsys
+    )
     error = refused([*common, "--odd", "nonsense"], capsys)
     assert "odd is ['nonsense'], but must be a list of some of faint, erased, flipped, shuffled" in error
     assert "Digitz" in refused([*common, "--odd", "DigitzDataModule"], capsys)
     assert "there is no group ['all']" in refused([*common[:-3], "all"], capsys)
+
+
+def test_odd_data_have_a_place_of_their_own(
+    tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    for name, grey in (("dark", 0), ("bright", 150)):
+        (tmp_path / name).mkdir()
+        for i in range(40):
+            Image.new("L", (8, 8), grey + i).save(tmp_path / name / f"{i}.png")
+    torch.manual_seed(0)
+    model = VAE(shape=(1, 8, 8), levels=256, latent_dim=2, network="mlp", width=8, depth=1)
+    kind = "ImageFolderDataModule"
+    own = {"size": 8, "channels": 1, "test_fraction": 0.5, "batch_size": 4}
+    data = {"class_path": f"genzoo.datamodules.{kind}", "init_args": {"root": "elsewhere", **own}}
+    entry = str(genzoo.publish(model, "own/vae", to=tmp_path / "entry", data=data))
+    common = ["evaluate", entry, "--device", "cpu", "--only", "anomaly", "--num_odd", "20", "--root", "dark", "--odd"]
+    floors = []
+    for odd in ("bright", str(tmp_path / "bright"), f"{kind}:bright"):
+        main([*common, odd])
+        (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("auroc_")]
+        floors.append(float(line.split()[2]))
+        assert line.split()[1] != "0.5"  # what the folder would have against itself
+    assert floors == [1.0] * 3  # all odd images are brighter than all usual ones
+    assert f"{kind} does not say which folder" in refused([*common, kind], capsys)
+    for same in ("dark", "dark/", str(tmp_path / "dark"), f"{kind}:{tmp_path}/bright/../dark"):
+        assert "these are the model's own data" in refused([*common, same], capsys)
+    assert "there is no folder" in refused([*common, f"{kind}:nowhere"], capsys)
+    assert "odd is ['nowhere/here']" in refused([*common, "nowhere/here"], capsys)
+
+
+def test_data_sets_that_share_a_place_share_the_root(tmp_path: Path) -> None:
+    from fake_data import write_mnist
+
+    from genzoo.arguments import odd_data
+    from genzoo.commands import parser
+
+    write_mnist(tmp_path)
+    write_mnist(tmp_path, folder="FashionMNIST")
+    block = {"class_path": "genzoo.datamodules.MNISTDataModule", "init_args": {"root": "data", "binarize": "static"}}
+    given = ["mnist/vae", "--root", str(tmp_path), "--odd"]
+    shared = odd_data(parser("evaluate").parse_args([*given, "FashionMNISTDataModule"]), block)
+    assert dict(shared.hparams)["root"] == str(tmp_path) and dict(shared.hparams)["binarize"] == "static"
+    own = odd_data(parser("evaluate").parse_args([*given, "FashionMNISTDataModule:there"]), block)
+    assert dict(own.hparams)["root"] == "there"
 
 
 def test_an_entry_is_published_again_with_figures_measured_anew(

@@ -90,6 +90,46 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
             read_wav(tmp_path / f"{name}.wav", 8000)
 
 
+@pytest.mark.parametrize("more", [0, 1])
+@pytest.mark.parametrize("stored", ["<i2", "<i2 stereo", "<i4", "<f4", "|u1"])
+@pytest.mark.parametrize(
+    ("whole", "sound"),
+    [(0xFFFFFFFF, 0xFFFFFFFF), (0, 0), (0x7FFFF024, 0x7FFFF000), (0x80000024, 0x80000000), (36, 0)],
+)
+def test_what_came_out_of_a_pipe_is_read_to_its_end(
+    tmp_path: Path, whole: int, sound: int, stored: str, more: int
+) -> None:
+    values = np.random.default_rng(0).integers(1, 100, (50, 2) if "stereo" in stored else 50)
+    wavfile.write(tmp_path / "file.wav", 8000, values.astype(stored.split()[0]) / (100 if "f" in stored else 1))
+    if "f" not in stored:
+        wavfile.write(tmp_path / "file.wav", 8000, values.astype(stored.split()[0]))
+    data = (tmp_path / "file.wav").read_bytes()
+    begin = data.index(b"data")
+    note = b"LIST\x03\x00\x00\x00abc\x00"  # of an odd length, as FFmpeg puts one before the sound
+    piped = b"RIFF" + whole.to_bytes(4, "little") + data[8:begin] + note + b"data" + sound.to_bytes(4, "little")
+    (tmp_path / "pipe.wav").write_bytes(piped + data[begin + 8 :] + b"\x01" * (more if stored != "|u1" else 0))
+    expected = read_wav(tmp_path / "file.wav", 8000)
+    assert torch.equal(read_wav(tmp_path / "pipe.wav", 8000), expected) and len(expected) == 50
+
+
+def test_a_file_that_holds_nothing_or_was_cut_short_is_not_taken_for_a_pipe(tmp_path: Path) -> None:
+    write_wav(tmp_path / "x.wav", torch.full((100,), 0.5), 8000)
+    data = (tmp_path / "x.wav").read_bytes()
+    for name, damaged in (("cut", data[:-50]), ("header", data[:44]), ("less", data[:40]), ("bytes", data[:7])):
+        (tmp_path / f"{name}.wav").write_bytes(damaged)
+        with pytest.raises(ValueError, match=rf"the sound .*{name}\.wav cannot be used: \S.*\. Repair or remove it$"):
+            read_wav(tmp_path / f"{name}.wav", 8000)
+    (tmp_path / "empty.wav").write_bytes(b"RIFF" + b"\xff" * 4 + data[8:40] + b"\xff" * 4)
+    with pytest.raises(ValueError, match=r"empty\.wav cannot be used: it holds no sound"):
+        read_wav(tmp_path / "empty.wav", 8000)
+
+
+def test_a_damaged_recording_among_many_is_named(root: Path) -> None:
+    (root / "dog_7.wav").write_bytes((root / "dog_7.wav").read_bytes()[:-3])
+    with pytest.raises(ValueError, match=r"^the sound .*dog_7\.wav cannot be used: \S.*Repair or remove it$"):
+        audio(root)
+
+
 def test_notes_beside_the_sound_are_passed_over(tmp_path: Path) -> None:
     write_wav(tmp_path / "x.wav", torch.full((4,), 0.5), 8000)
     data = bytearray((tmp_path / "x.wav").read_bytes() + b"note\x04\x00\x00\x00abcd")
@@ -129,6 +169,24 @@ def test_every_recording_is_in_one_split_cropped_or_filled_up_with_what_is_no_so
             assert torch.equal(sounding(x, 256), torch.arange(8)[None] < sounds)
             found.append(n)
     assert sorted(found) == list(range(20))
+
+
+def test_linked_recordings_are_read_and_what_is_left_out_is_said(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "pets").symlink_to(root)
+    (root / "round").symlink_to(tmp_path / "linked")
+    for name in ("a.mp3", "b.flac", "c.mp3"):
+        (root / name).write_bytes(b"of another kind")
+    with pytest.warns(UserWarning) as caught:
+        data = AudioDataModule(str(tmp_path / "linked"), length=8, sample_rate=8000)
+    assert sum(map(len, data.files.values())) == 20
+    (said,) = [str(warning.message) for warning in caught]
+    assert "20 files are read. Left out: 1 hidden (.hidden.wav); 4 of other kinds (.flac, .mp3, .txt)" in said
+    assert "1 found again by another link (round)" in said
+    for file in root.glob("*.wav"):
+        file.unlink()
+    with pytest.raises(FileNotFoundError, match=r"no \.wav file in .*4 of other kinds \(\.flac, \.mp3, \.txt\)"):
+        AudioDataModule(str(root), length=8, sample_rate=8000)
 
 
 def test_batches_lie_on_the_values_of_the_codes(root: Path) -> None:

@@ -136,6 +136,48 @@ def test_files_folders_and_globs_are_one_text_in_the_order_of_their_names(tmp_pa
     assert data.decode(data.sources["train"].tokens).startswith("<a.md>" * 20 + "\n<b.txt>")
 
 
+def test_hidden_files_are_no_text_and_what_is_left_out_is_said(tmp_path: Path) -> None:
+    for name in (".DS_Store", "Thumbs.db", ".git/HEAD", "__MACOSX/._a.txt", "deep/.swp"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"\xff\xfe litter")
+    texts = [tmp_path / name for name in ("a.txt", "b.txt", "deep/c.txt")]
+    for file in texts:
+        file.write_text(VERSE)
+    (tmp_path / "deep" / "up").symlink_to(tmp_path)
+    (tmp_path / "deep" / "round").symlink_to(tmp_path)  # 2^40 ways to walk
+    with pytest.warns(UserWarning, match=r"3 files are read. Left out: 5 hidden .*; 2 found again by another link"):
+        assert find_files(str(tmp_path)) == texts
+    assert find_files(f"{tmp_path}/**") == find_files(f"{tmp_path}/**/*") == find_files(f"{tmp_path}/**/**") == texts
+    assert find_files(f"{tmp_path}/*") == texts[:2]
+    assert find_files(f"{tmp_path}/**/deep/*.txt") == texts[2:]
+    (tmp_path / ".notes").write_text(VERSE)
+    assert find_files(f"{tmp_path}/.notes") == [tmp_path / ".notes"]  # asked for by its name
+
+
+def test_linked_folders_are_read(tmp_path: Path) -> None:
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.txt").write_text(name)
+    (tmp_path / "here" / "linked").symlink_to(tmp_path / "there")
+    wanted = [tmp_path / "here" / "a.txt", tmp_path / "here" / "linked" / "a.txt"]
+    assert find_files(str(tmp_path / "here")) == find_files(f"{tmp_path}/here/**/*.txt") == wanted
+
+
+@pytest.mark.parametrize(
+    "pattern", ["**", "**/*", "**/b/*.txt", "a/**/c.txt", "**/a/**/b/**", "**/[ab]/?.txt", "*/*/*"]
+)
+def test_globs_mean_what_they_mean_to_python(tmp_path: Path, pattern: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import glob
+
+    for name in ("c.txt", "a/c.txt", "a/b/c.txt", "b/a/b/d.txt", "b/a/c/b/e.md", "b/long.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    expected = sorted(Path(n) for n in glob.glob(f"{tmp_path}/{pattern}", recursive=True) if Path(n).is_file())
+    assert find_files(f"{tmp_path}/{pattern}") == expected and expected
+    monkeypatch.chdir(tmp_path)
+    assert [tmp_path / file for file in find_files(pattern)] == expected
+
+
 def test_the_mark_at_the_beginning_of_a_file_is_no_text(tmp_path: Path) -> None:
     for name in ("a.txt", "b.txt"):
         (tmp_path / name).write_text(VERSE, "utf-8-sig")
@@ -163,6 +205,21 @@ def test_byte_pairs_are_learned_once(verses: Path, monkeypatch: pytest.MonkeyPat
     assert [file.suffix for file in (tmp_path / "cache" / "text").iterdir()] == [".npz"]
     monkeypatch.setattr(text_module.BytePairs, "of", None)
     again = TextDataModule(str(verses), context_length=8, tokenizer="bpe", vocab_size=300)
+    assert again.vocabulary == first.vocabulary
+    assert np.array_equal(again.sources["train"].tokens, first.sources["train"].tokens)
+
+
+DAMAGES = [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"{}", lambda b: b[:100] + bytes(200) + b[300:]]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_cache_is_made_again(damage, verses: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GENZOO_CACHE", str(tmp_path / "cache"))
+    first = TextDataModule(str(verses), context_length=8, tokenizer="bpe", vocab_size=300)
+    (cached,) = (tmp_path / "cache" / "text").iterdir()
+    cached.write_bytes(damage(cached.read_bytes()))
+    with pytest.warns(UserWarning, match=r"bpe-.*\.npz is damaged, and is made again: \S"):
+        again = TextDataModule(str(verses), context_length=8, tokenizer="bpe", vocab_size=300)
     assert again.vocabulary == first.vocabulary
     assert np.array_equal(again.sources["train"].tokens, first.sources["train"].tokens)
 

@@ -13,7 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from genzoo.datamodules import DigitsDataModule
+from genzoo.datamodules import DigitsDataModule, TextDataModule
 
 
 class Witness(LightningModule):
@@ -125,6 +125,62 @@ def test_a_longer_run_goes_on_where_max_steps_stopped_a_shorter_one(uninterrupte
     long.fit(module, datamodule=digits(), ckpt_path=tmp_path / "short.ckpt")
     # Lightning counts the broken epoch as one, so that its own numbers run ahead of the loader's.
     assert [seen for *_, seen in module.seen] == [seen for *_, seen in uninterrupted.seen[13:30]]
+
+
+@pytest.mark.parametrize("batches", [1, 3, 0.5, 1.0])
+@pytest.mark.parametrize("reload", [0, 1])
+def test_overfitting_keeps_the_batches(
+    batches: float, reload: int, uninterrupted: Witness, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    class Both(Witness):
+        def __init__(self) -> None:
+            super().__init__()
+            self.validated: list[tuple[int, int, float]] = []
+
+        def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+            self.validated.append((self.current_epoch, batch_idx, batch[0].double().sum().item()))
+
+    module, options = Both(), {"overfit_batches": batches, "num_sanity_val_steps": 0, "max_epochs": 3}
+    quiet(tmp_path, reload_dataloaders_every_n_epochs=reload, **options).fit(module, datamodule=digits())
+    number = batches if isinstance(batches, int) else int(9 * batches)
+    first = [fingerprint for _, _, fingerprint in uninterrupted.seen[:number]]
+    assert module.seen == [(epoch, i, first[i]) for epoch in range(3) for i in range(number)]
+    epochs = [[seen[1:] for seen in module.validated if seen[0] == epoch] for epoch in range(3)]
+    assert epochs[0] == epochs[1] == epochs[2] != []
+    assert not [w for w in recwarn if "enabled val dataloader shuffling" in str(w.message)]  # which there is not
+
+
+def test_overfitting_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
+    whole, half, rest = Witness(), Witness(), Witness()
+    quiet(tmp_path, overfit_batches=3, max_steps=12, max_epochs=-1).fit(whole, datamodule=digits())
+    for step in (5, 6):  # within an epoch, and at its end
+        trainer = quiet(tmp_path, overfit_batches=3, max_steps=step, max_epochs=-1)
+        trainer.fit(half, datamodule=digits())
+        trainer.save_checkpoint(tmp_path / f"{step}.ckpt")
+        rest = Witness()
+        quiet(tmp_path, overfit_batches=3, max_steps=12, max_epochs=-1).fit(
+            rest, datamodule=digits(), ckpt_path=tmp_path / f"{step}.ckpt"
+        )
+        assert [seen[2] for seen in rest.seen] == [seen[2] for seen in whole.seen[step:]]
+
+
+@pytest.mark.parametrize("overfit", [0, 1])
+def test_overfitting_keeps_the_windows_of_a_text(overfit: int, tmp_path: Path) -> None:
+    class Windows(Witness):
+        def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:  # type: ignore[override]
+            self.seen.append(
+                (0, batch_idx, (batch.double() @ torch.arange(1.0, 17, dtype=torch.double)).sum().item())
+            )
+            return self.weight.sum()
+
+        def validation_step(self, batch: Tensor, batch_idx: int) -> None:  # type: ignore[override]
+            pass
+
+    (tmp_path / "text").write_text("".join(f"{i} " for i in range(2000)))
+    module, data = Windows(), TextDataModule(str(tmp_path / "text"), context_length=16, batch_size=8)
+    limits = {"overfit_batches": 1} if overfit else {"limit_train_batches": 1, "limit_val_batches": 1}
+    quiet(tmp_path, **limits).fit(module, datamodule=data)
+    assert len(module.seen) == 4 and len(set(module.seen)) == (1 if overfit else 4)
 
 
 def test_resumed_from_the_end_of_a_limited_epoch(uninterrupted: Witness, tmp_path: Path) -> None:

@@ -3,16 +3,23 @@
 import copy
 import functools
 import inspect
+import json
 import pickle
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from families import FIRST, random_data
 from lightning.pytorch import Trainer
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+import genzoo
 from genzoo import callbacks, datamodules, zoo
-from genzoo.zoo import VAE, Bernoulli, Classifier, Gaussian, networks
+from genzoo.callbacks import EMA
+from genzoo.datamodules import DigitsDataModule
+from genzoo.zoo import DDPM, GAN, VAE, Bernoulli, Classifier, FlowMatching, Gaussian, networks
 from genzoo.zoo.interface import Completes, HasLatents, HasLogProb, Samples, ScoresAnomalies
 from genzoo.zoo.statement import arguments_of, as_config, class_path
 
@@ -58,6 +65,121 @@ def test_bad_data_stop_a_run_before_its_first_step(tmp_path, spoil, error, messa
     with pytest.raises((TypeError, ValueError)):
         trainer(tmp_path).fit(model, DataLoader(x, batch_size=8))
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+
+
+@pytest.mark.parametrize("family", [VAE, DDPM, FlowMatching, GAN])
+def test_raw_tables_are_warned_of_once(tmp_path, family):
+    x = torch.randn(64, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 3e4, 1.0])
+    model = family((3,), None)
+    with pytest.warns(UserWarning) as caught:
+        try:
+            trainer(tmp_path, max_epochs=2).fit(model, DataLoader(x, batch_size=16))
+        except ValueError as error:  # where it cannot be trained at all
+            assert "the training diverged, and column 1 of the data" in str(error)
+    said = [str(w.message) for w in caught if "of the data has the mean" in str(w.message)]
+    assert len(said) == 1 and said[0].startswith(f"{family.__name__}: column 1 of the data")
+    assert ("data_scale" in said[0]) == (family in (DDPM, FlowMatching))
+
+
+def test_data_of_unit_scale_and_discrete_data_are_not_warned_of(tmp_path, recwarn):
+    trainer(tmp_path).fit(VAE((3,), None), DataLoader(torch.randn(64, 3), batch_size=16))
+    trainer(tmp_path).fit(VAE((1, 4, 4), 256), DataLoader(torch.zeros(64, 1, 4, 4), batch_size=16))
+    assert not [w for w in recwarn if "of the data has the mean" in str(w.message)]
+
+
+@pytest.mark.parametrize("family", [VAE, GAN])
+def test_a_loss_that_is_no_number_is_not_blamed_on_the_data_unless_it_is_they(tmp_path, family):
+    x = torch.randn(32, 2, generator=torch.Generator().manual_seed(0))
+    x[20, 1] = torch.nan  # in the third batch; the first has been checked
+    with pytest.raises(ValueError, match="1 of 8 data in the batch hold NaN") as error:
+        trainer(tmp_path, log_every_n_steps=1).fit(family((2,), None), DataLoader(x, batch_size=8))
+    assert "diverged" not in str(error.value)
+    model = family((2,), None)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.fill_(torch.nan)
+    with pytest.raises(ValueError, match="the data are finite, so the training diverged") as error:
+        trainer(tmp_path, log_every_n_steps=1).fit(model, DataLoader(torch.randn(32, 2), batch_size=8))
+    assert "hold NaN" not in str(error.value)
+
+
+def numpy_s(value):
+    """A number as NumPy has it, and PyTorch a sequence's first; anything else as it is."""
+    if isinstance(value, bool):
+        return np.bool_(value)
+    if isinstance(value, int | float):
+        return np.int64(value) if isinstance(value, int) else np.float64(value)
+    return tuple(map(numpy_s, value)) if isinstance(value, tuple | list) else value
+
+
+def all_arguments(family):
+    """The numbers among the defaults of a family's constructors, and of those that take its **arguments."""
+    found = {}
+    for cls in family.__mro__:
+        parameters = inspect.signature(cls.__init__).parameters.values()
+        for parameter in parameters:
+            found.setdefault(parameter.name, parameter.default)
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    return {name: value for name, value in found.items() if isinstance(value, int | float | tuple)}
+
+
+@pytest.mark.parametrize(("family", "shape", "levels"), FIRST)
+def test_numbers_from_numpy_are_stated_as_plain_ones(tmp_path, family, shape, levels):
+    plain_ones = all_arguments(family)
+    given = {name: numpy_s(value) for name, value in plain_ones.items()}
+    torch.manual_seed(0)
+    model = family(numpy_s(shape), numpy_s(levels), **given)
+    as_given = family(shape, levels, **plain_ones)
+    assert dict(model.hparams) == dict(as_given.hparams)
+    data = TensorDataset(random_data(4, shape, levels), torch.arange(4) % 3)
+    running = trainer(tmp_path, max_steps=1, limit_val_batches=0)
+    running.fit(model, DataLoader(data, batch_size=2))
+    running.save_checkpoint(tmp_path / "numpy.ckpt")
+    again = family.load_from_checkpoint(tmp_path / "numpy.ckpt")  # weights_only=True is Lightning's default
+    assert torch.load(tmp_path / "numpy.ckpt", weights_only=True)["hyper_parameters"] == dict(as_given.hparams)
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in again.state_dict().items())
+
+
+def test_the_numbers_of_optimisers_schedules_and_data_are_plain_in_a_checkpoint(tmp_path):
+    adam = functools.partial(torch.optim.AdamW, lr=np.float64(1e-3), betas=(np.float64(0.5), 0.9))
+    steps = functools.partial(torch.optim.lr_scheduler.StepLR, step_size=np.int64(7), gamma=np.float64(0.5))
+    model = VAE((1, 8, 8), 17, optimizer=adam, lr_scheduler=steps, latent_dim=torch.tensor(3))
+    digits = DigitsDataModule(np.int64(32), val_size=np.int32(50), limit=np.int64(64), classes=[np.int8(3)])
+    running = trainer(tmp_path, max_steps=np.int64(2), max_epochs=-1, callbacks=[EMA(decay=np.float64(0.9))])
+    running.fit(model, datamodule=digits)
+    running.save_checkpoint(tmp_path / "numpy.ckpt")
+    kept = torch.load(tmp_path / "numpy.ckpt", weights_only=True)
+    assert kept["hyper_parameters"]["latent_dim"] == 3 and type(kept["hyper_parameters"]["latent_dim"]) is int
+    plain_digits = DigitsDataModule(32, val_size=50, limit=64, classes=[3])
+    assert kept["datamodule_hyper_parameters"] == dict(plain_digits.hparams)
+    resumed = trainer(tmp_path, max_steps=4, max_epochs=-1, callbacks=[EMA(decay=0.9)])
+    again = VAE.load_from_checkpoint(tmp_path / "numpy.ckpt")
+    resumed.fit(again, datamodule=digits, ckpt_path=tmp_path / "numpy.ckpt")
+    assert resumed.global_step == 4
+    entry = tmp_path / "entry"
+    figure = {"name": "nll", "value": np.float32(1.5), "unit": "nats", "num_examples": np.int64(9)}
+    genzoo.publish(model, "own/vae", to=entry, data=digits, metrics={"figures": [figure]})
+    (kept_figure,) = json.loads((entry / "metrics.json").read_text())["figures"]
+    assert kept_figure == {"name": "nll", "value": 1.5, "unit": "nats", "num_examples": 9}
+    assert genzoo.load(entry).hparams["latent_dim"] == 3
+
+
+@pytest.mark.parametrize("value", [np.int64(8), np.uint8(8), np.array(8), torch.tensor(8), 8])
+def test_a_whole_number_is_stated_as_one(value):
+    assert as_config([value]) == [8] and type(as_config(value)) is int
+
+
+@pytest.mark.parametrize("value", [np.float64(0.5), np.float16(0.5), np.array(0.5), torch.tensor(0.5), 0.5])
+def test_a_fraction_is_stated_as_one(value):
+    assert as_config({"rate": value}) == {"rate": 0.5} and type(as_config(value)) is float
+
+
+def test_what_is_no_number_is_stated_as_it_was():
+    assert as_config(np.bool_(True)) is True and as_config(np.str_("a")) == "a" and as_config(Path("a/b")) == "a/b"
+    for live in (np.arange(3), torch.ones(2), 1j * np.complex64(1)):
+        with pytest.raises(TypeError, match="cannot be stated"):
+            as_config(live)
 
 
 def test_labels_out_of_range_stop_a_run_before_its_first_step(tmp_path):

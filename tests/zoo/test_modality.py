@@ -1,9 +1,22 @@
 """Which kind of data a shape describes, its codes, and what is refused."""
 
+import re
+
 import pytest
 import torch
 
-from genzoo.zoo.modality import check_data, from_codes, in_full, modality, sounding, to_codes, to_grid
+from genzoo.datamodules import PointsDataModule
+from genzoo.zoo.modality import (
+    check_data,
+    from_codes,
+    in_full,
+    modality,
+    no_number,
+    sounding,
+    to_codes,
+    to_grid,
+    unusual_scale,
+)
 
 DATA = [((3, 4, 4), 256, "image"), ((1, 8, 8), 17, "image"), ((1, 9), 256, "waveform"), ((9,), 65, "tokens")]
 
@@ -128,3 +141,65 @@ def test_the_nearest_data(kind):
         torch.testing.assert_close((near - x).abs(), (grid - x[:, None]).abs().amin(1))
     assert to_grid(x.bfloat16(), 16, kind).dtype == torch.float32
     assert to_grid(x.double(), 16, kind).dtype == torch.float64
+
+
+# ---- continuous data far from unit scale
+
+
+def unit(*size):
+    return torch.randn(*size, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    ("scale", "shift", "said"),
+    [
+        (
+            (1, 3e4, 1),
+            (0, 0, 0),
+            r"column 1 of the data has the mean .* deviation [23](\.\d*)?e\+04, and 1 of 3 columns",
+        ),
+        ((1, 1, 1), (0, 0, 2000), r"column 2 of the data has the mean 2e\+03 .* deviation (1|0\.9|1\.0)"),
+        ((1e-3, 1, 1), (5, 0, 0), r"column 0 of the data has the mean 5 and the standard deviation 0\.00"),
+        ((100, 20, 1), (0, 0, 0), r"column 0 .*, and 2 of 3 columns"),
+        ((3, 0.3, 0), (5, -5, 7), None),  # within bounds; a constant column is of no scale
+    ],
+)
+def test_a_column_far_from_unit_scale_is_named(scale, shift, said):
+    x = unit(64, 3) * torch.tensor(scale) + torch.tensor(shift)
+    found = unusual_scale(x)
+    assert found is None if said is None else re.match(said, found) and "Standardise each column" in found
+
+
+def test_images_and_sounds_are_looked_at_by_channel():
+    x = unit(8, 3, 4, 4)
+    assert unusual_scale(x) is None
+    x[:, 2] *= 500
+    assert "channel 2 of the data" in unusual_scale(x) and "1 of 3 channels" in unusual_scale(x)
+    assert "channel 0 of the data" in unusual_scale(unit(8, 1, 50) * 0.01)
+
+
+def test_what_the_model_divides_by_counts():
+    x = 200 * unit(64, 2)
+    assert "data_scale" not in unusual_scale(x)  # of a model that has none
+    assert "or set data_scale" in unusual_scale(x, 1.0) and unusual_scale(x, 200.0) is None
+    assert "after its division by data_scale=0.5" in unusual_scale(x, 0.5)
+
+
+def test_few_data_have_no_scale():
+    assert unusual_scale(1000 * unit(7, 2)) is None
+    for seed in range(500):  # eight suffice: of unit data nothing is said by chance
+        assert unusual_scale(torch.randn(8, 2, generator=torch.Generator().manual_seed(seed))) is None
+
+
+@pytest.mark.parametrize("name", ["ring", "grid", "moons", "spirals", "checkerboard"])
+def test_our_points_are_of_unit_scale(name):
+    assert unusual_scale(next(iter(PointsDataModule(name).train_dataloader()))[0]) is None
+
+
+def test_why_a_loss_is_no_number():
+    x = unit(16, 2)
+    assert no_number(x).startswith("the data are finite, so the training diverged")
+    assert "the training diverged, and column 1" in no_number(x * torch.tensor([1.0, 1e4]))
+    x[3, 0], x[5] = torch.nan, -torch.inf
+    assert no_number(x) == "2 of 16 data in the batch hold NaN or infinite values; clean the data"
+    assert "diverged" in no_number(torch.zeros(16, 5, dtype=torch.int64))  # tokens

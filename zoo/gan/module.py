@@ -261,7 +261,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         self._latest |= _joined(losses)
         if logs:
             total = torch.stack([values.mean() for values in self._latest.values()]).sum()
-            self._log_training({"loss": total, **self._latest}, len(x))
+            self._log_training({"loss": total, **self._latest}, x)
 
     def discriminator_step(self, x: Tensor, labels: Tensor | None, step: int) -> dict[str, Tensor]:
         """One step of the discriminator; the generator stays as it is.

@@ -77,12 +77,12 @@ def publish(
         config["weights"] = write_weights(folder / WEIGHTS, module, dtype)
         config["card"] = dict(card or {})
         try:
-            config = json.loads(json.dumps(config))  # plain values only, none of them shared
+            config = json.loads(json.dumps(config, default=_stated_value))  # plain values only, none of them shared
         except TypeError as error:
             raise ValueError(f"{type(module).__name__} has arguments that no file can state: {error}") from None
         stated = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
         (folder / CONFIG).write_text(stated, encoding="utf-8")
-        measured = json.dumps(metrics or {}, indent=2, ensure_ascii=False)
+        measured = json.dumps(metrics or {}, indent=2, ensure_ascii=False, default=_stated_value)
         (folder / METRICS).write_text(measured + "\n", encoding="utf-8")
         loaded_by = address if remote or to is None else "path/to/this/folder"
         (folder / CARD).write_text(model_card(loaded_by, config, metrics or {}, card or {}), "utf-8")
@@ -102,6 +102,13 @@ def publish(
     with tempfile.TemporaryDirectory() as temporary:
         write(Path(temporary))
         return upload(Path(temporary), address)
+
+
+def _stated_value(value: Any) -> Any:
+    """What JSON does not know of, such as a number of NumPy's, as a file states it; TypeError if it cannot."""
+    from genzoo.zoo.statement import as_config  # which waits for PyTorch
+
+    return as_config(value)
 
 
 def _describe(module: "LightningModule", data: "Mapping[str, Any] | LightningDataModule | None") -> dict[str, Any]:
