@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import sys
 from argparse import Namespace
 from pathlib import Path
 from pkgutil import resolve_name
@@ -117,29 +118,58 @@ def in_words(kind: Any) -> str:
     return f"{', '.join(most)} or {last}" if most else last
 
 
-def build_data(block: Any, given: Namespace) -> "LightningDataModule":
-    """The datamodule that {class_path, init_args} states, with the data at `--root`."""
+def build_data(block: Any, given: Namespace, *, own: bool = False) -> "LightningDataModule":
+    """The datamodule that {class_path, init_args} states, with the data at `--root`.
+
+    Where they lie otherwise, a block of the user's own may say; an entry's has no say in what is read or written.
+    """
+    from lightning.pytorch import LightningDataModule
+
     import genzoo.datamodules
     from genzoo.zoo.hub.building import build, by_path, exported
 
     if not isinstance(block, dict) or "class_path" not in block:
         raise ValueError("it is not on record what data it is for (no `data:` in the configuration)")
     classes = {**exported(genzoo.datamodules), **by_path(allowed(given))}
+    classes = {path: cls for path, cls in classes.items() if issubclass(cls, LightningDataModule)}
     path, options = str(block["class_path"]), dict(block.get("init_args") or {})
     path = path if "." in path else f"genzoo.datamodules.{path}"  # a recipe may use the bare name
-    if path in classes and given.root is not None and "root" in inspect.signature(classes[path]).parameters:
-        options["root"] = given.root
+    if not own and (stated := [place for place in ("root", "path") if options.pop(place, None) is not None]):
+        note(f"the entry's {stated[0]} is not heeded: --root says where the data are")
+    taken = inspect.signature(classes[path]).parameters if path in classes else {}
+    if (
+        given.root is not None
+        and (place := "root" if "path" not in taken or options.get("source") else "path") in taken
+    ):
+        options[place] = given.root
     return build({"class_path": path, "init_args": options}, classes)
 
 
-def protocol(given: Namespace, block: Any) -> dict[str, Any]:
+def stated_protocol(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """What an entry, or a run's configuration, may ask of `evaluate`; says once what of it is not heeded."""
+    from genzoo.zoo.hub.entries import protocol_of
+
+    taken, left = protocol_of(evaluation)
+    if left:
+        note(f"not heeded of the published protocol: {', '.join(left)}. An extractor of your own: --extractor")
+    return taken
+
+
+def note(message: str) -> None:
+    """One line beside what a command prints."""
+    from genzoo.zoo.hub.wording import one_line
+
+    print(f"genzoo: note: {one_line(message)}", file=sys.stderr)
+
+
+def protocol(given: Namespace, block: Any, *, own: bool = False) -> dict[str, Any]:
     """The arguments of `evaluate` that were given on the command line; `block` states the data."""
     names = ("split", "num_particles", "num_likelihood", "num_samples", "extractor", "num_odd", "seed")
     options = {name: value for name in names if (value := getattr(given, name)) is not None}
-    return options | ({"odd": odd_data(given, block)} if given.odd else {})
+    return options | ({"odd": odd_data(given, block, own=own)} if given.odd else {})
 
 
-def odd_data(given: Namespace, block: Any) -> "list[str] | LightningDataModule":
+def odd_data(given: Namespace, block: Any, *, own: bool = False) -> "list[str] | LightningDataModule":
     """What `--odd` names: other data, in the form of those that `block` states; or else ways to make odd data."""
     import genzoo.datamodules
 
@@ -147,7 +177,7 @@ def odd_data(given: Namespace, block: Any) -> "list[str] | LightningDataModule":
         return given.odd.split(",")  # `evaluate` knows which ways there are
     takes = inspect.signature(getattr(genzoo.datamodules, given.odd, object)).parameters
     options = {name: value for name, value in (block.get("init_args") or {}).items() if name in takes}
-    return build_data({"class_path": given.odd, "init_args": options}, given)
+    return build_data({"class_path": given.odd, "init_args": options}, given, own=own)
 
 
 def device(given: Namespace) -> str:

@@ -8,9 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from genzoo import recipes
-from genzoo.arguments import add_machine, add_protocol, allowed, build_data, device, keywords, protocol, ready
+from genzoo.arguments import (
+    add_machine,
+    add_protocol,
+    allowed,
+    build_data,
+    device,
+    keywords,
+    protocol,
+    ready,
+    stated_protocol,
+)
 from genzoo.zoo import hub
-from genzoo.zoo.hub.entries import LEARNING
+from genzoo.zoo.hub import schema
+from genzoo.zoo.hub.entries import LEARNING, SAMPLES, file_of
+from genzoo.zoo.hub.wording import blamed_on
 
 NAMES = ("fit", "validate", "test", "predict", "list", "cp", "sample", "evaluate", "compare", "publish")
 
@@ -112,8 +124,7 @@ def list_zoo(given: Namespace) -> None:
     if any(entry.name.startswith(f"{given.pattern}/") for entry in everything):
         given.pattern += "/*"  # the name of a data set alone
     entries = hub.list_models(given.pattern)
-    rows = [(entry.name, ", ".join(map(in_words, entry.metrics.get("figures", [])))) for entry in entries]
-    table("entry", "figures", rows)
+    table("entry", "figures", [(entry.name, entry.damage or figures_in_words(entry)) for entry in entries])
     print()
     found = [name for name in recipes.names() if Path(name).match(given.pattern) or given.pattern == "*"]
     table("recipe", "what it trains", [(name, first_comment(recipes.find(name))) for name in found])
@@ -126,6 +137,11 @@ def table(left: str, right: str, rows: list[tuple[str, str]]) -> None:
     print(f"{left:<{width}}  {right}")
     for name, text in rows:
         print(f"{name:<{width}}  {text}")
+
+
+def figures_in_words(entry: hub.Entry) -> str:
+    """All of them, with commas between."""
+    return ", ".join(map(in_words, entry.metrics.get("figures", [])))
 
 
 def in_words(figure: dict[str, Any]) -> str:
@@ -167,12 +183,13 @@ def sample(given: Namespace) -> None:
 
     module = hub.load(given.entry, allow=allowed(given)).to(device(given))
     settings = keywords(given.set, getattr(module, "sample", None))
-    try:
-        medium = samples_of(module, given.num_samples, given.seed, **settings)
-    except TypeError as error:  # of a value that was given, and could be read, but is not what the model takes
-        if not settings:
-            raise
-        raise ValueError(f"--set {' '.join(given.set)}: {error}") from error
+    with blamed_on(given.entry):
+        try:
+            medium = samples_of(module, given.num_samples, given.seed, **settings)
+        except TypeError as error:  # of a value that was given, and could be read, but is not what the model takes
+            if not settings:
+                raise
+            raise ValueError(f"--set {' '.join(given.set)}: {error}") from error
     if medium is None:
         raise ValueError(f"{type(module).__name__} draws no samples, or none that can be shown")
     out = Path(given.out or f"samples{medium.suffix}")
@@ -191,10 +208,11 @@ def evaluate(given: Namespace) -> None:
     folder = hub.resolve(given.entry)
     entry = hub.Entry(given.entry, folder)
     module, data = hub.load(folder, allow=allowed(given)), build_data(entry.config.get("data"), given)
-    options = {**entry.metrics.get("evaluation", {}), **protocol(given, entry.config.get("data"))}
+    options = stated_protocol(entry.metrics.get("evaluation", {})) | protocol(given, entry.config.get("data"))
     if given.only:
         options["only"] = given.only.split(",")
-    metrics = genzoo.callbacks.evaluate(module, data, device=device(given), **options)
+    with blamed_on(given.entry):
+        metrics = genzoo.callbacks.evaluate(module, data, device=device(given), **options)
 
     published = {(f["name"], f.get("split")): f["value"] for f in entry.metrics.get("figures", [])}
     print(f"{'figure':<20}{'measured':>14}{'published':>14}{'floor':>14}  unit")
@@ -251,16 +269,16 @@ def refuse_beside(source: str, given: Namespace, *names: str) -> None:
 def republish(given: Namespace) -> Path | str:
     """An entry as it is, under another name or at another address; or in its place, with figures measured anew."""
     entry = hub.Entry(given.name, hub.resolve(given.entry))
-    config, learning = entry.config, entry.path / LEARNING
+    config = entry.config
     return hub.publish(
         hub.load(entry.path, allow=allowed(given)),
         given.name,
         to=given.to,
-        data=config["data"],
+        data=config.get("data"),
         metrics=remeasured(entry.metrics, given.metrics) if given.metrics else entry.metrics,
         card=config.get("card"),
-        samples=next(entry.path.glob("samples.*"), None),
-        learning=learning if learning.is_file() else None,
+        samples=next(filter(None, (file_of(entry.path, name) for name in SAMPLES)), None),
+        learning=file_of(entry.path, LEARNING),
         dtype=config["weights"]["dtype"],
         allow=allowed(given),
     )
@@ -272,9 +290,10 @@ def remeasured(before: dict[str, Any], file: str) -> dict[str, Any]:
     Raises:
         ValueError: the file holds no figures, or they were measured otherwise than those that stay.
     """
-    now = json.loads(Path(file).read_text("utf-8"))
+    now = schema.read_json(Path(file))
     if not isinstance(now, dict) or not {"figures", "evaluation", "environment"} <= now.keys():
         raise ValueError(f"{file} does not hold what `genzoo evaluate --out` writes")
+    schema.checked(now, schema.METRICS, Path(file))
     key = itemgetter("name")
     new = {key(figure): figure for figure in now["figures"]}
     names = dict.fromkeys([*map(key, before.get("figures", [])), *new])
@@ -310,17 +329,17 @@ def arguments_of(name: str) -> set[str]:
 def publish_checkpoint(given: Namespace) -> Path | str:
     """An entry of a checkpoint, as its run would have made it; what is given here goes before what the run says."""
     import torch
-    import yaml
 
     from genzoo.callbacks import Publish
     from genzoo.callbacks.publish import as_stored
 
     module = hub.load_checkpoint(given.ckpt_path, allow=allowed(given))
-    config = yaml.safe_load(run_config(given).read_text())
-    data = build_data(config.get("data"), given)
-    said = publish_block(config)
+    path = run_config(given)
+    config = schema.checked(schema.read_yaml(path, own=True), schema.record({}), path)
+    data = build_data(config.get("data"), given, own=True)
+    said = schema.checked(publish_block(config), schema.record({}, schema.PUBLISHED), path)
     options = {**said, "recipe": said.get("recipe") or said.get("name") or given.name, "name": given.name}
-    options["evaluation"] = {**(said.get("evaluation") or {}), **protocol(given, config["data"])}
+    options["evaluation"] = stated_protocol(said.get("evaluation") or {}) | protocol(given, config["data"], own=True)
     publisher = Publish(**options | ({"dtype": given.dtype} if given.dtype else {}))
     checkpoint = torch.load(given.ckpt_path, map_location="cpu", weights_only=True)
     if "Publish" in (kept := checkpoint.get("callbacks", {})):  # the time that training took, and its film
@@ -341,9 +360,13 @@ def publish_checkpoint(given: Namespace) -> Path | str:
 
 def publish_block(config: dict[str, Any]) -> dict[str, Any]:
     """What the run's configuration says of its `Publish`; nothing where it had none."""
-    callbacks = (config.get("trainer") or {}).get("callbacks") or []
-    blocks = [block for block in callbacks if str(block.get("class_path", "")).rpartition(".")[2] == "Publish"]
-    return dict(blocks[0].get("init_args") or {}) if blocks else {}
+    trainer = config.get("trainer")
+    callbacks = trainer.get("callbacks") if isinstance(trainer, dict) else None
+    for block in callbacks if isinstance(callbacks, list) else [callbacks]:
+        if isinstance(block, dict) and str(block.get("class_path")).rpartition(".")[2] == "Publish":
+            said = block.get("init_args")
+            return {name: said[name] for name in schema.PUBLISHED if name in said} if isinstance(said, dict) else {}
+    return {}
 
 
 def run_config(given: Namespace) -> Path:

@@ -6,6 +6,7 @@ dictionary: name, value, unit, split, protocol, num_examples, and where they app
 with what the floor is: what a perfect model (for an AUROC: a trivial one) would score.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -129,6 +130,9 @@ def evaluate(
             found += figures.modes(module, datamodule, how["num_samples"], seed)
         if "anomaly" in only and isinstance(module, ScoresAnomalies):
             found += figures.anomaly(module, datamodule, how["odd"], how["num_odd"], split, track)
+    for figure in found:
+        if math.isnan(figure.get("standard_error", 0.0)):  # of a single datum or subset there is none
+            del figure["standard_error"]
     arguments = {
         name: value for name, value in {"split": split, **how, "seed": seed}.items() if _can_be_stated(value)
     }
