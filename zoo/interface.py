@@ -290,15 +290,21 @@ class ZooModule(LightningModule):
             self._checked_stages.add(stage)
         return x, labels
 
-    def check(self, x: Tensor, *, on_grid: bool = True) -> Tensor:
-        """The batch itself, if it holds data that this model is for; of images unless `on_grid`, any finite ones.
+    def check(self, x: Tensor, *, on_grid: bool = True, in_range: bool = True) -> Tensor:
+        """The batch itself, if it holds data that this model is for.
+
+        Args:
+            x: (B, *shape).
+            on_grid: whether images have to lie on the grid of their levels, or anywhere in its range.
+            in_range: whether there, or anywhere at all, as noise does.
 
         Raises:
             TypeError: if x is no tensor, or of the wrong kind of number.
             ValueError: on a wrong shape, no data, NaN or infinite values, values out of range or off the grid.
         """
         precisions = {p.dtype for p in self.parameters()}
-        return check_data(x, self.shape, self.levels if on_grid else None, precisions, type(self).__name__)
+        levels = self.levels if in_range else None
+        return check_data(x, self.shape, levels, precisions, type(self).__name__, on_grid=on_grid)
 
     # ---- hyperparameters
 

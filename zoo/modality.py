@@ -12,12 +12,15 @@ A likelihood of discrete data is one of the codes 0 … levels − 1: `to_codes`
 
 import math
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 Modality = Literal["image", "waveform", "tokens", "points"]
+
+ROUNDING = 1e-5  # by which an expected value, a sum over the levels, may leave their range
 
 
 def modality(shape: Sequence[int], levels: int | None) -> Modality:
@@ -26,10 +29,10 @@ def modality(shape: Sequence[int], levels: int | None) -> Modality:
     Raises:
         ValueError: if they cannot describe data.
     """
-    if not shape or any(not isinstance(n, int) or n < 1 for n in shape):
+    if not shape or any(not _is_whole(n) or n < 1 for n in shape):
         raise ValueError(f"shape={shape!r}: give the shape of one datum as positive integers, e.g. (1, 28, 28).")
-    if levels is not None and levels < 2:
-        raise ValueError(f"levels={levels}: data have at least 2 levels; None means continuous.")
+    if levels is not None and (not _is_whole(levels) or levels < 2):
+        raise ValueError(f"levels={levels!r}: data have a whole number of levels, at least 2; None means continuous.")
     if len(shape) == 3:
         return "image"
     if len(shape) == 2:
@@ -41,6 +44,10 @@ def modality(shape: Sequence[int], levels: int | None) -> Modality:
     raise ValueError(
         f"shape={tuple(shape)}: one datum is an image (C, H, W), a waveform (1, T), tokens (T,) or a point (D,)."
     )
+
+
+def _is_whole(number: object) -> bool:
+    return isinstance(number, Integral) and not isinstance(number, bool)
 
 
 def to_codes(x: Tensor, shape: Sequence[int], levels: int) -> Tensor:
@@ -72,7 +79,13 @@ def from_codes(codes: Tensor, shape: Sequence[int], levels: int) -> Tensor:
 
 
 def check_data(
-    x: Tensor, shape: Sequence[int], levels: int | None, precisions: set[torch.dtype], name: str
+    x: Tensor,
+    shape: Sequence[int],
+    levels: int | None,
+    precisions: set[torch.dtype],
+    name: str,
+    *,
+    on_grid: bool = True,
 ) -> Tensor:
     """The batch itself, if it holds data of this shape and these levels.
 
@@ -82,6 +95,7 @@ def check_data(
         levels: as above.
         precisions: the floating-point types that the model computes in; empty if it has no parameters.
         name: of the model, for the message.
+        on_grid: whether images have to lie on the grid of their levels, or anywhere in its range.
 
     Raises:
         TypeError: if x is no tensor, or of the wrong kind of number.
@@ -124,12 +138,12 @@ def check_data(
         return x
     lowest = 0 if kind == "image" else -1
     low, high = float(x.min()), float(x.max())
-    if low < lowest or high > 1:
+    if low < lowest - ROUNDING or high > 1 + ROUNDING:
         raise ValueError(
             f"{name} takes values in [{lowest}, 1], but was given values in [{low:.4g}, {high:.4g}]. Undo any"
             " normalisation: the model scales its input itself."
         )
-    if kind == "image":
+    if kind == "image" and on_grid:
         _check_grid(x, levels, name)
     return x
 
