@@ -252,7 +252,8 @@ def publish(given: Namespace) -> None:
         place = republish(given)
     else:
         refuse_beside("--ckpt_path", given, "metrics")
-        place = publish_checkpoint(given)
+        with blamed_on(given.ckpt_path):
+            place = publish_checkpoint(given)
     print(f"published {given.name}: {place}")
 
 

@@ -299,6 +299,8 @@ def open_exhibition(
         block = entry.config.get("data")
         if str(block) not in questions:
             data = build_data(block)
+            if (own := tuple(getattr(data, "shape", shape))) != shape:
+                raise ValueError(f"{entry.name} is of data of shape {shape}, but names data of shape {own}")
             question = questions[str(block)] = ask(data, seed)
             shown.setdefault(question.task, show(question, (inspect.getdoc(type(data)) or "").partition("\n")[0]))
         figures = {figure["name"]: figure for figure in entry.metrics.get("figures", [])}

@@ -290,7 +290,11 @@ def truncated(
     Raises:
         ValueError: on arguments out of their range.
     """
-    if not 0 <= temperature < math.inf or (top_k is not None and top_k < 1) or (top_p is not None and not 0 < top_p <= 1):
+    if (
+        not 0 <= temperature < math.inf
+        or (top_k is not None and top_k < 1)
+        or (top_p is not None and not 0 < top_p <= 1)
+    ):
         raise ValueError(
             f"temperature={temperature}, top_k={top_k}, top_p={top_p}: temperature is at least 0 and finite, top_k at"
             " least 1, top_p in (0, 1]."

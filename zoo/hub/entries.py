@@ -77,7 +77,7 @@ def file_of(folder: Path, name: str) -> Path | None:
     if not path.exists():
         return None
     own = [home]
-    if EMBEDDED in folder.parents:  # which may be links, as an installer made them
+    if EMBEDDED in folder.parents and path.resolve().name == name:  # some installers link to a file of that name
         own.append(path.resolve().parent)
     if len(home.parents) > 1:  # Hugging Face's cache: a revision's files are links to blobs beside its `snapshots`
         own.append(home.parents[1] / "blobs")

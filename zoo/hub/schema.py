@@ -16,7 +16,7 @@ import yaml
 from genzoo.zoo.hub.wording import one_line, shortened
 
 CONFIG_BYTES, METRICS_BYTES = 8 * 2**20, 2**20  # of the whole file; a vocabulary is the longest that either holds
-VALUES, DEPTH = 50_000, 32  # of a file, and how deep they are nested: genzoo's have some hundred, 6 deep
+VALUES, DEPTH = 20_000, 32  # of a file, and how deep they are nested: genzoo's have some hundred, 6 deep
 TOO_MUCH = f"it has more than {VALUES:,} values, or is nested more than {DEPTH} deep"
 DIMENSIONS = 2**22  # of one datum: an image of 1182 × 1182 pixels in colour, 95 s of sound
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from genzoo.zoo.hub.entries import CONFIG
+from genzoo.zoo.hub.wording import one_line
 
 if TYPE_CHECKING:
     import torch
@@ -54,7 +55,7 @@ def read_header(path: Path) -> dict[str, Stored]:
                 key: Stored(getattr(torch, names[key], None), tuple(part.get_shape())) for key, part in slices.items()
             }
     except SafetensorError as error:
-        raise ValueError(f"{path} is no safetensors file, or was cut short: {error}") from None
+        raise ValueError(one_line(f"{path} is no safetensors file, or was cut short: {error}")) from None
 
 
 def read_weights(path: Path, sha256: str) -> "dict[str, Tensor]":
@@ -102,7 +103,7 @@ def check_fit(module: "nn.Module", stored: Mapping[str, Stored], origin: str) ->
     }.items():
         if keys:
             shown = ", ".join(sorted(keys)[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
-            raise ValueError(f"{origin} does not fit {type(module).__name__}: it {fault} {shown}")
+            raise ValueError(one_line(f"{origin} does not fit {type(module).__name__}: it {fault} {shown}"))
 
 
 def check_finite(module: "nn.Module", origin: str) -> None:
