@@ -27,9 +27,9 @@ MOVED = {
 }
 
 
-#: the largest whole number that a class of ours is built with from a file, where it may stand for memory
-LARGEST = 2**21
-#: of arguments that stand for none, however large
+#: the largest whole number that a class of ours is built with from a file, where it may stand for memory; or for time
+LARGEST, STEPS = 2**21, 10_000
+#: ends of the names of arguments that stand for neither, however large
 HARMLESS = ("seed", "limit", "warmup")
 
 
@@ -109,10 +109,9 @@ def _check_arguments(cls: type, arguments: Mapping[str, Any]) -> None:
     if not cls.__module__.startswith(("genzoo.", "torch.")):
         return
     for name, value in arguments.items():
-        if not name.endswith(HARMLESS) and _largest(value) > LARGEST:
-            raise ValueError(
-                f"{name} is {shortened(_largest(value))}, but {LARGEST:,} is the most that a file may state"
-            )
+        size, most = _largest(value), STEPS if name.endswith("steps") else LARGEST
+        if size > most and not name.endswith(HARMLESS):
+            raise ValueError(f"{name} is {shortened(size)}, but {most:,} is the most that a file may state")
     if cls.__module__.startswith("torch."):
         if "device" in arguments:
             raise ValueError("a model is built on the CPU: leave out `device`")

@@ -231,7 +231,7 @@ COUNT = whole(0, 2**63 - 1)
 #: what `evaluate` may be asked to do by an entry: plain figures, of which none is a path, an address or a class
 EVALUATION = {
     "split": nullable(one_of("train", "val", "test")),
-    "num_particles": nullable(whole(1, 1_000_000)),
+    "num_particles": nullable(whole(1, 100_000)),
     "num_likelihood": nullable(whole(1, 1_000_000)),
     "num_samples": nullable(whole(1, 1_000_000)),
     "num_odd": nullable(whole(0, 1_000_000)),

@@ -1,18 +1,19 @@
 """What an entry says is data: hostile ones run no code, reach for nothing, and end in one line, or do no harm."""
 
-import json
 import random
 import re
+import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import yaml
 from hostile import ALL, BOMBS, Case, cases, publish_all
 from mutants import mutate
 from watched import watched
@@ -25,6 +26,7 @@ from genzoo.zoo.hub import entries
 
 Captured = pytest.CaptureFixture[str]
 CASES = list(cases())
+LONGEST: list[tuple[float, str]] = []  # attempts, by the seconds of this process that they took
 TRAP = "from pathlib import Path\n(Path(__file__).parent / 'pwned').touch()\nclass Trap:\n    pass\n"
 
 
@@ -87,6 +89,7 @@ def attempts(entry: Path, out: Path) -> dict[str, Callable[[], Any]]:
 def outcome(attempt: Callable[[], Any], capsys: Captured) -> tuple[bool, str]:
     """Whether it did what it was to do, and all that it said; a refusal is one line, of characters that are shown."""
     capsys.readouterr()
+    start = time.process_time()
     try:
         attempt()
         refusal = None
@@ -96,6 +99,9 @@ def outcome(attempt: Callable[[], Any], capsys: Captured) -> tuple[bool, str]:
     except (ValueError, OSError) as error:  # of the library, which has no command line to say it
         refusal = str(error)
     said = capsys.readouterr()
+    LONGEST.append((round(time.process_time() - start, 2), said.err[-200:]))
+    LONGEST.sort(reverse=True)
+    del LONGEST[5:]
     shown = said.out + said.err + (refusal or "")
     assert "Traceback" not in shown
     assert all(c.isprintable() or c in "\n" for c in shown), repr(shown)
@@ -170,10 +176,70 @@ def test_there_are_many() -> None:
     assert len(CASES) >= 150 and len({case.name for case in CASES}) == len(CASES)
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_by_hand(case: Case, reader: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+def by_hand(case: Case, reader: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     outcomes = try_all(put(reader, case.base, case.change), reader, capsys, monkeypatch)
     refused = {initial: said for initial, (done, said) in outcomes.items() if not done}
     assert "".join(refused) == case.refused_by, refused
     for said in refused.values():
         assert re.search(case.says, said), said
+
+
+@pytest.mark.parametrize("case", CASES[::3], ids=str)
+def test_by_hand(case: Case, reader: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    by_hand(case, reader, capsys, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", [*CASES[1::3], *CASES[2::3]], ids=str)
+def test_by_hand_the_others(case: Case, reader: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    by_hand(case, reader, capsys, monkeypatch)
+
+
+def at_random(seeds: range, reader: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Tries a mutant for each seed; how many were refused by how many of the five attempts."""
+    refusals: Counter[str] = Counter()
+    for seed in seeds:
+        rng = random.Random(seed)
+        base = rng.choice(["vae", "vae", "digits", "made", "ddpm", "unet", "gan"])
+        entry = put(reader, base, lambda entry, rng=rng: mutate(entry, rng))  # type: ignore[misc]
+        try:
+            outcomes = try_all(entry, reader, capsys, monkeypatch)
+        except BaseException as error:
+            raise AssertionError(f"seed {seed}, {base}: {error}") from error
+        refusals["".join(initial for initial, (done, _) in outcomes.items() if not done)] += 1
+    return refusals
+
+
+def test_at_random(reader: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    refusals = at_random(range(60), reader, capsys, monkeypatch)
+    assert refusals[""] and refusals[ALL]  # some do no harm, and some are refused by all
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_two_thousand_at_random(reader: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_random(range(60, 100), reader, capsys, monkeypatch)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    refusals = at_random(range(100, 2060), reader, capsys, monkeypatch)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    with capsys.disabled():
+        print(f"\n{dict(refusals.most_common())}; {grown:.0f} MiB more at most; the longest: {LONGEST[:3]}")
+    assert grown < 300 and LONGEST[0][0] < 5
+
+
+def test_bombs_are_refused_before_they_take_time_or_memory(reader: Path) -> None:
+    """In a process of their own: less than 2 seconds of it each, and less than 300 MB for all."""
+    folders = []
+    for number, case in enumerate(BOMBS):
+        put(reader, case.base, case.change).rename(folder := reader / f"bomb-{number}")
+        folders.append(str(folder))
+    ended = subprocess.run(
+        [sys.executable, Path(__file__).with_name("set_off.py"), str(reader / "zoo/good/vae"), *folders],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "Traceback" not in ended.stderr
+    for line, case in zip(ended.stdout.splitlines(), BOMBS, strict=True):
+        seconds, megabytes, error = line.split("\t")
+        assert error in ("ValueError", "FileNotFoundError") and float(seconds) < 2 and float(megabytes) < 300, case

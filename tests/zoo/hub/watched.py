@@ -1,7 +1,7 @@
 """What a command does besides its work: files that it opens, programs that it starts, addresses that it calls.
 
-Python's audit hooks see all of that, and every name that a pickle asks for. A hook stays for the rest of the process; it
-is idle unless somebody watches.
+Python's audit hooks see all of that, and every name that a pickle asks for. A hook stays for the rest of the process;
+it is idle unless somebody watches.
 """
 
 import os
