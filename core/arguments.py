@@ -76,28 +76,57 @@ def allowed(given: Namespace) -> tuple[type, ...]:
     return tuple(found)
 
 
-def build_data(block: Any, given: Namespace) -> "LightningDataModule":
-    """The datamodule that {class_path, init_args} states, with the data at `--root`."""
+def build_data(block: Any, given: Namespace, *, own: bool = False) -> "LightningDataModule":
+    """The datamodule that {class_path, init_args} states, with the data at `--root`.
+
+    Where they lie otherwise, a block of the user's own may say; an entry's has no say in what is read or written.
+    """
+    from lightning.pytorch import LightningDataModule
+
     import genzoo.datamodules
     from genzoo.zoo.hub.building import build, by_path, exported
 
     if not isinstance(block, dict) or "class_path" not in block:
         raise ValueError("it is not on record what data it is for (no `data:` in the configuration)")
     classes = {**exported(genzoo.datamodules), **by_path(allowed(given))}
+    classes = {path: cls for path, cls in classes.items() if issubclass(cls, LightningDataModule)}
     path, options = str(block["class_path"]), dict(block.get("init_args") or {})
     path = path if "." in path else f"genzoo.datamodules.{path}"  # a recipe may use the bare name
-    if path in classes and given.root is not None and "root" in inspect.signature(classes[path]).parameters:
-        options["root"] = given.root
+    if not own and (stated := [place for place in ("root", "path") if options.pop(place, None) is not None]):
+        note(f"the entry's {stated[0]} is not heeded: --root says where the data are")
+    taken = inspect.signature(classes[path]).parameters if path in classes else {}
+    if (
+        given.root is not None
+        and (place := "root" if "path" not in taken or options.get("source") else "path") in taken
+    ):
+        options[place] = given.root
     return build({"class_path": path, "init_args": options}, classes)
 
 
-def protocol(given: Namespace, block: Any) -> dict[str, Any]:
+def stated_protocol(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """What an entry, or a run's configuration, may ask of `evaluate`; says once what of it is not heeded."""
+    from genzoo.zoo.hub.entries import protocol_of
+
+    taken, left = protocol_of(evaluation)
+    if left:
+        note(f"not heeded of the published protocol: {', '.join(left)}. An extractor of your own: --extractor")
+    return taken
+
+
+def note(message: str) -> None:
+    """One line beside what a command prints."""
+    from genzoo.zoo.hub.wording import one_line
+
+    print(f"genzoo: note: {one_line(message)}", file=sys.stderr)
+
+
+def protocol(given: Namespace, block: Any, *, own: bool = False) -> dict[str, Any]:
     """The arguments of `evaluate` that were given on the command line; `block` states the data."""
     options = {name: value for name in PROTOCOL if (value := getattr(given, name)) is not None}
-    return options | ({"odd": odd_data(given, block)} if given.odd else {})
+    return options | ({"odd": odd_data(given, block, own=own)} if given.odd else {})
 
 
-def odd_data(given: Namespace, block: Any) -> "list[str] | LightningDataModule":
+def odd_data(given: Namespace, block: Any, *, own: bool = False) -> "list[str] | LightningDataModule":
     """What `--odd` names: other data, in the form of those that `block` states; or else ways to make odd data.
 
     `Class:PLACE` are the data there, and a folder by itself is one of images. A class by itself has its data where
@@ -112,7 +141,7 @@ def odd_data(given: Namespace, block: Any) -> "list[str] | LightningDataModule":
     usual, (name, _, place) = given, given.odd.partition(":")
     options = dict(block.get("init_args") or {})
     if os.path.isdir(given.odd) and given.odd not in ODD:
-        shape: tuple[int, ...] = getattr(build_data(block, given), "shape", ())
+        shape: tuple[int, ...] = getattr(build_data(block, given, own=own), "shape", ())
         if len(shape) != 3 or shape[1] != shape[2]:
             raise ValueError(f"--odd {given.odd} is a folder of images, but the model's data have the shape {shape}")
         name, place = "ImageFolderDataModule", given.odd
@@ -127,8 +156,9 @@ def odd_data(given: Namespace, block: Any) -> "list[str] | LightningDataModule":
         options[where], given = place, Namespace(**{**vars(given), "root": None})
     elif where in takes and takes[where].default is inspect.Parameter.empty:
         raise ValueError(f"--odd {name} does not say which folder (--root is for the model's data): {name}:FOLDER")
-    odd, own = build_data({"class_path": name, "init_args": options}, given), build_data(block, usual)
-    if type(odd) is type(own) and odd.hparams and read_from(odd) == read_from(own):
+    odd = build_data({"class_path": name, "init_args": options}, given, own=True)  # the user names it
+    theirs = build_data(block, usual, own=own)
+    if type(odd) is type(theirs) and odd.hparams and read_from(odd) == read_from(theirs):
         raise ValueError(f"--odd {usual.odd}: these are the model's own data, of which nothing is odd; name others")
     return odd
 

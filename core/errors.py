@@ -13,8 +13,10 @@ def debugging() -> bool:
 
 
 def refuse(message: str) -> NoReturn:
-    """Ends the program with one error for the user, exit code 2."""
-    print(f"genzoo: error: {message}", file=sys.stderr)
+    """Ends the program with one error for the user, exit code 2: one line, whoever's words are in it."""
+    from genzoo.zoo.hub.wording import one_line
+
+    print(f"genzoo: error: {one_line(message)}", file=sys.stderr)
     raise SystemExit(2)
 
 

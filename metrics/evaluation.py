@@ -9,6 +9,7 @@ A standard error is the standard deviation of the figure under new draws of ever
 and the data of the split. A figure of which none is known has none.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
@@ -159,6 +160,9 @@ def evaluate(
             found += figures.modes(module, datamodule, how["num_samples"], seed)
         if "anomaly" in only and isinstance(module, ScoresAnomalies):
             found += figures.anomaly(module, datamodule, how["odd"], how["num_odd"], split, track)
+    for figure in found:
+        if math.isnan(figure.get("standard_error", 0.0)):  # of a single datum or subset there is none
+            del figure["standard_error"]
     arguments = {
         name: value for name, value in {"split": split, **how, "seed": seed}.items() if _can_be_stated(value)
     }

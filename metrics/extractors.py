@@ -5,6 +5,8 @@ tree, so that neither checkpoints nor optimisers nor `module.train()` reach it.
 """
 
 import hashlib
+import io
+import pickle
 from typing import Any
 
 import torch
@@ -40,8 +42,9 @@ class FeatureExtractor:
             self.module = Inception(weights_path)
         else:
             from genzoo.zoo import hub
+            from genzoo.zoo.hub.wording import masked
 
-            self.name = source
+            self.name = masked(source)
             self.module = hub.load(source)
         self.module.requires_grad_(False)
         self.fingerprint = fingerprint(self.module)
@@ -82,21 +85,18 @@ class Inception(nn.Module):
     def __init__(self, weights_path: str | None = None) -> None:
         super().__init__()
         try:
-            from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+            from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
         except ImportError as error:
             raise RuntimeError(
                 "The extractor 'inception' needs torch-fidelity: pip install 'genzoo[inception]'."
             ) from error
-        try:
-            self.net = FeatureExtractorInceptionV3(
-                "inception-v3-compat", ["2048"], feature_extractor_weights_path=weights_path
-            )
-        except OSError as error:
-            raise RuntimeError(
-                f"Inception's weights could not be had ({error}). Without a network, fetch"
-                " https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
-                " elsewhere and name the file as `weights_path`."
-            ) from error
+        weights = io.BytesIO()
+        # torch-fidelity unpickles the file that it is given: so it is given one of our own
+        torch.save(inception_weights(weights_path, URL_INCEPTION_V3), weights)
+        weights.seek(0)
+        self.net = FeatureExtractorInceptionV3(
+            "inception-v3-compat", ["2048"], feature_extractor_weights_path=weights
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 1 or 3, H, W) in [0, 1] -> (B, 2048).
@@ -108,6 +108,27 @@ class Inception(nn.Module):
             raise ValueError(f"Inception takes images (B, 1 or 3, H, W), but it was given {tuple(x.shape)}.")
         pixels = (x.clamp(0, 1) * 255).round().to(torch.uint8)
         return self.net(pixels.expand(-1, 3, -1, -1))[0]
+
+
+def inception_weights(path: str | None, address: str) -> dict[str, Tensor]:
+    """Inception's weights: read by the reader of torch that builds tensors and nothing else.
+
+    Args:
+        path: of the file; None downloads it, once.
+        address: where from.
+
+    Raises:
+        RuntimeError: if the weights cannot be had, or the file holds something else.
+    """
+    try:
+        if path is not None:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.hub.load_state_dict_from_url(address, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+        raise RuntimeError(
+            f"Inception's weights could not be had ({error}). Without a network, fetch {address} elsewhere and name"
+            " the file as `weights_path`."
+        ) from error
 
 
 def fingerprint(module: nn.Module) -> str:

@@ -4,6 +4,7 @@ A new family is tested by adding its line to FAMILIES, in `families.py`.
 """
 
 import copy
+import inspect
 import math
 
 import pytest
@@ -172,6 +173,9 @@ def test_what_is_no_data_of_the_model_is_refused_by_every_capability(case):
         (x.float() if tokens else x.long(), TypeError, "torch.float32" if tokens else "torch.int64"),
         (x + model.levels, ValueError, "vocabulary") if tokens else (x * torch.nan, ValueError, "5 of 5 data.* NaN"),
     ]
+    if model.levels is not None and not tokens:  # beyond the range, at either end, by little or by much
+        beyond = [x + 1.01 - x.max(), x - 1.01 - x.min(), 3 * x + 2, 255 * x + 2]
+        refused += [(bad, ValueError, r"takes values in \[.*Undo any normalisation") for bad in beyond]
     names = ["check", "log_prob", "anomaly_score", "encode", "reconstruct", "invert"]
     names += [] if model.levels is None else ["bits_per_dim"]
     methods = [getattr(model, name) for name in names if hasattr(model, name)]
@@ -185,6 +189,28 @@ def test_what_is_no_data_of_the_model_is_refused_by_every_capability(case):
         for method in methods:
             with pytest.raises(error, match=message):
                 method(bad)
+
+
+@claiming(HasLatents)
+def test_what_rounding_takes_out_of_range_is_no_mistake(case):
+    model, x = case
+    top = torch.full_like(x, 1 + 1e-6)  # as an expected value may come out, a sum over the levels
+    assert model.reconstruct(model.reconstruct(top)).shape == x.shape
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_numbers_that_are_none_are_refused(case, number):
+    model, x = case
+    given = {"sample": (2,), "log_prob": (x,), "bits_per_dim": (x,), "anomaly_score": (x,)}
+    given["complete"] = (x, torch.zeros_like(x, dtype=torch.bool))
+    for name, arguments in given.items():
+        taken = inspect.signature(getattr(model, name)).parameters if hasattr(model, name) else {}
+        for argument in (a for a, p in taken.items() if "float" in str(p.annotation)):
+            with pytest.raises(ValueError, match=f"{argument}={number}"):
+                getattr(model, name)(*arguments, **{argument: number})
+    if isinstance(model, HasLatents):
+        with pytest.raises(ValueError, match="set to finite numbers"):
+            model.traverse(x, 0, [0.0, number])
 
 
 @claiming(Interpolates)

@@ -334,19 +334,24 @@ class ZooModule(StatedModule):
         self._suspicious = not (_within(x, self._value_range, self.shape) and _within(labels, classes, ()))
         return batch
 
-    def check(self, x: Tensor, *, on_grid: bool = True) -> Tensor:
-        """The batch, if it holds data that this model is for; of images unless `on_grid`, any finite ones.
+    def check(self, x: Tensor, *, on_grid: bool = True, in_range: bool = True) -> Tensor:
+        """The batch, if it holds data that this model is for.
 
         A model whose weights are in half precision also takes float32, and what it is given in half precision comes
         back in float32: its images on their grid, which half precision does not hold.
+
+        Args:
+            x: (B, *shape).
+            on_grid: whether images have to lie on the grid of their levels, or anywhere in its range.
+            in_range: whether there, or anywhere at all, as noise does.
 
         Raises:
             TypeError: if x is no tensor, or of the wrong kind of number.
             ValueError: on a wrong shape, no data, NaN or infinite values, values out of range or off the grid.
         """
-        precisions, levels = {p.dtype for p in self.parameters()}, self.levels if on_grid else None
-        check_data(x, self.shape, levels, precisions, type(self).__name__)
-        return in_full(x, levels, self.modality)
+        precisions, levels = {p.dtype for p in self.parameters()}, self.levels if in_range else None
+        check_data(x, self.shape, levels, precisions, type(self).__name__, on_grid=on_grid)
+        return in_full(x, levels if on_grid else None, self.modality)
 
     def observed(self, x: Tensor) -> Tensor:
         """Which dimensions of x its likelihood counts, (B, *shape) bool: all, but of a sound none from its end on."""

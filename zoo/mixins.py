@@ -133,7 +133,7 @@ class LatentMixin:
         Args:
             x: (B, *shape).
             dim: which dimension of the code.
-            values: what it is set to, in the code's own units.
+            values: what it is set to, in the code's own units; finite.
 
         Returns:
             (len(values), B, *shape).
@@ -141,6 +141,8 @@ class LatentMixin:
         z = self.encode(x).mean
         if not -z.shape[1] <= dim < z.shape[1]:
             raise ValueError(f"dim={dim}: the code has {z.shape[1]} dimensions.")
+        if not bool(torch.as_tensor(values).isfinite().all()):
+            raise ValueError(f"values={values}: a dimension of the code is set to finite numbers.")
         out = []
         for value in torch.as_tensor(values).tolist():
             moved = z.clone()

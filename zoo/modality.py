@@ -22,6 +22,8 @@ from genzoo.zoo.precision import full_precision
 
 Modality = Literal["image", "waveform", "tokens", "points"]
 
+ROUNDING = 1e-5  # by which an expected value, a sum over the levels, may leave their range
+
 
 def modality(shape: Sequence[int], levels: int | None) -> Modality:
     """The kind of data with this shape of one datum and this number of levels.
@@ -117,7 +119,13 @@ def value_range(shape: Sequence[int], levels: int | None) -> tuple[float, float]
 
 
 def check_data(
-    x: Tensor, shape: Sequence[int], levels: int | None, precisions: set[torch.dtype], name: str
+    x: Tensor,
+    shape: Sequence[int],
+    levels: int | None,
+    precisions: set[torch.dtype],
+    name: str,
+    *,
+    on_grid: bool = True,
 ) -> Tensor:
     """The batch itself, if it holds data of this shape and these levels.
 
@@ -128,6 +136,7 @@ def check_data(
         precisions: the floating-point types of the model's weights; empty if it has none. Of half precision, data
             in float32 are taken, too.
         name: of the model, for the message.
+        on_grid: whether images have to lie on the grid of their levels, or anywhere in its range.
 
     Raises:
         TypeError: if x is no tensor, or of the wrong kind of number.
@@ -173,12 +182,12 @@ def check_data(
         return x
     lowest = 0 if kind == "image" else -1
     low, high = float(x.min()), float(x.max())
-    if low < lowest or high > 1:
+    if low < lowest - ROUNDING or high > 1 + ROUNDING:
         raise ValueError(
             f"{name} takes values in [{lowest}, 1], but was given values in [{low:.4g}, {high:.4g}]. Undo any"
             " normalisation: the model scales its input itself."
         )
-    if kind == "image":
+    if kind == "image" and on_grid:
         _check_grid(x, levels, name)
     return x
 

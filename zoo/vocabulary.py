@@ -129,6 +129,8 @@ class BytePairs:
             self.tokenizer: Any = Tokenizer.from_str(statement)
         except Exception as error:  # the library raises nothing more specific
             raise ValueError(f"{_shortened(statement)} is no tokenizer of the tokenizers library: {error}") from None
+        self.tokenizer.no_padding()  # nor any truncation: a text's tokens are its own, all of them
+        self.tokenizer.no_truncation()
 
     @classmethod
     def of(cls, text: str, size: int) -> "BytePairs":

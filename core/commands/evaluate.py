@@ -4,8 +4,9 @@ import json
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
-from genzoo.arguments import add_protocol, allowed, build_data, device, protocol, ready
+from genzoo.arguments import add_protocol, allowed, build_data, device, protocol, ready, stated_protocol
 from genzoo.zoo import hub
+from genzoo.zoo.hub.wording import blamed_on
 
 EXAMPLE = "genzoo evaluate mnist/vae"
 SAYS = "measure an entry, beside what it published"
@@ -30,10 +31,11 @@ def run(given: Namespace) -> None:
     folder = hub.resolve(given.entry)
     entry = hub.Entry(given.entry, folder)
     module, data = hub.load(folder, allow=allowed(given)), build_data(entry.config.get("data"), given)
-    options = {**entry.metrics.get("evaluation", {}), **protocol(given, entry.config.get("data"))}
+    options = stated_protocol(entry.metrics.get("evaluation", {})) | protocol(given, entry.config.get("data"))
     if given.only:
         options["only"] = given.only.split(",")
-    metrics = evaluate(module, data, device=device(given), **options)
+    with blamed_on(given.entry):
+        metrics = evaluate(module, data, device=device(given), **options)
 
     published = {(f["name"], f.get("split")): f["value"] for f in entry.metrics.get("figures", [])}
     print(f"{'figure':<20}{'measured':>14}{'published':>14}{'floor':>14}  unit")

@@ -1,15 +1,16 @@
 """`genzoo publish`: from a checkpoint, or from another entry, to an entry of the zoo."""
 
-import json
 from argparse import ArgumentParser, Namespace
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from genzoo import recipes
-from genzoo.arguments import PROTOCOL, add_protocol, allowed, build_data, device, protocol
+from genzoo.arguments import PROTOCOL, add_protocol, allowed, build_data, device, protocol, stated_protocol
 from genzoo.zoo import hub
-from genzoo.zoo.hub.entries import LEARNING
+from genzoo.zoo.hub import schema
+from genzoo.zoo.hub.entries import LEARNING, SAMPLES, file_of
+from genzoo.zoo.hub.wording import blamed_on
 
 EXAMPLE = "genzoo publish --ckpt_path X --name mnist/vae"
 SAYS = "make an entry of a checkpoint"
@@ -47,7 +48,8 @@ def run(given: Namespace) -> None:
         place = republish(given)
     else:
         refuse_beside("--ckpt_path", given, "metrics")
-        place = publish_checkpoint(given)
+        with blamed_on(given.ckpt_path):
+            place = publish_checkpoint(given)
     print(f"published {given.name}: {place}")
 
 
@@ -64,16 +66,16 @@ def refuse_beside(source: str, given: Namespace, *names: str) -> None:
 def republish(given: Namespace) -> Path | str:
     """An entry as it is, under another name or at another address; or in its place, with figures measured anew."""
     entry = hub.Entry(given.name, hub.resolve(given.entry))
-    config, learning = entry.config, entry.path / LEARNING
+    config = entry.config
     return hub.publish(
         hub.load(entry.path, allow=allowed(given)),
         given.name,
         to=given.to,
-        data=config["data"],
+        data=config.get("data"),
         metrics=remeasured(entry.metrics, given.metrics) if given.metrics else entry.metrics,
         card=config.get("card"),
-        samples=next(entry.path.glob("samples.*"), None),
-        learning=learning if learning.is_file() else None,
+        samples=next(filter(None, (file_of(entry.path, name) for name in SAMPLES)), None),
+        learning=file_of(entry.path, LEARNING),
         dtype=config["weights"]["dtype"],
         allow=allowed(given),
     )
@@ -87,9 +89,10 @@ def remeasured(before: dict[str, Any], file: str) -> dict[str, Any]:
     """
     from genzoo.metrics.evaluation import arguments_of
 
-    now = json.loads(Path(file).read_text("utf-8"))
+    now = schema.read_json(Path(file))
     if not isinstance(now, dict) or not {"figures", "evaluation", "environment"} <= now.keys():
         raise ValueError(f"{file} does not hold what `genzoo evaluate --out` writes")
+    schema.checked(now, schema.METRICS, Path(file))
     key = itemgetter("name")
     new = {key(figure): figure for figure in now["figures"]}
     names = dict.fromkeys([*map(key, before.get("figures", [])), *new])
@@ -112,17 +115,17 @@ def remeasured(before: dict[str, Any], file: str) -> dict[str, Any]:
 def publish_checkpoint(given: Namespace) -> Path | str:
     """An entry of a checkpoint, as its run would have made it; what is given here goes before what the run says."""
     import torch
-    import yaml
 
     from genzoo.callbacks import Publish
     from genzoo.callbacks.publish import as_stored
 
     module = hub.load_checkpoint(given.ckpt_path, allow=allowed(given))
-    config = yaml.safe_load(run_config(given).read_text())
-    data = build_data(config.get("data"), given)
-    said = publish_block(config)
+    path = run_config(given)
+    config = schema.checked(schema.read_yaml(path, own=True), schema.record({}), path)
+    data = build_data(config.get("data"), given, own=True)
+    said = schema.checked(publish_block(config), schema.record({}, schema.PUBLISHED), path)
     options = {**said, "recipe": said.get("recipe") or said.get("name") or given.name, "name": given.name}
-    options["evaluation"] = {**(said.get("evaluation") or {}), **protocol(given, config["data"])}
+    options["evaluation"] = stated_protocol(said.get("evaluation") or {}) | protocol(given, config["data"], own=True)
     publisher = Publish(**options | ({"dtype": given.dtype} if given.dtype else {}))
     checkpoint = torch.load(given.ckpt_path, map_location="cpu", weights_only=True)
     if "Publish" in (kept := checkpoint.get("callbacks", {})):  # the time that training took, and its film
@@ -133,7 +136,7 @@ def publish_checkpoint(given: Namespace) -> Path | str:
         data,
         to=given.to,
         steps=checkpoint["global_step"],
-        seed=config.get("seed_everything"),
+        seed=None if config.get("seed_everything") is False else config.get("seed_everything"),
         device=device(given),
         allow=allowed(given),
     )
@@ -143,9 +146,13 @@ def publish_checkpoint(given: Namespace) -> Path | str:
 
 def publish_block(config: dict[str, Any]) -> dict[str, Any]:
     """What the run's configuration says of its `Publish`; nothing where it had none."""
-    callbacks = (config.get("trainer") or {}).get("callbacks") or []
-    blocks = [block for block in callbacks if str(block.get("class_path", "")).rpartition(".")[2] == "Publish"]
-    return dict(blocks[0].get("init_args") or {}) if blocks else {}
+    trainer = config.get("trainer")
+    callbacks = trainer.get("callbacks") if isinstance(trainer, dict) else None
+    for block in callbacks if isinstance(callbacks, list) else [callbacks]:
+        if isinstance(block, dict) and str(block.get("class_path")).rpartition(".")[2] == "Publish":
+            said = block.get("init_args")
+            return {name: said[name] for name in schema.PUBLISHED if name in said} if isinstance(said, dict) else {}
+    return {}
 
 
 def run_config(given: Namespace) -> Path:

@@ -9,6 +9,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from genzoo.arguments import add_machine, allowed, device
 from genzoo.errors import did_you_mean
 from genzoo.zoo import hub
+from genzoo.zoo.hub.wording import blamed_on
 
 EXAMPLE = "genzoo sample mnist/vae --out grid.png"
 SAYS = "draw samples of an entry"
@@ -40,12 +41,13 @@ def run(given: Namespace) -> None:
 
     module = hub.load(given.entry, allow=allowed(given)).to(device(given))
     settings = keywords(given.set, getattr(module, "sample", None))
-    try:
-        medium = samples_of(module, given.num_samples, given.seed, **settings)
-    except TypeError as error:  # of a value that was given, and could be read, but is not what the model takes
-        if not settings:
-            raise
-        raise ValueError(f"--set {' '.join(given.set)}: {error}") from error
+    with blamed_on(given.entry):
+        try:
+            medium = samples_of(module, given.num_samples, given.seed, **settings)
+        except TypeError as error:  # of a value that was given, and could be read, but is not what the model takes
+            if not settings:
+                raise
+            raise ValueError(f"--set {' '.join(given.set)}: {error}") from error
     if medium is None:
         raise ValueError(f"{type(module).__name__} draws no samples, or none that can be shown")
     out = Path(given.out or f"samples{medium.suffix}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from genzoo.zoo import hub
 from genzoo.zoo.hub import Entry
+from genzoo.zoo.hub.wording import blamed_on, masked
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule
@@ -32,9 +33,9 @@ def entries_to_compare(names: Sequence[str]) -> list[Entry]:
             raise ValueError(f"the zoo has no models of {names[0]!r}; it has models of: {known}; or name entries")
         return hub.list_models(f"{names[0]}/*")
     folders = {name: hub.resolve(name) for name in names}
-    own = {name: hub.read_config(folder).get("name", name) for name, folder in folders.items()}
+    own = {name: hub.read_config(folder)["name"] for name, folder in folders.items()}
     alike = {name for name in own.values() if list(own.values()).count(name) > 1}  # told apart by where they lie
-    return [Entry(name if own[name] in alike else own[name], folder) for name, folder in folders.items()]
+    return [Entry(masked(name) if own[name] in alike else own[name], folder) for name, folder in folders.items()]
 
 
 def write_page(
@@ -71,7 +72,8 @@ def write_page(
 
     exhibition: Exhibition = open_exhibition(entries, build_data=build_data, device=device, seed=seed, allow=allow)
     for exhibit in track(exhibition.exhibits, description="asking the models", transient=True):
-        exhibition.fill(exhibit)
+        with blamed_on(exhibit.name):
+            exhibition.fill(exhibit)
     here = files(__name__)
     template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         (here / "page.html").read_text("utf-8")

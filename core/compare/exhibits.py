@@ -21,7 +21,7 @@ from genzoo.metrics.data import Rows
 from genzoo.zoo import hub
 from genzoo.zoo.drawing import draw, seeded, supported
 from genzoo.zoo.hub import Entry
-from genzoo.zoo.hub.entries import LEARNING
+from genzoo.zoo.hub.entries import LEARNING, file_of
 from genzoo.zoo.media import GAP, Window, window_of
 from genzoo.zoo.mixins import is_conditional
 from genzoo.zoo.modality import modality
@@ -29,6 +29,7 @@ from genzoo.zoo.modality import modality
 SAMPLES, COLUMNS = 36, 6  # samples of each model, and images in a row of them
 FILMED = 8  # samples whose coming about is filmed
 FRAMES = 64  # most frames of a film
+FILM = 2**24  # most pixels of a film that an entry brings along
 COMPLETED = 6  # data that are completed, three times each
 PAIRS, STEPS = 4, 9  # of an interpolation
 USUAL = 200  # data among which an odd one is ranked
@@ -207,13 +208,16 @@ class Exhibition:
 
     def _learning(self, exhibit: Exhibit, alt: str) -> Picture | None:
         """The entry's film of its training: one row of pictures for each moment."""
-        path, steps = exhibit.entry.path / LEARNING, exhibit.entry.metrics.get("training", {}).get("film")
-        if not path.is_file() or not steps:
+        path, steps = file_of(exhibit.entry.path, LEARNING), exhibit.entry.metrics.get("training", {}).get("film")
+        if path is None or not steps:
             return None
         from PIL import Image
         from torchvision.transforms.functional import pil_to_tensor
 
-        pixels = pil_to_tensor(Image.open(path).convert("RGB"))
+        with Image.open(path, formats=["PNG"]) as picture:  # Pillow would also run programs, for files of other kinds
+            if picture.width * picture.height > FILM:
+                raise ValueError(f"{path} has {picture.width} × {picture.height} pixels, too many for a film")
+            pixels = pil_to_tensor(picture.convert("RGB"))
         captions = [f"after {step:,} training steps" for step in steps]
         if self.kind == "points":  # black on white: the darker, the denser
             rows = [255 - row.permute(1, 2, 0)[..., :1] for row in pixels.chunk(len(steps), dim=1)]
@@ -270,14 +274,14 @@ def open_exhibition(
             loaded.append((entry, module))
     if not loaded:
         raise ValueError("none of these entries is a generative model: there is nothing to compare")
-    shapes = {tuple(entry.config["shape"]) for entry, _ in loaded}
+    shapes = {tuple(entry.config.get("shape") or ()) for entry, _ in loaded}
     if len(shapes) > 1:
         raise ValueError(
             "a page compares models of data of one shape, but these have "
-            + ", ".join(f"{tuple(entry.config['shape'])} ({entry.name})" for entry, _ in loaded)
+            + ", ".join(f"{tuple(entry.config.get('shape') or ())} ({entry.name})" for entry, _ in loaded)
         )
     shape = shapes.pop()
-    kind = modality(shape, loaded[0][0].config["levels"])
+    kind = modality(shape, loaded[0][0].config.get("levels"))
     if kind not in ("image", "points") or (kind == "points" and shape != (2,)):
         raise ValueError(
             f"the page shows images and points in the plane, but {loaded[0][0].name} is of {kind} {shape}"
@@ -290,6 +294,8 @@ def open_exhibition(
         block, task = entry.config.get("data"), entry.task
         if str(block) not in asked:
             data = build_data(block)
+            if (own := tuple(getattr(data, "shape", shape))) != shape:
+                raise ValueError(f"{entry.name} is of data of shape {shape}, but names data of shape {own}")
             asked[str(block)] = ask(data, seed), (inspect.getdoc(type(data)) or "").partition("\n")[0]
         question, about = asked[str(block)]
         if task not in shown:

@@ -1,6 +1,7 @@
 """The FrechetDistance callback: what it logs, what it leaves alone, and that every process agrees."""
 
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -232,30 +233,60 @@ def test_inception_without_weights_says_what_to_do(tmp_path: Path, trainer: Call
         fit(trainer(FrechetDistance("inception", weights_path=missing)))
 
 
+def test_inception_s_weights_are_not_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they hold is tensors, or they are refused; and the tensors are those of the file."""
+    import torch_fidelity.feature_extractor_inceptionv3 as fidelity
+
+    from genzoo.metrics.extractors import Inception
+
+    class Payload:
+        def __reduce__(self) -> tuple[Any, tuple[str]]:
+            return Path.touch, (tmp_path / "pwned",)
+
+    torch.save({"fc.weight": Payload()}, tmp_path / "payload.pth")
+    (tmp_path / "bare.pth").write_bytes(pickle.dumps(Payload()))
+    for file in ("payload.pth", "bare.pth"):
+        with pytest.raises(RuntimeError, match="weights could not be had"):
+            FeatureExtractor("inception", str(tmp_path / file))
+    assert not (tmp_path / "pwned").exists()
+
+    torch.manual_seed(0)
+    with monkeypatch.context() as patched:
+        patched.setattr(nn.Module, "load_state_dict", lambda self, state: None)  # an Inception that is drawn
+        torch.save({}, tmp_path / "none.pth")
+        net = fidelity.FeatureExtractorInceptionV3("inception", ["2048"], str(tmp_path / "none.pth"))
+    torch.save(net.state_dict(), tmp_path / "drawn.pth")
+    loaded = Inception(str(tmp_path / "drawn.pth")).net.state_dict()
+    assert loaded.keys() == net.state_dict().keys()
+    assert all(torch.equal(value, loaded[key]) for key, value in net.state_dict().items())
+
+
 def test_inception_takes_grey_images_and_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch_fidelity.feature_extractor_inceptionv3 as fidelity
 
     from genzoo.metrics.extractors import Inception
 
     given = []
+    file = str(tmp_path / "file.pth")
+    torch.save({"weight": torch.ones(1)}, file)
 
     class Net(nn.Module):
-        def __init__(self, name: str, features: list[str], feature_extractor_weights_path: str | None) -> None:
+        def __init__(self, name: str, features: list[str], feature_extractor_weights_path: Any) -> None:
             super().__init__()
-            assert (features, feature_extractor_weights_path) == (["2048"], "file.pth")
+            assert (features, torch.load(feature_extractor_weights_path)) == (["2048"], {"weight": torch.ones(1)})
 
         def forward(self, x: Tensor) -> tuple[Tensor]:
             given.append(x)
             return (x.float().mean((2, 3)),)
 
     monkeypatch.setattr(fidelity, "FeatureExtractorInceptionV3", Net)
-    features = FeatureExtractor("inception", "file.pth")
+    features = FeatureExtractor("inception", file)
     assert features.is_inception and features.name == "inception"
     features(torch.tensor([0.0, 0.5, 0.999, 1.0]).view(1, 1, 2, 2))
     assert given[0].dtype == torch.uint8
     assert given[0][0, 2].flatten().tolist() == [0, 128, 255, 255]  # rounded; truncation would give 127 and 254
     with pytest.raises(ValueError, match=r"images \(B, 1 or 3, H, W\), but it was given \(2, 5\)"):
-        Inception("file.pth")(torch.zeros(2, 5))
+        Inception(file)(torch.zeros(2, 5))
 
 
 def test_a_zoo_entry_is_an_extractor(trainer: Callable[..., Trainer], tmp_path: Path) -> None:

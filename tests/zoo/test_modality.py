@@ -1,5 +1,6 @@
 """Which kind of data a shape describes, its codes, and what is refused."""
 
+import math
 import re
 
 import pytest
@@ -26,7 +27,24 @@ def test_the_shape_and_the_levels_tell_the_modality(shape, levels, kind):
     assert modality(shape, levels) == kind
 
 
-@pytest.mark.parametrize(("shape", "levels"), [((), 2), ((0, 3), 2), ((2, 9), 256), ((1, 1, 1, 1), 2), ((4,), 1)])
+@pytest.mark.parametrize(
+    ("shape", "levels"),
+    [
+        ((), 2),
+        ((0, 3), 2),
+        ((2, 9), 256),
+        ((1, 1, 1, 1), 2),
+        ((4,), 1),
+        ((4,), 17.5),
+        ((4,), 17.0),
+        ((4,), True),
+        ((4,), "17"),
+        ((4,), math.nan),
+        ((1, 8.0, 8), 2),
+        ((True, 8, 8), 2),
+        (("1", 8, 8), 2),
+    ],
+)
 def test_what_describes_no_data_is_refused(shape, levels):
     with pytest.raises(ValueError, match=r"^(shape|levels)="):
         modality(shape, levels)

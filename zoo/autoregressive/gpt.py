@@ -10,6 +10,7 @@ To go on by one token, a layer needs the keys and values of those before and not
 costs one position of the network instead of all T.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -289,10 +290,14 @@ def truncated(
     Raises:
         ValueError: on arguments out of their range.
     """
-    if not temperature >= 0 or (top_k is not None and top_k < 1) or (top_p is not None and not 0 < top_p <= 1):
+    if (
+        not 0 <= temperature < math.inf
+        or (top_k is not None and top_k < 1)
+        or (top_p is not None and not 0 < top_p <= 1)
+    ):
         raise ValueError(
-            f"temperature={temperature}, top_k={top_k}, top_p={top_p}: temperature is at least 0, top_k at least 1,"
-            " top_p in (0, 1]."
+            f"temperature={temperature}, top_k={top_k}, top_p={top_p}: temperature is at least 0 and finite, top_k at"
+            " least 1, top_p in (0, 1]."
         )
     logits = logits.double()
     if temperature == 0:

@@ -87,7 +87,7 @@ class WaveNet(AutoregressiveMixin, ZooModule):
         depth = cycles * len(dilations)
         self.layers: Iterable[GatedLayer] = nn.ModuleList(  # type: ignore[assignment]
             GatedLayer(channels, d, self.num_classes, last=n == depth)
-            for n, d in enumerate(list(dilations) * cycles, start=1)
+            for n, d in enumerate((d for _ in range(cycles) for d in dilations), start=1)
         )
         self.skip = nn.Linear(depth * channels, skip_channels)
         self.outlet = nn.Sequential(

@@ -108,6 +108,8 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
         guidance: float = 1.0,
     ) -> list[Tensor]:
         """Every state of the solver, in the data's range."""
+        if not math.isfinite(guidance):
+            raise ValueError(f"guidance={guidance}: give a finite number; 1 is the model as it was trained.")
         if guidance != 1 and self.num_classes is None:
             raise ValueError(
                 f"guidance={guidance}: this {type(self).__name__} is unconditional: there is no class to guide to."
@@ -245,7 +247,7 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
     @torch.no_grad()
     def generate(self, z: Tensor) -> Tensor:
         """The datum that the probability flow takes the noise z from, (B, *shape): the inverse of `invert`."""
-        z = self.check(z, on_grid=False)
+        z = self.check(z, in_range=False)
         return self.from_model(self.flow().decode(full_precision(z)))
 
     @torch.no_grad()

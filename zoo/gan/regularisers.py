@@ -149,7 +149,8 @@ class UnitSpectralNorm(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         """The weight with a largest singular value of 1."""
-        with torch.autocast(weight.device.type, enabled=False):
+        # a weight without content (on the device "meta") has no autocast either
+        with torch.autocast("cpu" if weight.is_meta else weight.device.type, enabled=False):
             matrix = weight.flatten(1)
             with torch.no_grad():
                 left, right = self._iterated(matrix)

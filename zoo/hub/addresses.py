@@ -12,7 +12,10 @@ from pathlib import Path
 
 from genzoo.zoo.files import cached, staged
 from genzoo.zoo.hub import entries
-from genzoo.zoo.hub.entries import CARD, CONFIG, LEARNING, METRICS, NAME, SAMPLES, WEIGHTS, list_models
+from genzoo.zoo.hub.entries import CONFIG, FILES, NAME, WEIGHTS, file_of, list_models, read_config
+from genzoo.zoo.hub.schema import CONFIG_BYTES
+from genzoo.zoo.hub.weights import largest
+from genzoo.zoo.hub.wording import masked, one_line
 
 
 def resolve(source: str | Path, *, revision: str | None = None) -> Path:
@@ -30,7 +33,7 @@ def resolve(source: str | Path, *, revision: str | None = None) -> Path:
     address = str(source)
     scheme, separator, _ = address.partition("://")
     if revision is not None and scheme != "hf":
-        raise ValueError(f"revision={revision!r} goes with hf:// addresses only, not with {address}")
+        raise ValueError(f"revision={revision!r} goes with hf:// addresses only, not with {masked(address)}")
     if separator:
         folder = fetch(address, revision)
     elif isinstance(source, str) and (entries.EMBEDDED / source / CONFIG).is_file() and NAME.fullmatch(source):
@@ -41,9 +44,9 @@ def resolve(source: str | Path, *, revision: str | None = None) -> Path:
         names = [entry.name for entry in list_models()]
         close = get_close_matches(address, names, n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(close)}?" if close else f"the zoo has: {', '.join(names) or 'no entry'}."
-        raise FileNotFoundError(f"{address!r} is neither an entry of the zoo nor a folder; {hint}")
-    if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
-        raise FileNotFoundError(f"{address} is no entry of a zoo: it must hold {CONFIG} and {WEIGHTS}")
+        raise FileNotFoundError(f"{masked(address)!r} is neither an entry of the zoo nor a folder; {hint}")
+    if file_of(folder, CONFIG) is None or file_of(folder, WEIGHTS) is None:
+        raise FileNotFoundError(f"{masked(address)} is no entry of a zoo: it must hold {CONFIG} and {WEIGHTS}")
     return folder
 
 
@@ -52,9 +55,9 @@ def check_address(address: str, *, publishing: bool = False) -> None:
     scheme, _, rest = address.partition("://")
     forms = {"hf": (1, "hf://owner/name"), "wandb": (2, "wandb://entity/project/artifact")}
     if scheme not in forms and publishing:
-        raise ValueError(f"{address}: publish to a folder, {forms['hf'][1]} or {forms['wandb'][1]}")
+        raise ValueError(f"{masked(address)}: publish to a folder, {forms['hf'][1]} or {forms['wandb'][1]}")
     if scheme in forms and (rest.count("/") != forms[scheme][0] or not all(rest.split("/"))):
-        raise ValueError(f"{address}: such an address has the form {forms[scheme][1]}")
+        raise ValueError(f"{masked(address)}: such an address has the form {forms[scheme][1]}")
 
 
 def fetch(address: str, revision: str | None = None) -> Path:
@@ -62,7 +65,7 @@ def fetch(address: str, revision: str | None = None) -> Path:
 
     Raises:
         ValueError: the address is malformed.
-        OSError: it could not be reached.
+        OSError: it could not be reached, or refers to files that lie elsewhere.
     """
     check_address(address)
     scheme, _, rest = address.partition("://")
@@ -88,10 +91,9 @@ def _boundary(action: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = next(iter(str(error).strip().splitlines()), "")
-        raise OSError(
-            f"could not {action} ({type(error).__name__}: {reason}); check the address and the network"
-        ) from error
+        reason = one_line(next(iter(str(error).strip().splitlines()), ""))
+        said = f"could not {masked(action)} ({type(error).__name__}: {reason}); check the address and the network"
+        raise OSError(said) from (error if masked(f"{action} {error}") == f"{action} {error}" else None)
 
 
 def _fetch_hugging_face(rest: str, revision: str | None) -> Path:
@@ -101,8 +103,7 @@ def _fetch_hugging_face(rest: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
     with _boundary(f"fetch hf://{rest}"):
-        files = [CONFIG, WEIGHTS, METRICS, CARD, *SAMPLES, LEARNING]
-        return Path(snapshot_download(repository, revision=revision or at or None, allow_patterns=files))
+        return Path(snapshot_download(repository, revision=revision or at or None, allow_patterns=list(FILES)))
 
 
 def _fetch_wandb(rest: str) -> Path:
@@ -110,6 +111,8 @@ def _fetch_wandb(rest: str) -> Path:
 
     with _boundary(f"fetch wandb://{rest}"):
         artifact = wandb.Api().artifact(rest if ":" in rest else f"{rest}:latest")
+        if elsewhere := [path for path, file in artifact.manifest.entries.items() if file.ref is not None]:
+            raise ValueError(f"the artifact only refers to {elsewhere[0]}, at an address of its own choosing")
         # an alias moves, a digest does not: what was fetched once is complete and stays right
         folder = _cached(f"wandb://{artifact.qualified_name}#{artifact.digest}")
         if not folder.is_dir():
@@ -120,19 +123,26 @@ def _fetch_wandb(rest: str) -> Path:
 
 def _fetch_url(address: str) -> Path:
     from fsspec.core import url_to_fs
+    from fsspec.implementations.local import LocalFileSystem
 
     with _boundary(f"fetch {address}"):
         system, root = url_to_fs(address.rstrip("/"))
-        config = system.cat_file(f"{root}/{CONFIG}")
+        if isinstance(system, LocalFileSystem):
+            return Path(root)
+        with system.open(f"{root}/{CONFIG}", "rb") as file:
+            config = file.read(CONFIG_BYTES + 1)  # one too many is refused when it is read
         folder = _cached(address.rstrip("/"))
         # config.yaml states the hash of the weights, so the cached copy is good while that file is the same
         if not (folder / CONFIG).is_file() or (folder / CONFIG).read_bytes() != config:
             with staged(folder) as staging:
+                (staging / CONFIG).write_bytes(config)
+                stated, size = read_config(staging)["weights"]["parameters"], system.size(f"{root}/{WEIGHTS}")
+                if size is not None and size > largest(stated):
+                    raise ValueError(f"its weights are {size:,} bytes, too many for {stated:,} parameters")
                 system.get_file(f"{root}/{WEIGHTS}", str(staging / WEIGHTS))
-                for optional in (METRICS, CARD, *SAMPLES, LEARNING):
+                for optional in set(FILES) - {CONFIG, WEIGHTS}:
                     if system.exists(f"{root}/{optional}"):
                         system.get_file(f"{root}/{optional}", str(staging / optional))
-                (staging / CONFIG).write_bytes(config)
         return folder
 
 

@@ -5,11 +5,13 @@ string stays a string. The command line's parser, which imports what it reads, h
 """
 
 import inspect
-from collections.abc import Iterable, Mapping
-from types import ModuleType
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from types import ModuleType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from torch import nn
+
+from genzoo.zoo.hub.wording import one_line, shortened
 
 
 def exported(package: ModuleType) -> dict[str, type]:
@@ -23,6 +25,12 @@ MOVED = {
     "genzoo.zoo.autoencoder": "genzoo.zoo.latent.autoencoder",
     "genzoo.zoo.vae": "genzoo.zoo.latent.vae",
 }
+
+
+#: the largest whole number that a class of ours is built with from a file, where it may stand for memory; or for time
+LARGEST, STEPS = 2**21, 10_000
+#: ends of the names of arguments that stand for neither, however large
+HARMLESS = ("seed", "limit", "warmup")
 
 
 def by_path(classes: Iterable[type]) -> dict[str, type]:
@@ -62,7 +70,8 @@ def build(value: Any, classes: Mapping[str, type]) -> Any:
         classes: The classes that may be built, by their dotted names.
 
     Raises:
-        ValueError: a class_path that is not in the table, or arguments that its class does not take.
+        ValueError: a class_path that is not in the table, arguments that its class does not take or that are not of
+            the types which the class states, or with which it cannot be built.
     """
     if isinstance(value, list):
         return [build(item, classes) for item in value]
@@ -73,14 +82,72 @@ def build(value: Any, classes: Mapping[str, type]) -> Any:
     path, arguments = value["class_path"], value.get("init_args") or {}
     if not isinstance(path, str) or path not in classes:
         raise ValueError(
-            f"class_path {path!r} is none of the classes that an entry may name (genzoo's and torch.nn's);"
+            f"class_path {shortened(path)} is none of the classes that an entry may name (genzoo's and torch.nn's);"
             " if you trust it, allow it: load(..., allow=(TheClass,)), or --allow its_module.TheClass"
         )
+    if unknown := value.keys() - {"class_path", "init_args"}:
+        raise ValueError(f"{path} is stated with {shortened(min(unknown))}: its arguments belong into init_args")
     if not isinstance(arguments, dict) or not all(isinstance(key, str) for key in arguments):
-        raise ValueError(f"the init_args of {path} must be a mapping from names to values, not {arguments!r}")
+        raise ValueError(
+            f"the init_args of {path} must be a mapping from names to values, not {shortened(arguments)}"
+        )
     built = {key: build(item, classes) for key, item in arguments.items()}
     try:
-        inspect.signature(classes[path]).bind(**built)
+        _check_arguments(classes[path], built)
+        return classes[path](**built)
+    except Exception as error:  # a constructor that is given nonsense may raise anything
+        said = f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error)
+        raise ValueError(one_line(f"{path} cannot be built from the given init_args: {said}")) from error
+
+
+def _check_arguments(cls: type, arguments: Mapping[str, Any]) -> None:
+    """Raises ValueError for an argument that a class does not take, or, of genzoo's, that is of another type."""
+    try:
+        inspect.signature(cls).bind(**arguments)
     except TypeError as error:
-        raise ValueError(f"{path} cannot be built from the given init_args: {error}") from None
-    return classes[path](**built)
+        raise ValueError(str(error)) from None
+    if not cls.__module__.startswith(("genzoo.", "torch.")):
+        return
+    for name, value in arguments.items():
+        size, most = _largest(value), STEPS if name.endswith("steps") else LARGEST
+        if size > most and not name.endswith(HARMLESS):
+            raise ValueError(f"{name} is {shortened(size)}, but {most:,} is the most that a file may state")
+    if cls.__module__.startswith("torch."):
+        if "device" in arguments:
+            raise ValueError("a model is built on the CPU: leave out `device`")
+        return
+    hints: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):  # what a class hands on to the one that it extends, that one states
+        if base.__module__.startswith("genzoo.") and "__init__" in vars(base):
+            hints |= get_type_hints(vars(base)["__init__"])
+    for name, value in arguments.items():
+        if not fits(value, hints.get(name, Any)):
+            expected = inspect.formatannotation(hints[name]).replace("collections.abc.", "")
+            raise ValueError(f"{name} is {shortened(value)}, but must be {expected}")
+
+
+def _largest(value: Any) -> int:
+    """The largest whole number in an argument, by magnitude; 0 where there is none."""
+    if isinstance(value, list | dict):
+        return max(map(_largest, value.values() if isinstance(value, dict) else value), default=0)
+    return abs(value) if isinstance(value, int) else 0
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value is what an annotation says: a plain one, a list of them, or an object that was built."""
+    origin, options = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(fits(value, option) for option in options)
+    if origin is Literal:
+        return any(type(value) is type(option) and value == option for option in options)
+    if hint in (None, type(None)):
+        return value is None
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is bool:
+        return isinstance(value, int) and value in (0, 1)
+    if origin in (list, tuple, Sequence):
+        return isinstance(value, list | tuple) and all(fits(item, options[0]) for item in value)
+    return not isinstance(hint, type) or isinstance(value, hint)

@@ -1,5 +1,9 @@
-"""The model card: the README.md of an entry, written from its configuration and its measured figures."""
+"""The model card: the README.md of an entry, written from its configuration and its measured figures.
 
+A hub renders it. What an entry says may be Markdown, but no HTML; and in the table it is text.
+"""
+
+import re
 from collections.abc import Mapping
 from typing import Any, TypedDict
 
@@ -22,20 +26,19 @@ LIMITS = (
 LICENCE = "The weights are under the Apache License 2.0; the data keep their own licence."
 
 
-def model_card(address: str, config: Mapping[str, Any], metrics: Mapping[str, Any], said: Mapping[str, str]) -> str:
+def model_card(address: str, config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     """The text of the card, Markdown below the YAML header that Hugging Face reads.
 
     Args:
         address: What `genzoo.load` takes to load it.
-        config: What its config.yaml holds.
+        config: What its config.yaml holds, with what only a person knows in `card`; a section of that which is not
+            given has a plain default.
         metrics: What its metrics.json holds; may be empty.
-        said: What only a person knows, by section (`SECTIONS`); a section not given has a plain default.
     """
     family = config["model"]["class_path"].rpartition(".")[2]
-    weights = config["weights"]
+    weights, said = config["weights"], config.get("card") or {}
     size = f"{weights['parameters']:,} parameters, stored as {weights['dtype']}"
     parts = [
-        f"---\nlibrary_name: genzoo\nlicense: apache-2.0\ntags: [genzoo, generative, {family.lower()}]\n---",
         f"# {config['name']}",
         said.get("description", f"A {family} of genzoo.") + f"\n\n{size}, SHA-256 `{weights['sha256']}`.",
         f'## Use\n\n```python\nimport genzoo\n\nmodel = genzoo.load("{address}")  # eval mode, weights verified\n```',
@@ -45,7 +48,18 @@ def model_card(address: str, config: Mapping[str, Any], metrics: Mapping[str, An
         "## Limits\n\n" + said.get("limits", LIMITS),
         "## Licence\n\n" + said.get("licence", LICENCE),
     ]
-    return "\n\n".join(parts) + "\n"
+    header = f"---\nlibrary_name: genzoo\nlicense: apache-2.0\ntags: [genzoo, generative, {family.lower()}]\n---\n\n"
+    return header + _without_html("\n\n".join(parts)) + "\n"
+
+
+def _without_html(text: str) -> str:
+    """Markdown in which nothing begins a tag, a comment or the like; a < b stays as it is."""
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
+
+
+def _cell(value: Any) -> str:
+    """A value in a table of Markdown: nothing in it ends the cell, is a link, an image, code or set off."""
+    return re.sub(r"([|\\`*\[\]])", r"\\\1", str(value))
 
 
 def _data(config: Mapping[str, Any]) -> str:
@@ -53,7 +67,7 @@ def _data(config: Mapping[str, Any]) -> str:
     values = "real values" if levels is None else f"{levels} levels in [0, 1]"
     text = f"Data of shape {tuple(shape)}, {values}." if shape else "Not stated."
     if config.get("data"):
-        arguments = ", ".join(f"{key}={value!r}" for key, value in config["data"]["init_args"].items())
+        arguments = ", ".join(f"{key}={value!r}" for key, value in (config["data"].get("init_args") or {}).items())
         text += f" They come from `{config['data']['class_path'].rpartition('.')[2]}({arguments})`."
     return text
 
@@ -89,6 +103,6 @@ def _figures(figures: list[Mapping[str, Any]]) -> str:
         if figure.get("floor") is not None:
             spread = f" ± {figure['floor_standard_error']:.2g}" if "floor_standard_error" in figure else ""
             value += f" ({figure.get('floor_name', 'real against real')}: {figure['floor']:.4g}{spread})"
-        cells = (figure.get(key, "") for key in ("unit", "split", "num_examples", "protocol"))
-        rows.append(f"| {figure['name']} | {value} | " + " | ".join(map(str, cells)) + " |")
+        cells = [figure.get(key, "") for key in ("unit", "split", "num_examples", "protocol")]
+        rows.append(f"| {' | '.join(map(_cell, [figure['name'], value, *cells]))} |")
     return "\n".join(rows)

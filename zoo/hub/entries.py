@@ -5,30 +5,29 @@ SHA-256, what a person said for the card), `metrics.json` (the measured figures)
 `samples.png` and, where its training was filmed, `learning.png`.
 """
 
-import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from genzoo.version import __version__
+from genzoo.zoo.hub import schema
+from genzoo.zoo.hub.schema import NAME
 from genzoo.zoo.hub.tasks import task_of
 
 CONFIG, WEIGHTS, METRICS, CARD = "config.yaml", "model.safetensors", "metrics.json", "README.md"
 SAMPLES = ("samples.png", "samples.wav", "samples.txt")
 LEARNING = "learning.png"
+FILES = (CONFIG, WEIGHTS, METRICS, CARD, *SAMPLES, LEARNING)
 
 EMBEDDED = Path(__file__).parents[1] / "weights"
-NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of the zoo; its files are read when asked for."""
+    """One entry of the zoo; its files are read, and checked, when asked for. What they say is data, and no more."""
 
     name: str
     path: Path
@@ -40,9 +39,22 @@ class Entry:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """What metrics.json holds: `figures`, `evaluation`, `training`, `environment`; {} without it."""
-        path = self.path / METRICS
-        return json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        """What metrics.json holds: `figures`, `evaluation`, `training`, `environment`; {} without it.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        path = file_of(self.path, METRICS)
+        return {} if path is None else schema.checked(schema.read_json(path), schema.METRICS, path)
+
+    @property
+    def damage(self) -> str | None:
+        """What is wrong with its configuration or its figures, in a line; None where they can be used."""
+        try:
+            _ = self.config, self.metrics
+        except (ValueError, OSError) as error:
+            return str(error)
+        return None
 
     @property
     def task(self) -> str:
@@ -53,7 +65,8 @@ class Entry:
 def list_models(pattern: str = "*") -> list[Entry]:
     """The embedded entries whose names match `pattern` (as file names do: `mnist/*`), in natural order."""
     names = (path.parent.relative_to(EMBEDDED).as_posix() for path in EMBEDDED.glob(f"**/{CONFIG}"))
-    return [Entry(n, EMBEDDED / n) for n in sorted(names, key=_natural) if fnmatchcase(n, pattern)]
+    named = sorted((name for name in names if NAME.fullmatch(name)), key=_natural)
+    return [Entry(name, EMBEDDED / name) for name in named if fnmatchcase(name, pattern)]
 
 
 def by_task(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
@@ -68,6 +81,25 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.findall(r"\d+|\D+", name)]
 
 
+def file_of(folder: Path, name: str) -> Path | None:
+    """A file of an entry; None where it is not there.
+
+    Raises:
+        ValueError: it is no file, or a link that leads out of the entry: what lies elsewhere is none of its own.
+    """
+    path, home = folder / name, folder.resolve()
+    if not path.exists():
+        return None
+    own = [home]
+    if EMBEDDED in folder.parents and path.resolve().name == name:  # some installers link to a file of that name
+        own.append(path.resolve().parent)
+    if len(home.parents) > 1:  # Hugging Face's cache: a revision's files are links to blobs beside its `snapshots`
+        own.append(home.parents[1] / "blobs")
+    if not path.is_file() or path.resolve().parent not in own:
+        raise ValueError(f"{path} is no file, or a link out of its folder: an entry consists of files of its own")
+    return path
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """The configuration of the entry in `folder`.
 
@@ -75,25 +107,31 @@ def read_config(folder: Path) -> dict[str, Any]:
         FileNotFoundError: there is no entry.
         ValueError: the file is damaged, or was written by a newer genzoo.
     """
-    path = folder / CONFIG
-    if not path.is_file():
+    path = file_of(folder, CONFIG)
+    if path is None:
         raise FileNotFoundError(f"{folder} is no entry of a zoo: it has no {CONFIG}")
-    try:
-        text = path.read_text("utf-8")
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
-            raise ValueError(
-                f"{path} is damaged: genzoo writes no aliases, with which a small file grows without end"
-            )
-        config = yaml.safe_load(text)
-        written, stated = config["genzoo"], (config["model"]["class_path"], config["weights"]["sha256"])
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged or not written by genzoo ({type(error).__name__}: {error})") from None
-    if not all(isinstance(text, str) for text in (written, *stated)):
-        raise ValueError(f"{path} is damaged: genzoo, class_path and sha256 must be text")
-    if _release(written) > _release(__version__):
+    config = schema.read_yaml(path)
+    written = str(config.get("genzoo", ""))[:40] if isinstance(config, dict) else ""
+    if _release(written) > _release(__version__):  # whose files may have another form
         raise ValueError(f"{path} was written by genzoo {written}, and this is {__version__}: pip install -U genzoo")
-    return config
+    return schema.checked(config, schema.CONFIG, path)
 
 
 def _release(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", version)[:2])  # major, minor
+
+
+def protocol_of(evaluation: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """What an entry, or a run's configuration, may ask of `evaluate`; and the names of what is left out of it.
+
+    That is a fixed list of plain figures. An extractor is taken where it is an embedded entry, or Inception: no path
+    or address that a file names is opened.
+
+    Args:
+        evaluation: as `schema.METRICS` has it.
+    """
+    embedded = {entry.name for entry in list_models()}
+    taken = {name: value for name, value in evaluation.items() if name in schema.EVALUATION and value is not None}
+    if taken.get("extractor") not in (None, "inception", *embedded):
+        del taken["extractor"]
+    return taken, [name for name, value in evaluation.items() if name not in taken and value is not None]

@@ -1,6 +1,5 @@
 """From an entry, or a checkpoint, to a model: verified, rebuilt out of a fixed table of classes, never unpickled."""
 
-import hashlib
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from genzoo.zoo.hub.addresses import resolve
 from genzoo.zoo.hub.entries import CONFIG, WEIGHTS, read_config
+from genzoo.zoo.hub.weights import Stored, check_finite, check_fit, largest, read_header, read_weights
+from genzoo.zoo.hub.wording import blamed_on, one_line
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule
@@ -28,9 +29,19 @@ def load(source: str | Path, *, revision: str | None = None, allow: tuple[type, 
         ValueError: its files are damaged, do not fit together, or name a class that is not allowed.
     """
     folder = resolve(source, revision=revision)
-    config = read_config(folder)
-    state = read_weights(folder / WEIGHTS, config["weights"]["sha256"])
-    return _assemble(config["model"], state, allow, str(folder / WEIGHTS))
+    config, path = read_config(folder), folder / WEIGHTS
+    parameters = config["weights"].get("parameters")
+    if parameters is not None and path.stat().st_size > largest(parameters):
+        raise ValueError(f"{path} is not what config.yaml says: it is too large for {parameters:,} parameters")
+    model = _build_to_fit(config["model"], read_header(path), allow, str(path))
+    stated, own = {key: config.get(key) for key in ("shape", "levels", "num_classes")}, contract(model)
+    count = sum(p.numel() for p in model.parameters())
+    if stated != own or parameters not in (None, count):
+        raise ValueError(
+            f"{folder / CONFIG} says {in_words(stated)} and {parameters} parameters, but its model has"
+            f" {in_words(own)} and {count}"
+        )
+    return _filled(model, read_weights(path, config["weights"]["sha256"]), str(path))
 
 
 def load_checkpoint(path: str | Path, *, allow: tuple[type, ...] = ()) -> "LightningModule":
@@ -44,8 +55,6 @@ def load_checkpoint(path: str | Path, *, allow: tuple[type, ...] = ()) -> "Light
         FileNotFoundError: there is no such file.
         ValueError: it is no checkpoint of a model whose arguments are on record, or names other classes.
     """
-    import pickle
-
     import torch
 
     if not zipfile.is_zipfile(path):  # raises nothing for a missing file
@@ -53,51 +62,70 @@ def load_checkpoint(path: str | Path, *, allow: tuple[type, ...] = ()) -> "Light
         raise ValueError(f"{path} is no checkpoint, or one that was cut short")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        arguments = dict(checkpoint["hyper_parameters"])
+        arguments, state = dict(checkpoint["hyper_parameters"]), dict(checkpoint["state_dict"])
         block = {"class_path": arguments.pop("_class_path"), "init_args": arguments}
-    except (pickle.UnpicklingError, KeyError) as error:
-        raise ValueError(f"{path} does not say how its model was built ({type(error).__name__}: {error})") from None
+    except Exception as error:  # what is no checkpoint fails in a dozen ways
+        said = one_line(f"{path} does not say how its model was built ({type(error).__name__}: {error})")
+        raise ValueError(said) from None
     arguments.pop("_instantiator", None)
-    return _assemble(block, checkpoint["state_dict"], allow, str(path))
+    stored = {key: Stored(value.dtype, tuple(value.shape)) for key, value in state.items()}
+    return _filled(_build_to_fit(block, stored, allow, str(path)), state, str(path))
 
 
-def _assemble(
-    block: Mapping[str, Any], state: dict[str, Any], allow: tuple[type, ...], origin: str
+def in_words(stated: Mapping[str, Any]) -> str:
+    """`shape=[1, 8, 8], levels=17, num_classes=None`."""
+    return ", ".join(f"{key}={value!r}" for key, value in stated.items())
+
+
+def contract(module: Any) -> dict[str, Any]:
+    """What a module says of the data that it is for, as config.yaml states it."""
+    shape = getattr(module, "shape", None)
+    return {
+        "shape": None if shape is None else list(shape),
+        "levels": getattr(module, "levels", None),
+        "num_classes": getattr(module, "num_classes", None),
+    }
+
+
+def _build_to_fit(
+    block: Mapping[str, Any], stored: Mapping[str, Stored], allow: tuple[type, ...], origin: str
 ) -> "LightningModule":
-    """Builds the model that `block` states and fills it with `state`, every key of it and no other."""
+    """The model that `block` states, with initial weights, if its tensors are those that are stored.
+
+    It is rehearsed first, without memory, but for models with parts that were allowed by hand: whose classes do who
+    knows what when they are built.
+    """
     import torch
 
-    from genzoo.zoo.interface import ZooModule
+    from genzoo.zoo.hub.rehearsal import check_tables, rehearsal
 
-    with torch.random.fork_rng(devices=[]):  # the initial weights are drawn, then overwritten
+    with torch.random.fork_rng(devices=[]), blamed_on(origin):  # the initial weights are drawn, then overwritten
+        if not _is_foreign(block, allow):
+            with rehearsal(len(stored)):
+                rehearsed = _build_model(block, allow)
+            check_fit(rehearsed, stored, origin)
+            check_tables(rehearsed)
         model = _build_model(block, allow)
-    if isinstance(model, ZooModule):
-        state = model.with_later_buffers(state)
-    expected = model.state_dict()
-    for fault, keys in {
-        "lacks": expected.keys() - state.keys(),
-        "has, unknown to the model,": state.keys() - expected.keys(),
-        "has in another shape": {k for k in expected.keys() & state.keys() if expected[k].shape != state[k].shape},
-    }.items():
-        if keys:
-            shown = ", ".join(sorted(keys)[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
-            raise ValueError(f"{origin} does not fit {block['class_path']}: it {fault} {shown}")
+        check_fit(model, stored, origin)
+    return model
+
+
+def _filled(model: "LightningModule", state: dict[str, Any], origin: str) -> "LightningModule":
+    """The model with these weights, in eval mode."""
     model.load_state_dict(state, strict=True)  # half precision on disk becomes the model's own
+    check_finite(model, origin)
     return model.eval()
 
 
-def read_weights(path: Path, sha256: str) -> dict[str, Any]:
-    """The tensors of a safetensors file whose SHA-256 is the one given; ValueError if it is not."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load as deserialise
+def _is_foreign(block: Any, allow: tuple[type, ...]) -> bool:
+    """Whether a class that was allowed by hand, and is none of genzoo's or torch.nn's, has a part in it."""
+    from genzoo.zoo.hub.building import by_path, model_classes
 
-    data = path.read_bytes()  # hashed and parsed from the same bytes
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise ValueError(f"{path} is not what {CONFIG} says: its SHA-256 differs; it was cut short or changed")
-    try:
-        return deserialise(data)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is no safetensors file: {error}") from None
+    if isinstance(block, Mapping):
+        path = block.get("class_path")
+        foreign = isinstance(path, str) and path in by_path(allow).keys() - model_classes().keys()
+        return foreign or any(_is_foreign(item, allow) for item in block.values())
+    return isinstance(block, list) and any(_is_foreign(item, allow) for item in block)
 
 
 def _build_model(block: Mapping[str, Any], allow: tuple[type, ...]) -> "LightningModule":

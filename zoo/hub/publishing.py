@@ -1,6 +1,5 @@
 """From a model to an entry: written aside, loaded back as a proof, then put in its place in one step."""
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -14,9 +13,11 @@ from genzoo.version import __version__
 from genzoo.zoo.files import staged
 from genzoo.zoo.hub import entries
 from genzoo.zoo.hub.addresses import check_address, upload
-from genzoo.zoo.hub.card import SECTIONS, model_card
-from genzoo.zoo.hub.entries import CARD, CONFIG, LEARNING, METRICS, NAME, SAMPLES, WEIGHTS
-from genzoo.zoo.hub.loading import load
+from genzoo.zoo.hub.card import model_card
+from genzoo.zoo.hub.entries import CARD, CONFIG, FILES, LEARNING, METRICS, NAME, SAMPLES, WEIGHTS, Entry
+from genzoo.zoo.hub.loading import contract, load
+from genzoo.zoo.hub.schema import SECTIONS
+from genzoo.zoo.hub.weights import write_weights
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule
@@ -42,7 +43,7 @@ def publish(
         name: Its name, `<data>/<model>`.
         to: Where: a folder that becomes the entry, `hf://owner/name` or `wandb://entity/project/artifact`;
             None is the embedded zoo of this installation, where `load(name)` finds it. An entry there is
-            replaced.
+            replaced; a folder that holds anything else is not.
         data: The datamodule it was trained on, or its {class_path, init_args}.
         metrics: The contents of metrics.json.
         card: What the model card says about `description`, `data`, `limits` and `licence`.
@@ -56,7 +57,8 @@ def publish(
         What `load` takes to load it: the folder, or the address.
 
     Raises:
-        ValueError: the model cannot be stated in a file, or an argument is not right; nothing was written.
+        ValueError: the model or its figures cannot be stated in a file, or an argument is not right; nothing was
+            written.
         OSError: the upload failed.
     """
     address = name if to is None else str(to)
@@ -76,28 +78,25 @@ def publish(
         config = {"genzoo": __version__, "name": name, **_describe(module, data)}
         config["weights"] = write_weights(folder / WEIGHTS, module, dtype)
         config["card"] = dict(card or {})
-        try:
-            config = json.loads(json.dumps(config, default=_stated_value))  # plain values only, none of them shared
-        except TypeError as error:
-            raise ValueError(f"{type(module).__name__} has arguments that no file can state: {error}") from None
+        config = _plain(config, f"{type(module).__name__} has arguments")  # plain values only, none of them shared
         stated = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
         (folder / CONFIG).write_text(stated, encoding="utf-8")
-        measured = json.dumps(metrics or {}, indent=2, ensure_ascii=False, default=_stated_value)
+        measured = json.dumps(_plain(metrics or {}, "metrics holds values"), indent=2, ensure_ascii=False)
         (folder / METRICS).write_text(measured + "\n", encoding="utf-8")
-        loaded_by = address if remote or to is None else "path/to/this/folder"
-        (folder / CARD).write_text(model_card(loaded_by, config, metrics or {}, card or {}), "utf-8")
         if samples is not None:
             shutil.copyfile(samples, folder / f"samples{Path(samples).suffix}")
         if learning is not None:
             shutil.copyfile(learning, folder / LEARNING)
+        written, loaded_by = Entry(name, folder), address if remote or to is None else "path/to/this/folder"
+        (folder / CARD).write_text(model_card(loaded_by, written.config, written.metrics), "utf-8")
         load(folder, allow=(type(module), *allow))
 
     if not remote:
         target = entries.EMBEDDED / name if to is None else Path(to).expanduser()
-        if target.exists() and not (target / CONFIG).is_file() and (target.is_file() or any(target.iterdir())):
-            raise ValueError(f"{target} exists and is no entry of a zoo, so it is not replaced; choose another")
-        with staged(target.absolute()) as staging:
+        check_replaceable(target)
+        with staged(target.resolve()) as staging:
             write(staging)
+            check_replaceable(target)  # again, after all that time
         return target
     with tempfile.TemporaryDirectory() as temporary:
         write(Path(temporary))
@@ -111,19 +110,37 @@ def _stated_value(value: Any) -> Any:
     return as_config(value)
 
 
+def check_replaceable(target: Path) -> None:
+    """Raises ValueError if at `target` there is anything but an entry: its files, and no others."""
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    refusal = f"{target} exists and is no entry of a zoo, so it is not replaced; choose another"
+    if not target.is_dir() or not (target / CONFIG).is_file() or not (target / WEIGHTS).is_file():
+        raise ValueError(refusal)
+    if foreign := sorted(path.name for path in target.iterdir() if path.name not in FILES or not path.is_file()):
+        raise ValueError(f"{refusal} (of its files, {', '.join(foreign[:3])} would be lost)")
+    if damage := Entry(target.name, target).damage:
+        raise ValueError(f"{refusal} ({damage})")
+
+
+def _plain(value: Any, what: str) -> Any:
+    """A value as JSON gives it back; ValueError for what no file can state."""
+    try:
+        return json.loads(json.dumps(value, default=_stated_value))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{what} that no file can state: {error}") from None
+
+
 def _describe(module: "LightningModule", data: "Mapping[str, Any] | LightningDataModule | None") -> dict[str, Any]:
     if unstated := getattr(module, "unstated", []):
         raise ValueError(
             f"{type(module).__name__} was given live modules for {', '.join(unstated)}, which no"
             " file can state; train it from a recipe that names their classes, or build them inside a class"
         )
-    shape = getattr(module, "shape", None)
     return {
         "model": _stated(module),
         "data": None if data is None else _without_root(dict(data) if isinstance(data, Mapping) else _stated(data)),
-        "shape": None if shape is None else list(shape),
-        "levels": getattr(module, "levels", None),
-        "num_classes": getattr(module, "num_classes", None),
+        **contract(module),
     }
 
 
@@ -141,22 +158,3 @@ def _without_root(data: dict[str, Any]) -> dict[str, Any]:
     # where somebody keeps the data is no part of what they are
     arguments = data.get("init_args") or {}
     return {**data, "init_args": {key: value for key, value in arguments.items() if key not in ("root", "path")}}
-
-
-def write_weights(path: Path, module: "LightningModule", dtype: str) -> dict[str, Any]:
-    """Writes the module's weights, and returns what config.yaml says of them; ValueError if some are not finite."""
-    import torch
-    from safetensors.torch import save
-
-    state = {}
-    for key, value in module.state_dict().items():
-        # only float32 is narrowed: tables that are kept in float64 are kept so for a reason
-        stored = value.detach().cpu().to(getattr(torch, dtype) if value.dtype == torch.float32 else value.dtype)
-        if not bool(torch.isfinite(stored).all()):
-            raise ValueError(f"{key} holds NaN or infinite values as {stored.dtype}; these weights are not published")
-        state[key] = stored.contiguous().clone()
-    data = save(state)
-    path.write_bytes(data)
-    parameters = sum(p.numel() for p in module.parameters())
-    digest = hashlib.sha256(data).hexdigest()
-    return {"file": path.name, "sha256": digest, "dtype": dtype, "parameters": parameters}

@@ -101,7 +101,7 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
         """The code of x, with certainty: `.mean` is (B, latent_dim).
 
         Args:
-            x: (B, *shape), in the data's units, though images need not lie on their grid.
+            x: (B, *shape), in the data's range, though images need not lie on their grid.
         """
         return Delta(self.features(self.check(x, on_grid=False)))
 
@@ -146,7 +146,8 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
         draw = normal if self.levels is None else uniform
         state = torch.where(mask, target, draw(target.shape, like=target, generator=generator))
         for _ in range(self.completion_sweeps):
-            before, state = state, torch.where(mask, target, self.reconstruct(state))
+            restored = self.decode(self.features(state)).mean
+            before, state = state, torch.where(mask, target, restored)
             if bool((state - before).abs().max() < 1e-4):
                 break
         if self.levels is not None:
@@ -262,7 +263,8 @@ class DenoisingAutoencoder(Autoencoder):
         """
         if not isinstance(self.corruption, GaussianNoise):
             raise ValueError(f"score: the corruption is {self.corruption}, but only GaussianNoise gives a score.")
-        return (self.reconstruct(x) - x) / self.corruption.scale**2
+        restored = self.decode(self.features(self.check(x, in_range=False))).mean
+        return (restored - x) / self.corruption.scale**2
 
 
 # -------------------------------------------------------------------------------------------------- the corruptions

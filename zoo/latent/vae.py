@@ -127,7 +127,7 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
         """q(z | x), a normal distribution with diagonal covariance over (B, latent_dim).
 
         Args:
-            x: (B, *shape), in the data's units, though images need not lie on their grid.
+            x: (B, *shape), in the data's range, though images need not lie on their grid.
         """
         return self.posterior(self.check(x, on_grid=False))
 
