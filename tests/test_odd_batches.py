@@ -57,7 +57,7 @@ def test_an_odd_value_in_a_later_batch(stage: str, data: Any, value: Any, says: 
         getattr(trainer(), stage)(model, batches(*data, lambda x: x.view(-1)[5:6].fill_(value)))
 
 
-@pytest.mark.parametrize(("family", "shape", "levels"), FIRST)
+@pytest.mark.parametrize(("family", "shape", "levels"), [(c.family, c.shape, c.levels) for c in FIRST])
 def test_every_family_looks_at_every_batch(family: Any, shape: tuple[int, ...], levels: int | None) -> None:
     spoil: Callable[[Tensor], Any] = lambda x: x.view(-1)[0:1].fill_(-7 if x.dtype == torch.int64 else math.nan)  # noqa: E731
     loader = batches(shape, levels, spoil)

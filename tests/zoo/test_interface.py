@@ -124,7 +124,7 @@ def all_arguments(family):
     return {name: value for name, value in found.items() if isinstance(value, int | float | tuple)}
 
 
-@pytest.mark.parametrize(("family", "shape", "levels"), FIRST)
+@pytest.mark.parametrize(("family", "shape", "levels"), [(c.family, c.shape, c.levels) for c in FIRST])
 def test_numbers_from_numpy_are_stated_as_plain_ones(tmp_path, family, shape, levels):
     plain_ones = all_arguments(family)
     given = {name: numpy_s(value) for name, value in plain_ones.items()}

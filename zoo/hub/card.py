@@ -17,7 +17,6 @@ class Card(TypedDict, total=False):
     licence: str
 
 
-SECTIONS = tuple(Card.__annotations__)
 
 LIMITS = (
     "It knows what its training data showed it and nothing else: what it draws, scores or completes beyond"
