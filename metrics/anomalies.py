@@ -121,7 +121,7 @@ class AnomalyAUROC(Measure):
 
     def standard_error(self) -> float:
         """Its standard deviation under new draws of the data (`auroc_error`). Collective."""
-        with self.sync_context(dist_sync_fn=self.dist_sync_fn):
+        with self.synced():
             return auroc_error(self.state("usual"), self.state("odd"), paired=self.paired)
 
 

@@ -1,6 +1,7 @@
 """What all our metrics have in common, beyond what torchmetrics gives: precision that nobody takes away, two sets."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -32,6 +33,10 @@ class Measure(Metric):
         """What a list state holds, as one tensor; of shape (0,) if that is nothing."""
         held = getattr(self, name)
         return torch.empty(0) if isinstance(held, list) and not held else dim_zero_cat(held)
+
+    def synced(self) -> AbstractContextManager[None]:
+        """Within it, states are those of all processes, as `compute` sees them. Collective."""
+        return self.sync_context(dist_sync_fn=self.dist_sync_fn, should_sync=self.sync_on_compute)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Any = "") -> nn.Module:
         def moved(tensor: Tensor) -> Tensor:
@@ -100,7 +105,7 @@ class TwoSets(Measure):
 
     def features(self) -> tuple[Tensor, Tensor]:
         """The real features and those of the samples, (N, d) and (M, d), of all processes. Collective."""
-        with self.sync_context(dist_sync_fn=self.dist_sync_fn):
+        with self.synced():
             return self.state(self.REAL), self.state(self.FAKE)
 
 

@@ -63,11 +63,10 @@ def likelihood(
             f"−log p(x) of the density that the data come from; mean over {over}",
         )
     if result.bits_per_dim is not None:
-        counted = "samples that are sound" if getattr(module, "modality", None) == "waveform" else "D"
-        bits = f"nll / ({counted} ln 2); {protocol}"
-        found.append(
-            figure("bits_per_dim", result.bits_per_dim, "bits/dim", bits, error=result.bits_per_dim_error, **about)
-        )
+        counted = "Σ nll / (ln 2 · Σ D), D the samples that are sound"
+        ratio = counted if getattr(module, "modality", None) == "waveform" else "nll / (D ln 2)"
+        bits, error = result.bits_per_dim, result.bits_per_dim_error
+        found.append(figure("bits_per_dim", bits, "bits/dim", f"{ratio}; {protocol}", error=error, **about))
     return found
 
 
@@ -181,15 +180,8 @@ def modes(module: Samples, datamodule: Any, num_samples: int, seed: int) -> list
     }
     drawn = f"{num_samples} samples, seed {seed}"
     return [
-        figure(
-            name,
-            found[name].item(),
-            unit,
-            f"{protocol}; {drawn}",
-            num_examples=num_samples,
-            error=errors.get(name),
-        )
-        for name, (unit, protocol) in says.items()
+        figure(name, found[name].item(), unit, f"{how}; {drawn}", error=errors.get(name), num_examples=num_samples)
+        for name, (unit, how) in says.items()
     ]
 
 
@@ -216,7 +208,7 @@ def anomaly(
         sets = {name: (list(others), f"{others} of {type(odd).__name__}")}
     elif getattr(datamodule, "levels", None) is not None and usual[0].ndim == 4:
         made = {name: [ODD[name](x, datamodule.levels) for x in usual] for name in odd}
-        sets = {name: (batches, f"the same images made {name}, seed 0") for name, batches in made.items()}
+        sets = {name: (batches, f"the same images made {name}") for name, batches in made.items()}
     else:
         return []
     datamodule.setup("fit")

@@ -67,8 +67,8 @@ class FeatureStatistics:
     @classmethod
     def empty(cls, dim: int, device: torch.device | str = "cpu") -> "FeatureStatistics":
         """Those of no features at all, of dimension `dim`."""
-        zeros = torch.zeros(dim, dim, dtype=torch.float64, device=float64_device(torch.device(device)))
-        return cls(0, zeros[0] if dim else zeros.new_zeros(0), zeros)
+        scatter = torch.zeros(dim, dim, dtype=torch.float64, device=float64_device(torch.device(device)))
+        return cls(0, scatter.new_zeros(dim), scatter)
 
     @classmethod
     def of(cls, features: Tensor) -> "FeatureStatistics":
@@ -205,7 +205,7 @@ class FrechetReference:
         own = FeatureStatistics.of(features)
         x = features.to(own.mean) - own.mean
         values, vectors = torch.linalg.eigh(self.factor.T @ own.covariance @ self.factor)
-        there = values > values[-1].clamp_min(0) * len(values) * torch.finfo(values.dtype).eps
+        there = values > values.abs().sum() * torch.finfo(values.dtype).eps
         onto = self.factor @ vectors[:, there] / values[there] ** 0.25  # T is the product of this and its transpose
         return 2 * x @ (own.mean - self.mean) + x.square().sum(1) - (x @ onto).square().sum(1)
 

@@ -48,7 +48,7 @@ class NegativeLogLikelihood(Measure):
 
     def standard_error(self) -> float:
         """The standard deviation of the mean under new draws of the data, and of the noise of a bound. Collective."""
-        with self.sync_context(dist_sync_fn=self.dist_sync_fn):
+        with self.synced():
             nll = self._values()
         return nll.std().item() / math.sqrt(len(nll)) if len(nll) > 1 else math.nan
 
@@ -85,7 +85,7 @@ class BitsPerDim(NegativeLogLikelihood):
 
     def standard_error(self) -> float:
         """As of the nats; of a ratio of two means, by the delta method. Collective."""
-        with self.sync_context(dist_sync_fn=self.dist_sync_fn):
+        with self.synced():
             nll, dims = self._values(), self.state("num_dims")
         rest = nll - dims * (nll.sum() / dims.sum())
         scale = dims.mean().item() * math.log(2) * math.sqrt(len(nll))

@@ -107,7 +107,7 @@ class ModeCoverage(Measure):
         order, and (K − 1) / 2N² to second, which is all of it where the shares are equal (½ χ² / N with K − 1 degrees
         of freedom; Wilks 1938). The measured first order has the second in it, twice.
         """
-        with self.sync_context(dist_sync_fn=self.dist_sync_fn):
+        with self.synced():
             n = self.belonging.sum().double()
             share = self.belonging / n
             good = self.good.sum() / n

@@ -142,3 +142,16 @@ def test_the_error_is_of_the_size_of_the_spread_over_fresh_draws(situation: str)
 def test_the_error_is_the_spread_over_fresh_draws(situation: str) -> None:
     for name, ratio in ratios(situation, 1200, 200).items():
         assert 1 / 1.5 < ratio < 1.5, name
+
+
+def test_samples_that_are_all_the_same_have_errors_too() -> None:
+    """Of a collapsed model: the spread of the real data alone."""
+    g = torch.Generator().manual_seed(3)
+    real, fake = normal(g, 200, DIM), torch.ones(200, DIM)
+    collapsed = (real - fake[0]).square().sum(1)  # d² is its mean, but for the bias of the covariance
+    expected = (collapsed.var() / 200).sqrt().item()
+    assert frechet_error(real, fake) == pytest.approx(expected, rel=0.05)
+    assert kernel_distance(real, fake)[1] > 0
+    assert set(manifold_errors(real, fake, manifold_scores(real, fake))) == {
+        *("precision", "recall", "density", "coverage")
+    }

@@ -17,7 +17,6 @@ class Card(TypedDict, total=False):
     licence: str
 
 
-
 LIMITS = (
     "It knows what its training data showed it and nothing else: what it draws, scores or completes beyond"
     " such data means little. Figures compare only with figures of the same data, binarisation and protocol."
