@@ -351,7 +351,7 @@ def publish_checkpoint(given: Namespace) -> Path | str:
         data,
         to=given.to,
         steps=checkpoint["global_step"],
-        seed=config.get("seed_everything"),
+        seed=None if config.get("seed_everything") is False else config.get("seed_everything"),
         device=device(given),
         allow=allowed(given),
     )
