@@ -64,11 +64,11 @@ def load_checkpoint(path: str | Path, *, allow: tuple[type, ...] = ()) -> "Light
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         arguments, state = dict(checkpoint["hyper_parameters"]), dict(checkpoint["state_dict"])
         block = {"class_path": arguments.pop("_class_path"), "init_args": arguments}
+        stored = {key: Stored(value.dtype, tuple(value.shape)) for key, value in state.items()}
     except Exception as error:  # what is no checkpoint fails in a dozen ways
         said = one_line(f"{path} does not say how its model was built ({type(error).__name__}: {error})")
         raise ValueError(said) from None
     arguments.pop("_instantiator", None)
-    stored = {key: Stored(value.dtype, tuple(value.shape)) for key, value in state.items()}
     return _filled(_build_to_fit(block, stored, allow, str(path)), state, str(path))
 
 

@@ -35,7 +35,17 @@ READABLE = [
 ]
 PROGRAMS = ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.spawn", "os.startfile", "os.fork")
 NETWORK = ("socket.connect", "socket.bind", "socket.getaddrinfo", "socket.gethostbyname", "urllib.Request")
-CHANGES = ("os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink", "os.link", "os.chmod", "os.truncate")
+CHANGES = (
+    "shutil.rmtree",
+    "os.mkdir",
+    "os.remove",
+    "os.rename",
+    "os.rmdir",
+    "os.symlink",
+    "os.link",
+    "os.chmod",
+    "os.truncate",
+)
 
 _now: dict[str, Any] = {"seen": None}
 
@@ -68,6 +78,8 @@ def _hook(event: str, given: tuple[Any, ...]) -> None:
         writes = any(c in (mode or "") for c in "wax+") or bool(flags and flags & (os.O_WRONLY | os.O_RDWR))
         if path is not None and not _below(path, _now["write" if writes else "read"]):
             seen.append(f"{'writes' if writes else 'reads'} {path}")
+    elif event in ("os.remove", "os.rmdir") and given[-1] != -1:  # by rmtree, within the folder that it was given
+        return
     elif event in CHANGES:
         seen.extend(
             f"{event} {path}" for path in given[:2] if isinstance(path, str) and not _below(path, _now["write"])
