@@ -1,14 +1,31 @@
-"""What callbacks that look at the model at its validations have in common: when their turn comes."""
+"""What callbacks that look at the model have in common: when their turn comes, and where their figures go."""
 
-from lightning.pytorch import Callback, Trainer
+from collections.abc import Mapping
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
+
+from genzoo.callbacks.ema import averaged_weights
+from genzoo.metrics.evaluation import measuring
 
 
 class AtValidation(Callback):
-    """A callback whose turn comes at some of the validations.
+    """A callback whose turn comes at some of the validations, and at the end, whatever ends the run.
+
+    `act` is called
+
+    * at every n-th epoch's validations, and at one that is known to be the last; never in the sanity check;
+    * in a run without validations, at the end of every n-th training epoch;
+    * when training has ended (by its epochs, its steps, its time, or early), if the last weights were not looked at.
+
+    Each time the module is in evaluation mode, without gradients, and averaged weights (`EMA`) are in force, in
+    whatever order the callbacks are listed. The figures that it returns are logged in a validation as the module's
+    own, so that a ModelCheckpoint can monitor them; at the end loggers and `trainer.callback_metrics` get them under
+    the same names.
 
     Args:
-        every_n_epochs: at every n-th epoch's validation, and at the last.
+        every_n_epochs: at every n-th epoch's validation, and at the end.
 
     Raises:
         ValueError: if that is below 1.
@@ -20,12 +37,67 @@ class AtValidation(Callback):
                 f"{type(self).__name__}: every_n_epochs={every_n_epochs}: at every n-th epoch, n at least 1."
             )
         self.every_n_epochs = every_n_epochs
+        self._looked_at = 0  # the step of the weights that were looked at last
+
+    def act(self, trainer: Trainer, module: LightningModule) -> Mapping[str, float]:
+        """Looks at the model. Collective.
+
+        Returns:
+            Figures by the names that they are logged under, the same on every process; the first is also shown in the
+            progress bar.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must implement act(trainer, module).")
 
     def is_due(self, trainer: Trainer) -> bool:
-        """Whether this validation counts: every n-th epoch and the last one, and never the sanity check."""
-        if trainer.sanity_checking:
-            return False
+        """Whether this epoch counts: every n-th one, and one that is known to be the last."""
         if trainer.state.fn != TrainerFn.FITTING:
             return True
         epoch = trainer.current_epoch + 1
-        return epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs
+        ends = epoch == trainer.max_epochs or 0 <= trainer.max_steps <= trainer.global_step or trainer.should_stop
+        return ends or epoch % self.every_n_epochs == 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Weights that are not trained on are none to look at."""
+        self._looked_at = trainer.global_step
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Acts if it is its turn."""
+        if not trainer.sanity_checking and self.is_due(trainer):
+            self._log(pl_module, self._look(trainer, pl_module))
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Acts if it is its turn, in a run that does not validate."""
+        if not has_validations(trainer) and self.is_due(trainer):
+            self._log(pl_module, self._look(trainer, pl_module))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Acts on the last weights if it has not; a module can log no more, so their figures go where its would."""
+        if self._looked_at == trainer.global_step:
+            return
+        figures = dict(self._look(trainer, pl_module))
+        for shown in (trainer.callback_metrics, trainer.logged_metrics):
+            shown.update({name: torch.tensor(value) for name, value in figures.items()})
+        # A private name: the step of the last batch, under which loggers have what was logged at its end.
+        step = trainer.fit_loop.epoch_loop._batches_that_stepped - 1
+        for logger in trainer.loggers if figures else ():
+            logger.log_metrics({**figures, "epoch": trainer.current_epoch - 1}, step)
+            logger.save()
+
+    def _look(self, trainer: Trainer, module: LightningModule) -> Mapping[str, float]:
+        with averaged_weights(trainer), measuring(module), torch.no_grad():
+            figures = self.act(trainer, module)
+        if trainer.state.fn == TrainerFn.FITTING:
+            self._looked_at = trainer.global_step
+        return figures
+
+    def _log(self, module: LightningModule, figures: Mapping[str, float]) -> None:
+        for i, (name, value) in enumerate(figures.items()):
+            module.log(name, value, prog_bar=i == 0)
+
+
+def has_validations(trainer: Trainer) -> bool:
+    """Whether the Trainer's run stops to validate: it has the data, and an epoch at whose end it does."""
+    empty = trainer.val_dataloaders is not None and not sum(trainer.num_val_batches)
+    every, epochs = trainer.check_val_every_n_epoch, trainer.max_epochs
+    never = every is not None and epochs is not None and 0 <= epochs < every
+    return trainer.enable_validation and not empty and not never

@@ -8,6 +8,7 @@ training goes on.
 
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -31,7 +32,8 @@ class EMA(Callback):
     are left alone. A batch counts once however many optimisers stepped in it, and not at all while gradients
     accumulate.
 
-    Where it is used: in validation, from `on_validation_start` to `on_validation_end`; in every checkpoint,
+    Where it is used: in validation, from `on_validation_start` to `on_validation_end`, and wherever else a callback
+    looks at the model (`averaged_weights`); in every checkpoint,
     whose `state_dict` holds the average (weights-only checkpoints too), so that `load_from_checkpoint`,
     `trainer.test` and publishing give the model that was validated; and in the module itself once `fit` has
     returned. The raw weights lie in the checkpoint under this callback's own key, and resuming with the
@@ -193,14 +195,16 @@ class EMA(Callback):
 
     @torch.inference_mode(False)  # validation runs in inference mode, whose tensors training may not touch
     @torch.no_grad()
-    def _swap_in(self) -> None:
+    def _swap_in(self) -> bool:
+        """Puts the average into the module; whether it was not there before."""
         if self._raw is not None or not self._average:
-            return
+            return False
         self._raw = {name: store[key].detach().clone() for name, (store, key) in self._places.items()}
         for average, live in self._pairs():
             if world_size() > 1 and not isinstance(live, torch.nn.Parameter):
                 torch.distributed.broadcast(average, src=0)  # each process saw its own batches' statistics
             live.copy_(average)
+        return True
 
     @torch.inference_mode(False)
     @torch.no_grad()
@@ -239,6 +243,18 @@ class EMA(Callback):
         with torch.no_grad():
             for name, value in state["raw"].items():
                 own[name].copy_(value)
+
+
+@contextmanager
+def averaged_weights(trainer: Trainer) -> Iterator[None]:
+    """The average in the module, if the Trainer has an `EMA`, also outside validation; then what was there before."""
+    averages: list[EMA] = [callback for callback in trainer.callbacks if isinstance(callback, EMA)]  # type: ignore[attr-defined]
+    put_in = [average for average in averages if average._swap_in()]
+    try:
+        yield
+    finally:
+        for average in put_in:
+            average._swap_out()
 
 
 class AveragedCheckpointIO(CheckpointIO):

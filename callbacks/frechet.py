@@ -1,6 +1,5 @@
 """How far the model's samples are from real data, at every validation."""
 
-import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
@@ -27,15 +26,16 @@ class FrechetDistance(AtValidation):
 
     The samples come from fixed seeds, so a run's figures compare. They are drawn in blocks that the processes
     share, so the figure does not depend on how many processes there are; nor does it move training's random
-    state. The extractor stays outside the module: in no checkpoint, in no optimiser. Averaged weights (`EMA`)
-    are in force, in whatever order the callbacks are listed. The sanity check is skipped.
+    state. The extractor stays outside the module: in no checkpoint, in no optimiser. It is logged when
+    `AtValidation` says: at validations, without them at the end of training epochs, and at the end of the run; of
+    averaged weights, if there is an `EMA`.
 
     Args:
         extractor: data to features: an `nn.Module` (B, *shape) -> (B, d), the name of a zoo entry with
             `features` ("mnist/classifier"), or "inception".
         num_samples: how many samples. The distance is biased upwards for few; compare at equal numbers only.
         reference: the split of real data: "train", "val" or "test", whole.
-        every_n_epochs: at every n-th epoch's validation, and at the last.
+        every_n_epochs: at every n-th epoch's validation, and at the end.
         batch_size: samples drawn at a time.
         seed: of the samples.
         kid: also the kernel distance.
@@ -90,15 +90,12 @@ class FrechetDistance(AtValidation):
         if self._extractor is None:
             self._extractor = FeatureExtractor(self.source, self.weights_path)
 
-    @torch.no_grad()
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws, compares and logs; the same on every rank."""
-        if not self.is_due(trainer):
-            return
-        assert isinstance(pl_module, Samples)  # setup has seen to it
+    def act(self, trainer: Trainer, module: LightningModule) -> dict[str, float]:
+        """Draws and compares; the same on every rank."""
+        assert isinstance(module, Samples)  # setup has seen to it
         with seeded(self.seed):  # reading data may draw, too
-            first, closeness = self._closeness is None, self._real(trainer, pl_module)
-            scores = agree(closeness.scores(pl_module.sample, seed=self.seed, batch_size=self.batch_size))
+            first, closeness = self._closeness is None, self._real(trainer, module)
+            scores = agree(closeness.scores(module.sample, seed=self.seed, batch_size=self.batch_size))
             if first:
                 floor = closeness.floor()
                 data = str(floor.data).replace(" data", " real data", 1)
@@ -107,8 +104,7 @@ class FrechetDistance(AtValidation):
                     f" {self.num_samples} samples against the {self.reference} split; floor {floor.value:.4g} ±"
                     f" {floor.error:.1g}, of {data}."
                 )
-        for name, value in scores.items():
-            pl_module.log(f"val/{name}", value, prog_bar=name in ("frechet", "fid"))
+        return {f"val/{name}": value for name, value in scores.items()}
 
     def _real(self, trainer: Trainer, module: LightningModule) -> Closeness:
         """The real data, which are read at the first of the validations."""

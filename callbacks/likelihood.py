@@ -1,6 +1,5 @@
 """The likelihood of a whole split, at every validation."""
 
-import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from genzoo.callbacks.at_validation import AtValidation
@@ -20,13 +19,14 @@ class LikelihoodLogger(AtValidation):
     likelihood is `val/nll_exact`, an estimate `val/nll_estimate_k100`. Bits per dimension are left out for
     continuous data.
 
-    Each datum counts once, also in a ragged last batch and over several processes. Averaged weights (`EMA`)
-    are in force, in whatever order the callbacks are listed; the sanity check is skipped.
+    Each datum counts once, also in a ragged last batch and over several processes. It is logged when `AtValidation`
+    says: at validations, without them at the end of training epochs, and at the end of the run; of averaged weights,
+    if there is an `EMA`.
 
     Args:
         num_particles: K of the bound; a model with an exact likelihood ignores it.
         split: "train", "val" or "test".
-        every_n_epochs: at every n-th epoch's validation, and at the last.
+        every_n_epochs: at every n-th epoch's validation, and at the end.
         seed: of the noise.
 
     Raises:
@@ -52,16 +52,15 @@ class LikelihoodLogger(AtValidation):
                 " and `log_prob_kind`). Take the callback away."
             )
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Evaluates on all ranks, each its share, and logs the same on each."""
-        if not self.is_due(trainer):
-            return
-        assert isinstance(pl_module, HasLogProb)  # setup has seen to it
-        with seeded(self.seed), torch.inference_mode():  # reading data may draw, too
+    def act(self, trainer: Trainer, module: LightningModule) -> dict[str, float]:
+        """Evaluates on all ranks, each its share; the same on each."""
+        assert isinstance(module, HasLogProb)  # setup has seen to it
+        with seeded(self.seed):  # reading data may draw, too
             data = Rows(trainer, self.split)
-            result = likelihood_of(pl_module, data, num_particles=self.num_particles, seed=self.seed)
-        kind = KINDS[pl_module.log_prob_kind]
+            result = likelihood_of(module, data, num_particles=self.num_particles, seed=self.seed)
+        kind = KINDS[module.log_prob_kind]
         suffix = kind if kind == "exact" else f"{kind}_k{self.num_particles}"
-        pl_module.log(f"{self.split}/nll_{suffix}", result.nll, prog_bar=True)
+        figures = {f"{self.split}/nll_{suffix}": result.nll}
         if result.bits_per_dim is not None:
-            pl_module.log(f"{self.split}/bits_per_dim_{suffix}", result.bits_per_dim)
+            figures[f"{self.split}/bits_per_dim_{suffix}"] = result.bits_per_dim
+        return figures

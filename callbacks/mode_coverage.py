@@ -15,14 +15,14 @@ from genzoo.zoo.interface import Samples
 class ModeCoverage(AtValidation):
     """Counts the modes among the model's samples, for a mixture of equal Gaussians (the ring, the grid).
 
-    Logs at validations `val/modes` (how many of the centres are found), `val/high_quality` (the share of samples
+    Logs `val/modes` (how many of the centres are found), `val/high_quality` (the share of samples
     within three standard deviations of a centre) and `val/mode_kl` (from the uniform distribution over the centres,
-    nats); `genzoo.metrics.modes` has the definitions. Averaged weights (`EMA`) are in force, in whatever
-    order the callbacks are listed. The sanity check is skipped.
+    nats); `genzoo.metrics.modes` has the definitions. When, `AtValidation` says: at validations, without them at the
+    end of training epochs, and at the end of the run; of averaged weights, if there is an `EMA`.
 
     Args:
         num_samples: how many samples; the literature draws 2,500, and more find more modes.
-        every_n_epochs: at every n-th epoch's validation, and at the last.
+        every_n_epochs: at every n-th epoch's validation, and at the end.
         centres: (K, D); None takes the datamodule's `centres`.
         std: of each component; None takes the datamodule's `noise_std`.
         seed: of the samples.
@@ -54,16 +54,12 @@ class ModeCoverage(AtValidation):
             raise ValueError(f"ModeCoverage: {type(pl_module).__name__} has no `sample` to draw from.")
         self._modes(trainer)
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def act(self, trainer: Trainer, module: LightningModule) -> dict[str, float]:
         """Draws and counts; the same on every rank."""
-        if not self.is_due(trainer):
-            return
-        assert isinstance(pl_module, Samples)  # setup has seen to it
+        assert isinstance(module, Samples)  # setup has seen to it
         coverage = modes.ModeCoverage(*self._modes(trainer), sync_on_compute=False)  # all ranks draw the same
-        with torch.no_grad():
-            coverage.update(draw(pl_module.sample, self.num_samples, self.seed))
-        for name, value in coverage.compute().items():
-            pl_module.log(f"val/{name}", value, prog_bar=name == "modes")
+        coverage.update(draw(module.sample, self.num_samples, self.seed))
+        return {f"val/{name}": value.item() for name, value in coverage.compute().items()}
 
     def _modes(self, trainer: Trainer) -> tuple[Tensor, float]:
         data = trainer.datamodule  # type: ignore[attr-defined]

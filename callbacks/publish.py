@@ -32,7 +32,8 @@ class Publish(AtValidation):
 
     What is published is what was validated: the best checkpoint of the Trainer's ModelCheckpoint, if that one
     monitors a figure, and else the weights at the end. With `EMA` either is the average. Beside the entry's samples
-    goes `learning.png`, a film of how they came to be so: one row for each of up to 24 validations.
+    goes `learning.png`, a film of how they came to be so: one row for each of up to 24 validations (of epochs, in a
+    run without).
 
     Args:
         name: of the entry, "mnist/vae".
@@ -97,6 +98,7 @@ class Publish(AtValidation):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock, and the film with a module that has learned nothing."""
+        super().on_train_start(trainer, pl_module)
         if not self._film.steps and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             with measuring(pl_module):
                 self._film.take(pl_module, trainer.global_step)
@@ -104,10 +106,11 @@ class Publish(AtValidation):
         one = hardware(trainer.strategy.root_device)
         self._hardware = f"{world_size()} × {one}" if world_size() > 1 else one
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def act(self, trainer: Trainer, module: LightningModule) -> dict[str, float]:
         """Takes a frame of the film, on every rank, which keeps them in step."""
-        if trainer.state.fn == TrainerFn.FITTING and self.is_due(trainer):
-            self._film.take(pl_module, trainer.global_step)
+        if trainer.state.fn == TrainerFn.FITTING:
+            self._film.take(module, trainer.global_step)
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """The seconds trained so far, by which a resumed run counts on, and on what; and the film."""
@@ -121,6 +124,7 @@ class Publish(AtValidation):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stops the clock."""
+        super().on_train_end(trainer, pl_module)
         self._seconds, self._start = self._elapsed(), None
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

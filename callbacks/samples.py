@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from genzoo.callbacks.at_validation import AtValidation
+from genzoo.callbacks.at_validation import AtValidation, has_validations
 from genzoo.metrics.data import data_of
 from genzoo.zoo.drawing import draw, seeded, supported
 from genzoo.zoo.hub.run_folder import run_folder
@@ -16,7 +16,7 @@ from genzoo.zoo.media import can_render, render
 
 
 class SampleLogger(AtValidation):
-    """Shows samples from fixed noise at the end of a validation, and whatever else the model can do.
+    """Shows samples from fixed noise, and whatever else the model can do, while it trains and at the end.
 
     * `samples`: `sample(num_samples)`, from the same seed every time, so that the eye follows one set of
       samples.
@@ -27,13 +27,15 @@ class SampleLogger(AtValidation):
 
     Each is written to `<run folder>/samples/<kind>-<step>` and sent to every WandbLogger and TensorBoardLogger of the
     Trainer under its kind's name: images, and points as a picture of where they lie, as .png; sounds, with a short
-    pause between, as .wav; tokens as .txt (`media.render`). Training's random state is left as it was. Averaged
-    weights (`EMA`) are in force, in whatever order the callbacks are listed.
+    pause between, as .wav; tokens as .txt (`media.render`). Training's random state is left as it was. When,
+    `AtValidation` says: at validations, without them at the end of training epochs, and at the end of the run; with
+    averaged weights, if there is an `EMA`.
 
     Args:
         num_samples: how many samples.
-        num_examples: how many validation data to reconstruct, complete and interpolate between; 0 for none.
-        every_n_epochs: at every n-th epoch's validation, and at the last.
+        num_examples: how many validation data (training data, in a run without validations) to reconstruct, complete
+            and interpolate between; 0 for none.
+        every_n_epochs: at every n-th epoch's validation, and at the end.
         seed: of the noise.
 
     Raises:
@@ -70,23 +72,31 @@ class SampleLogger(AtValidation):
         dataloader_idx: int = 0,
     ) -> None:
         """Keeps the first data of the first validation: the same examples are shown every time."""
-        if self._examples is None and self.num_examples and isinstance(pl_module, Completes | HasLatents):
+        self._keep(pl_module, batch)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """In a run without validations, the first data of the training."""
+        if batch_idx == 0 and not has_validations(trainer):
+            self._keep(pl_module, batch)
+
+    def _keep(self, module: LightningModule, batch: Any) -> None:
+        if self._examples is None and self.num_examples and isinstance(module, Completes | HasLatents):
             self._examples = data_of(batch)[: self.num_examples].detach().clone()
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def act(self, trainer: Trainer, module: LightningModule) -> dict[str, float]:
         """Draws on every rank, which keeps them in step, and writes on the first."""
-        if not self.is_due(trainer):
-            return
         folder, step = run_folder(trainer) / "samples", trainer.global_step
-        for kind, x, columns in self._pages(pl_module):
+        for kind, x, columns in self._pages(module):
             if not (trainer.is_global_zero and can_render(x)):
                 continue
-            medium = render(x, columns, pl_module)
+            medium = render(x, columns, module)
             medium.write(folder / f"{kind}-{step:08d}{medium.suffix}")
             for logger in trainer.loggers:
                 medium.send(logger, kind, step)
+        return {}
 
-    @torch.no_grad()
     def _pages(self, module: LightningModule) -> Iterator[tuple[str, Tensor, int]]:
         """(kind, data in reading order, columns) for each capability of the module."""
         if isinstance(module, Samples):

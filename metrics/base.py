@@ -127,7 +127,7 @@ def check_features(features: Tensor) -> Tensor:
 
 
 def check_two_sets(real: Tensor, fake: Tensor, least: int) -> None:
-    """Raises ValueError unless they are features (N, d) and (M, d), at least so many of each."""
+    """Raises ValueError unless they are features (N, d) and (M, d), finite, at least so many of each."""
     if min(len(real), len(fake)) < least:
         raise ValueError(
             f"At least {least} features are needed on either side; there are {len(real)} real ones and {len(fake)} of"
@@ -137,6 +137,8 @@ def check_two_sets(real: Tensor, fake: Tensor, least: int) -> None:
         raise ValueError(
             f"Features must be matrices of one width, but are {tuple(real.shape)} and {tuple(fake.shape)}."
         )
+    check_features(real)
+    check_features(fake)
 
 
 def in_order(x: Tensor) -> Tensor:

@@ -105,11 +105,15 @@ def marked(batches: Iterable[Tensor], kept: Tensor) -> Iterator[tuple[Tensor, Te
 
 
 def _trainer_loaders(trainer: Any, split: str) -> Any:
-    loaders = {
-        "train": trainer.train_dataloader,
-        "val": trainer.val_dataloaders,
-        "test": trainer.test_dataloaders,
+    loaders, loops = {
+        "train": (trainer.train_dataloader, [trainer.fit_loop]),
+        "val": (trainer.val_dataloaders, [trainer.fit_loop.epoch_loop.val_loop, trainer.validate_loop]),
+        "test": (trainer.test_dataloaders, [trainer.test_loop]),
     }[split]
+    # A private name, of what a loop has not made loaders of: in `setup`, or in a run that does not validate
+    sources = [loop._data_source for loop in loops if loop._data_source.instance is not None]
+    if loaders is None:
+        loaders = next((source.dataloader() for source in sources if source.is_defined()), None)
     if loaders is None:
         raise ValueError(
             f"The Trainer has no {split} dataloader at this point. Pass `fit` a datamodule, whose"

@@ -62,7 +62,8 @@ class FeatureExtractor:
         """Features of x: (B, *shape) -> (B, d).
 
         Raises:
-            ValueError: if the extractor says that it is for data of another shape.
+            ValueError: if the extractor says that it is for data of another shape, or the data are not finite: a
+                network may well make finite features of them.
         """
         self.module.eval()  # whoever shares the module may have switched it
         shape = getattr(self.module, "shape", None)
@@ -71,6 +72,9 @@ class FeatureExtractor:
                 f"The extractor {self.name} is for data of shape {shape}, but these are {tuple(x.shape[1:])}."
                 " Choose one that was trained on such data."
             )
+        if not x.isfinite().all():
+            bad = int((~x.isfinite()).flatten(1).any(1).sum())
+            raise ValueError(f"{bad} of {len(x)} data or samples hold NaN or infinite values: they have no features.")
         weight = next(self.module.parameters(), None)
         return self._features(x if weight is None else x.to(weight.dtype))
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from genzoo.metrics.data import marked, spread
@@ -26,7 +27,7 @@ def real_features(
 
     Computed once and kept on disk. They are found again by what they were computed from: every byte of the data, the
     extractor's fingerprint, and `keep`. A changed file, split, crop or extractor gives another key, so that nothing
-    stale can be picked up.
+    stale can be picked up; what is damaged is computed again, and what cannot be kept is not, which is said.
 
     Args:
         data: batches (B, *shape), the same on every process and each time that they are gone through.
@@ -46,10 +47,8 @@ def real_features(
     if not total:
         raise ValueError("There are no data to take features of: the loader gave no batch.")
     path = cached(f"statistics/{key}.safetensors", None if cache_dir is None else Path(cache_dir))
-    if agree(path.is_file()):
-        from safetensors.torch import load_file
-
-        return agree((FeatureStatistics.load(path), load_file(path)["features"]) if rank() == 0 else None)
+    if (found := agree(_stored(path, total, keep) if rank() == 0 else None)) is not None:
+        return found
     statistics: FeatureStatistics | None = None  # of this process's share
     kept: dict[int, Tensor] = {}
     for index, (x, wanted), counts in share(marked(data, spread(total, keep))):
@@ -63,8 +62,26 @@ def real_features(
     by_index = {index: features for _, some in parts for index, features in some.items()}
     features = torch.cat([by_index[index] for index in sorted(by_index)])
     if rank() == 0:
-        everything.save(path, features=features)
+        try:
+            everything.save(path, features=features)
+        except OSError as error:
+            rank_zero_info(f"{folder}: {error.strerror}; the statistics of the real data are not kept.")
     return everything, features
+
+
+def _stored(path: Path, total: int, keep: int) -> tuple[FeatureStatistics, Tensor] | None:
+    """What was computed before, of so many data; None if there is nothing of it on disk that can be used."""
+    if not path.is_file():
+        return None
+    try:
+        statistics, more = FeatureStatistics.read(path)
+        features, expected = more.get("features"), (min(keep, total), len(statistics.mean))
+        if statistics.count != total or features is None or tuple(features.shape) != expected:
+            raise ValueError(f"{path} is damaged: it counts {statistics.count} of {total} data")
+    except ValueError as error:
+        rank_zero_info(f"{error}; the statistics of the real data are computed again.")
+        return None
+    return statistics, features.float()
 
 
 def _key(batches: Iterable[Tensor], extractor: FeatureExtractor, keep: int) -> tuple[str, int]:

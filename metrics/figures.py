@@ -112,7 +112,12 @@ def accuracy(module: LightningModule, datamodule: LightningDataModule, split: st
     batches = track(split_batches(datamodule, split), "accuracy")
     right = seen = 0
     for _, (x, y), counts in share(batches):
-        guesses = module(to_module(x, module)).argmax(1).cpu()
+        logits = module(to_module(x, module))
+        if logits.isnan().any():  # argmax takes NaN for the largest
+            raise ValueError(
+                f"{type(module).__name__} gives NaN for {int(logits.isnan().any(1).sum())} of {len(x)} data."
+            )
+        guesses = logits.argmax(1).cpu()
         if counts:
             right += int((guesses == y.cpu()).sum())
             seen += len(x)

@@ -9,7 +9,9 @@ With Σ₁ = A Aᵀ the eigenvalues of Σ₁ Σ₂ are those of the symmetric A�
 factored once.
 """
 
-from collections.abc import Iterable
+import hashlib
+import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -140,16 +142,42 @@ class FeatureStatistics:
         from safetensors.torch import save_file
 
         tensors = {"count": torch.tensor(self.count), "mean": self.mean, "scatter": self.scatter, **more}
+        tensors = {name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()}
         with whole(path) as half:
-            save_file({name: tensor.cpu().clone() for name, tensor in tensors.items()}, half)
+            save_file({**tensors, "digest": _digest(tensors)}, half)
 
     @classmethod
     def load(cls, path: Path) -> "FeatureStatistics":
-        """Reads what `save` wrote."""
+        """Reads what `save` wrote; raises as `read` does."""
+        return cls.read(path)[0]
+
+    @classmethod
+    def read(cls, path: Path) -> tuple["FeatureStatistics", dict[str, Tensor]]:
+        """Reads what `save` wrote, and the tensors beside it by name.
+
+        Raises:
+            ValueError: if the file is damaged: it cannot be read, something in it is missing, of a wrong kind or not
+                finite, or is not what was written.
+        """
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        tensors = load_file(path)
-        return cls(int(tensors["count"].item()), tensors["mean"], tensors["scatter"])
+        try:
+            tensors = load_file(path)
+        except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{path} is damaged: {next(iter(str(error).splitlines()), 'unreadable')}") from error
+        digest = tensors.pop("digest", None)  # not in a file of genzoo 0.1
+        if digest is not None and not torch.equal(digest, _digest(tensors)):
+            raise ValueError(f"{path} is damaged: its numbers are not those that were written")
+        count, mean, scatter = (tensors.pop(name, torch.empty(0, 0, 0)) for name in ("count", "mean", "scatter"))
+        if count.ndim != 0 or mean.ndim != 1 or tuple(scatter.shape) != 2 * tuple(mean.shape):
+            shapes = [tuple(tensor.shape) for tensor in (count, mean, scatter)]
+            raise ValueError(f"{path} is damaged: count, mean and scatter have the shapes {shapes}")
+        if count.dtype != torch.int64 or count < 0 or mean.dtype != torch.float64 or scatter.dtype != torch.float64:
+            raise ValueError(f"{path} is damaged: it counts {count.item()} features, in {mean.dtype}")
+        if not all(tensor.isfinite().all() for tensor in (mean, scatter, *tensors.values())):
+            raise ValueError(f"{path} is damaged: it holds NaN or infinite numbers")
+        return cls(int(count.item()), mean, scatter), tensors
 
 
 class FrechetReference:
@@ -157,10 +185,13 @@ class FrechetReference:
 
     Args:
         statistics: of the reference; fewer features than dimensions are right too.
+
+    Raises:
+        ValueError: of fewer than two features, or if the statistics are not finite.
     """
 
     def __init__(self, statistics: FeatureStatistics) -> None:
-        self.statistics = statistics
+        self.statistics = _finite(statistics)
         self.mean, covariance = statistics.mean, statistics.covariance
         self.trace = covariance.trace()
         values, vectors = torch.linalg.eigh(covariance)
@@ -176,18 +207,21 @@ class FrechetReference:
         Never negative: where rounding would make it so, it is 0.
 
         Raises:
-            ValueError: of fewer than two features, or of another dimension than the reference's.
+            ValueError: of fewer than two features, or of another dimension than the reference's; or if the
+                statistics are not finite, or so large that the distance is not.
         """
         if statistics.mean.shape != self.mean.shape:
             raise ValueError(
                 f"Features of {len(statistics.mean)} dimensions cannot be compared with a reference of"
                 f" {len(self.mean)}."
             )
-        covariance = statistics.covariance.to(self.mean.device)
+        covariance = _finite(statistics).covariance.to(self.mean.device)
         values = torch.linalg.eigvalsh(_congruence(self.factor, covariance))  # reads the lower half
         means = (self.mean - statistics.mean.to(self.mean.device)).square().sum()
-        distance = means + self.trace + covariance.trace() - 2 * values.clamp_min(0).sqrt().sum()
-        return max(0.0, distance.item())
+        distance = (means + self.trace + covariance.trace() - 2 * values.clamp_min(0).sqrt().sum()).item()
+        if not math.isfinite(distance):  # max(0, NaN) would be 0, a perfect score
+            raise ValueError(f"The Fréchet distance is {distance}: the features are too large to be told apart.")
+        return max(0.0, distance)
 
     def influence(self, features: Tensor) -> Tensor:
         """By how much each feature draws the distance of its set from this reference away from what it is.
@@ -325,6 +359,21 @@ class FrechetDistance(TwoSets):
         if not moments.numel():
             raise ValueError(f"FrechetDistance has seen no {'real data' if name == self.REAL else 'samples'}.")
         return FeatureStatistics.merged(moments.unflatten(0, (-1, moments.shape[1] + 2)))
+
+
+def _finite(statistics: FeatureStatistics) -> FeatureStatistics:
+    if not statistics.moments.isfinite().all():
+        raise ValueError("The statistics of the features are not finite, so there is no Fréchet distance to them.")
+    return statistics
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> Tensor:
+    """(32,) uint8, the SHA-256 of tensors and their names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.numpy().tobytes())
+    return torch.tensor(list(digest.digest()), dtype=torch.uint8)
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:

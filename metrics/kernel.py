@@ -34,7 +34,8 @@ def kernel_distance(real: Tensor, fake: Tensor) -> tuple[float, float]:
         The distance, and its standard deviation under new draws of both sets.
 
     Raises:
-        ValueError: of fewer than two features on either side.
+        ValueError: of fewer than two features on either side, or if they are not finite, or so large that the
+            distance is not.
     """
     check_two_sets(real, fake, 2)
     x, y = real.double(), fake.double()
@@ -51,6 +52,8 @@ def kernel_distance(real: Tensor, fake: Tensor) -> tuple[float, float]:
         + 4 * _centred_square(xy / m, yx / n, xy_square / (n * m)) / (n * m)
     )
     variance = torch.maximum(both_orders - second, second).clamp_min(0)
+    if not value.isfinite():
+        raise ValueError(f"The kernel distance is {value.item()}: the features are too large for a cubic kernel.")
     return value.item(), variance.sqrt().item()
 
 

@@ -42,7 +42,7 @@ class NegativeLogLikelihood(Measure):
         """The mean, float64; infinite if a datum is impossible.
 
         Raises:
-            ValueError: if there are no data, or some log p(x) is NaN.
+            ValueError: if there are no data, or some log p(x) is NaN or +∞, which no density is.
         """
         return self._values().mean()
 
@@ -56,8 +56,9 @@ class NegativeLogLikelihood(Measure):
         nll = self.state("nll")
         if not len(nll):
             raise ValueError("There are no data to evaluate the likelihood of: the loader gave no batch.")
-        if nll.isnan().any():
-            raise ValueError(f"log_prob is NaN for {int(nll.isnan().sum())} of {len(nll)} data.")
+        for what, found in (("NaN", nll.isnan()), ("+∞", nll == -math.inf)):
+            if found.any():
+                raise ValueError(f"log_prob is {what} for {int(found.sum())} of {len(nll)} data.")
         return nll
 
 
@@ -74,9 +75,14 @@ class BitsPerDim(NegativeLogLikelihood):
         Args:
             log_prob: (B,), nats, summed over the event.
             num_dims: D, the number of dimensions of a datum; or (B,), that of each.
+
+        Raises:
+            ValueError: if a datum has no finite number of dimensions, at least 1.
         """
         super().update(log_prob)
         dims = torch.as_tensor(num_dims, device=log_prob.device).expand_as(log_prob)
+        if not ((dims >= 1) & dims.isfinite()).all():
+            raise ValueError("BitsPerDim: each datum has a finite number of dimensions, at least 1.")
         self.num_dims.append(_double(dims))  # type: ignore[operator, union-attr]
 
     def compute(self) -> Tensor:
@@ -127,7 +133,7 @@ def likelihood_of(
         seed: of the noise.
 
     Raises:
-        ValueError: if there are no data, or some log p(x) is NaN.
+        ValueError: if there are no data, or some log p(x) is NaN or +∞.
     """
     nats, bits, seen = NegativeLogLikelihood(), BitsPerDim(), 0
     for _, x, counts in share(batches):

@@ -29,7 +29,7 @@ def manifold_scores(real: Tensor, fake: Tensor, *, k: int = 5) -> dict[str, floa
         k: which neighbour.
 
     Raises:
-        ValueError: if either set has no k-th neighbour.
+        ValueError: if either set has no k-th neighbour, or features are not finite.
     """
     check_two_sets(real, fake, k + 1)
     centre = real.double().mean(0)  # distances between centred vectors lose fewer digits
@@ -71,7 +71,11 @@ def manifold_errors(
 
     Returns:
         By name; nothing, if a quarter has no k-th neighbour.
+
+    Raises:
+        ValueError: if features are not finite.
     """
+    check_two_sets(real, fake, 0)
     if min(len(real), len(fake)) < PARTS * (k + 1):
         return {}
     generator = torch.Generator().manual_seed(seed)

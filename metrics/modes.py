@@ -30,7 +30,8 @@ def mode_coverage(samples: Tensor, centres: Tensor, std: float) -> dict[str, flo
         "mode_kl": Σ_k p_k log(K p_k) in nats, with p_k the share of samples that belong to k; from 0 to log K.
 
     Raises:
-        ValueError: if samples and centres are not points of one space, there are none, or std is not above 0.
+        ValueError: if samples and centres are not points of one space, there are none, some are not finite, or std
+            is not above 0.
     """
     return _scores(*_counts(samples, centres, std))
 
@@ -42,8 +43,12 @@ def _counts(samples: Tensor, centres: Tensor, std: float) -> tuple[Tensor, Tenso
             f"mode_coverage takes samples (N, D) and centres (K, D), but was given {tuple(samples.shape)} and"
             f" {tuple(centres.shape)}."
         )
-    if not std > 0:
-        raise ValueError(f"mode_coverage: std is {std}, but a component has a width above 0.")
+    if not 0 < std < math.inf:
+        raise ValueError(f"mode_coverage: std is {std}, but a component has a finite width above 0.")
+    for what, x in (("samples", samples), ("centres", centres)):
+        if not x.isfinite().all():  # the nearest centre to NaN would be the first
+            bad = int((~x.isfinite()).any(1).sum())
+            raise ValueError(f"mode_coverage: {bad} of {len(x)} {what} hold NaN or infinite values.")
     samples = samples.to(float64_device(samples.device), torch.float64)
     centres = centres.to(samples)
     distance, nearest = torch.cdist(samples, centres, compute_mode="donot_use_mm_for_euclid_dist").min(1)
@@ -83,7 +88,8 @@ class ModeCoverage(Measure):
         """Adds samples, (N, D).
 
         Raises:
-            ValueError: if they and the centres are not points of one space, there are none, or std is not above 0.
+            ValueError: if they and the centres are not points of one space, there are none, some are not finite, or
+                std is not above 0.
         """
         belonging, good = _counts(samples, self.centres, self.std)  # type: ignore[arg-type]
         self.belonging = self.belonging + belonging.to(self.belonging.device)

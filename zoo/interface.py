@@ -179,6 +179,9 @@ class ZooModule(StatedModule):
         self._checked_stages: set[str] = set()
         self._value_range = value_range(shape, levels)
         self._suspicious = False
+        #: sum and number of what was trained on since callbacks looked, and the means that they were shown then
+        self._noted: dict[str, tuple[Tensor, int]] = {}
+        self._shown: dict[str, Tensor] = {}
         self._random_states: list[list[Tensor]] | None = None
         self._later_buffers: list[str] = []
 
@@ -207,7 +210,8 @@ class ZooModule(StatedModule):
             labels: (B,) or None.
 
         Returns:
-            (B,) tensors by name, "loss" among them, in nats; each is logged as `train/<name>`.
+            (B,) tensors by name, "loss" among them, in nats; each is logged as `train/<name>`: the step's mean every
+            `log_every_n_steps` steps, and for callbacks that monitor it, the mean since they last looked.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement objective(x, labels).")
 
@@ -229,6 +233,7 @@ class ZooModule(StatedModule):
         """The mean of `objective`'s loss over the batch."""
         x, labels = self.unpack(batch, "train")
         quantities = self.objective(x, labels)
+        self._note(quantities)
         if self._logs_this_step():
             self._log_training(quantities, x)
         return quantities["loss"].mean()
@@ -244,6 +249,36 @@ class ZooModule(StatedModule):
             )
         self.log("train/loss", means.pop("train/loss"), prog_bar=True, batch_size=len(x))
         self.log_dict(means, batch_size=len(x))
+
+    def _note(self, quantities: dict[str, Tensor]) -> None:
+        """Adds a step's quantities to the means that callbacks are shown, without a log call or waiting for them."""
+        for name, value in quantities.items():
+            if name not in self._noted:
+                precise = torch.float64 if value.device.type != "mps" else torch.float32
+                self._noted[name] = value.new_zeros((), dtype=precise), 0
+            total, count = self._noted[name]
+            self._noted[name] = total + value.detach().sum(), count + value.numel()
+
+    def _show_means(self) -> None:
+        """For callbacks that monitor `train/<name>`: its mean over the data since they last looked.
+
+        They look at the end of a validation and of an epoch, where what a step logged may be long out of date.
+        Loggers have what the steps logged, and nothing of this.
+        """
+        if self.trainer.state.fn != TrainerFn.FITTING or self.trainer.sanity_checking:
+            return
+        if self._noted:
+            self._shown = {f"train/{name}": total / count for name, (total, count) in self._noted.items()}
+            self._noted = {}
+        self.log_dict(self._shown, logger=False, sync_dist=True)
+
+    def on_validation_epoch_end(self) -> None:
+        """Figures of the training are current where callbacks look at them."""
+        self._show_means()
+
+    def on_train_epoch_end(self) -> None:
+        """Figures of the training are current where callbacks look at them."""
+        self._show_means()
 
     def _logs_this_step(self) -> bool:
         """Whether a logger keeps this step's figures: a log call costs as much as a small layer."""

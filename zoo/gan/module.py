@@ -259,8 +259,9 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         for schedule in self._schedules():
             schedule.step()
         self._latest |= _joined(losses)
+        total = torch.stack([values.mean() for values in self._latest.values()]).sum()
+        self._note({"loss": total, **self._latest})
         if logs:
-            total = torch.stack([values.mean() for values in self._latest.values()]).sum()
             self._log_training({"loss": total, **self._latest}, x)
 
     def discriminator_step(self, x: Tensor, labels: Tensor | None, step: int) -> dict[str, Tensor]:

@@ -211,6 +211,7 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
 
     def on_validation_epoch_end(self) -> None:
         """Logs what KL is spent on over the whole validation set, and how many latents are in use."""
+        super().on_validation_epoch_end()
         mean, scale = torch.cat(gather(torch.cat(self._posteriors, 1)), 1)
         self._posteriors.clear()
         for name, value in posterior_figures(mean, scale).items():
