@@ -65,7 +65,7 @@ def real_features(
         try:
             everything.save(path, features=features)
         except OSError as error:
-            rank_zero_info(f"{folder}: {error.strerror}; the statistics of the real data are not kept.")
+            rank_zero_info(f"{path}: {error.strerror}; the statistics of the real data are not kept.")
     return everything, features
 
 
