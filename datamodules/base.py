@@ -10,7 +10,7 @@ import inspect
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from numbers import Integral
 from types import FrameType
 from typing import Any, Protocol
@@ -209,6 +209,13 @@ class Loader:
             self.handed_out = index + 1
             yield x if self.source.labels is None else (x, self.source.labels[batches[index]])
         self._next_epoch()
+
+    def in_order(self) -> "Loader":
+        """The same data for whoever measures them: each once, in order, whatever the batches of training leave over.
+
+        What is random about them is drawn as in the first epoch.
+        """
+        return Loader(self.source, replace(self.plan, shuffle=False), self.scale, self.noise)
 
     def batch_rows(self) -> Sequence[Tensor]:
         """The row numbers of each of this process's batches of this epoch."""
