@@ -90,7 +90,7 @@ def folder(root: Path, under: tuple[str, ...] = ("",), labelled: bool = True, **
 def say(root: Path, names: Iterable[str]) -> None:
     """One recording for each name, of one value of its own throughout: each of its pieces tells which it is of."""
     for code, name in enumerate(names):
-        value = from_codes(torch.tensor([code]), (1, 1), 256)
+        value = from_codes(torch.tensor([code]), 256, "waveform")
         write_wav(root / name, value.expand(9 + code % 17), 8000)
 
 
