@@ -91,9 +91,9 @@ def _boundary(action: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = one_line(next(iter(str(error).strip().splitlines()), ""))
+        reason = one_line(next(iter(masked(str(error), action).strip().splitlines()), ""))
         said = f"could not {masked(action)} ({type(error).__name__}: {reason}); check the address and the network"
-        raise OSError(said) from (error if masked(f"{action} {error}") == f"{action} {error}" else None)
+        raise OSError(said) from (error if masked(action) == action else None)
 
 
 def _fetch_hugging_face(rest: str, revision: str | None) -> Path:

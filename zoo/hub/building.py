@@ -150,4 +150,4 @@ def fits(value: Any, hint: Any) -> bool:
         return isinstance(value, int) and value in (0, 1)
     if origin in (list, tuple, Sequence):
         return isinstance(value, list | tuple) and all(fits(item, options[0]) for item in value)
-    return not isinstance(hint, type) or isinstance(value, hint)
+    return hint is Any or not isinstance(hint, type) or isinstance(value, hint)

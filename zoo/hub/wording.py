@@ -4,12 +4,21 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-SECRET = re.compile(r"://(?:[^\s/@]*|[^\s/:@]*:\S*)@")  # user:password@, the password perhaps with a slash in it
+USER = re.compile(r"(?<=://)(?:[^\s/]*|[^\s/:@]*:\S*)(?=@)")  # user:password, the latter perhaps with a slash in it
+TOKEN = re.compile(r"(?<=[?&])([^\s=&]*(?:token|key|secret|sign|sig|pass)[^\s=&]*=)([^\s&]+)", re.IGNORECASE)
 
 
-def masked(text: str) -> str:
-    """The text without the user names and passwords of the addresses in it: `https://***@host/path`."""
-    return SECRET.sub("://***@", text)
+def masked(text: str, address: str = "") -> str:
+    """A text without the user names, passwords and keys of the addresses in it: `https://***@host/path?token=***`.
+
+    Args:
+        text: of a message, say.
+        address: whose secrets are looked for in all of the text, not in addresses alone.
+    """
+    users, tokens = USER.findall(address), [value for _, value in TOKEN.findall(address)]
+    for secret in (*users, *tokens, *(user.partition(":")[2] for user in users)):
+        text = text.replace(secret, "***") if secret else text
+    return TOKEN.sub(r"\1***", USER.sub("***", text))
 
 
 def one_line(text: str) -> str:
