@@ -294,7 +294,7 @@ def wrong_value(leaf: Complaint, found: list[Complaint]) -> str:
         elif kind := re.match(r"(?:Expected an? |Not a valid subclass of )(.*?)(?:, but got .*)?$", other.what):
             kinds.append(bare(kind[1]).replace("import path or a subclass spec", "a class"))
         else:
-            return f"{at(leaf)}{other.what}"
+            return at(leaf) + re.sub(r"<class '(.*?)'>", r"\1", other.what)
     given = re.sub(r"^NestedArg\(key=.*, val='?(.*?)'?\)$", r"\1", leaf.given).replace("Namespace(", "(")
     expected = " or ".join(dict.fromkeys([*choices, *kinds]))
     return f"{at(leaf)}expected {shortened(expected)}, but given {shortened(given)}{did_you_mean(given, choices)}"
