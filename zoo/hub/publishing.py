@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -59,8 +60,6 @@ def publish(
         ValueError: the model cannot be stated in a file, or an argument is not right; nothing was written.
         OSError: the upload failed.
     """
-    address = name if to is None else str(to)
-    remote = "://" in address
     if not NAME.fullmatch(name):
         raise ValueError(f"name={name!r}: give letters, digits, '.', '_' and '-', in parts divided by '/': mnist/vae")
     if unknown := set(card or {}) - set(SECTIONS):
@@ -69,8 +68,9 @@ def publish(
         raise ValueError(f"samples={str(samples)!r}: give a .png, .wav or .txt file")
     if learning is not None and Path(learning).suffix != ".png":
         raise ValueError(f"learning={str(learning)!r}: give a .png file")
-    if remote:
-        check_address(address, publishing=True)
+    if dtype not in ("float32", "float16", "bfloat16"):
+        raise ValueError(f"dtype={dtype!r}: give float32, float16 or bfloat16")
+    address, target = name if to is None else str(to), checked_target(name, to)
 
     def write(folder: Path) -> None:
         config = {"genzoo": __version__, "name": name, **_describe(module, data)}
@@ -84,7 +84,7 @@ def publish(
         (folder / CONFIG).write_text(stated, encoding="utf-8")
         measured = json.dumps(metrics or {}, indent=2, ensure_ascii=False)
         (folder / METRICS).write_text(measured + "\n", encoding="utf-8")
-        loaded_by = address if remote or to is None else "path/to/this/folder"
+        loaded_by = address if target is None or to is None else "path/to/this/folder"
         (folder / CARD).write_text(model_card(loaded_by, config, metrics or {}, card or {}), "utf-8")
         if samples is not None:
             shutil.copyfile(samples, folder / f"samples{Path(samples).suffix}")
@@ -92,16 +92,31 @@ def publish(
             shutil.copyfile(learning, folder / LEARNING)
         load(folder, allow=(type(module), *allow))
 
-    if not remote:
-        target = entries.EMBEDDED / name if to is None else Path(to).expanduser()
-        if target.exists() and not (target / CONFIG).is_file() and (target.is_file() or any(target.iterdir())):
-            raise ValueError(f"{target} exists and is no entry of a zoo, so it is not replaced; choose another")
+    if target is not None:
         with staged(target.absolute()) as staging:
             write(staging)
         return target
     with tempfile.TemporaryDirectory() as temporary:
         write(Path(temporary))
         return upload(Path(temporary), address)
+
+
+def checked_target(name: str, to: str | Path | None) -> Path | None:
+    """The folder that becomes the entry; None of an address.
+
+    Raises:
+        ValueError: where there can be none.
+    """
+    if to is not None and "://" in str(to):
+        check_address(str(to), publishing=True)
+        return None
+    target = entries.EMBEDDED / name if to is None else Path(to).expanduser()
+    if target.exists() and not (target / CONFIG).is_file() and (target.is_file() or any(target.iterdir())):
+        raise ValueError(f"{target} exists and is no entry of a zoo, so it is not replaced; choose another")
+    above = next(folder for folder in target.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise ValueError(f"{target} cannot be made: {above} is no folder that can be written to; choose another")
+    return target
 
 
 def _describe(module: "LightningModule", data: "Mapping[str, Any] | LightningDataModule | None") -> dict[str, Any]:
