@@ -1,16 +1,18 @@
 """How far the model's samples are from real data, at every validation."""
 
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from genzoo.callbacks.at_validation import AtValidation
-from genzoo.metrics.closeness import Closeness
-from genzoo.metrics.data import SPLITS
+from genzoo.metrics.closeness import Closeness, check_extractor
+from genzoo.metrics.data import SPLITS, first_batch
 from genzoo.metrics.extractors import FeatureExtractor
 from genzoo.zoo.drawing import seeded
 from genzoo.zoo.interface import Samples
 from genzoo.zoo.processes import agree
+from genzoo.zoo.value_range import UNIT, checked_range, in_words
 
 
 class FrechetDistance(AtValidation):
@@ -42,9 +44,13 @@ class FrechetDistance(AtValidation):
         prdc: also precision, recall, density and coverage.
         weights_path: a file with Inception's weights, for machines without a network.
         cache_dir: where the reference's statistics are kept; None is $GENZOO_CACHE, or else ~/.cache/genzoo.
+        value_range: the darkest and the brightest value of images, data and samples; None finds it out from the data,
+            and refuses samples that are plainly in another one. Inception and entries of the zoo are shown the images
+            in [0, 1], a module of your own as they are.
 
     Raises:
-        ValueError: at construction on arguments out of range; before training if the module has no `sample`.
+        ValueError: at construction on arguments out of range; before training if the module has no `sample`, there is
+            no such split, or the extractor makes no features of its data; and if data and samples are in two ranges.
     """
 
     def __init__(
@@ -59,6 +65,7 @@ class FrechetDistance(AtValidation):
         prdc: bool = False,
         weights_path: str | None = None,
         cache_dir: str | None = None,
+        value_range: tuple[float, float] | None = None,
     ) -> None:
         super().__init__(every_n_epochs)
         if reference not in SPLITS:
@@ -77,11 +84,12 @@ class FrechetDistance(AtValidation):
         self.prdc = prdc
         self.weights_path = weights_path
         self.cache_dir = cache_dir
+        self.value_range = checked_range(value_range, "FrechetDistance")
         self._extractor: FeatureExtractor | None = None
         self._closeness: Closeness | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Finds the extractor, and refuses a module that cannot be sampled, before training starts."""
+        """Finds the extractor, and refuses what cannot be measured, before training starts."""
         if not isinstance(pl_module, Samples):
             raise ValueError(
                 f"FrechetDistance: {type(pl_module).__name__} has no `sample(num_samples, *, generator=None)`"
@@ -89,6 +97,9 @@ class FrechetDistance(AtValidation):
             )
         if self._extractor is None:
             self._extractor = FeatureExtractor(self.source, self.weights_path)
+        if stage in (TrainerFn.FITTING, TrainerFn.VALIDATING):
+            data = first_batch(trainer, self.reference, "FrechetDistance: reference")
+            check_extractor(self._extractor, data, self.value_range)
 
     def act(self, trainer: Trainer, module: LightningModule) -> dict[str, float]:
         """Draws and compares; the same on every rank."""
@@ -97,12 +108,13 @@ class FrechetDistance(AtValidation):
             first, closeness = self._closeness is None, self._real(trainer, module)
             scores = agree(closeness.scores(module.sample, seed=self.seed, batch_size=self.batch_size))
             if first:
-                floor = closeness.floor()
+                found, floor = closeness.value_range, closeness.floor()
                 data = str(floor.data).replace(" data", " real data", 1)
+                images = "" if found in (None, UNIT) else f" (images in {in_words(found)})"
                 rank_zero_info(
                     f"{closeness.name} ({closeness.extractor.name}): {scores[closeness.name]:.4g} for"
-                    f" {self.num_samples} samples against the {self.reference} split; floor {floor.value:.4g} ±"
-                    f" {floor.error:.1g}, of {data}."
+                    f" {self.num_samples} samples against the {self.reference} split{images}; floor"
+                    f" {floor.value:.4g} ± {floor.error:.1g}, of {data}."
                 )
         return {f"val/{name}": value for name, value in scores.items()}
 
@@ -119,5 +131,6 @@ class FrechetDistance(AtValidation):
                 kid=self.kid,
                 prdc=self.prdc,
                 cache_dir=self.cache_dir,
+                value_range=self.value_range,
             )
         return self._closeness

@@ -1,9 +1,10 @@
 """The likelihood of a whole split, at every validation."""
 
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 
 from genzoo.callbacks.at_validation import AtValidation
-from genzoo.metrics.data import SPLITS, Rows
+from genzoo.metrics.data import SPLITS, Rows, first_batch
 from genzoo.metrics.likelihood import likelihood_of
 from genzoo.zoo.drawing import seeded
 from genzoo.zoo.interface import HasLogProb
@@ -30,8 +31,8 @@ class LikelihoodLogger(AtValidation):
         seed: of the noise.
 
     Raises:
-        ValueError: at construction on arguments out of range; before training if the module has no
-            `log_prob`.
+        ValueError: at construction on arguments out of range; before training if the module has no `log_prob`, or
+            there is no such split.
     """
 
     def __init__(self, num_particles: int = 100, split: str = "val", every_n_epochs: int = 1, seed: int = 0) -> None:
@@ -45,12 +46,14 @@ class LikelihoodLogger(AtValidation):
         self.seed = seed
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuses a module that has no likelihood, before training starts."""
+        """Refuses a module that has no likelihood, and a split that is not there, before training starts."""
         if not isinstance(pl_module, HasLogProb):
             raise ValueError(
                 f"LikelihoodLogger: {type(pl_module).__name__} has no likelihood (`log_prob`, `bits_per_dim`"
                 " and `log_prob_kind`). Take the callback away."
             )
+        if stage in (TrainerFn.FITTING, TrainerFn.VALIDATING):
+            first_batch(trainer, self.split, "LikelihoodLogger: split")
 
     def act(self, trainer: Trainer, module: LightningModule) -> dict[str, float]:
         """Evaluates on all ranks, each its share; the same on each."""

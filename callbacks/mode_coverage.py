@@ -28,8 +28,8 @@ class ModeCoverage(AtValidation):
         seed: of the samples.
 
     Raises:
-        ValueError: at construction on arguments out of range; before training if the module has no `sample`, or
-            nobody says where the modes are.
+        ValueError: at construction on arguments out of range; before training if the module has no `sample`, nobody
+            says where the modes are, or samples cannot lie there.
     """
 
     def __init__(
@@ -52,7 +52,14 @@ class ModeCoverage(AtValidation):
         """Finds the modes, before training starts."""
         if not isinstance(pl_module, Samples):
             raise ValueError(f"ModeCoverage: {type(pl_module).__name__} has no `sample` to draw from.")
-        self._modes(trainer)
+        centres, std = self._modes(trainer)
+        modes.mode_coverage(centres, centres, std)  # raises for what are no modes
+        shape = getattr(pl_module, "shape", None)
+        if shape is not None and tuple(shape) != tuple(centres.shape[1:]):
+            raise ValueError(
+                f"ModeCoverage: the centres are points {tuple(centres.shape[1:])}, but the samples of"
+                f" {type(pl_module).__name__} have the shape {tuple(shape)}."
+            )
 
     def act(self, trainer: Trainer, module: LightningModule) -> dict[str, float]:
         """Draws and counts; the same on every rank."""

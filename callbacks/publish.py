@@ -1,6 +1,5 @@
 """From a finished training run to an entry of the zoo."""
 
-import inspect
 import os
 import tempfile
 import time
@@ -18,10 +17,12 @@ from lightning.pytorch.utilities import rank_zero_info
 from genzoo.callbacks.at_validation import AtValidation
 from genzoo.metrics.data import Rows
 from genzoo.metrics.environment import hardware
-from genzoo.metrics.evaluation import PROTOCOL, Evaluation, evaluate, measuring, protocol_for
+from genzoo.metrics.evaluation import GROUPS, Evaluation, checked_arguments, checked_data, evaluate, measuring
 from genzoo.zoo import hub
+from genzoo.zoo.drawing import seeded
 from genzoo.zoo.hub.card import Card
 from genzoo.zoo.hub.film import Film
+from genzoo.zoo.hub.publishing import checked_target
 from genzoo.zoo.hub.run_folder import run_folder
 from genzoo.zoo.media import samples_of
 from genzoo.zoo.processes import rank, world_size
@@ -49,7 +50,8 @@ class Publish(AtValidation):
 
     Raises:
         ValueError: before training if there is no datamodule to evaluate on, the module was built in a way that no
-            file can state, so that no entry could rebuild it, or `evaluate` would refuse its arguments.
+            file can state, so that no entry could rebuild it, or `evaluate` or `genzoo.publish` would refuse their
+            arguments.
     """
 
     def __init__(
@@ -64,6 +66,8 @@ class Publish(AtValidation):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if num_samples < 1:
+            raise ValueError(f"Publish: num_samples={num_samples}: a picture shows at least 1.")
         self.name = name
         self.to = to
         self.evaluation = evaluation or {}
@@ -89,12 +93,21 @@ class Publish(AtValidation):
                 " no config.yaml can state. Choose them by arguments that a recipe could write, or do without"
                 " Publish."
             )
+        self._rehearse(pl_module, trainer.datamodule)  # type: ignore[attr-defined]
+
+    def _rehearse(self, module: LightningModule, data: LightningDataModule) -> None:
+        """Goes as far as an untrained model can: an entry of it is written aside, loaded and thrown away."""
         try:
-            inspect.signature(evaluate).bind(pl_module, trainer.datamodule, **self.evaluation)  # type: ignore[attr-defined]
-        except TypeError as error:
-            raise ValueError(f"Publish: evaluation={self.evaluation}: {error}.") from None
-        asked = {name: value for name, value in self.evaluation.items() if name in PROTOCOL and value is not None}
-        protocol_for(trainer.datamodule, asked)  # type: ignore[attr-defined]
+            how = checked_arguments(module, data, **self.evaluation)
+            asked = {"split": "test", "only": GROUPS, "weights_path": None} | self.evaluation
+            with seeded(self.seed), tempfile.TemporaryDirectory() as folder:  # building draws weights
+                checked_data(module, data, how, asked["split"], asked["only"], asked["weights_path"])
+                checked_target(self.name, self.to or folder)
+                lazy = any(isinstance(p, torch.nn.UninitializedParameter) for p in module.parameters())
+                if not lazy:
+                    self._write(module, data, {}, Path(folder) / "entry")
+        except ValueError as error:
+            raise ValueError(f"Publish: {error}") from error
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock, and the film with a module that has learned nothing."""
@@ -177,18 +190,37 @@ class Publish(AtValidation):
         if rank() != 0:
             return None
         with tempfile.TemporaryDirectory() as folder:
-            return hub.publish(
+            return self._write(
                 module,
-                self.name,
-                to=to,
-                data=datamodule,
-                metrics={**metrics, "training": training},
-                card=self.card,
+                datamodule,
+                {**metrics, "training": training},
+                to,
                 samples=self._picture(module, Path(folder)),
                 learning=self._learning(datamodule, metrics["evaluation"]["split"], Path(folder)) if filmed else None,
-                dtype=self.dtype,
-                allow=(type(module), *allow),
+                allow=allow,
             )
+
+    def _write(
+        self,
+        module: LightningModule,
+        data: LightningDataModule,
+        metrics: dict[str, Any],
+        to: str | Path | None,
+        *,
+        allow: tuple[type, ...] = (),
+        **pictures: Path | None,
+    ) -> Path | str:
+        return hub.publish(
+            module,
+            self.name,
+            to=to,
+            data=data,
+            metrics=metrics,
+            card=self.card,
+            dtype=self.dtype,
+            allow=(type(module), *allow),
+            **pictures,
+        )
 
     def _picture(self, module: LightningModule, folder: Path) -> Path | None:
         medium = samples_of(module.eval(), self.num_samples, self.seed)

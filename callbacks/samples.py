@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from genzoo.callbacks.at_validation import AtValidation, has_validations
@@ -13,6 +14,16 @@ from genzoo.zoo.drawing import draw, seeded, supported
 from genzoo.zoo.hub.run_folder import run_folder
 from genzoo.zoo.interface import Completes, HasLatents, Samples
 from genzoo.zoo.media import can_render, render
+from genzoo.zoo.value_range import (
+    UNIT,
+    ValueRange,
+    checked_range,
+    contradicts,
+    in_words,
+    plain_range,
+    range_of,
+    to_unit,
+)
 
 
 class SampleLogger(AtValidation):
@@ -37,12 +48,22 @@ class SampleLogger(AtValidation):
             and interpolate between; 0 for none.
         every_n_epochs: at every n-th epoch's validation, and at the end.
         seed: of the noise.
+        value_range: the values of images that are drawn black and white; None finds out what they are: as the data
+            are, or [−1, 1] where the samples plainly are in it.
 
     Raises:
-        ValueError: before training, if the module can do none of this.
+        ValueError: before training, if the module can do none of this; and if samples are plainly in another range
+            than the data that are drawn beside them.
     """
 
-    def __init__(self, num_samples: int = 64, num_examples: int = 8, every_n_epochs: int = 1, seed: int = 0) -> None:
+    def __init__(
+        self,
+        num_samples: int = 64,
+        num_examples: int = 8,
+        every_n_epochs: int = 1,
+        seed: int = 0,
+        value_range: tuple[float, float] | None = None,
+    ) -> None:
         super().__init__(every_n_epochs)
         if num_samples < 1 or num_examples < 0:
             raise ValueError(
@@ -52,7 +73,10 @@ class SampleLogger(AtValidation):
         self.num_samples = num_samples
         self.num_examples = num_examples
         self.seed = seed
+        self.value_range = checked_range(value_range, "SampleLogger")
         self._examples: Tensor | None = None
+        self._data_range: tuple[tuple[int, ...], ValueRange] | None = None  # of data of that shape
+        self._range = UNIT  # that was used, and said, last
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuses a module that has nothing to show."""
@@ -77,11 +101,16 @@ class SampleLogger(AtValidation):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """In a run without validations, the first data of the training."""
-        if batch_idx == 0 and not has_validations(trainer):
-            self._keep(pl_module, batch)
+        """Looks at the range of the first data; in a run without validations they are what is shown, too."""
+        if batch_idx == 0:
+            self._keep(pl_module if not has_validations(trainer) else None, batch)
 
-    def _keep(self, module: LightningModule, batch: Any) -> None:
+    def _keep(self, module: LightningModule | None, batch: Any) -> None:
+        if self._data_range is None and isinstance(
+            x := batch[0] if isinstance(batch, list | tuple) else batch, Tensor
+        ):
+            found = range_of(x)
+            self._data_range = None if found is None else (tuple(x.shape[1:]), found)
         if self._examples is None and self.num_examples and isinstance(module, Completes | HasLatents):
             self._examples = data_of(batch)[: self.num_examples].detach().clone()
 
@@ -91,7 +120,7 @@ class SampleLogger(AtValidation):
         for kind, x, columns in self._pages(module):
             if not (trainer.is_global_zero and can_render(x)):
                 continue
-            medium = render(x, columns, module)
+            medium = render(x if x.ndim != 4 else to_unit(x, self._range), columns, module)
             medium.write(folder / f"{kind}-{step:08d}{medium.suffix}")
             for logger in trainer.loggers:
                 medium.send(logger, kind, step)
@@ -99,8 +128,10 @@ class SampleLogger(AtValidation):
 
     def _pages(self, module: LightningModule) -> Iterator[tuple[str, Tensor, int]]:
         """(kind, data in reading order, columns) for each capability of the module."""
-        if isinstance(module, Samples):
-            yield "samples", draw(module.sample, self.num_samples, self.seed), _columns(self.num_samples)
+        samples = draw(module.sample, self.num_samples, self.seed) if isinstance(module, Samples) else None
+        self._find_range(samples)
+        if samples is not None:
+            yield "samples", samples, _columns(self.num_samples)
         if self._examples is None:
             return
         x = self._examples.to(module.device)
@@ -110,6 +141,24 @@ class SampleLogger(AtValidation):
             (completed,) = self._complete(module, x, first_half(x, -1), num_samples=1)
             yield "completions", torch.stack([x, completed], 1).flatten(0, 1), 2
 
+    def _find_range(self, samples: Tensor | None) -> None:
+        """The range that images are in, said where it is not [0, 1]."""
+        shape, of_data = self._data_range or ((), UNIT)
+        found = of_data if samples is None or shape == tuple(samples.shape[1:]) else UNIT
+        if self.value_range is not None:
+            found = self.value_range
+        elif samples is not None and samples.ndim == 4 and contradicts(samples, found):
+            own = plain_range(samples) or found
+            if self._examples is not None:
+                raise ValueError(
+                    f"SampleLogger: the data are images in {in_words(found)}, but the samples in {in_words(own)}. Let"
+                    " `sample` return images as the data are, or state `value_range` if both are right."
+                )
+            found = own
+        if found != self._range:
+            rank_zero_info(f"SampleLogger: images are drawn as values in {in_words(found)} (`value_range`).")
+            self._range = found
+
     def _pages_of_images(self, module: LightningModule, x: Tensor) -> Iterator[tuple[str, Tensor, int]]:
         if isinstance(module, HasLatents):
             with seeded(self.seed):
@@ -118,7 +167,9 @@ class SampleLogger(AtValidation):
             blocks = []  # what is known (the rest grey), three completions, and the data themselves: five rows
             for known in (first_half(x, -1), first_half(x, -2)):
                 completed = self._complete(module, x, known, num_samples=3)
-                blocks.append(torch.cat([torch.where(known, x, 0.5)[None], completed, x[None]]).flatten(0, 1))
+                blocks.append(
+                    torch.cat([torch.where(known, x, sum(self._range) / 2)[None], completed, x[None]]).flatten(0, 1)
+                )
             yield "completions", torch.cat(blocks), len(x)
         if isinstance(module, HasLatents) and len(x) > 1:
             half = len(x) // 2

@@ -1,6 +1,6 @@
 """How close samples are to real data, seen through an extractor: what `evaluate` and `FrechetDistance` share."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -8,15 +8,16 @@ import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from torch import Tensor
 
-from genzoo.metrics.base import TwoSets
-from genzoo.metrics.data import Rows
+from genzoo.metrics.base import TwoSets, check_features
+from genzoo.metrics.data import Rows, first_batch
 from genzoo.metrics.extractors import FeatureExtractor
 from genzoo.metrics.features import real_features
 from genzoo.metrics.frechet import FrechetDistance, frechet_error, frechet_floor_error
 from genzoo.metrics.kernel import KernelDistance
 from genzoo.metrics.manifold import ManifoldScores
 from genzoo.zoo.drawing import blocks, draw
-from genzoo.zoo.processes import rank, share
+from genzoo.zoo.processes import gather, rank, share
+from genzoo.zoo.value_range import ValueRange, contradicts, in_words, plain_range, range_of, to_unit
 
 
 class Floor(NamedTuple):
@@ -25,6 +26,33 @@ class Floor(NamedTuple):
     value: float
     error: float  # its standard deviation over other divisions of the real data
     data: Rows
+
+
+def check_extractor(extractor: FeatureExtractor, x: Tensor, value_range: ValueRange | None = None) -> None:
+    """Raises ValueError unless the extractor makes features of such data, (B, *shape): before hours of training."""
+    shown = _Shown([x[:2]], extractor, range_of(x) if value_range is None else value_range)
+    try:
+        for batch in shown:
+            check_features(extractor(batch))
+    except ValueError:
+        raise
+    except Exception as error:  # whatever a module of anybody's raises
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ValueError(
+            f"The extractor {extractor.name} makes no features of data of shape {tuple(x.shape[1:])}: {reason}."
+        ) from error
+
+
+class _Shown:
+    """Batches as the extractor takes them: images in [0, 1], if it says so."""
+
+    def __init__(
+        self, batches: Iterable[Tensor], extractor: FeatureExtractor, value_range: ValueRange | None
+    ) -> None:
+        self.batches, self.range = batches, value_range if extractor.takes_unit_images else None
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (to_unit(x, self.range) for x in self.batches)
 
 
 class Closeness:
@@ -40,6 +68,7 @@ class Closeness:
         kid: also the kernel distance.
         prdc: also precision, recall, density and coverage.
         cache_dir: where statistics of real data are kept; None is $GENZOO_CACHE, or else ~/.cache/genzoo.
+        value_range: of images, data and samples; None finds it out from the first of the data.
     """
 
     def __init__(
@@ -53,13 +82,16 @@ class Closeness:
         kid: bool = True,
         prdc: bool = True,
         cache_dir: str | None = None,
+        value_range: ValueRange | None = None,
     ) -> None:
         self.source, self.extractor, self.split, self.device = source, extractor, split, device
         self.num_samples = num_samples
         self._features = partial(
             real_features, extractor=extractor, keep=num_samples, device=device, cache_dir=cache_dir
         )
-        statistics, self.real = self._features(Rows(source, split))
+        self._told = value_range is None  # found out, not stated: then samples that contradict are a mistake
+        self.value_range = range_of(first_batch(source, split, "split")) if value_range is None else value_range
+        statistics, self.real = self._features(self._shown(Rows(source, split)))
         self.num_real = statistics.count
         self.frechet = FrechetDistance().to(device)
         self.kernel = KernelDistance().to(device) if kid else None
@@ -69,6 +101,9 @@ class Closeness:
             self.frechet.update(statistics, real=True)
             for metric in self.keeping:
                 metric.update(self.real.to(device), real=True)
+
+    def _shown(self, batches: Iterable[Tensor]) -> _Shown:
+        return _Shown(batches, self.extractor, self.value_range)
 
     @property
     def name(self) -> str:
@@ -90,12 +125,18 @@ class Closeness:
             seed: of the samples.
             batch_size: samples drawn at a time. Other blocks draw other samples.
             track: wraps the blocks, to show progress.
+
+        Raises:
+            ValueError: if samples are not finite, or images plainly in another range than the data are in.
         """
         for metric in (self.frechet, *self.keeping):
             metric.reset()
-        parts = track(blocks(self.num_samples, min(batch_size, self.num_samples), seed))
+        checked, parts = False, track(blocks(self.num_samples, min(batch_size, self.num_samples), seed))
         for _, (_, size, block), counts in share(parts):
-            features = self.extractor(draw(sample, size, block).to(self.device))
+            x = draw(sample, size, block).to(self.device)
+            if not checked:
+                checked = self._check_range(x)
+            (features,) = (self.extractor(shown) for shown in self._shown([x]))
             if counts:
                 for metric in (self.frechet, *self.keeping):
                     metric.update(features, real=False)
@@ -105,6 +146,18 @@ class Closeness:
         if self.manifold is not None:
             found |= {name: value.item() for name, value in self.manifold.compute().items()}
         return found
+
+    def _check_range(self, samples: Tensor) -> bool:
+        """True, or a ValueError, on every process."""
+        if self._told and self.value_range is not None:
+            bad = contradicts(samples, self.value_range) and plain_range(samples)
+            if found := next(filter(None, gather(bad)), None):
+                raise ValueError(
+                    f"The images of the {self.split} split are in {in_words(self.value_range)}, but the samples in"
+                    f" {in_words(found)}: a distance between them means nothing. Let `sample` return images as the"
+                    " data are, or state `value_range` if both are right."
+                )
+        return True
 
     def errors(self) -> dict[str, float]:
         """Standard deviations of the scores under new draws of samples and data, by name, where there are any."""
@@ -121,7 +174,7 @@ class Closeness:
         """As many real data of another split, in place of the samples."""
         other = "val" if self.split == "train" else "train"
         data = Rows(self.source, other, self.num_samples)
-        statistics, features = self._features(data)
+        statistics, features = self._features(self._shown(data))
         self.frechet.reset()
         if rank() == 0:
             self.frechet.update(statistics, real=False)

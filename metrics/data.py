@@ -6,8 +6,8 @@ start on every rank; the ranks then share out the batches, because reading is ch
 likelihoods are not.
 """
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +16,8 @@ from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
+
+from genzoo.zoo.drawing import seeded
 
 SPLITS = ("train", "val", "test")
 
@@ -31,7 +33,7 @@ def to_module(x: Tensor, module: Any) -> Tensor:
     return x.to(module.device, module.dtype if converted else x.dtype)
 
 
-def split_batches(source: Trainer | LightningDataModule, split: str) -> Iterator[Any]:
+def split_batches(source: Trainer | LightningDataModule, split: str) -> Generator[Any, None, None]:
     """The batches of a split, unshared: from the datamodule, or without one from the Trainer's own loaders.
 
     Raises:
@@ -51,6 +53,27 @@ def split_batches(source: Trainer | LightningDataModule, split: str) -> Iterator
                 f"{type(datamodule).__name__} has no {split}_dataloader, but the {split} split was asked for."
             ) from error
         yield from _chain(loaders)
+
+
+def first_batch(source: Trainer | LightningDataModule, split: str, argument: str) -> Tensor:
+    """The first data of a split, by which a mistake is found before anything is trained or measured.
+
+    Args:
+        source: a datamodule, set up; or a Trainer with one, or with loaders of its own.
+        split: "train", "val" or "test".
+        argument: which names that split, for the message.
+
+    Raises:
+        ValueError: if there is no such split, or nothing in it.
+    """
+    with seeded(0), closing(split_batches(source, split)) as batches:
+        try:
+            batch = next(batches, None)
+        except ValueError as error:
+            raise ValueError(f"{argument}={split!r}: {error}") from error
+    if batch is None:
+        raise ValueError(f"{argument}={split!r}: its loader gives no batch.")
+    return data_of(batch)
 
 
 class Rows:

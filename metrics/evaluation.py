@@ -9,6 +9,7 @@ A standard error is the standard deviation of the figure under new draws of ever
 and the data of the split. A figure of which none is known has none.
 """
 
+import inspect
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from torch import nn
 
 from genzoo.metrics import figures
 from genzoo.metrics.anomalies import ODD
+from genzoo.metrics.closeness import check_extractor
+from genzoo.metrics.data import SPLITS, first_batch
 from genzoo.metrics.environment import environment
 from genzoo.metrics.extractors import FeatureExtractor
 from genzoo.zoo.drawing import seeded
@@ -122,28 +125,30 @@ def evaluate(
         {"figures": [...], "evaluation": {the arguments that give these figures again}, "environment": {...}}.
 
     Raises:
-        ValueError: if there is no such split, group or way to make data odd, a number is out of its range, or an
-            extractor is given for a module without `sample`; before anything is measured.
+        ValueError: if there is no such split, group or way to make data odd, a number is out of its range, an
+            extractor is given for a module without `sample` or makes no features of the data; before anything is
+            measured.
     """
-    if extractor is not None and not isinstance(module, Samples):
-        raise ValueError(f"evaluate: {type(module).__name__} has no `sample`, so there is nothing for an extractor.")
-    if unknown := set(only) - set(GROUPS):
-        raise ValueError(f"evaluate: there is no group {sorted(unknown)}; there are {', '.join(GROUPS)}.")
-    given = {
-        "num_particles": num_particles,
-        "num_likelihood": num_likelihood,
-        "num_samples": num_samples,
-        "extractor": extractor,
-        "odd": odd,
-        "num_odd": num_odd,
-    }
-    how = protocol_for(datamodule, {name: value for name, value in given.items() if value is not None})
-
+    how = checked_arguments(
+        module,
+        datamodule,
+        split=split,
+        num_particles=num_particles,
+        num_likelihood=num_likelihood,
+        num_samples=num_samples,
+        extractor=extractor,
+        odd=odd,
+        num_odd=num_odd,
+        seed=seed,
+        only=only,
+        device=device,
+    )
     track = partial(_tracked, progress=progress)
-    found = figures.parameters(module)
     datamodule.prepare_data()
     if split != "test":
         datamodule.setup("fit")
+    extract = checked_data(module, datamodule, how, split, only, weights_path)
+    found = figures.parameters(module)
     with measuring(module, device), seeded(seed), torch.no_grad():
         if "likelihood" in only and isinstance(module, HasLogProb):
             found += figures.likelihood(
@@ -153,8 +158,8 @@ def evaluate(
             found += figures.sampling(module, seed, module.device)
         if "accuracy" in only and not isinstance(module, Samples) and hasattr(module, "features"):
             found += figures.accuracy(module, datamodule, split, track)
-        if "closeness" in only and isinstance(module, Samples) and how["extractor"] is not None:
-            extract = FeatureExtractor(how["extractor"], weights_path).to(module.device)
+        if extract is not None:
+            extract.to(module.device)
             found += figures.closeness(module, datamodule, extract, split, how["num_samples"], seed, track, cache_dir)
         if "modes" in only and isinstance(module, Samples) and getattr(datamodule, "centres", None) is not None:
             found += figures.modes(module, datamodule, how["num_samples"], seed)
@@ -178,6 +183,58 @@ def arguments_of(name: str) -> set[str]:
     return next(known, {*PROTOCOL, "split", "seed"})
 
 
+def checked_arguments(module: LightningModule, datamodule: LightningDataModule, **arguments: Any) -> dict[str, Any]:
+    """How a module is measured with these arguments of `evaluate`: its protocol.
+
+    Raises:
+        ValueError: for arguments that there are not, or that nothing can be measured with. It looks at no data.
+    """
+    try:
+        bound = inspect.signature(evaluate).bind(module, datamodule, **arguments)
+    except TypeError as error:
+        raise ValueError(f"evaluate: {error}.") from None
+    bound.apply_defaults()
+    asked = bound.arguments
+    if asked["split"] not in SPLITS:
+        raise ValueError(f"evaluate: split={asked['split']!r} must be one of {', '.join(SPLITS)}.")
+    if asked["extractor"] is not None and not isinstance(module, Samples):
+        raise ValueError(f"evaluate: {type(module).__name__} has no `sample`, so there is nothing for an extractor.")
+    if isinstance(asked["only"], str):
+        raise ValueError(f"evaluate: only={asked['only']!r}: give a list of some of {', '.join(GROUPS)}.")
+    if unknown := set(asked["only"]) - set(GROUPS):
+        raise ValueError(f"evaluate: there is no group {sorted(unknown)}; there are {', '.join(GROUPS)}.")
+    if not isinstance(asked["seed"], int) or not 0 <= asked["seed"] < 2**32:
+        raise ValueError(f"evaluate: seed is {asked['seed']!r}, but must be a whole number from 0 to 2³² − 1.")
+    try:
+        torch.device("cpu" if asked["device"] is None else asked["device"])
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"evaluate: device={asked['device']!r}: {str(error).splitlines()[0]}.") from None
+    return protocol_for(datamodule, {name: asked[name] for name in PROTOCOL if asked[name] is not None})
+
+
+def checked_data(
+    module: LightningModule,
+    datamodule: LightningDataModule,
+    how: Mapping[str, Any],
+    split: str,
+    only: Sequence[str],
+    weights_path: str | None,
+) -> FeatureExtractor | None:
+    """The extractor, if distances are measured; after a look at the first of the data, which are set up.
+
+    Raises:
+        ValueError: if there is no such split, or the extractor makes no features of its data.
+    """
+    if not set(only) & {"likelihood", "accuracy", "closeness", "anomaly"}:
+        return None
+    x = first_batch(datamodule, split, "evaluate: split")
+    if "closeness" not in only or not isinstance(module, Samples) or how["extractor"] is None:
+        return None
+    extractor = FeatureExtractor(how["extractor"], weights_path)
+    check_extractor(extractor, x)
+    return extractor
+
+
 def protocol_for(datamodule: LightningDataModule, given: Mapping[str, Any]) -> dict[str, Any]:
     """How these data are measured: as `given`, else as the datamodule states, else as `PROTOCOL` does.
 
@@ -187,8 +244,10 @@ def protocol_for(datamodule: LightningDataModule, given: Mapping[str, Any]) -> d
     how = PROTOCOL | dict(getattr(datamodule, "protocol", {})) | dict(given)
     for name in ("num_particles", "num_likelihood", "num_samples", "num_odd"):
         least = 0 if name == "num_odd" else 1
-        if how[name] is not None and how[name] < least:
-            raise ValueError(f"evaluate: {name} is {how[name]}, but must be at least {least}.")
+        if how[name] is None and name == "num_likelihood":
+            continue
+        if not isinstance(how[name], int) or how[name] < least:
+            raise ValueError(f"evaluate: {name} is {how[name]!r}, but must be a whole number, and at least {least}.")
     odd = how["odd"]
     if not isinstance(odd, LightningDataModule) and (isinstance(odd, str) or not set(odd) <= ODD.keys()):
         raise ValueError(

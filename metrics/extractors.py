@@ -47,6 +47,8 @@ class FeatureExtractor:
             self.name = masked(source)
             self.module = hub.load(source)
         self.module.requires_grad_(False)
+        #: whether it takes images in [0, 1]: a module of somebody's own is given them as they are
+        self.takes_unit_images = self.is_inception or getattr(self.module, "levels", None) is not None
         self.fingerprint = fingerprint(self.module)
         self._features: Any = getattr(self.module, "features", self.module)
         if isinstance(self._features, nn.Sequential):  # torchvision calls its convolutional part so

@@ -20,6 +20,7 @@ from torch.nn.functional import pad
 from genzoo.zoo.drawing import draw
 from genzoo.zoo.files import whole
 from genzoo.zoo.interface import Samples
+from genzoo.zoo.value_range import plain_range, to_unit
 
 GAP = 2  # pixels between the tiles of a grid
 MIN_TILE = 64  # a smaller picture is enlarged by a whole factor, up to about this many pixels
@@ -160,6 +161,8 @@ def samples_of(module: Any, num_samples: int, seed: int, **options: Any) -> Medi
     if not isinstance(module, Samples):
         return None
     x = draw(partial(module.sample, **options), num_samples, seed)
+    if x.ndim == 4:
+        x = to_unit(x, plain_range(x))
     return render(x, max(1, round(num_samples**0.5)), module) if can_render(x) else None
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from genzoo.zoo.drawing import draw
 from genzoo.zoo.interface import Samples
 from genzoo.zoo.media import Medium, Picture, density, render, window_of
+from genzoo.zoo.value_range import plain_range, to_unit
 
 
 class Film:
@@ -50,6 +51,7 @@ class Film:
             if (self._offered - 1) % self._every and not last:
                 return
         x = draw(module.sample, 8 if len(shape) == 3 else 1024, self.seed).float().cpu()
+        x = to_unit(x, plain_range(x)) if x.ndim == 4 else x
         self.steps.append(step)
         self.frames.append((x.clamp(0, 1) * 255).round().to(torch.uint8) if x.ndim == 4 else x)
 

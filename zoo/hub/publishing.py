@@ -1,6 +1,7 @@
 """From a model to an entry: written aside, loaded back as a proof, then put in its place in one step."""
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -61,8 +62,6 @@ def publish(
             written.
         OSError: the upload failed.
     """
-    address = name if to is None else str(to)
-    remote = "://" in address
     if not NAME.fullmatch(name):
         raise ValueError(f"name={name!r}: give letters, digits, '.', '_' and '-', in parts divided by '/': mnist/vae")
     if unknown := set(card or {}) - set(SECTIONS):
@@ -71,8 +70,9 @@ def publish(
         raise ValueError(f"samples={str(samples)!r}: give a .png, .wav or .txt file")
     if learning is not None and Path(learning).suffix != ".png":
         raise ValueError(f"learning={str(learning)!r}: give a .png file")
-    if remote:
-        check_address(address, publishing=True)
+    if dtype not in ("float32", "float16", "bfloat16"):
+        raise ValueError(f"dtype={dtype!r}: give float32, float16 or bfloat16")
+    address, target = name if to is None else str(to), checked_target(name, to)
 
     def write(folder: Path) -> None:
         config = {"genzoo": __version__, "name": name, **_describe(module, data)}
@@ -87,13 +87,11 @@ def publish(
             shutil.copyfile(samples, folder / f"samples{Path(samples).suffix}")
         if learning is not None:
             shutil.copyfile(learning, folder / LEARNING)
-        written, loaded_by = Entry(name, folder), address if remote or to is None else "path/to/this/folder"
+        written, loaded_by = Entry(name, folder), address if target is None or to is None else "path/to/this/folder"
         (folder / CARD).write_text(model_card(loaded_by, written.config, written.metrics), "utf-8")
         load(folder, allow=(type(module), *allow))
 
-    if not remote:
-        target = entries.EMBEDDED / name if to is None else Path(to).expanduser()
-        check_replaceable(target)
+    if target is not None:
         with staged(target.resolve()) as staging:
             write(staging)
             check_replaceable(target)  # again, after all that time
@@ -129,6 +127,23 @@ def _plain(value: Any, what: str) -> Any:
         return json.loads(json.dumps(value, default=_stated_value))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{what} that no file can state: {error}") from None
+
+
+def checked_target(name: str, to: str | Path | None) -> Path | None:
+    """The folder that becomes the entry; None of an address.
+
+    Raises:
+        ValueError: where there can be none.
+    """
+    if to is not None and "://" in str(to):
+        check_address(str(to), publishing=True)
+        return None
+    target = entries.EMBEDDED / name if to is None else Path(to).expanduser()
+    check_replaceable(target)
+    above = next(folder for folder in target.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise ValueError(f"{target} cannot be made: {above} is no folder that can be written to; choose another")
+    return target
 
 
 def _describe(module: "LightningModule", data: "Mapping[str, Any] | LightningDataModule | None") -> dict[str, Any]:
