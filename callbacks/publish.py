@@ -99,7 +99,7 @@ class Publish(AtValidation):
         """Goes as far as an untrained model can: an entry of it is written aside, loaded and thrown away."""
         try:
             how = checked_arguments(module, data, **self.evaluation)
-            asked = {"split": "test", "only": GROUPS, "weights_path": None} | self.evaluation
+            asked: dict[str, Any] = {"split": "test", "only": GROUPS, "weights_path": None} | dict(self.evaluation)
             with seeded(self.seed), tempfile.TemporaryDirectory() as folder:  # building draws weights
                 checked_data(module, data, how, asked["split"], asked["only"], asked["weights_path"])
                 checked_target(self.name, self.to or folder)

@@ -6,7 +6,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from genzoo.zoo import hub
-from genzoo.zoo.interface import ZooModule
+from genzoo.zoo.module import ZooModule
 
 
 class StartFrom(Callback):

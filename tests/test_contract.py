@@ -23,8 +23,8 @@ from genzoo.zoo.interface import (
     Samples,
     SamplesInSteps,
     ScoresAnomalies,
-    ZooModule,
 )
+from genzoo.zoo.module import ZooModule
 
 LIKELY = [case for case in CASES if HasLogProb in case.claimed]
 

@@ -89,7 +89,7 @@ def plant(site: Path, tmp_path: Path):
         ("zoo/hub/card.py", "from genzoo.zoo.gan import losses", "by its files to nobody"),
         ("zoo/gan/losses.py", "from genzoo.zoo import VAE", "the public names are for those above"),
         ("metrics/frechet.py", "from genzoo import __version__", "the public names are for those above"),
-        ("zoo/modality.py", "import genzoo.zoo.interface", "no circle"),
+        ("zoo/modality.py", "import genzoo.zoo.module", "no circle"),
         ("zoo/hub/entries.py", "from genzoo.zoo.hub.loading import load", "no circle"),
     ],
 )

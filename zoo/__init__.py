@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from genzoo.zoo.gan.regularisers import GradientPenalty as GradientPenalty
     from genzoo.zoo.gan.regularisers import Packing as Packing
     from genzoo.zoo.gan.regularisers import SpectralNorm as SpectralNorm
-    from genzoo.zoo.interface import ZooModule as ZooModule
     from genzoo.zoo.latent.autoencoder import Autoencoder as Autoencoder
     from genzoo.zoo.latent.autoencoder import DenoisingAutoencoder as DenoisingAutoencoder
     from genzoo.zoo.latent.autoencoder import GaussianNoise as GaussianNoise
@@ -52,6 +51,7 @@ if TYPE_CHECKING:
     from genzoo.zoo.likelihoods import Categorical as Categorical
     from genzoo.zoo.likelihoods import DiscretisedLogistic as DiscretisedLogistic
     from genzoo.zoo.likelihoods import Gaussian as Gaussian
+    from genzoo.zoo.module import ZooModule as ZooModule
     from genzoo.zoo.muon import Muon as Muon
     from genzoo.zoo.randomness import PerDatum as PerDatum
 
@@ -69,7 +69,7 @@ _HOME = {
     "ScoreModel": "diffusion.modules",
     "FlowMatching": "diffusion.modules",
     "Classifier": "classifier",
-    "ZooModule": "interface",
+    "ZooModule": "module",
     "Bernoulli": "likelihoods",
     "Categorical": "likelihoods",
     "DiscretisedLogistic": "likelihoods",

@@ -13,7 +13,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genzoo.zoo.interface import ZooModule
+from genzoo.zoo.module import ZooModule
 from genzoo.zoo.precision import full_precision, to_network
 from genzoo.zoo.randomness import Generator
 

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from genzoo.zoo import GAN, VAE
 from genzoo.zoo.gan.regularisers import R1
-from genzoo.zoo.interface import ZooModule
+from genzoo.zoo.module import ZooModule
 
 
 class Toy(ZooModule):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genzoo.zoo.autoregressive.base import AutoregressiveMixin
-from genzoo.zoo.interface import ZooModule
+from genzoo.zoo.module import ZooModule
 from genzoo.zoo.muon import Muon, matrix_groups
 from genzoo.zoo.networks.transformer import KeyValueCache, Transformer
 from genzoo.zoo.precision import full_precision

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genzoo.zoo.autoregressive.base import AutoregressiveMixin, raster_order
-from genzoo.zoo.interface import ZooModule
 from genzoo.zoo.likelihoods import MIN_LOG_SCALE
+from genzoo.zoo.module import ZooModule
 from genzoo.zoo.networks.masked import MaskedLinear
 from genzoo.zoo.precision import full_precision
 

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genzoo.zoo.autoregressive.base import AutoregressiveMixin
-from genzoo.zoo.interface import ZooModule
 from genzoo.zoo.mixins import ClassPrior
+from genzoo.zoo.module import ZooModule
 from genzoo.zoo.networks.masked import MaskedConv2d, channel_mask
 
 INLET_REACH = 3  # how far the first convolutions see: up, left and right

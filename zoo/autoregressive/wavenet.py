@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genzoo.zoo.autoregressive.base import AutoregressiveMixin
-from genzoo.zoo.interface import ZooModule
 from genzoo.zoo.mixins import ClassPrior
+from genzoo.zoo.module import ZooModule
 from genzoo.zoo.precision import full_precision
 
 

@@ -12,9 +12,9 @@ from genzoo.zoo.diffusion.parameterisation import PREDICTIONS, Prediction, error
 from genzoo.zoo.diffusion.schedules import Noise, Schedule, Spacing
 from genzoo.zoo.diffusion.solvers import Denoiser, Solver
 from genzoo.zoo.diffusion.weighting import Weighting
-from genzoo.zoo.interface import ZooModule
 from genzoo.zoo.mixins import ClassPrior, ConditionalMixin
 from genzoo.zoo.modality import to_grid
+from genzoo.zoo.module import ZooModule
 from genzoo.zoo.muon import matrix_groups
 from genzoo.zoo.networks.timed_mlp import TimedMLP
 from genzoo.zoo.networks.unet import UNet

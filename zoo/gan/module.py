@@ -19,10 +19,10 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from genzoo.zoo.gan.inversion import InversionMixin
 from genzoo.zoo.gan.losses import AdversarialLoss, Relativistic
 from genzoo.zoo.gan.regularisers import R1, R2, Regulariser, packed
-from genzoo.zoo.interface import ZooModule
 from genzoo.zoo.learning_rates import schedule_for
 from genzoo.zoo.mixins import ClassPrior, ConditionalMixin
 from genzoo.zoo.modality import to_grid
+from genzoo.zoo.module import ZooModule
 from genzoo.zoo.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from genzoo.zoo.networks.mlp import MLP
 from genzoo.zoo.networks.resnet import ResNetDecoder, ResNetEncoder

@@ -93,7 +93,7 @@ def write_weights(path: Path, module: "nn.Module", dtype: str) -> dict[str, str 
 
 def check_fit(module: "nn.Module", stored: Mapping[str, Stored], origin: str) -> None:
     """Raises ValueError unless the module has these tensors, each with such numbers, and no others."""
-    from genzoo.zoo.interface import ZooModule
+    from genzoo.zoo.module import ZooModule
 
     own = module.state_dict()
     later = module.with_later_buffers({}).keys() if isinstance(module, ZooModule) else set()

@@ -18,11 +18,11 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
-from genzoo.zoo.interface import ZooModule
 from genzoo.zoo.latent.encoder_decoder import EncoderDecoderMixin, Network
 from genzoo.zoo.likelihoods import Likelihood
 from genzoo.zoo.mixins import CompletionMixin, check_num_samples
 from genzoo.zoo.modality import to_grid
+from genzoo.zoo.module import ZooModule
 from genzoo.zoo.precision import full_precision
 from genzoo.zoo.processes import world_size
 from genzoo.zoo.randomness import Generator, normal, uniform

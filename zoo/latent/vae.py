@@ -21,7 +21,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
-from genzoo.zoo.interface import LogProbKind, ZooModule
+from genzoo.zoo.interface import LogProbKind
 from genzoo.zoo.latent.encoder_decoder import EncoderDecoderMixin, Network
 from genzoo.zoo.latent.estimators import (
     Estimator,
@@ -34,6 +34,7 @@ from genzoo.zoo.latent.estimators import (
 from genzoo.zoo.latent.posterior import posterior_figures
 from genzoo.zoo.likelihoods import Likelihood
 from genzoo.zoo.mixins import CompletionMixin, LogProbMixin, check_num_samples
+from genzoo.zoo.module import ZooModule
 from genzoo.zoo.processes import gather
 from genzoo.zoo.randomness import Generator, PerDatum, normal, uniform
 

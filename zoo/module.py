@@ -1,0 +1,378 @@
+"""The LightningModule that all families extend: the data's contract, the steps, what is logged, how a run goes on."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from genzoo.zoo import learning_rates
+from genzoo.zoo.interface import HasLogProb, ScoresAnomalies
+from genzoo.zoo.modality import (
+    Modality,
+    check_data,
+    in_full,
+    modality,
+    no_number,
+    sounding,
+    unusual_scale,
+    value_range,
+)
+from genzoo.zoo.plain import make_plain
+from genzoo.zoo.precision import full_precision
+from genzoo.zoo.processes import gather
+from genzoo.zoo.randomness import Generator, PerDatum
+from genzoo.zoo.statement import StatedModule
+
+
+class ZooModule(StatedModule):
+    """The base of every module: the data's contract, the optimiser, logging, hyperparameters that can be stated.
+
+    A family implements `objective`, the per-datum quantities of a training step with "loss" among them, and
+    `evaluation`, those of a validation or test step; "nll" among them gives bits per dimension, too, where data are
+    discrete. Everything is in nats, summed over the datum; the base averages over the batch, and over a dataset as
+    Σ/N.
+
+    Args:
+        shape: of one datum, as the datamodule states it: (C, H, W), (T,), (1, T) or (D,).
+        levels: how many values each dimension can take, k/(levels − 1) for images; None for continuous data.
+        optimizer: builds the optimiser from the parameters; None takes the family's own (`default_optimizer`).
+        lr_scheduler: builds the schedule from the optimiser; it advances with every optimiser step, and lasts as long
+            as training unless it is given `total_steps` (see `learning_rates`). None: constant.
+
+    Raises:
+        ValueError: if shape or levels cannot describe data.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        levels: int | None,
+        *,
+        optimizer: OptimizerCallable | None = None,
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__()
+        self.modality: Modality = modality(shape, levels)
+        self.shape: tuple[int, ...] = tuple(map(int, shape))
+        self.levels = None if levels is None else int(levels)
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        self._checked_stages: set[str] = set()
+        self._value_range = value_range(shape, levels)
+        self._suspicious = False
+        #: sum and number of what was trained on since callbacks looked, and the means that they were shown then
+        self._noted: dict[str, tuple[Tensor, int]] = {}
+        self._shown: dict[str, Tensor] = {}
+        self._random_states: list[list[Tensor]] | None = None
+        self._later_buffers: list[str] = []
+
+    @property
+    def num_dims(self) -> int:
+        """D, the number of dimensions of one datum."""
+        return math.prod(self.shape)
+
+    @property
+    def like(self) -> Tensor:
+        """A number on the model's device, in the precision of its data, noise and latents: float32 at least."""
+        return full_precision(next(self.parameters()).new_zeros(()))
+
+    @property
+    def network_evaluations(self) -> int:
+        """How often `sample` runs the network, whatever the number of samples."""
+        return 1
+
+    # ---- what a family states
+
+    def objective(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+        """The quantities of a training step.
+
+        Args:
+            x: (B, *shape), in the data's range.
+            labels: (B,) or None.
+
+        Returns:
+            (B,) tensors by name, "loss" among them, in nats; each is logged as `train/<name>`: the step's mean every
+            `log_every_n_steps` steps, and for callbacks that monitor it, the mean since they last looked.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must implement objective(x, labels).")
+
+    def evaluation(self, x: Tensor, labels: Tensor | None, generator: Generator) -> dict[str, Tensor]:
+        """The quantities of a validation or test step, (B,) by name, logged as `val/<name>` or `test/<name>`."""
+        raise NotImplementedError(f"{type(self).__name__} must implement evaluation(x, labels, generator).")
+
+    def default_optimizer(self, parameters: Any) -> torch.optim.Optimizer:
+        """AdamW with a learning rate of 1e-3, unless the family knows better."""
+        return torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.0)
+
+    def parameter_groups(self) -> list[Any]:
+        """What the optimiser is built from: all trainable parameters, or groups of them where a family tells some."""
+        return [p for p in self.parameters() if p.requires_grad]
+
+    # ---- the steps
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """The mean of `objective`'s loss over the batch."""
+        x, labels = self.unpack(batch, "train")
+        quantities = self.objective(x, labels)
+        self._note(quantities)
+        if self._logs_this_step():
+            self._log_training(quantities, x)
+        return quantities["loss"].mean()
+
+    def _log_training(self, quantities: dict[str, Tensor], x: Tensor) -> None:
+        """Logs the means of `quantities` of a batch x under `train/`, and ends a run whose loss is no number."""
+        means = {f"train/{name}": value.detach().mean() for name, value in quantities.items()}
+        if not bool(torch.isfinite(means["train/loss"])):
+            raise ValueError(
+                f"The loss is {float(means['train/loss'])} at step {self.global_step}:"
+                f" {no_number(x, getattr(self, 'data_scale', None))}."
+                " Nothing after the last checkpoint is worth going on from."
+            )
+        self.log("train/loss", means.pop("train/loss"), prog_bar=True, batch_size=len(x))
+        self.log_dict(means, batch_size=len(x))
+
+    def _note(self, quantities: dict[str, Tensor]) -> None:
+        """Adds a step's quantities to the means that callbacks are shown, without a log call or waiting for them."""
+        for name, value in quantities.items():
+            if name not in self._noted:
+                precise = torch.float64 if value.device.type != "mps" else torch.float32
+                self._noted[name] = value.new_zeros((), dtype=precise), 0
+            total, count = self._noted[name]
+            self._noted[name] = total + value.detach().sum(), count + value.numel()
+
+    def _show_means(self) -> None:
+        """For callbacks that monitor `train/<name>`: its mean over the data since they last looked.
+
+        They look at the end of a validation and of an epoch, where what a step logged may be long out of date.
+        Loggers have what the steps logged, and nothing of this.
+        """
+        if self.trainer.state.fn != TrainerFn.FITTING or self.trainer.sanity_checking:
+            return
+        if self._noted:
+            self._shown = {f"train/{name}": total / count for name, (total, count) in self._noted.items()}
+            self._noted = {}
+        self.log_dict(self._shown, logger=False, sync_dist=True)
+
+    def on_validation_epoch_end(self) -> None:
+        """Figures of the training are current where callbacks look at them."""
+        self._show_means()
+
+    def on_train_epoch_end(self) -> None:
+        """Figures of the training are current where callbacks look at them."""
+        self._show_means()
+
+    def _logs_this_step(self) -> bool:
+        """Whether a logger keeps this step's figures: a log call costs as much as a small layer."""
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        return self.global_step == 0 or (every > 0 and (self.global_step + 1) % every == 0)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Logs `evaluation` under `val/`."""
+        self._log_evaluation(batch, "val")
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Logs `evaluation` under `test/`."""
+        self._log_evaluation(batch, "test")
+
+    def predict_step(self, batch: Any, batch_idx: int = 0) -> dict[str, Tensor]:
+        """What the model can say of each datum: "log_prob" (nats) and "anomaly_score", where it has them."""
+        x, _ = self.unpack(batch, "predict")
+        said: dict[str, Tensor] = {}
+        if isinstance(self, HasLogProb):
+            said["log_prob"] = self.log_prob(x, generator=PerDatum(x))
+        if isinstance(self, ScoresAnomalies):
+            said["anomaly_score"] = self.anomaly_score(x)
+        return said
+
+    def _log_evaluation(self, batch: Any, stage: str) -> None:
+        x, labels = self.unpack(batch, stage)
+        quantities = self.evaluation(x, labels, PerDatum(x))
+        for name, value in quantities.items():
+            self._log_mean(f"{stage}/{name}", value, float(len(x)))
+        if "nll" in quantities and self.levels is not None:  # a density has no code length
+            counts = self.num_observed(x)
+            bits = quantities["nll"].sum() / (counts.sum() * math.log(2))
+            # weighed by what it is a mean over: the figure of a dataset is all its bits over all its dimensions
+            self._log_mean(f"{stage}/bits_per_dim", bits, float(counts.sum()) / self.num_dims)
+
+    def _log_mean(self, name: str, value: Tensor, weight: float) -> None:
+        """Logs the mean over an epoch, Σ weight · mean(value) / Σ weight.
+
+        In float64, or the sum over a dataset loses digits. The weight is no integer, which Lightning would average
+        over the processes with the remainder dropped: (51 + 50) / 2 = 50.
+        """
+        self.log(
+            name,
+            value.double().mean() if value.device.type != "mps" else value.mean(),
+            batch_size=weight,  # type: ignore[arg-type]
+            on_step=False,
+            on_epoch=True,
+            sync_dist=True,
+            prog_bar=name.endswith(("/nll", "/bits_per_dim", "/accuracy")),
+        )
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser over `parameter_groups`, and the schedule, which counts steps (on a plateau, validations)."""
+        optimizer = (self.optimizer or self.default_optimizer)(self.parameter_groups())
+        if self.lr_scheduler is None:
+            return optimizer
+        schedule = learning_rates.schedule_for(self.lr_scheduler, optimizer, self._trainer)
+        config = {"scheduler": schedule, "interval": "step"}
+        if isinstance(schedule, ReduceLROnPlateau):
+            every = self.trainer.check_val_every_n_epoch if self._trainer is not None else 1
+            config |= {"interval": "epoch", "frequency": every or 1, "monitor": learning_rates.monitor(schedule)}
+        return {"optimizer": optimizer, "lr_scheduler": config}
+
+    # ---- the data's contract
+
+    def unpack(self, batch: Any, stage: str | None = None) -> tuple[Tensor, Tensor | None]:
+        """A batch, `x` or `(x, y)`, as data and labels. The first of each stage is checked, and any odd one."""
+        x, labels = _parted(batch)
+        if self._must_check(stage):
+            self.check(x)
+            self._checked_stages.add(str(stage))
+            continuous = stage == "train" and self.levels is None
+            if continuous and (unusual := unusual_scale(x, getattr(self, "data_scale", None))):
+                rank_zero_warn(f"{type(self).__name__}: {unusual}.")
+        return in_full(x, self.levels, self.modality), labels
+
+    def _must_check(self, stage: str | None) -> bool:
+        return stage is not None and (stage not in self._checked_stages or self._suspicious)
+
+    def _on_before_batch_transfer(self, batch: Any, dataloader_idx: int = 0) -> Any:
+        """Looks at each batch while it is on the CPU, where that costs microseconds; `unpack` checks an odd one.
+
+        The hook of this name without the underscore would do, if Lightning did not warn of it in every run.
+        """
+        batch = super()._on_before_batch_transfer(batch, dataloader_idx)
+        x, labels = _parted(batch)
+        classes = (0.0, (getattr(self, "num_classes", None) or math.inf) - 1)
+        self._suspicious = not (_within(x, self._value_range, self.shape) and _within(labels, classes, ()))
+        return batch
+
+    def check(self, x: Tensor, *, on_grid: bool = True, in_range: bool = True) -> Tensor:
+        """The batch, if it holds data that this model is for.
+
+        A model whose weights are in half precision also takes float32, and what it is given in half precision comes
+        back in float32: its images on their grid, which half precision does not hold.
+
+        Args:
+            x: (B, *shape).
+            on_grid: whether images have to lie on the grid of their levels, or anywhere in its range.
+            in_range: whether there, or anywhere at all, as noise does.
+
+        Raises:
+            TypeError: if x is no tensor, or of the wrong kind of number.
+            ValueError: on a wrong shape, no data, NaN or infinite values, values out of range or off the grid.
+        """
+        precisions, levels = {p.dtype for p in self.parameters()}, self.levels if in_range else None
+        check_data(x, self.shape, levels, precisions, type(self).__name__, on_grid=on_grid)
+        return in_full(x, levels if on_grid else None, self.modality)
+
+    def observed(self, x: Tensor) -> Tensor:
+        """Which dimensions of x its likelihood counts, (B, *shape) bool: all, but of a sound none from its end on."""
+        if self.modality == "waveform" and self.levels is not None:
+            return sounding(x, self.levels)
+        return torch.ones_like(x, dtype=torch.bool)
+
+    def num_observed(self, x: Tensor) -> Tensor:
+        """How many dimensions of each datum its likelihood counts, (B,) int64, at least 1."""
+        return self.observed(x).flatten(1).sum(1)
+
+    # ---- weights published before a buffer existed
+
+    def register_later_buffer(self, name: str, value: Tensor) -> None:
+        """A buffer that weights published earlier lack: loading them leaves it as it is, also where `strict`.
+
+        Args:
+            name: of the buffer, an attribute from then on.
+            value: what it holds until there is something better to hold; of a fixed shape.
+        """
+        self.register_buffer(name, value)
+        self._later_buffers.append(name)
+
+    def with_later_buffers(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A state of this module, completed by the buffers that are younger than it, at their present values."""
+        later = {
+            f"{prefix}.{name}".removeprefix("."): module.get_buffer(name)
+            for prefix, module in self.named_modules()
+            if isinstance(module, ZooModule)
+            for name in module._later_buffers
+        }
+        return {**later, **state}
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
+        # where torch lets a module take a state of an earlier version, also as a part of another module
+        for name in self._later_buffers:
+            state_dict.setdefault(prefix + name, self.get_buffer(name))
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+
+    # ---- an interrupted run goes on with the random numbers it would have drawn
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the random state of every process. What is in it by now, such as an optimiser's state, is made
+        plain: it loads with `weights_only=True`.
+
+        Raises:
+            ValueError: if weights are no numbers any more; the checkpoints written before stay as they are.
+        """
+        if not all(bool(p.isfinite().all()) for p in self.parameters()):
+            raise ValueError(
+                f"The weights are NaN or infinite at step {self.global_step}, so no checkpoint is written: the"
+                " training diverged (try a lower learning rate, or gradient clipping). The last one is from before."
+            )
+        super().on_save_checkpoint(checkpoint)
+        make_plain(checkpoint)
+        mine = [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])]
+        checkpoint["random_state"] = gather(mine)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restores the random state, if it is a training run that goes on."""
+        super().on_load_checkpoint(checkpoint)
+        if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
+            self._random_states = checkpoint.get("random_state")
+            self._restore_random_state()
+
+    def on_train_start(self) -> None:
+        """Takes up the schedule, the place in the data and the random numbers where a resumed run goes on."""
+        if self.lr_scheduler is not None:
+            for config in self.trainer.lr_scheduler_configs:
+                config.scheduler = learning_rates.going_on(self.lr_scheduler, config.scheduler, self.trainer)
+        loop = self.trainer.fit_loop
+        if loop.restarting and loop._combined_loader_states_to_load:
+            # The schedule had asked how many batches there are, and Lightning restores a place only in data that
+            # nobody has asked for before.
+            loop._load_combined_loader_states()
+            iter(loop._data_fetcher)  # type: ignore[arg-type]
+        if loop.restarted_mid_epoch:  # once more: a `DataLoader` has drawn a seed
+            self._restore_random_state()
+
+    def _restore_random_state(self) -> None:
+        if self._random_states is None or self.global_rank >= len(self._random_states):
+            return
+        cpu, *cuda = self._random_states[self.global_rank]
+        torch.set_rng_state(cpu.cpu())
+        if cuda and len(cuda) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all([state.cpu() for state in cuda])
+
+
+def _parted(batch: Any) -> tuple[Any, Any]:
+    """Data and labels of a batch `x`, `(x,)` or `(x, y)`."""
+    x, labels = (batch[0], batch[1]) if isinstance(batch, list | tuple) and len(batch) > 1 else (batch, None)
+    return (x[0] if isinstance(x, list | tuple) else x), labels
+
+
+def _within(t: Any, bounds: tuple[float, float], shape: tuple[int, ...]) -> bool:
+    """Whether a tensor on the CPU holds values within bounds, which NaN is not, in the right shape."""
+    if not isinstance(t, Tensor) or t.device.type != "cpu":
+        return True
+    if not t.numel() or t.shape[1:] != shape:
+        return False
+    low, high = t.aminmax()
+    return bounds[0] <= low.item() and high.item() <= bounds[1]
