@@ -31,10 +31,16 @@ def run(given: Namespace) -> None:
         known |= {name.partition("/")[0] for name in known}
         raise ValueError(f"neither an entry nor a recipe matches {pattern!r}{did_you_mean(pattern, known)}")
     width = max((len(entry.name) for entry in entries), default=0)
-    for task, members in hub.by_task(entries).items():
+    damaged = {entry.name: entry.damage for entry in entries if entry.damage is not None}
+    for task, members in hub.by_task(entry for entry in entries if entry.name not in damaged).items():
         print(task)
         for entry in members:
             print(f"  {entry.name:<{width}}  {', '.join(map(in_words, entry.metrics.get('figures', [])))}".rstrip())
+        print()
+    if damaged:
+        print("not to be used")
+        for name, damage in damaged.items():
+            print(f"  {name:<{width}}  {damage}")
         print()
     width = max(map(len, found), default=0)
     print("recipes")
