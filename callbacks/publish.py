@@ -24,6 +24,7 @@ from genzoo.zoo.hub.card import Card
 from genzoo.zoo.hub.film import Film
 from genzoo.zoo.hub.publishing import checked_target
 from genzoo.zoo.hub.run_folder import run_folder
+from genzoo.zoo.interface import Samples
 from genzoo.zoo.media import samples_of
 from genzoo.zoo.processes import rank, world_size
 
@@ -98,8 +99,11 @@ class Publish(AtValidation):
     def _rehearse(self, module: LightningModule, data: LightningDataModule) -> None:
         """Goes as far as an untrained model can: an entry of it is written aside, loaded and thrown away."""
         try:
-            how = checked_arguments(module, data, **self.evaluation)
-            asked: dict[str, Any] = {"split": "test", "only": GROUPS, "weights_path": None} | dict(self.evaluation)
+            given: dict[str, Any] = dict(self.evaluation)
+            if not isinstance(module, Samples) and getattr(module, "will_sample", False):  # what it does once trained
+                given.pop("extractor", None)
+            how = checked_arguments(module, data, **given)
+            asked: dict[str, Any] = {"split": "test", "only": GROUPS, "weights_path": None} | given
             with seeded(self.seed), tempfile.TemporaryDirectory() as folder:  # building draws weights
                 checked_data(module, data, how, asked["split"], asked["only"], asked["weights_path"])
                 checked_target(self.name, self.to or folder)

@@ -181,6 +181,7 @@ class GenzooCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: D102
         self.config = parser.parse_args(args)
+        refuse_nulls(self.config[self.config.subcommand].trainer, "trainer", Trainer)
 
     def _parse_ckpt_path(self) -> None:
         # Lightning would let the checkpoint's hyperparameters override the recipe and the command line here.
@@ -207,7 +208,6 @@ class GenzooCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:  # noqa: D102
         given = self.config[self.subcommand]
-        refuse_nulls(given.trainer, "trainer", Trainer)
         for key in ("model", "data"):
             refuse_nulls(given.get(key), key, linked=CONTRACT)  # the data will say
         self.parser.add_instantiator(self.build_logger, Logger, subclasses=True)

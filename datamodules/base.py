@@ -210,7 +210,7 @@ class Loader:
             yield x if self.source.labels is None else (x, self.source.labels[batches[index]])
         self._next_epoch()
 
-    def in_order(self) -> "Loader":
+    def unshuffled(self) -> "Loader":
         """The same data for whoever measures them: each once, in order, whatever the batches of training leave over.
 
         What is random about them is drawn as in the first epoch.

@@ -153,10 +153,10 @@ def _chain(loaders: Any) -> Iterator[Any]:
 def _in_order(loader: Any) -> Iterable[Any]:
     """The loader without shuffling and without a share.
 
-    So it is where it says itself how (`in_order`), or is torch's with torch's own sampling.
+    So it is where it says itself how (`unshuffled`), or is torch's with torch's own sampling.
     """
-    if hasattr(loader, "in_order"):
-        return loader.in_order()
+    if hasattr(loader, "unshuffled"):
+        return loader.unshuffled()
     plain = isinstance(loader, DataLoader) and type(loader.batch_sampler) is BatchSampler
     if not plain or isinstance(loader.dataset, IterableDataset):
         return loader

@@ -70,7 +70,7 @@ def test_of_a_conditional_model_the_protocol_says_what_is_done_with_the_classes(
     options = QUICK | {"extractor": features(), "num_likelihood": 20}
     found = figures(evaluate(model, DigitsDataModule(), only=["likelihood", "closeness"], **options))
     assert "p(x) is the mean of p(x | class)" in found["nll"]["protocol"]
-    assert "100 samples of classes drawn by their shares" in found["frechet"]["protocol"]
+    assert "100 samples of classes drawn uniformly" in found["frechet"]["protocol"]
 
 
 def test_the_data_state_the_protocol_and_the_caller_has_the_last_word() -> None:
@@ -96,10 +96,10 @@ def test_the_data_state_the_protocol_and_the_caller_has_the_last_word() -> None:
             r"odd is \['green'\], but must be a list of some of faint, erased, flipped, shuffled; or",
         ),
         ({"odd": "faint"}, "odd is 'faint', but must be a list"),
-        ({"num_odd": -3}, "num_odd is -3, but must be at least 0"),
-        ({"num_likelihood": 0}, "num_likelihood is 0, but must be at least 1"),
-        ({"num_particles": 0}, "num_particles is 0, but must be at least 1"),
-        ({"num_samples": 0}, "num_samples is 0, but must be at least 1"),
+        ({"num_odd": -3}, "num_odd is -3, but must be a whole number, and at least 0"),
+        ({"num_likelihood": 0}, "num_likelihood is 0, but must be a whole number, and at least 1"),
+        ({"num_particles": 0}, "num_particles is 0, but must be a whole number, and at least 1"),
+        ({"num_samples": 0}, "num_samples is 0, but must be a whole number, and at least 1"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_before_anything_is(asked: dict[str, Any], message: str) -> None:

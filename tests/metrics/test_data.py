@@ -29,7 +29,7 @@ def test_what_training_shuffles_is_read_in_order() -> None:
     data = DigitsDataModule(batch_size=64)
     data.setup("fit")
     loader = data.train_dataloader()
-    in_order = torch.cat([x for x, _ in loader.in_order()])
+    in_order = torch.cat([x for x, _ in loader.unshuffled()])
     assert torch.equal(in_order, rows(data, "train"))
     assert not torch.equal(in_order[:64], next(iter(loader))[0])
 

@@ -91,6 +91,8 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
             decoder=decoder,
             likelihood=likelihood,
         )
+        #: whether a training gives it `sample`
+        self.will_sample = density_components > 0
         self.density = Mixture(density_components, latent_dim) if density_components else None
         self._seen: deque[Tensor] = deque()  # the batches last trained on
         self.register_load_state_dict_post_hook(Autoencoder._offer_sampling)
@@ -249,6 +251,7 @@ class DenoisingAutoencoder(Autoencoder):
         noisy = self.corruption.corrupt(x, generator)
         return {"loss": self.reconstruction_error(x, noisy), "clean_loss": self.reconstruction_error(x, x)}
 
+    @torch.no_grad()
     def score(self, x: Tensor) -> Tensor:
         """(r(x) − x)/σ² ≈ ∇_x log p_σ(x), the score of data with noise (Alain & Bengio 2014, theorem 1).
 
