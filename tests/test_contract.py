@@ -198,6 +198,7 @@ def test_what_rounding_takes_out_of_range_is_no_mistake(case):
     assert model.reconstruct(model.reconstruct(top)).shape == x.shape
 
 
+@on(CASES)
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 def test_numbers_that_are_none_are_refused(case, number):
     model, x = case

@@ -45,5 +45,5 @@ def test_statistics_without_a_cache(nowhere: Path) -> None:
 
     x = torch.randn(32, 4, generator=torch.Generator().manual_seed(0))
     with pytest.warns(UserWarning, match="cannot be kept"):
-        statistics, _ = real_features(lambda: [x], Flat())  # type: ignore[arg-type]
+        statistics, _ = real_features([x], Flat())  # type: ignore[arg-type]
     assert torch.allclose(statistics.mean, x.double().mean(0))

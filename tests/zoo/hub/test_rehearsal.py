@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import pytest
 import torch
-from test_contract import CASES
+from families import CASES
 from torch import nn
 
 from genzoo.zoo import DDPM, GAN, MADE, VAE, CosineBetas, Gaussian, Packing, SpectralNorm
@@ -14,7 +14,7 @@ from genzoo.zoo.hub.rehearsal import check_tables, rehearsal
 from genzoo.zoo.likelihoods import Likelihood
 
 BUILDS = {
-    **{f"{family.__name__}-{shape}-{levels}": (family, shape, levels, {}) for family, shape, levels in CASES},
+    **{str(case): (case.family, case.shape, case.levels, {}) for case in CASES},
     "an order": (MADE, (1, 8, 8), 17, {"order_seed": 3}),
     "spectral norms": (GAN, (1, 8, 8), 17, {"regularisers": [SpectralNorm(), Packing()]}),
     "classes": (DDPM, (1, 8, 8), 17, {"num_classes": 3, "conditional": True, "attention": True}),
