@@ -158,6 +158,13 @@ def test_the_likelihood_of_a_part_is_that_of_data_spread_over_the_split() -> Non
     assert whole["num_examples"] == 360
 
 
+def test_what_is_measured_on_a_single_datum_has_no_standard_error() -> None:
+    metrics = evaluate(tiny(), DigitsDataModule(), num_likelihood=1, only=["likelihood"], progress=False)
+    found = figures(metrics)
+    assert found["nll"]["num_examples"] == 1 and "standard_error" not in found["nll"]
+    assert "standard_error" not in found["bits_per_dim"]
+
+
 def test_a_classifier_has_an_accuracy() -> None:
     torch.manual_seed(0)
     model, data = Classifier((1, 8, 8), 17, 10, feature_dim=4, width=4), DigitsDataModule()

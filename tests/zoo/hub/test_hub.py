@@ -326,6 +326,41 @@ def test_a_folder_that_is_no_entry(tmp_path: Path) -> None:
         genzoo.load(tmp_path)
 
 
+def test_links_into_the_cache_of_hugging_face_are_followed_and_others_are_not(entry: Path, tmp_path: Path) -> None:
+    """Its cache keeps each file in `blobs`, to which those of `snapshots/<revision>` are links."""
+    repository = tmp_path / "models--me--vae"
+    snapshot, blobs = repository / "snapshots" / "abc", repository / "blobs"
+    snapshot.mkdir(parents=True), blobs.mkdir()
+    for number, file in enumerate(sorted(entry.iterdir())):
+        file.rename(blobs / str(number))
+        (snapshot / file.name).symlink_to(f"../../blobs/{number}")
+    genzoo.load(snapshot)
+    blobs.rename(tmp_path / "elsewhere")
+    blobs.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="a link out of its folder"):
+        genzoo.load(snapshot)
+
+
+def test_an_installer_may_link_the_files_of_embedded_entries(
+    entry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "weights/digits/vae").mkdir(parents=True)
+    for file in entry.iterdir():
+        (tmp_path / "weights/digits/vae" / file.name).symlink_to(file)
+    with pytest.raises(ValueError, match="a link out of its folder"):
+        genzoo.load(tmp_path / "weights/digits/vae")
+    monkeypatch.setattr(entries, "EMBEDDED", tmp_path / "weights")
+    genzoo.load("digits/vae")
+
+
+def test_of_a_published_protocol_a_fixed_list_is_taken() -> None:
+    plain = {"split": "val", "num_particles": 3, "odd": ["faint"], "seed": 7, "extractor": "digits/classifier"}
+    assert entries.protocol_of(plain) == (plain, [])
+    assert entries.protocol_of({"extractor": "inception", "num_odd": None}) == ({"extractor": "inception"}, [])
+    taken, left = entries.protocol_of({"extractor": "my/net", "weights_path": "x.pth", "only": ["modes"], "seed": 0})
+    assert taken == {"seed": 0} and left == ["extractor", "weights_path", "only"]
+
+
 # ---- publishing writes everything or nothing
 
 
@@ -439,6 +474,26 @@ def test_arguments_that_no_file_can_state(tmp_path: Path) -> None:
     module.hparams["extra"] = object()
     with pytest.raises(ValueError, match="no file can state"):
         genzoo.publish(module, "x", to=tmp_path / "x")
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"value": float("nan")}, r"figures\[0\]\.value is nan"),
+        ({"value": float("inf")}, r"figures\[0\]\.value is inf"),
+        ({"floor": float("nan")}, r"figures\[0\]\.floor is nan"),
+        ({"value": "9"}, r"figures\[0\]\.value is '9', but must be a number"),
+        ({"value": torch.tensor(1.0)}, "no file can state"),
+        ({"unit": None}, r"figures\[0\]\.unit is None"),
+        ({"name": "two\nlines"}, r"figures\[0\]\.name is 'two\\nlines', but must be text in one line"),
+    ],
+)
+def test_figures_that_are_none_are_not_published(
+    module: VAE, tmp_path: Path, change: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ValueError, match=says):
+        genzoo.publish(module, "x", to=tmp_path / "x", metrics={"figures": [FIGURE | change]})
     assert not any(tmp_path.iterdir())
 
 
