@@ -57,7 +57,7 @@ def test_every_figure_says_what_it_is() -> None:
     assert found["nll"]["standard_error"] > 0
     assert found["bits_per_dim"]["value"] == pytest.approx(found["nll"]["value"] / 64 / 0.6931471805599453)
     assert 0 <= found["frechet"]["floor"] < found["frechet"]["value"]
-    assert "100 real data of the train split" in found["frechet"]["floor_protocol"]
+    assert "100 real data spread evenly over the train split" in found["frechet"]["floor_protocol"]
     assert found["parameters"]["value"] == sum(p.numel() for p in model.parameters())
     assert 0 <= found["auroc_flipped"]["value"] <= 1
     assert "16 first principal components" in found["auroc_flipped"]["floor_protocol"]
