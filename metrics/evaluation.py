@@ -246,8 +246,10 @@ def protocol_for(datamodule: LightningDataModule, given: Mapping[str, Any]) -> d
         least = 0 if name == "num_odd" else 1
         if how[name] is None and name == "num_likelihood":
             continue
-        if not isinstance(how[name], int) or how[name] < least:
-            raise ValueError(f"evaluate: {name} is {how[name]!r}, but must be a whole number, and at least {least}.")
+        if not isinstance(how[name], int):
+            raise ValueError(f"evaluate: {name} is {how[name]!r}, but must be a whole number.")
+        if how[name] < least:
+            raise ValueError(f"evaluate: {name} is {how[name]}, but must be at least {least}.")
     odd = how["odd"]
     if not isinstance(odd, LightningDataModule) and (isinstance(odd, str) or not set(odd) <= ODD.keys()):
         raise ValueError(
