@@ -8,7 +8,7 @@ the entries together.
 import os
 from pathlib import Path
 
-from genzoo.compare.figures import Column, Figures, columns_of, floors
+from genzoo.compare.figures import columns_of, floors
 from genzoo.zoo.hub import Entry, by_task, list_models
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,17 +52,11 @@ def table(entries: list[Entry]) -> str:
     rows = [["entry", *(column.title for column in columns)], ["---"] + ["--:"] * len(columns)]
     for entry, known in zip(entries, measured, strict=True):
         name = f"[{entry.name}]({place(entry)}/README.md)"
-        rows.append([name, *(column.text(known) + error(column, known) for column in columns)])
+        rows.append([name, *(column.text(known) + column.error(known) for column in columns)])
     least = [floors(column, measured) for column in columns]
     if any(least):
         rows.append(["*floor*", *least])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def error(column: Column, known: Figures) -> str:
-    """The standard error, where one was measured."""
-    value = known.get(column.key, {}).get("standard_error")
-    return "" if value is None else f" ± {value * column.scale:.1g}"
 
 
 def place(entry: Entry) -> str:

@@ -22,10 +22,23 @@ class Column:
         """The value, in the column's unit; None where it was not measured."""
         return figures[self.key]["value"] * self.scale if self.key in figures else None
 
-    def floor(self, figures: Figures) -> float | None:
-        """What a perfect or a trivial model would score, in the column's unit."""
-        floor = figures.get(self.key, {}).get("floor")
-        return None if floor is None else floor * self.scale
+    def floor(self, figures: Figures) -> str | None:
+        """What a perfect or a trivial model would score, as it is written, with its own standard error."""
+        figure = figures.get(self.key, {})
+        if figure.get("floor") is None:
+            return None
+        return self.write(figure["floor"] * self.scale) + self.spread(figure.get("floor_standard_error"))
+
+    def error(self, figures: Figures) -> str:
+        """` ± ` and the standard error, where one was measured."""
+        return self.spread(figures.get(self.key, {}).get("standard_error"))
+
+    def spread(self, error: float | None) -> str:
+        """` ± ` and an error, to one digit, or to whole numbers; nothing for None."""
+        if error is None:
+            return ""
+        scaled = error * self.scale
+        return f" ± {scaled:,.0f}" if scaled >= 1 else f" ± {scaled:.1g}"
 
     def text(self, figures: Figures) -> str:
         """As it is written, with ≤ before a bound and ≈ before an estimate."""
@@ -66,8 +79,10 @@ COLUMNS = (
 
 def floors(column: Column, models: Sequence[Figures]) -> str:
     """What the column's floor is: more than one where the models were measured against different data."""
-    found = sorted(floor for figures in models if (floor := column.floor(figures)) is not None)
-    return " / ".join(dict.fromkeys(map(column.write, found)))
+    found = {
+        floor: figures[column.key]["floor"] for figures in models if (floor := column.floor(figures)) is not None
+    }
+    return " / ".join(sorted(found, key=found.__getitem__))
 
 
 def columns_of(models: Sequence[Figures]) -> list[Column]:

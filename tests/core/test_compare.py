@@ -259,9 +259,13 @@ def test_figures_are_written_with_what_they_are() -> None:
         "auroc_faint": figure("auroc_faint", 0.97281, floor=0.5),
     }
     assert by_key["nll"].text(figures) == "≤ 81.33" and by_key["auroc_faint"].text(figures) == "97.3"
-    assert by_key["auroc_faint"].floor(figures) == 50 and by_key["frechet"].text(figures) == "–"
+    assert by_key["auroc_faint"].floor(figures) == "50" and by_key["frechet"].text(figures) == "–"
     assert by_key["parameters"].write(314916) == "314,916" and by_key["frechet"].write(1234.5) == "1,234"
     assert [column.key for column in columns_of([figures, {}])] == ["nll", "auroc_faint"]
+    assert by_key["nll"].error({"nll": figure("nll", 9.0, standard_error=234.1)}) == " ± 234"
+    assert by_key["nll"].error({"nll": figure("nll", 9.0, standard_error=0.0123)}) == " ± 0.01"
+    spread = figure("auroc_faint", 1.0, floor=0.25, floor_standard_error=0.021)
+    assert by_key["auroc_faint"].floor({"auroc_faint": spread}) == "25 ± 2"
     other = {"auroc_faint": figure("auroc_faint", 1.0, floor=0.25)}
     assert floors(by_key["auroc_faint"], [figures, {}, figures]) == "50"
     assert floors(by_key["auroc_faint"], [figures, other]) == "25 / 50" and floors(by_key["nll"], [figures]) == ""

@@ -1,7 +1,7 @@
 """The zoo's entries: listing, finding, loading and publishing them.
 
-An entry is a folder (`entries.py`) of files that are data, whoever made them (`schema.py`), with the model of one task
-(`tasks.py`). It has an address (`addresses.py`), is loaded with care (`loading.py`: out of the classes in
+An entry is a folder (`entries.py`) of files that are data, whoever made them (`schema.py`), with the model of one
+task (`tasks.py`). It has an address (`addresses.py`), is loaded with care (`loading.py`: out of the classes in
 `building.py`, after a `rehearsal.py` without memory, with the tensors of `weights.py`), is published as a whole
 (`publishing.py`), and describes itself (`card.py`).
 
