@@ -189,7 +189,9 @@ def readable(message: str, options: Collection[str] = ()) -> str:
     leaf = next((leaf for leaf in found if not leaf.what.startswith(DULL)), found[0] if found else None)
     if leaf and message.startswith(("Parser key", "Does not validate", "Problem with given class_path")):
         return unknown_key(leaf, options) or unknown_class(leaf) or wrong_value(leaf, found)
-    return (unknown_key(leaf, options) if leaf and options else None) or "; ".join(filter(None, message.splitlines()))
+    if leaf and options and (line := unknown_key(leaf, options)):
+        return line
+    return re.sub(r"(\d{20})\d{20,}", r"\1…", "; ".join(filter(None, message.splitlines())))
 
 
 def complaints(message: str) -> list[Complaint]:

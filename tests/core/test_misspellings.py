@@ -199,6 +199,7 @@ def test_a_choice_is_spelt_wrongly(capsys: Captured) -> None:
         ("model: {init_args: {optimizer: {init_args: {lr: abc}}}}", "optimizer.lr: expected float, but given abc"),
         ("model: {init_args: {optimizer: [3]}}", "model.optimizer: expected a class, but given [3]"),
         ("seed_everything: 99999999999999999999", "not in bounds"),
+        (f"seed_everything: {10**400}", "not in bounds"),
     ],
 )
 def test_a_file_that_is_no_recipe(text: str, says: str, capsys: Captured) -> None:
