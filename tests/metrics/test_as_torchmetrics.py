@@ -1,6 +1,8 @@
 """Every metric is one of torchmetrics': update, compute, reset, copies, collections, processes, a Trainer's log."""
 
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,14 @@ def test_each_is_among_the_cases() -> None:
     public = {getattr(genzoo.metrics, name) for name in genzoo.metrics.__all__}
     metrics = {value for value in public if isinstance(value, type) and issubclass(value, Metric)}
     assert metrics == {type(case.make()) for case in CASES.values()}
+
+
+def test_they_are_imported_when_they_are_used() -> None:
+    code = "import sys, genzoo.metrics; assert 'torch' not in sys.modules; from genzoo.metrics import auroc"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(AttributeError, match="no attribute 'Accuracy'"):
+        genzoo.metrics.Accuracy  # noqa: B018
+    assert set(genzoo.metrics.__all__) <= set(dir(genzoo.metrics))
 
 
 @every_metric
