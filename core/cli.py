@@ -4,6 +4,7 @@
 file in `commands/`, and answers without waiting for PyTorch.
 """
 
+import os
 import sys
 
 from genzoo import commands
@@ -66,6 +67,9 @@ def main(argv: list[str] | None = None) -> None:
         given = commands.parser(command).parse_args(arguments)
         try:
             given.run(given)
+        except BrokenPipeError:  # whoever reads, `head` say, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(141) from None
         except (ValueError, OSError, ModuleNotFoundError) as error:
             if debugging():
                 raise

@@ -51,4 +51,7 @@ def run(given: Namespace) -> None:
 
 def floor_in_words(figure: dict[str, Any]) -> str:
     """What the figure's floor is, where it has one."""
-    return f"  (floor: {figure.get('floor_name', 'real against real')})" if figure.get("floor") is not None else ""
+    if figure.get("floor") is None:
+        return ""
+    spread = f" ± {figure['floor_standard_error']:.2g}" if "floor_standard_error" in figure else ""
+    return f"  (floor: {figure.get('floor_name', 'real against real')}{spread})"

@@ -374,3 +374,9 @@ def test_an_entry_is_published_again_elsewhere_with_its_figures(
     assert "--dtype and --num_samples has no effect with --entry" in refused(again_with, capsys)
     assert "one of the two" in refused(["publish", "--name", "mine/vae", *both], capsys)
     assert "one of the two" in refused(["publish", "--name", "mine/vae"], capsys)
+
+
+def test_a_reader_who_has_seen_enough_is_no_error() -> None:
+    listing = f"{sys.executable} -m genzoo list | head -n 1"
+    ended = subprocess.run(["bash", "-c", listing], capture_output=True, text=True, check=True)
+    assert ended.stdout.startswith("Digits") and not ended.stderr
