@@ -1,8 +1,8 @@
 """The zoo's entries: listing, finding, loading and publishing them.
 
 An entry is a folder (`entries.py`) of files that are data, whoever made them (`schema.py`). It has an address
-(`addresses.py`), is loaded with care (`loading.py`: out of the classes in `building.py`, after a `rehearsal.py` without
-memory, with the tensors of `weights.py`), is published as a whole (`publishing.py`), and describes itself (`card.py`).
+(`addresses.py`), is loaded with care (`loading.py`: out of the classes in `building.py`, with the `weights.py` that a
+`rehearsal.py` has shown to fit), is published as a whole (`publishing.py`), and describes itself (`card.py`).
 
 Loading never unpickles, and builds only classes of genzoo, of torch.nn and those allowed by hand. PyTorch is
 imported when a model is loaded or published, not before.
