@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hostile import edited, weights
+from changes import edited, weights
 
 import genzoo.datamodules
 from genzoo.zoo.hub.building import exported, model_classes
@@ -131,6 +131,8 @@ def _in_file(file: Path, rng: random.Random) -> None:
 
 def in_bytes(file: Path, rng: random.Random) -> None:
     """A few bytes of a file: other ones, more of them, or fewer."""
+    if not file.is_file():  # by an earlier change
+        return
     data = bytearray(file.read_bytes() or b"\0")
     for _ in range(rng.choice([1, 3, 30])):
         place = rng.randrange(len(data))
@@ -161,27 +163,28 @@ def in_weights(entry: Path, rng: random.Random) -> None:
     """Bytes of the weights, for which config.yaml vouches, or not."""
     in_bytes(entry / "model.safetensors", rng)
     if rng.random() < 0.8:
-        _vouch(entry)
+        vouch(entry)
 
 
 def in_header(entry: Path, rng: random.Random) -> None:
     """A value of the weights' header."""
-    whole = (entry / "model.safetensors").read_bytes()
     try:
+        whole = (entry / "model.safetensors").read_bytes()
         length = struct.unpack("<Q", whole[:8])[0]
         header = json.loads(whole[8 : 8 + length])
         in_a_tree(header, rng)
         head = json.dumps(header).encode()
-    except (ValueError, struct.error, MemoryError, AttributeError):
+    except (ValueError, struct.error, OSError, AttributeError, TypeError):  # there is none left, by an earlier change
         return
     (entry / "model.safetensors").write_bytes(struct.pack("<Q", len(head)) + head + whole[8 + length :])
-    _vouch(entry)
+    vouch(entry)
 
 
-def _vouch(entry: Path) -> None:
+def vouch(entry: Path) -> None:
+    """Lets config.yaml state the hash of the weights as they are, where it still can."""
     try:
         weights((entry / "model.safetensors").read_bytes(), entry)
-    except (ValueError, TypeError, KeyError, yaml.YAMLError):
+    except (ValueError, TypeError, KeyError, OSError, yaml.YAMLError):
         return
 
 

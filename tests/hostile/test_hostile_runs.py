@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from hostile import HTML, POINTS, at, edited, text
+from changes import HTML, POINTS, at, edited, text
 from watched import watched
 
 import genzoo

@@ -14,7 +14,7 @@ from typing import Any
 
 import genzoo
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 #: where this Python, its packages and genzoo lie, and what every process reads of its machine
 READABLE = [
     str(Path(path).resolve())
