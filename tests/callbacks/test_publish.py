@@ -96,10 +96,10 @@ def test_the_data_state_the_protocol_and_the_caller_has_the_last_word() -> None:
             r"odd is \['green'\], but must be a list of some of faint, erased, flipped, shuffled; or",
         ),
         ({"odd": "faint"}, "odd is 'faint', but must be a list"),
-        ({"num_odd": -3}, "num_odd is -3, but must be a whole number, and at least 0"),
-        ({"num_likelihood": 0}, "num_likelihood is 0, but must be a whole number, and at least 1"),
-        ({"num_particles": 0}, "num_particles is 0, but must be a whole number, and at least 1"),
-        ({"num_samples": 0}, "num_samples is 0, but must be a whole number, and at least 1"),
+        ({"num_odd": -3}, "num_odd is -3, but must be at least 0"),
+        ({"num_likelihood": 0}, "num_likelihood is 0, but must be at least 1"),
+        ({"num_particles": 0}, "num_particles is 0, but must be at least 1"),
+        ({"num_samples": 0}, "num_samples is 0, but must be at least 1"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_before_anything_is(asked: dict[str, Any], message: str) -> None:
