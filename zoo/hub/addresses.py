@@ -111,11 +111,12 @@ def _fetch_wandb(rest: str) -> Path:
 
     with _boundary(f"fetch wandb://{rest}"):
         artifact = wandb.Api().artifact(rest if ":" in rest else f"{rest}:latest")
-        if elsewhere := [path for path, file in artifact.manifest.entries.items() if file.ref is not None]:
-            raise ValueError(f"the artifact only refers to {elsewhere[0]}, at an address of its own choosing")
         # an alias moves, a digest does not: what was fetched once is complete and stays right
         folder = _cached(f"wandb://{artifact.qualified_name}#{artifact.digest}")
         if not folder.is_dir():
+            for path, file in artifact.manifest.entries.items():
+                if file.ref is not None or path not in FILES:  # it may only refer to a file, wherever that is
+                    raise ValueError(f"{path} in it is no file of an entry's own")
             with staged(folder) as staging:
                 artifact.download(root=str(staging))
         return folder
