@@ -14,9 +14,10 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from genzoo.zoo.checks import check_count
 from genzoo.zoo.interface import LogProbKind
 from genzoo.zoo.processes import total
-from genzoo.zoo.randomness import Generator, PerDatum, uniform
+from genzoo.zoo.randomness import Generator, PerDatum, check_generator, uniform
 
 
 class LogProbMixin:
@@ -75,16 +76,11 @@ class CompletionMixin:
             TypeError: if `known` is not boolean.
             ValueError: if it does not broadcast to x, x is not the model's data, or num_samples no count.
         """
-        check_num_samples(num_samples)
-        if not isinstance(known, Tensor) or known.dtype != torch.bool:
-            given = known.dtype if isinstance(known, Tensor) else type(known).__name__
-            raise TypeError(f"known must be a boolean tensor, True where x is observed, but was given {given}.")
-        try:
-            known = known.to(x.device).expand(x.shape)
-        except RuntimeError:
-            raise ValueError(
-                f"known of shape {tuple(known.shape)} does not broadcast to x of shape {tuple(x.shape)}."
-            ) from None
+        check_count("num_samples", num_samples)
+        check_generator(generator)
+        if not isinstance(x, Tensor):
+            self.check(x)  # type: ignore[attr-defined]  # which says what x should be
+        known = broadcast(known, x.shape).to(x.device)
         x = self.check(torch.where(known, x, torch.zeros_like(x)))  # type: ignore[attr-defined]
         if bool(known.all()):
             return x.expand(num_samples, *x.shape).clone()
@@ -139,28 +135,44 @@ class LatentMixin:
             (len(values), B, *shape).
         """
         z = self.encode(x).mean
-        if not -z.shape[1] <= dim < z.shape[1]:
-            raise ValueError(f"dim={dim}: the code has {z.shape[1]} dimensions.")
-        if not bool(torch.as_tensor(values).isfinite().all()):
-            raise ValueError(f"values={values}: a dimension of the code is set to finite numbers.")
+        if not isinstance(dim, Integral) or isinstance(dim, bool) or not -z.shape[1] <= dim < z.shape[1]:
+            raise ValueError(f"dim={dim!r}: the code has {z.shape[1]} dimensions, of which it is the number of one.")
+        try:
+            numbers = torch.as_tensor(values)
+        except (TypeError, ValueError, RuntimeError):
+            numbers = torch.zeros(0)
+        real = not numbers.is_complex() and numbers.dtype != torch.bool
+        if numbers.ndim != 1 or not len(numbers) or not real or not bool(numbers.isfinite().all()):
+            raise ValueError("values: a dimension of the code is set to each of one or more finite numbers in turn.")
         out = []
-        for value in torch.as_tensor(values).tolist():
+        for value in numbers.tolist():
             moved = z.clone()
             moved[:, dim] = value
             out.append(self.decode(moved).mean)
         return torch.stack(out)
 
 
-def check_num_samples(num_samples: int) -> None:
-    """Raises ValueError unless it is a whole number of at least 1."""
-    if not isinstance(num_samples, Integral) or num_samples < 1:
-        raise ValueError(f"num_samples={num_samples!r}: give a whole number of at least 1.")
+def broadcast(known: Tensor, shape: Sequence[int]) -> Tensor:
+    """The mask of a completion, in the shape of what it masks.
+
+    Raises:
+        TypeError: if it is not boolean.
+        ValueError: if it does not broadcast to that shape.
+    """
+    if not isinstance(known, Tensor) or known.dtype != torch.bool:
+        given = known.dtype if isinstance(known, Tensor) else type(known).__name__
+        raise TypeError(f"known must be a boolean tensor, True where x is observed, but was given {given}.")
+    try:
+        return known.expand(*shape)
+    except RuntimeError:
+        raise ValueError(
+            f"known of shape {tuple(known.shape)} does not broadcast to x of shape {tuple(shape)}."
+        ) from None
 
 
 def check_ends(a: Tensor, b: Tensor, steps: int) -> None:
     """Raises ValueError unless `steps` holds both ends of an interpolation, and each beginning has its end."""
-    if steps < 2:
-        raise ValueError(f"steps={steps}: an interpolation has at least its two ends.")
+    check_count("steps", steps, least=2)  # its two ends
     if isinstance(a, Tensor) and isinstance(b, Tensor) and a.shape != b.shape:
         raise ValueError(
             f"An interpolation goes from each datum of a to the same one of b, but a is {tuple(a.shape)} and b is"
@@ -249,7 +261,10 @@ class ConditionalMixin:
             TypeError: if they are not int64.
             ValueError: if the model is unconditional, or they are no classes of it.
         """
-        checked = self.checked_labels(labels, len(labels))
+        if self.num_classes is None:
+            raise ValueError(f"count_classes: this {type(self).__name__} is unconditional, so it has no classes.")
+        size = len(labels) if isinstance(labels, Tensor) and labels.ndim else 1
+        checked = self.checked_labels(labels, max(1, size))
         assert checked is not None
         self.class_counts.copy_(checked.bincount(minlength=len(self.class_counts)))
 
@@ -293,6 +308,8 @@ class ConditionalMixin:
             raise ValueError(
                 f"This {name} is conditional, and was given no labels: (B,) int64 of the data's classes."
             )
+        if not isinstance(labels, Tensor):
+            raise TypeError(f"{name} takes labels as a tensor (B,), int64, but was given {type(labels).__name__}.")
         if labels.dtype != torch.int64:
             raise TypeError(f"{name} takes labels as int64, but was given {labels.dtype}: labels.long().")
         if labels.shape != (batch_size,):
@@ -314,7 +331,7 @@ class ConditionalMixin:
         Raises:
             ValueError: if there is nothing to sample, or the labels do not fit.
         """
-        check_num_samples(num_samples)
+        check_count("num_samples", num_samples)
         if labels is None and self.num_classes is not None:
             draws = uniform((num_samples,), like=like.new_zeros((), dtype=torch.float32), generator=generator)
             # the inverse of the distribution function, in units of 1/C: where all shares are equal, these are exact

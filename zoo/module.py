@@ -234,6 +234,8 @@ class ZooModule(StatedModule):
     def unpack(self, batch: Any, stage: str | None = None) -> tuple[Tensor, Tensor | None]:
         """A batch, `x` or `(x, y)`, as data and labels. The first of each stage is checked, and any odd one."""
         x, labels = _parted(batch)
+        if not isinstance(x, Tensor):
+            self.check(x)  # which says what it should be
         if self._must_check(stage):
             self.check(x)
             self._checked_stages.add(str(stage))

@@ -46,8 +46,18 @@ class PerDatum:
 Generator = torch.Generator | PerDatum
 
 
+def check_generator(generator: Generator | None) -> None:
+    """Raises TypeError unless it is a source of random numbers, or None."""
+    if generator is not None and not isinstance(generator, Generator):
+        raise TypeError(
+            f"generator is a torch.Generator, a PerDatum or None, but was given {type(generator).__name__}: a seed is"
+            " given by torch.Generator().manual_seed(seed)."
+        )
+
+
 def repeatable(generator: Generator | None, device: torch.device) -> Generator:
     """The generator; None becomes one whose seed is drawn from the global state."""
+    check_generator(generator)
     if generator is not None:
         return generator
     return torch.Generator(device).manual_seed(int(torch.randint(2**62, ())))
@@ -89,6 +99,7 @@ def _draw(
     generator: Generator | None,
     batch_dim: int,
 ) -> Tensor:
+    check_generator(generator)
     if generator is None:
         return sampler(tuple(size), device=like.device, dtype=like.dtype)
     if isinstance(generator, torch.Generator):

@@ -19,11 +19,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from genzoo.zoo.checks import check_count
 from genzoo.zoo.interface import LogProbKind
-from genzoo.zoo.mixins import CompletionMixin, ConditionalMixin, LogProbMixin
+from genzoo.zoo.mixins import CompletionMixin, ConditionalMixin, LogProbMixin, broadcast
 from genzoo.zoo.modality import Modality, from_codes, to_codes
 from genzoo.zoo.precision import full_precision
-from genzoo.zoo.randomness import Generator, uniform
+from genzoo.zoo.randomness import Generator, check_generator, uniform
 
 
 def raster_order(shape: Sequence[int]) -> Tensor:
@@ -141,6 +142,8 @@ class AutoregressiveMixin(ConditionalMixin, CompletionMixin, LogProbMixin):
             (B,), nats.
         """
         x = self.check(x)  # type: ignore[attr-defined]
+        check_count("num_particles", num_particles)
+        check_generator(generator)
         if labels is not None or self.num_classes is None:
             return self.log_likelihood(x, self.checked_labels(labels, len(x)))
         every = torch.arange(self.num_classes, device=x.device)
@@ -174,7 +177,7 @@ class AutoregressiveMixin(ConditionalMixin, CompletionMixin, LogProbMixin):
             (B,), nats, higher = odder.
         """
         x = self.check(x)  # type: ignore[attr-defined]
-        scorer = scorer or ("nll" if self.levels is None else "complexity")
+        scorer = ("nll" if self.levels is None else "complexity") if scorer is None else scorer
         nll = -self.log_prob(x)
         if scorer == "nll":
             return nll
@@ -214,8 +217,7 @@ class AutoregressiveMixin(ConditionalMixin, CompletionMixin, LogProbMixin):
         generator: Generator | None = None,
     ) -> Tensor:
         """(num_frames, N, *shape): the first dimensions of `sample`'s sample, ever more of them; 0 elsewhere."""
-        if num_frames < 1:
-            raise ValueError(f"num_frames={num_frames}: a path has at least the frame of the sample itself.")
+        check_count("num_frames", num_frames)
         x = self.sample(num_samples, labels=labels, generator=generator)
         place = self.order.argsort().view(self.shape).to(x.device)
         counts = [round(x[0].numel() * (k + 1) / num_frames) for k in range(num_frames)]
@@ -234,9 +236,8 @@ class AutoregressiveMixin(ConditionalMixin, CompletionMixin, LogProbMixin):
         It does where nothing known comes after anything unknown (the lower half of an image, the end of a text).
         Otherwise each unknown dimension is drawn given what stands before it, and does not heed what is known later.
         """
-        in_order = known.expand(*known.shape[: -len(self.shape)], *self.shape).flatten(-len(self.shape))[
-            ..., self.order
-        ]
+        several = known.shape[: -len(self.shape)] if isinstance(known, Tensor) else ()
+        in_order = broadcast(known, (*several, *self.shape)).flatten(-len(self.shape))[..., self.order]
         return "approximate" if bool((in_order[..., 1:] > in_order[..., :-1]).any()) else "exact"
 
     def fill_in(self, x: Tensor, known: Tensor, num_samples: int, generator: Generator | None) -> Tensor:

@@ -10,7 +10,6 @@ To go on by one token, a layer needs the keys and values of those before and not
 costs one position of the network instead of all T.
 """
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genzoo.zoo.autoregressive.base import AutoregressiveMixin
+from genzoo.zoo.checks import check_count, check_number
 from genzoo.zoo.module import ZooModule
 from genzoo.zoo.muon import Muon, matrix_groups
 from genzoo.zoo.networks.transformer import KeyValueCache, Transformer
@@ -196,6 +196,7 @@ class GPT(AutoregressiveMixin, ZooModule):
         given = self._prompt(prompt).to(device)
         if length is None:
             length = self.shape[0] + (len(given) if len(given) >= self.shape[0] else 0)
+        check_count("length", length)
         if len(given) >= length:
             raise ValueError(f"The prompt has {len(given)} tokens: nothing is left to write of length={length}.")
         tokens = F.pad(given, (0, length - len(given))).repeat(num_samples, 1)
@@ -223,11 +224,11 @@ class GPT(AutoregressiveMixin, ZooModule):
         Raises:
             ValueError: if the tokens are none of the model's, or stride is out of its range.
         """
-        tokens = self._checked(torch.as_tensor(tokens), "A long text is (N,) tokens")
+        tokens = self._checked(tokens, "A long text is (N,) tokens")
+        check_count("batch_size", batch_size)
         context = self.shape[0]
         stride = max(1, context // 2) if stride is None else stride
-        if not 1 <= stride <= context:
-            raise ValueError(f"stride={stride}: windows of {context} tokens leave no gap if it is 1 to {context}.")
+        check_count("stride", stride, most=context)  # or windows would leave a gap
         begins = [*range(0, max(1, len(tokens) - context + stride), stride)]
         padded = F.pad(tokens, (0, begins[-1] + context - len(tokens)))
         windows = padded.unfold(0, context, stride)
@@ -238,7 +239,7 @@ class GPT(AutoregressiveMixin, ZooModule):
 
     def text(self, tokens: Tensor | Sequence[int]) -> str:
         """What (T,) tokens say; without a vocabulary, their numbers."""
-        numbers = tokens.tolist() if isinstance(tokens, Tensor) else list(tokens)
+        numbers = self._checked(tokens, "What can be written as text is (T,) tokens").tolist()
         return " ".join(map(str, numbers)) if self.vocabulary is None else self.vocabulary.decode(numbers)
 
     def tokens(self, text: str) -> Tensor:
@@ -247,6 +248,8 @@ class GPT(AutoregressiveMixin, ZooModule):
         Raises:
             ValueError: if the model has no vocabulary, or the text has characters that are not in it.
         """
+        if not isinstance(text, str):
+            raise TypeError(f"text is a string, but was given {type(text).__name__}.")
         if self.vocabulary is None:
             raise ValueError("This GPT was built without a vocabulary: give tokens instead of text.")
         return torch.from_numpy(self.vocabulary.encode(text)).long()
@@ -254,10 +257,16 @@ class GPT(AutoregressiveMixin, ZooModule):
     def _prompt(self, prompt: str | Tensor | Sequence[int] | None) -> Tensor:
         if prompt is None:
             return torch.zeros(0, dtype=torch.long)
-        given = self.tokens(prompt) if isinstance(prompt, str) else torch.as_tensor(prompt)
+        given = self.tokens(prompt) if isinstance(prompt, str) else prompt
         return self._checked(given, "A prompt is a text, or (P,) tokens")
 
-    def _checked(self, given: Tensor, expected: str) -> Tensor:
+    def _checked(self, tokens: Tensor | Sequence[int], expected: str) -> Tensor:
+        try:
+            given = torch.as_tensor(tokens)
+        except (TypeError, ValueError, RuntimeError):
+            raise TypeError(f"{expected}, int64 in [0, {self.start}), but was {type(tokens).__name__}.") from None
+        if not given.numel():
+            given = given.long()  # an empty list has no kind of number
         if (
             given.ndim != 1
             or given.dtype != torch.long
@@ -290,15 +299,13 @@ def truncated(
     Raises:
         ValueError: on arguments out of their range.
     """
-    if (
-        not 0 <= temperature < math.inf
-        or (top_k is not None and top_k < 1)
-        or (top_p is not None and not 0 < top_p <= 1)
-    ):
-        raise ValueError(
-            f"temperature={temperature}, top_k={top_k}, top_p={top_p}: temperature is at least 0 and finite, top_k at"
-            " least 1, top_p in (0, 1]."
-        )
+    check_number("temperature", temperature, "a finite number of at least 0")
+    if top_k is not None:
+        check_count("top_k", top_k)
+    if top_p is not None:
+        check_number("top_p", top_p, "a number in (0, 1]")
+    if temperature < 0 or (top_p is not None and not 0 < top_p <= 1):
+        raise ValueError(f"temperature={temperature}, top_p={top_p}: temperature is at least 0, top_p in (0, 1].")
     logits = logits.double()
     if temperature == 0:
         temperature, top_k = 1.0, 1

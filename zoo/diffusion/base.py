@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor
 
+from genzoo.zoo.checks import check_count, check_number
 from genzoo.zoo.diffusion.denoising import Denoising
 from genzoo.zoo.diffusion.flow import ProbabilityFlow
 from genzoo.zoo.diffusion.likelihood import corrupt
@@ -18,7 +19,7 @@ from genzoo.zoo.diffusion.solvers import Solver, repaint, stops
 from genzoo.zoo.interface import LogProbKind
 from genzoo.zoo.likelihoods import full_precision
 from genzoo.zoo.mixins import CompletionMixin, LogProbMixin, check_ends, great_circle
-from genzoo.zoo.randomness import Generator, PerDatum, normal, repeatable, twin
+from genzoo.zoo.randomness import Generator, PerDatum, check_generator, normal, repeatable, twin
 
 
 class Diffusion(LogProbMixin, CompletionMixin, Denoising):
@@ -91,8 +92,7 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
         Returns:
             (num_frames, num_samples, *shape), evenly spread over the steps; the last is `sample`'s.
         """
-        if num_frames < 1:
-            raise ValueError(f"num_frames={num_frames}: give at least 1.")
+        check_count("num_frames", num_frames)
         states = self._states(num_samples, labels, generator)
         last = len(states) - 1
         return torch.stack([states[last - round(last * i / max(1, num_frames - 1))] for i in range(num_frames)][::-1])
@@ -108,8 +108,9 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
         guidance: float = 1.0,
     ) -> list[Tensor]:
         """Every state of the solver, in the data's range."""
-        if not math.isfinite(guidance):
-            raise ValueError(f"guidance={guidance}: give a finite number; 1 is the model as it was trained.")
+        check_number("guidance", guidance, "a finite number; 1 is the model as it was trained")
+        if solver is not None and not isinstance(solver, Solver):
+            raise TypeError(f"solver={solver!r}: give a Solver, such as Heun(), or None for the model's own.")
         if guidance != 1 and self.num_classes is None:
             raise ValueError(
                 f"guidance={guidance}: this {type(self).__name__} is unconditional: there is no class to guide to."
@@ -154,8 +155,8 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
             (B,), nats.
         """
         x = self.check(x)
-        if num_particles < 1:
-            raise ValueError(f"num_particles={num_particles}: an estimate takes at least one.")
+        check_count("num_particles", num_particles)
+        check_generator(generator)
         if self.num_classes is None or labels is not None:
             given = self.checked_labels(labels, len(x))
             return self.log_prob_given(x, given, num_particles, generator).to(full_precision(x).dtype)

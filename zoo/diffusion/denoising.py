@@ -131,7 +131,9 @@ class Denoising(ConditionalMixin, ZooModule):
         Raises:
             ValueError: if the schedule has no such steps, or the first is where the prediction says nothing of data.
         """
-        times = self.schedule.times(self.steps if steps is None else steps, spacing or self.spacing)
+        times = self.schedule.times(
+            self.steps if steps is None else steps, self.spacing if spacing is None else spacing
+        )
         if self.prediction in ("epsilon", "score") and not self.schedule(times[0]).alpha > 0:
             raise ValueError(
                 f"prediction={self.prediction!r}: at the first step of {self.schedule} nothing is left of the datum"

@@ -132,15 +132,21 @@ class ScoreModel(Diffusion):
 
         Args:
             x: (B, *shape): images as 2 x − 1 would be corrupted, points as they are.
-            t: a time, float64, in (0, 1].
+            t: a time, float64, in (0, 1]; one for all, or (B,).
             labels: (B,) or None.
 
         Raises:
-            ValueError: for t = 0, where no noise has made a density of the data.
+            TypeError: if x, t or the labels are no tensors of the right kind of number.
+            ValueError: for t = 0, where no noise has made a density of the data; for x or labels not the model's.
         """
-        if not bool((t > 0).all()):
+        x = full_precision(self.check(x, in_range=False))
+        if not isinstance(t, Tensor) or not t.is_floating_point():
+            raise TypeError(
+                f"t is a time as a tensor of floats, but was given {getattr(t, 'dtype', type(t).__name__)}."
+            )
+        if t.shape not in ((), (len(x),)) or not bool(((t > 0) & (t <= 1)).all()):
             raise ValueError(f"t={t.tolist()}: the score is that of noisy data; give a time above 0, up to 1.")
-        x = full_precision(x)
+        labels = None if labels is None else self.checked_labels(labels, len(x))
         noise = self.schedule(t).like(x)
         y = x / self.data_scale
         return (noise.alpha * self.denoiser(labels)(y, t) - y) / noise.sigma.square() / self.data_scale

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from genzoo.zoo.checks import check_count
+
 Spacing = Literal["uniform", "karras"]
 
 
@@ -93,8 +95,7 @@ class Schedule(ABC):
         Raises:
             ValueError: if there cannot be so many steps.
         """
-        if steps < 1:
-            raise ValueError(f"steps={steps}: a solver takes at least one step.")
+        check_count("steps", steps)
         if spacing == "uniform":
             return self.uniform_times(steps)
         if spacing != "karras":

@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
+from genzoo.zoo.checks import check_count
 from genzoo.zoo.diffusion.base import Diffusion
 from genzoo.zoo.diffusion.likelihood import ReverseChain
 from genzoo.zoo.diffusion.solvers import Denoiser, Variance
@@ -75,8 +76,13 @@ class FittedVariances(Diffusion):
         """
         if self.variance != "optimal":
             raise ValueError(f"variance={self.variance!r}: only variance='optimal' is fitted; build the model so.")
+        check_count("num_particles", num_particles)
+        if not isinstance(batches, Iterable):
+            raise TypeError(f"batches of data are to be iterated over, but was given {type(batches).__name__}.")
         if generator is None:
             generator = torch.Generator().manual_seed(rank())
+        elif not isinstance(generator, torch.Generator):
+            raise TypeError(f"generator is a torch.Generator or None, but was given {type(generator).__name__}.")
         modes = {module: module.training for module in self.modules()}
         self.eval()
         try:
@@ -95,7 +101,8 @@ class FittedVariances(Diffusion):
             x, labels = self.unpack(batch)
             x, given = self.check(x.to(self.device)), None
             if self.num_classes is not None:
-                given = self.checked_labels(None if labels is None else labels.to(self.device), len(x))
+                given = self.checked_labels(labels, len(x))
+                given = None if given is None else given.to(self.device)
             yield full_precision(x), self.to_model(x), self.denoiser(given, clip=True)
 
     # ---- in a run
@@ -177,7 +184,7 @@ def fitted_errors(
             sums.index_add_(0, k, error / chain.white_error[k])
             counts.index_add_(0, k, torch.ones_like(error))
     if not ends:
-        raise ValueError("The variances of a reverse chain are fitted to data, but there were none.")
+        raise ValueError("The variances of a reverse chain are fitted to data, but `batches` held none.")
     sums, counts = _total(torch.stack([sums, counts]), ends[0][0].device)
     last = _last_error(ends, decoder, float(chain.white_error[-1]), generator)
     return torch.cat([_pooled(sums, counts), sums.new_tensor([last])]).clamp_min(SMALLEST)

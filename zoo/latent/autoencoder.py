@@ -18,9 +18,10 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
+from genzoo.zoo.checks import check_count
 from genzoo.zoo.latent.encoder_decoder import EncoderDecoderMixin, Network
 from genzoo.zoo.likelihoods import Likelihood
-from genzoo.zoo.mixins import CompletionMixin, check_num_samples
+from genzoo.zoo.mixins import CompletionMixin
 from genzoo.zoo.modality import to_grid
 from genzoo.zoo.module import ZooModule
 from genzoo.zoo.precision import full_precision
@@ -117,7 +118,7 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
 
     def reconstruction_error(self, x: Tensor, seen: Tensor) -> Tensor:
         """−log p(x | z = f(seen)): (B,), nats."""
-        return -self.decode(self.features(seen)).log_prob(x)
+        return -self.decoded(self.features(seen)).log_prob(x)
 
     # ---- capabilities
 
@@ -148,7 +149,7 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
         draw = normal if self.levels is None else uniform
         state = torch.where(mask, target, draw(target.shape, like=target, generator=generator))
         for _ in range(self.completion_sweeps):
-            restored = self.decode(self.features(state)).mean
+            restored = self.decoded(self.features(state)).mean
             before, state = state, torch.where(mask, target, restored)
             if bool((state - before).abs().max() < 1e-4):
                 break
@@ -172,8 +173,9 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
         """
         if num_components is None:
             num_components = len(self.density.weights) if self.density else 10
-        if not isinstance(num_components, int) or num_components < 1:
-            raise ValueError(f"num_components={num_components!r}: a mixture has a whole number of them, at least 1.")
+        check_count("num_components", num_components)
+        check_count("seed", seed, least=0)
+        num_components, x = int(num_components), self.check(x, on_grid=False)
         codes = torch.cat([self.encode(chunk).mean for chunk in x.split(1024)])
         density = self.density
         if density is None or num_components != len(density.weights):
@@ -198,12 +200,12 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
         Raises:
             ValueError: if labels are given, this model being unconditional, or num_samples is no count.
         """
-        check_num_samples(num_samples)
+        check_count("num_samples", num_samples)
         if labels is not None:
             raise ValueError("This autoencoder is unconditional: it was not trained on labels.")
         assert self.density is not None
         with torch.no_grad():
-            return self.decode(self.density.sample(num_samples, generator)).sample(generator)
+            return self.decoded(self.density.sample(num_samples, generator)).sample(generator)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Remembers the data, if a density is wanted."""
@@ -266,7 +268,7 @@ class DenoisingAutoencoder(Autoencoder):
         """
         if not isinstance(self.corruption, GaussianNoise):
             raise ValueError(f"score: the corruption is {self.corruption}, but only GaussianNoise gives a score.")
-        restored = self.decode(self.features(self.check(x, in_range=False))).mean
+        restored = self.decoded(self.features(self.check(x, in_range=False))).mean
         return (restored - x) / self.corruption.scale**2
 
 

@@ -76,10 +76,20 @@ class EncoderDecoderMixin(LatentMixin):
         """p(x | z) for z of shape (B, latent_dim).
 
         Raises:
-            ValueError: if z has another shape.
+            TypeError: if z is no tensor of floats.
+            ValueError: if it has another shape, no codes, or values that are not finite.
         """
-        if z.ndim != 2 or z.shape[1] != self.latent_dim:
+        if not isinstance(z, Tensor) or not z.is_floating_point():
+            given = z.dtype if isinstance(z, Tensor) else type(z).__name__
+            raise TypeError(f"z is a tensor of codes, floats of shape (B, {self.latent_dim}), but was given {given}.")
+        if z.ndim != 2 or z.shape[1] != self.latent_dim or not len(z):
             raise ValueError(f"Codes have the shape (B, {self.latent_dim}), but z is {tuple(z.shape)}.")
+        if not bool(z.isfinite().all()):
+            raise ValueError("z holds NaN or infinite values: a code is made of finite numbers.")
+        return self.decoded(z)
+
+    def decoded(self, z: Tensor) -> Output:
+        """What `decode` gives, for z that comes from the model itself."""
         parameters = self.decoder(to_network(z, self.decoder))
         size = (len(z), self.num_parameters, *self.shape)
         if parameters.numel() != math.prod(size):

@@ -21,6 +21,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
+from genzoo.zoo.checks import check_count
 from genzoo.zoo.interface import LogProbKind
 from genzoo.zoo.latent.encoder_decoder import EncoderDecoderMixin, Network
 from genzoo.zoo.latent.estimators import (
@@ -33,7 +34,7 @@ from genzoo.zoo.latent.estimators import (
 )
 from genzoo.zoo.latent.posterior import posterior_figures
 from genzoo.zoo.likelihoods import Likelihood
-from genzoo.zoo.mixins import CompletionMixin, LogProbMixin, check_num_samples
+from genzoo.zoo.mixins import CompletionMixin, LogProbMixin
 from genzoo.zoo.module import ZooModule
 from genzoo.zoo.processes import gather
 from genzoo.zoo.randomness import Generator, PerDatum, normal, uniform
@@ -147,7 +148,7 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
         """log p(x | z) for z of shape (K, B, latent_dim): (K, B), nats; the decoder runs once, over all K·B codes."""
         repeated = x.expand(len(z), *x.shape).flatten(0, 1)
-        return self.decode(z.flatten(0, 1)).log_prob(repeated).view(len(z), -1)
+        return self.decoded(z.flatten(0, 1)).log_prob(repeated).view(len(z), -1)
 
     def draw(self, q: Independent, num_particles: int, generator: Generator | None = None) -> Tensor:
         """z_k = μ + σ ε_k, reparameterised: (K, B, latent_dim)."""
@@ -230,11 +231,11 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
         Raises:
             ValueError: if labels are given, this model being unconditional, or num_samples is no count.
         """
-        check_num_samples(num_samples)
+        check_count("num_samples", num_samples)
         if labels is not None:
             raise ValueError("This VAE is unconditional: it was not trained on labels, so it cannot sample for one.")
         z = normal((num_samples, self.latent_dim), like=self.like, generator=generator)
-        return self.decode(z).sample(generator)
+        return self.decoded(z).sample(generator)
 
     @torch.no_grad()
     def log_prob(self, x: Tensor, *, num_particles: int = 1, generator: Generator | None = None) -> Tensor:
@@ -249,8 +250,7 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
             (B,), nats.
         """
         x = self.check(x)
-        if num_particles < 1:
-            raise ValueError(f"num_particles={num_particles}: the bound takes at least one importance sample.")
+        check_count("num_particles", num_particles)
         q = self.posterior(x)
         chunk = max(1, PARTICLE_BUDGET // (self.num_dims * self.num_parameters))
         chunks = []
@@ -277,7 +277,7 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
         """
         x = self.check(x)
         if scorer in (None, "reconstruction"):
-            return -self.decode(self.posterior(x).mean).log_prob(x)
+            return -self.decoded(self.posterior(x).mean).log_prob(x)
         if scorer == "nll":
             return self.evaluation(x, None, PerDatum(x))["nll"]
         raise ValueError(f"scorer={scorer!r}: a VAE knows 'reconstruction' and 'nll'.")
@@ -292,7 +292,7 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
         mask = known.expand(num_samples, *x.shape).flatten(0, 1)
         target = x.expand(num_samples, *x.shape).flatten(0, 1)
         z = normal((len(target), self.latent_dim), like=target, generator=generator)
-        state = torch.where(mask, target, self.decode(z).sample(generator))
+        state = torch.where(mask, target, self.decoded(z).sample(generator))
         for sweep in range(self.completion_sweeps):
             q = self.posterior(state)
             proposal = self.draw(q, 1, generator)[0]
@@ -302,7 +302,7 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
                 log_ratio = self.log_weights(state, q, torch.stack([proposal, z]))
                 accept = uniform((len(z),), like=z, generator=generator).log() < log_ratio[0] - log_ratio[1]
                 z = torch.where(accept[:, None], proposal, z)
-            state = torch.where(mask, target, self.decode(z).sample(generator))
+            state = torch.where(mask, target, self.decoded(z).sample(generator))
         return state.unflatten(0, (num_samples, len(x)))
 
 
