@@ -248,7 +248,7 @@ BAD: dict[str, dict[str, Fault]] = {
     | {
         "floats": lambda m, case: m.float(),
         "integers": lambda m, case: m.long(),
-        "of another shape": lambda m, case: m[..., :-1].expand(5, *m[..., :-1].shape),
+        "of another shape": lambda m, case: m.repeat_interleave(2, -1).expand(5, *m.shape[:-1], 2 * m.shape[-1]),
         "one dimension more": lambda m, case: m.expand(4, BATCH, *m.shape),
         "empty": lambda m, case: m[..., :0],
     },
@@ -403,7 +403,13 @@ def faults(case: Case, method: str, argument: str) -> Iterator[tuple[str, bool]]
     model = built(case)
     if data and model.levels is not None and method != "score":
         bad |= OF_RANGE
-        if model.modality == "image" and method not in ("encode", "reconstruct", "interpolate", "traverse"):
+        if model.modality == "image" and method not in (
+            "encode",
+            "fit_density",
+            "reconstruct",
+            "interpolate",
+            "traverse",
+        ):
             bad |= OFF_GRID
         elif model.modality == "image":
             odd |= OFF_GRID
