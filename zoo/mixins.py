@@ -163,7 +163,7 @@ def broadcast(known: Tensor, shape: Sequence[int]) -> Tensor:
         given = known.dtype if isinstance(known, Tensor) else type(known).__name__
         raise TypeError(f"known must be a boolean tensor, True where x is observed, but was given {given}.")
     try:
-        return known.expand(*shape)
+        return known.expand(torch.Size(shape))
     except RuntimeError:
         raise ValueError(
             f"known of shape {tuple(known.shape)} does not broadcast to x of shape {tuple(shape)}."

@@ -1,0 +1,30 @@
+"""Whether a number that a call is given is one that it can mean: each in one line that names the argument."""
+
+import math
+from numbers import Integral, Real
+
+#: more than that of anything is a mistake, and would end in an error of memory
+MOST = 2**31 - 1
+
+
+def check_count(name: str, count: int, least: int = 1, most: int = MOST) -> None:
+    """Raises ValueError unless it is a whole number from `least` to `most`; True and 2.0 are none."""
+    if not isinstance(count, Integral) or isinstance(count, bool) or not least <= count <= most:
+        bound = f"at least {least}" if most == MOST else f"from {least} to {most}"
+        raise ValueError(f"{name}={_short(count)}: give a whole number of {bound}" + _limit(count) + ".")
+
+
+def check_number(name: str, number: float, expected: str = "a finite number") -> None:
+    """Raises ValueError unless it is a real number and finite."""
+    if not isinstance(number, Real) or isinstance(number, bool) or not math.isfinite(number):
+        raise ValueError(f"{name}={_short(number)}: give {expected}.")
+
+
+def _short(given: object) -> str:
+    """What was given, in a line."""
+    said = " ".join(repr(given).split())
+    return said if len(said) <= 60 else f"{said[:60]}…"
+
+
+def _limit(count: object) -> str:
+    return f", below {MOST + 1}" if isinstance(count, Integral) and count > MOST else ""
