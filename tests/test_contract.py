@@ -210,7 +210,7 @@ def test_numbers_that_are_none_are_refused(case, number):
             with pytest.raises(ValueError, match=f"{argument}={number}"):
                 getattr(model, name)(*arguments, **{argument: number})
     if isinstance(model, HasLatents):
-        with pytest.raises(ValueError, match="set to finite numbers"):
+        with pytest.raises(ValueError, match="set to each of one or more finite numbers"):
             model.traverse(x, 0, [0.0, number])
 
 

@@ -27,4 +27,4 @@ def _short(given: object) -> str:
 
 
 def _limit(count: object) -> str:
-    return f", below {MOST + 1}" if isinstance(count, Integral) and count > MOST else ""
+    return f", below {MOST + 1}" if isinstance(count, Integral) and int(count) > MOST else ""

@@ -256,7 +256,7 @@ def test_what_is_cut_off_is_never_drawn():
     [
         ({"temperature": -1.0}, "temperature=-1.0"),
         ({"temperature": float("nan")}, "temperature=nan"),
-        ({"length": 0}, "nothing is left to write of length=0"),
+        ({"length": 0}, "length=0: give a whole number of at least 1"),
         ({"prompt": [1, 9]}, r"int64 in \[0, 5\).*\[1, 9\]"),
         ({"prompt": [0.5]}, "float32"),
         ({"top_k": 0}, "top_k=0"),
