@@ -79,7 +79,7 @@ class CompletionMixin:
         check_count("num_samples", num_samples)
         check_generator(generator)
         if not isinstance(x, Tensor):
-            self.check(x)  # type: ignore[attr-defined]  # which says what x should be
+            self.check(x)  # which says what x should be
         known = broadcast(known, x.shape).to(x.device)
         x = self.check(torch.where(known, x, torch.zeros_like(x)))  # type: ignore[attr-defined]
         if bool(known.all()):
