@@ -10,8 +10,9 @@ MOST = 2**31 - 1
 def check_count(name: str, count: int, least: int = 1, most: int = MOST) -> None:
     """Raises ValueError unless it is a whole number from `least` to `most`; True and 2.0 are none."""
     if not isinstance(count, Integral) or isinstance(count, bool) or not least <= count <= most:
-        bound = f"at least {least}" if most == MOST else f"from {least} to {most}"
-        raise ValueError(f"{name}={_short(count)}: give a whole number of {bound}" + _limit(count) + ".")
+        too_many = isinstance(count, int) and count > most
+        bound = f"from {least} to {most}" if too_many or most < MOST else f"of at least {least}"
+        raise ValueError(f"{name}={_short(count)}: give a whole number {bound}.")
 
 
 def check_number(name: str, number: float, expected: str = "a finite number") -> None:
@@ -24,7 +25,3 @@ def _short(given: object) -> str:
     """What was given, in a line."""
     said = " ".join(repr(given).split())
     return said if len(said) <= 60 else f"{said[:60]}…"
-
-
-def _limit(count: object) -> str:
-    return f", below {MOST + 1}" if isinstance(count, Integral) and int(count) > MOST else ""
