@@ -127,6 +127,7 @@ def build_data(block: Any, given: Namespace, *, own: bool = False) -> "Lightning
 
     import genzoo.datamodules
     from genzoo.zoo.hub.building import build, by_path, exported
+    from genzoo.zoo.hub.entries import PLACES
 
     if not isinstance(block, dict) or "class_path" not in block:
         raise ValueError("it is not on record what data it is for (no `data:` in the configuration)")
@@ -134,13 +135,11 @@ def build_data(block: Any, given: Namespace, *, own: bool = False) -> "Lightning
     classes = {path: cls for path, cls in classes.items() if issubclass(cls, LightningDataModule)}
     path, options = str(block["class_path"]), dict(block.get("init_args") or {})
     path = path if "." in path else f"genzoo.datamodules.{path}"  # a recipe may use the bare name
-    if not own and (stated := [place for place in ("root", "path") if options.pop(place, None) is not None]):
+    if not own and (stated := [place for place in PLACES if options.pop(place, None) is not None]):
         note(f"the entry's {stated[0]} is not heeded: --root says where the data are")
     taken = inspect.signature(classes[path]).parameters if path in classes else {}
-    if (
-        given.root is not None
-        and (place := "root" if "path" not in taken or options.get("source") else "path") in taken
-    ):
+    place = "path" if "path" in taken and not options.get("source") else "root"  # a text of one's own has a path
+    if given.root is not None and place in taken:
         options[place] = given.root
     return build({"class_path": path, "init_args": options}, classes)
 
@@ -172,11 +171,16 @@ def protocol(given: Namespace, block: Any, *, own: bool = False) -> dict[str, An
 def odd_data(given: Namespace, block: Any, *, own: bool = False) -> "list[str] | LightningDataModule":
     """What `--odd` names: other data, in the form of those that `block` states; or else ways to make odd data."""
     import genzoo.datamodules
+    from genzoo.zoo.hub.entries import PLACES
 
     if "." not in given.odd and given.odd not in genzoo.datamodules.__all__:
         return given.odd.split(",")  # `evaluate` knows which ways there are
     takes = inspect.signature(getattr(genzoo.datamodules, given.odd, object)).parameters
-    options = {name: value for name, value in (block.get("init_args") or {}).items() if name in takes}
+    options = {
+        name: value
+        for name, value in (block.get("init_args") or {}).items()
+        if name in takes and (own or name not in PLACES)
+    }
     return build_data({"class_path": given.odd, "init_args": options}, given, own=own)
 
 
