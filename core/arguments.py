@@ -85,6 +85,7 @@ def build_data(block: Any, given: Namespace, *, own: bool = False) -> "Lightning
 
     import genzoo.datamodules
     from genzoo.zoo.hub.building import build, by_path, exported
+    from genzoo.zoo.hub.entries import PLACES
 
     if not isinstance(block, dict) or "class_path" not in block:
         raise ValueError("it is not on record what data it is for (no `data:` in the configuration)")
@@ -92,13 +93,11 @@ def build_data(block: Any, given: Namespace, *, own: bool = False) -> "Lightning
     classes = {path: cls for path, cls in classes.items() if issubclass(cls, LightningDataModule)}
     path, options = str(block["class_path"]), dict(block.get("init_args") or {})
     path = path if "." in path else f"genzoo.datamodules.{path}"  # a recipe may use the bare name
-    if not own and (stated := [place for place in ("root", "path") if options.pop(place, None) is not None]):
+    if not own and (stated := [place for place in PLACES if options.pop(place, None) is not None]):
         note(f"the entry's {stated[0]} is not heeded: --root says where the data are")
     taken = inspect.signature(classes[path]).parameters if path in classes else {}
-    if (
-        given.root is not None
-        and (place := "root" if "path" not in taken or options.get("source") else "path") in taken
-    ):
+    place = "path" if "path" in taken and not options.get("source") else "root"  # a text of one's own has a path
+    if given.root is not None and place in taken:
         options[place] = given.root
     return build({"class_path": path, "init_args": options}, classes)
 
@@ -137,9 +136,10 @@ def odd_data(given: Namespace, block: Any, *, own: bool = False) -> "list[str] |
     """
     import genzoo.datamodules
     from genzoo.metrics.anomalies import ODD
+    from genzoo.zoo.hub.entries import PLACES
 
     usual, (name, _, place) = given, given.odd.partition(":")
-    options = dict(block.get("init_args") or {})
+    options = {key: value for key, value in (block.get("init_args") or {}).items() if own or key not in PLACES}
     if os.path.isdir(given.odd) and given.odd not in ODD:
         shape: tuple[int, ...] = getattr(build_data(block, given, own=own), "shape", ())
         if len(shape) != 3 or shape[1] != shape[2]:

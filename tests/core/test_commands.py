@@ -162,6 +162,22 @@ def test_sample_writes_sounds_as_such(tmp_path: Path, monkeypatch: pytest.Monkey
     assert not Path("grid.png").exists()
 
 
+def test_a_text_of_one_s_own_is_where_root_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    from genzoo.datamodules import TextDataModule
+
+    monkeypatch.chdir(tmp_path)
+    Path("mine.txt").write_text("abc cab bac " * 20)
+    data = TextDataModule(path="mine.txt", context_length=6)
+    net = GPT((6,), data.levels, width=8, depth=1, heads=1, vocabulary=data.vocabulary)
+    genzoo.publish(net, "own/gpt", to="entry", data=data)
+    command = ["evaluate", "entry", "--only", "likelihood", "--device", "cpu"]
+    assert "path is None" in refused(command, capsys)
+    main([*command, "--root", "mine.txt"])
+    assert "nll" in capsys.readouterr().out
+
+
 def test_sample_hands_on_the_model_s_own_arguments(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Captured
 ) -> None:

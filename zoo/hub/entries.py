@@ -20,6 +20,8 @@ from genzoo.zoo.hub.tasks import task_of
 CONFIG, WEIGHTS, METRICS, CARD = "config.yaml", "model.safetensors", "metrics.json", "README.md"
 SAMPLES = ("samples.png", "samples.wav", "samples.txt")
 LEARNING = "learning.png"
+#: arguments of datamodules that say where somebody keeps the data, which is no part of what they are
+PLACES = ("root", "path")
 FILES = (CONFIG, WEIGHTS, METRICS, CARD, *SAMPLES, LEARNING)
 
 EMBEDDED = Path(__file__).parents[1] / "weights"

@@ -30,18 +30,17 @@ def load(source: str | Path, *, revision: str | None = None, allow: tuple[type, 
     """
     folder = resolve(source, revision=revision)
     config, path = read_config(folder), folder / WEIGHTS
-    parameters = config["weights"].get("parameters")
-    if parameters is not None and path.stat().st_size > largest(parameters):
-        raise ValueError(f"{path} is not what config.yaml says: it is too large for {parameters:,} parameters")
+    weights = config["weights"]
+    if path.stat().st_size > largest(weights["parameters"]):
+        raise ValueError(f"{path} is too large for the {weights['parameters']:,} parameters that {CONFIG} states")
     model = _build_to_fit(config["model"], read_header(path), allow, str(path))
-    stated, own = {key: config.get(key) for key in ("shape", "levels", "num_classes")}, contract(model)
-    count = sum(p.numel() for p in model.parameters())
-    if stated != own or parameters not in (None, count):
-        raise ValueError(
-            f"{folder / CONFIG} says {in_words(stated)} and {parameters} parameters, but its model has"
-            f" {in_words(own)} and {count}"
-        )
-    return _filled(model, read_weights(path, config["weights"]["sha256"]), str(path))
+    stated = {name: config.get(name) for name in ("shape", "levels", "num_classes")}
+    stated["parameters"] = weights["parameters"]
+    own = {**contract(model), "parameters": sum(p.numel() for p in model.parameters())}
+    if wrong := [name for name in stated if stated[name] != own[name]]:
+        said, has = (", ".join(f"{name}={values[name]!r}" for name in wrong) for values in (stated, own))
+        raise ValueError(f"{folder / CONFIG} says {said}, but its model has {has}")
+    return _filled(model, read_weights(path, weights["sha256"]), str(path))
 
 
 def load_checkpoint(path: str | Path, *, allow: tuple[type, ...] = ()) -> "LightningModule":
@@ -70,11 +69,6 @@ def load_checkpoint(path: str | Path, *, allow: tuple[type, ...] = ()) -> "Light
         raise ValueError(said) from None
     arguments.pop("_instantiator", None)
     return _filled(_build_to_fit(block, stored, allow, str(path)), state, str(path))
-
-
-def in_words(stated: Mapping[str, Any]) -> str:
-    """`shape=[1, 8, 8], levels=17, num_classes=None`."""
-    return ", ".join(f"{key}={value!r}" for key, value in stated.items())
 
 
 def contract(module: Any) -> dict[str, Any]:

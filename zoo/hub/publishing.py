@@ -15,7 +15,7 @@ from genzoo.zoo.files import staged
 from genzoo.zoo.hub import entries
 from genzoo.zoo.hub.addresses import check_address, upload
 from genzoo.zoo.hub.card import model_card
-from genzoo.zoo.hub.entries import CARD, CONFIG, FILES, LEARNING, METRICS, NAME, SAMPLES, WEIGHTS, Entry
+from genzoo.zoo.hub.entries import CARD, CONFIG, FILES, LEARNING, METRICS, NAME, PLACES, SAMPLES, WEIGHTS, Entry
 from genzoo.zoo.hub.loading import contract, load
 from genzoo.zoo.hub.schema import SECTIONS
 from genzoo.zoo.hub.weights import write_weights
@@ -170,6 +170,5 @@ def _stated(built: Any) -> dict[str, Any]:
 
 
 def _without_root(data: dict[str, Any]) -> dict[str, Any]:
-    # where somebody keeps the data is no part of what they are
     arguments = data.get("init_args") or {}
-    return {**data, "init_args": {key: value for key, value in arguments.items() if key not in ("root", "path")}}
+    return {**data, "init_args": {key: value for key, value in arguments.items() if key not in PLACES}}
