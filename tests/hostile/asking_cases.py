@@ -196,7 +196,7 @@ def _model() -> Iterator[Case]:
     yield Case("model: trained by text", argument("optimizer", "os.system('touch pwned')"), "")
     yield Case("model: another shape than it says", config("shape", be=[3]), ALL, r"shape=\[3\].* its model has")
     yield Case("model: other levels than it says", config("levels", be=17), ALL, "levels=17")
-    yield Case("model: other parameters than it says", config("weights", "parameters", be=7), ALL, "7 parameters")
+    yield Case("model: other parameters than it says", config("weights", "parameters", be=7), ALL, "parameters=7")
     yield Case("model: a vocabulary that is none", argument("vocabulary", "zzz"), ALL, base="gpt")
     yield Case("model: a vocabulary in JSON", argument("vocabulary", '{"model": []}'), ALL, base="gpt")
     yield Case("model: a deep vocabulary", argument("vocabulary", '{"a":' + "[" * 20_000), ALL, base="gpt")
