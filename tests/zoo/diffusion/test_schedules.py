@@ -193,7 +193,7 @@ def test_weights_are_the_published_ones_in_every_parameterisation():
         (lambda: VariancePreserving(2.0, 1.0), "beta_min"),
         (lambda: VarianceExploding(0.0, 1.0), "sigma_min"),
         (lambda: LinearBetas().times(1001), "1000; give 1 to 1000"),
-        (lambda: OptimalTransport().times(0), "at least one step"),
+        (lambda: OptimalTransport().times(0), "steps=0: give a whole number"),
         (lambda: OptimalTransport().times(3, "random"), "'uniform' or 'karras'"),
     ],
 )
