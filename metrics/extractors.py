@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from genzoo.zoo.statement import StatedModule
+
 INCEPTION = "inception"
 
 
@@ -138,8 +140,14 @@ def inception_weights(path: str | None, address: str) -> dict[str, Tensor]:
 
 
 def fingerprint(module: nn.Module) -> str:
-    """A hash of what the module is (its printed structure) and of every weight."""
-    digest = hashlib.sha256(f"{type(module).__qualname__}\n{module}".encode())
+    """A hash of what the module is and of every weight; of a module of genzoo's the same with every PyTorch.
+
+    What any other module is, its printed structure says. That of ours is told by its class and its layers' kinds: a
+    release of PyTorch that prints a layer otherwise makes no other extractor of it.
+    """
+    kinds = "\n".join(f"{name} {type(part).__qualname__}" for name, part in module.named_modules())
+    structure = kinds if isinstance(module, StatedModule) else f"{type(module).__qualname__}\n{module}"
+    digest = hashlib.sha256(structure.encode())
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())

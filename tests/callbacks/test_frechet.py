@@ -289,6 +289,18 @@ def test_inception_takes_grey_images_and_rounds(tmp_path: Path, monkeypatch: pyt
         Inception(file)(torch.zeros(2, 5))
 
 
+def test_a_fingerprint_is_of_what_a_module_is_and_not_of_how_torch_prints_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = Classifier((1, 8, 8), 17, 10, width=2)
+    before, foreign = fingerprint(model), fingerprint(nn.AvgPool2d(2))
+    assert foreign != fingerprint(nn.AvgPool2d(4))  # without weights, and of other features
+    monkeypatch.setattr(nn.BatchNorm2d, "extra_repr", lambda self: "as a later release prints it")
+    assert fingerprint(model) == before
+    with torch.no_grad():
+        model.embed.bias[0] += 1
+    assert fingerprint(model) != before
+
+
 def test_a_zoo_entry_is_an_extractor(trainer: Callable[..., Trainer], tmp_path: Path) -> None:
     from genzoo.zoo import Classifier, hub
 
