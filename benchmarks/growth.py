@@ -12,12 +12,13 @@ import multiprocessing
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import linear_regression
 from typing import Any
 
-from benchmarks.results import RESULTS, hardware, merge, slug, stamp
+from benchmarks.results import RESULTS, hardware, merge, read, slug, stamp
 
 IMAGES, TEXTS, SOUNDS = (8, 16, 32, 64, 128), (64, 128, 256, 512, 1024), (1000, 2000, 4000, 8000, 16000)
 KEY = ("family", "what", "size")
@@ -93,7 +94,7 @@ def measured(curve: Curve, size: int, what: str, sender: Any) -> None:
         times.append(time.perf_counter() - start)
         if sum(times) > 20:
             break
-    sender.send((min(times), most_memory() - before))
+    sender.send((min(times), max(1.0, most_memory() - before)))  # what is held before hides less than that
 
 
 def step(model: Any, curve: Curve) -> Callable[[], None]:
@@ -125,37 +126,39 @@ def most_memory() -> float:
     return most / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def exponent(sizes: list[float], values: list[float], last: int = 3) -> float:
-    """k of value ∝ sizeᵏ: the slope of a line through the last points, in logarithms of both, by least squares."""
-    x, y = ([math.log(value) for value in column[-last:]] for column in (sizes, values))
-    x_mean, y_mean = sum(x) / len(x), sum(y) / len(y)
-    covariance = sum((a - x_mean) * (b - y_mean) for a, b in zip(x, y, strict=True))
-    return covariance / sum((a - x_mean) ** 2 for a in x)
+def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
+    """k of value ∝ sizeᵏ: the slope of the line of least squares through the logarithms."""
+    return linear_regression([math.log(size) for size in sizes], [math.log(value) for value in values]).slope
 
 
-def measure(results: Path, *, quick: bool, families: list[str] | None = None) -> None:
-    """Measures the curves and writes them, point after point."""
-    import lightning.pytorch  # noqa: F401  # before the processes part, so that memory counts what is done alone
+def exponents(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The rows of a file with the exponents of their curves, each over its three largest sizes."""
+    fitted = []
+    for row in rows:
+        curve = [other for other in rows if all(other[name] == row[name] for name in ("family", "what"))]
+        largest = sorted(curve, key=lambda other: int(other["size"]))[-3:]
+        sizes = [float(other["size"]) for other in largest]
+        for name, column in (("exponent_of_time", "seconds"), ("exponent_of_memory", "mib")):
+            row = row | {name: f"{exponent(sizes, [float(other[column]) for other in largest]):.1f}"}
+        fitted.append(row)
+    return fitted
 
-    import genzoo.zoo.module  # noqa: F401
 
+def measure(results: Path, *, quick: bool = False, families: list[str] | None = None) -> None:
+    """Measures the curves and writes them, one after the other."""
     path = results / "growth" / f"{slug(hardware())}.csv"
     for curve in CURVES:
         if families and curve.family not in families:
             continue
-        done: list[Point] = []
-        for point in points(curve, quick):
-            merge(path, [{**asdict(point), **stamp()}], KEY)
-            done.append(point)
-        for what in ("step", "sample"):
-            of = [point for point in done if point.what == what]
-            k = exponent([p.size for p in of], [p.seconds for p in of])
-            print(
-                f"{curve.family}, a {what} against {curve.of}: "
-                + ", ".join(f"{p.size} {p.seconds:.3g} s {p.mib:.0f} MiB" for p in of)
-                + f"; exponent of time {k:.1f}",
-                flush=True,
-            )
+        merge(path, [asdict(point) | stamp() for point in points(curve, quick)], KEY)
+        merge(path, exponents(read(path)), KEY)
+        for row in read(path):
+            if row["family"] == curve.family:
+                print(
+                    f"{curve.family}, a {row['what']}, {curve.of} {int(row['size']):,}: {row['seconds']} s,"
+                    f" {row['mib']} MiB; exponents {row['exponent_of_time']} and {row['exponent_of_memory']}",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

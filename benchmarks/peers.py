@@ -110,7 +110,7 @@ def huggingface(context: int, depth: int, width: int, heads: int) -> Any:
         n_head=heads,
         bos_token_id=65,
         eos_token_id=None,
-        pad_token_id=65,
+        pad_token_id=0,
     )
     return GPT2LMHeadModel(config).eval()
 

@@ -14,8 +14,6 @@ import matplotlib.pyplot as plt
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
 MET, MISSED, PLAIN = "#3a7d44", "#c8553d", "#8d99ae"  # bars: as wanted, less than wanted, nothing wanted
 
-LEAST = {"seconds": 0.0, "mib": 1.0}  # what a point counts as at least: memory is measured in pages
-
 Rows = list[dict[str, str]]
 
 
@@ -31,7 +29,7 @@ def files(kind: str = "", results: Path = RESULTS) -> Iterator[tuple[str, Rows]]
 
 
 def bars(hardware: str, rows: Rows) -> None:
-    """A bar for each rival: how many times as long as ours it takes, with quartiles, and a mark where it should be."""
+    """A bar for each rival: how many times as long as ours it takes, with quartiles, and a mark where it should."""
     rows = [row for row in rows if row["ratio"]]
     height = 0.7 + 0.21 * len(rows)
     _, axis = plt.subplots(figsize=(7, height), num=f"How many times as long as ours others take: {hardware}")
@@ -73,7 +71,7 @@ def curves(hardware: str, rows: Rows) -> None:
             sizes = [int(point["size"]) for point in points]
             style = {"marker": "o", "markersize": 3, "linestyle": "-" if what == "step" else ":"}
             (line,) = upper.plot(sizes, [float(p["seconds"]) for p in points], label=f"{family}, {what}", **style)
-            lower.plot(sizes, [max(float(p["mib"]), LEAST["mib"]) for p in points], color=line.get_color(), **style)
+            lower.plot(sizes, [float(p["mib"]) for p in points], color=line.get_color(), **style)
         upper.set(xscale="log", yscale="log", ylabel="seconds" if kind == kinds[0] else "")
         lower.set(xscale="log", yscale="log", xlabel=kind, ylabel="MiB" if kind == kinds[0] else "")
         upper.legend(fontsize=5)
@@ -83,32 +81,23 @@ def curves(hardware: str, rows: Rows) -> None:
 
 
 def exponents(rows: Rows) -> str:
-    """How fast they grow, in Markdown: k of size^k over the three largest sizes, and the largest itself."""
+    """How fast they grow, in Markdown: k of size^k, and what the largest size took."""
     lines = []
     for (family, what), points in grouped(rows, "family", "what"):
-        largest, sizes = points[-1], [float(point["size"]) for point in points]
-        time, memory = ([max(float(point[name]), least) for point in points] for name, least in LEAST.items())
+        largest = max(points, key=lambda point: int(point["size"]))
         lines.append(
             [
                 family,
                 f"{what} of {largest['batch_size']}",
                 f"{largest['of']} {int(largest['size']):,}",
-                f"{time[-1]:.3g}",
-                f"{memory[-1]:,.0f}",
-                f"{slope(sizes, time):.1f}",
-                f"{slope(sizes, memory):.1f}",
+                f"{float(largest['seconds']):.3g}",
+                f"{float(largest['mib']):,.0f}",
+                largest["exponent_of_time"],
+                largest["exponent_of_memory"],
             ]
         )
     head = ["family", "what", "at", "seconds", "MiB", "exponent of time", "of memory"]
     return markdown(head, lines) + "\n\n" + origin(rows)
-
-
-def slope(sizes: list[float], values: list[float], last: int = 3) -> float:
-    """Of the line of least squares through the last points, in logarithms of both."""
-    x, y = ([math.log(value) for value in column[-last:]] for column in (sizes, values))
-    x_mean, y_mean = sum(x) / len(x), sum(y) / len(y)
-    covariance = sum((a - x_mean) * (b - y_mean) for a, b in zip(x, y, strict=True))
-    return covariance / sum((a - x_mean) ** 2 for a in x)
 
 
 # ---- time to quality
