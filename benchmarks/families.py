@@ -85,7 +85,9 @@ def unet(shape: tuple[int, int, int]) -> Iterator[Contest]:
     """denoising-diffusion-pytorch's trainer clips gradients and averages weights, so there ours does, too."""
 
     def model(optimizer: Any) -> ZooModule:
-        return DDPM(shape, 256, width=64, multipliers=(1, 2, 2), attention=True, optimizer=optimizer)
+        # Variances that are fitted once, after training, would be no part of a step, but cost a long run more.
+        sizes = {"width": 64, "multipliers": (1, 2, 2), "attention": True}
+        return DDPM(shape, 256, **sizes, variance="large", optimizer=optimizer)
 
     name, images = f"U-Net 2 M, {'×'.join(map(str, shape))}", partial(data.Images, shape, 64)
     case = Case(f"{name}, batch 64", partial(model, ADAMW), images, (1, 9))

@@ -10,6 +10,7 @@ from itertools import groupby
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+from matplotlib.ticker import LogLocator, NullLocator
 
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
 MET, MISSED, PLAIN = "#3a7d44", "#c8553d", "#8d99ae"  # bars: as wanted, less than wanted, nothing wanted
@@ -30,18 +31,31 @@ def files(kind: str = "", results: Path = RESULTS) -> Iterator[tuple[str, Rows]]
 
 def bars(hardware: str, rows: Rows) -> None:
     """A bar for each rival: how many times as long as ours it takes, with quartiles, and a mark where it should."""
-    rows = [row for row in rows if row["ratio"]]
-    height = 0.7 + 0.21 * len(rows)
-    _, axis = plt.subplots(figsize=(7, height), num=f"How many times as long as ours others take: {hardware}")
-    for y, row in enumerate(rows):
-        ratio, wanted = float(row["ratio"]), float(row["wanted"] or "nan")
-        colour = PLAIN if math.isnan(wanted) else MET if ratio >= wanted else MISSED
-        axis.barh(y, ratio - 1, left=1, color=colour, height=0.7)
-        axis.plot([float(row["low"]), float(row["high"])], [y, y], color="black", linewidth=1)
-        axis.plot([wanted, wanted], [y - 0.45, y + 0.45], color="black", linewidth=1.5)
-    axis.set_yticks(range(len(rows)), [f"{row['contest']}: {row['rival']}" for row in rows], fontsize=5)
-    axis.set(xscale="log", xlabel="their time / ours", ylim=(len(rows) - 0.4, -0.6))
-    axis.axvline(1, color="black", linewidth=0.5)
+    groups = list(grouped([row for row in rows if row["ratio"]], "group"))
+    sizes = [len(members) for _, members in groups]
+    _, axes = plt.subplots(
+        len(groups),
+        figsize=(7, 0.19 * sum(sizes) + 0.65 * len(groups)),
+        squeeze=False,
+        gridspec_kw={"height_ratios": sizes},
+        num=f"How many times as long as ours others take: {hardware}",
+    )
+    for axis, ((group,), members) in zip(axes[:, 0], groups, strict=True):
+        for y, row in enumerate(members):
+            ratio, wanted = float(row["ratio"]), float(row["wanted"] or "nan")
+            colour = PLAIN if math.isnan(wanted) else MET if ratio >= wanted else MISSED
+            axis.barh(y, ratio - 1, left=1, color=colour, height=0.7)
+            axis.plot([float(row["low"]), float(row["high"])], [y, y], color="black", linewidth=1)
+            axis.plot([wanted, wanted], [y - 0.45, y + 0.45], color="black", linewidth=1.5)
+        axis.set_yticks(range(len(members)), [f"{row['contest']}: {row['rival']}" for row in members], fontsize=5)
+        axis.set(xscale="log", ylim=(len(members) - 0.4, -0.6))
+        axis.set_title(group, fontsize=8, loc="left")
+        axis.axvline(1, color="black", linewidth=0.5)
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.tick_params("x", labelsize=6)
+    axis.set_xlabel("their time / ours", fontsize=7)
 
 
 def table(rows: Rows) -> str:
@@ -61,23 +75,32 @@ def table(rows: Rows) -> str:
 
 
 def curves(hardware: str, rows: Rows) -> None:
-    """Time and memory against size: of a training step, and of a sample."""
+    """Time and memory against size: of a training step (lines), and of a sample (dots)."""
     kinds = list(dict.fromkeys(row["of"] for row in rows))
     _, axes = plt.subplots(
         2, len(kinds), figsize=(7, 4.4), squeeze=False, num=f"How time and memory grow with the data: {hardware}"
     )
     for (upper, lower), kind in zip(axes.T, kinds, strict=True):
-        for (family, what), points in grouped([row for row in rows if row["of"] == kind], "family", "what"):
-            sizes = [int(point["size"]) for point in points]
-            style = {"marker": "o", "markersize": 3, "linestyle": "-" if what == "step" else ":"}
-            (line,) = upper.plot(sizes, [float(p["seconds"]) for p in points], label=f"{family}, {what}", **style)
-            lower.plot(sizes, [float(p["mib"]) for p in points], color=line.get_color(), **style)
-        upper.set(xscale="log", yscale="log", ylabel="seconds" if kind == kinds[0] else "")
-        lower.set(xscale="log", yscale="log", xlabel=kind, ylabel="MiB" if kind == kinds[0] else "")
-        upper.legend(fontsize=5)
+        for number, ((family,), points) in enumerate(grouped([row for row in rows if row["of"] == kind], "family")):
+            for (what,), curve in grouped(points, "what"):
+                curve = sorted(curve, key=lambda point: int(point["size"]))
+                sizes = [int(point["size"]) for point in curve]
+                style = {"color": f"C{number}", "marker": "o", "markersize": 3}
+                style |= {"linestyle": "-", "label": family} if what == "step" else {"linestyle": ":"}
+                upper.plot(sizes, [float(point["seconds"]) for point in curve], **style)
+                lower.plot(sizes, [float(point["mib"]) for point in curve], **style)
         for axis in (upper, lower):
-            axis.minorticks_off()
+            axis.set(xscale="log", yscale="log")
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axis.yaxis.set_minor_locator(NullLocator())
+            axis.xaxis.set_minor_locator(NullLocator())
             axis.set_xticks(sizes, [f"{size:,}" for size in sizes], fontsize=6)
+            axis.tick_params("y", labelsize=6)
+        upper.legend(fontsize=6)
+        lower.set_xlabel(kind)
+    axes[0, 0].set_ylabel("seconds: step –, sample ···", fontsize=7)
+    axes[1, 0].set_ylabel("MiB: step –, sample ···", fontsize=7)
 
 
 def exponents(rows: Rows) -> str:
