@@ -57,7 +57,7 @@ def table(results: list[Result]) -> Table:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer rounds, shorter growth curves")
-    parser.add_argument("--rounds", type=int, help="of each contest (default: 7, quick: 3)")
+    parser.add_argument("--rounds", type=int, help="of each contest (default: 7, quick: 2)")
     parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="cpu: CPU time, and one thread")
     parser.add_argument("--only", nargs="+", default=[], help="words of the contests' names or groups")
     parser.add_argument("--peers", type=Path, help="the folder of clones (default: GENZOO_PEERS, or peers)")
@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> None:
         if not chosen(contest, given.only):
             continue
         start = time.perf_counter()
-        came = list(hold(contest, given.rounds or (3 if given.quick else 7), CLOCKS[given.clock]))
+        came = list(hold(contest, given.rounds or (2 if given.quick else 7), CLOCKS[given.clock]))
         merge(
             path,
             [{**asdict(result), "clock": given.clock, "precision": precision(), **stamp()} for result in came],

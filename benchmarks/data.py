@@ -24,19 +24,17 @@ def generator() -> torch.Generator:
 class Images(ImageDataModule):
     """As many images as MNIST has, of 256 levels or of two; with labels of ten classes."""
 
-    def __init__(
-        self, shape: tuple[int, ...], batch_size: int, *, binary: bool = False, number: int = 60_000
-    ) -> None:
-        self.shape, self.levels, self.num_classes, self.number = shape, 256, 10, number
+    def __init__(self, shape: tuple[int, ...], batch_size: int, *, binary: bool = False) -> None:
+        self.shape, self.levels, self.num_classes = shape, 256, 10
         super().__init__(batch_size=batch_size, val_size=100, binarize="threshold" if binary else "none")
 
     def load_images(self, split: str) -> tuple[Tensor, Tensor]:
-        return noise(self.number, self.shape), torch.arange(self.number) % 10
+        return noise(self.shape), torch.arange(60_000) % 10
 
 
 @functools.cache
-def noise(number: int, shape: tuple[int, ...]) -> Tensor:
-    return torch.randint(256, (number, *shape), dtype=torch.uint8, generator=generator())
+def noise(shape: tuple[int, ...]) -> Tensor:
+    return torch.randint(256, (60_000, *shape), dtype=torch.uint8, generator=generator())
 
 
 class Sounds(WaveformDataModule):
