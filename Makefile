@@ -1,6 +1,6 @@
 # A fresh clone needs python3 (3.11 or 3.12) with venv, and make; each target installs what it takes into .venv.
 PYTHON ?= python3
-ROOT ?= data
+PEERS ?= peers
 BIN := .venv/bin
 
 .PHONY: demo test lint docs bench
@@ -24,13 +24,9 @@ lint: .venv/.installed-test
 docs: .venv/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-# With MNIST under ROOT, as torchvision lays it out.
+# Everything beside bare loops and peers, in one table; QUICK=1 in ten minutes. PEERS has clones of those without a package.
 bench: .venv/.installed-bench
-	$(BIN)/python benchmarks/feeding.py --root $(ROOT)
-	$(BIN)/python benchmarks/frechet.py
-	$(BIN)/python benchmarks/trainer.py --root $(ROOT)
-	$(BIN)/python benchmarks/diffusion.py --root $(ROOT)
-	$(BIN)/python benchmarks/sampling.py
+	$(BIN)/python -m benchmarks --peers $(PEERS) $(if $(QUICK),--quick)
 
 # The stamp says which extras are installed, so that the second call is quick.
 .venv/.installed: pyproject.toml setup.py | .venv

@@ -1,76 +1,115 @@
-"""A repeated Fréchet distance at d = 2048: ours, with the reference factored once, against torchmetrics' `compute`.
+"""The Fréchet distance: adding features, and computing it again for new samples against a reference that is known."""
 
-Both get the same statistics (of features with the covariance of a random linear map) in one run, and the agreement is
-printed too. An evaluation in mid-training is the repeated one: the reference is known, the samples are new.
-
-    python benchmarks/frechet.py [--dim 2048] [--num_features 4096] [--repeat 2] [--device cpu]
-"""
-
-import argparse
-import time
-from collections.abc import Callable
+import functools
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchmetrics.image.fid import FrechetInceptionDistance
 
-from genzoo.metrics.environment import hardware
+from benchmarks import peers
+from benchmarks.contest import Contest, Rival
 from genzoo.metrics.frechet import FeatureStatistics, FrechetReference
+
+DIM = 2048  # of Inception's features
+BATCH = 500
 
 
 class Given(nn.Module):
     """A feature extractor for data that are features already."""
 
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.num_features = dim
+    num_features = DIM
 
     def forward(self, x: Tensor) -> Tensor:
         return x
 
 
-def seconds(function: Callable[[], Any]) -> tuple[float, Any]:
-    start = time.perf_counter()
-    value = function()
-    return time.perf_counter() - start, value
+def torchmetrics() -> Any:
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    return FrechetInceptionDistance(Given(), reset_real_features=False).set_dtype(torch.float64)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dim", type=int, default=2048)
-    parser.add_argument("--num_features", type=int, default=4096)
-    parser.add_argument("--repeat", type=int, default=2)
-    parser.add_argument("--device", default="cpu")
-    args = parser.parse_args()
-    torch.set_default_device(args.device)
+def features(number: int, seed: int) -> Tensor:
+    """Whose covariance is that of a random linear map."""
+    generator = torch.Generator().manual_seed(seed)
+    mix = torch.randn(DIM, DIM, generator=torch.Generator().manual_seed(0)) / DIM**0.5
+    return (1 + 0.1 * seed) * torch.randn(number, DIM, generator=generator) @ mix
 
-    torch.manual_seed(0)
-    mix = torch.randn(args.dim, args.dim) / args.dim**0.5
-    real = torch.randn(args.num_features, args.dim) @ mix
-    fakes = [torch.randn(args.num_features, args.dim) @ mix * (1 + 0.1 * i) + 0.01 for i in range(1, args.repeat + 1)]
 
-    once, reference = seconds(lambda: FrechetReference(FeatureStatistics.of(real)))
-    metric = (
-        FrechetInceptionDistance(Given(args.dim), reset_real_features=False).set_dtype(torch.float64).to(args.device)
+@functools.cache
+def reference() -> tuple[FrechetReference, Any]:
+    """Ours, factored, and torchmetrics', both of the same features."""
+    real = features(2 * DIM, 0)
+    theirs = torchmetrics()
+    theirs.update(real.double(), real=True)
+    return FrechetReference(FeatureStatistics.of(real)), theirs
+
+
+@functools.cache
+def samples() -> FeatureStatistics:
+    return FeatureStatistics.of(features(2 * DIM, 1))
+
+
+def ours_computes(times: int) -> None:
+    for _ in range(times):
+        reference()[0].distance(samples())
+
+
+def torchmetrics_computes(times: int) -> float:
+    metric = reference()[1]
+    metric.reset()
+    metric.update(features(2 * DIM, 1).double(), real=False)
+    for _ in range(times):
+        metric._computed = None  # or it would return what it had
+        value = metric.compute()
+    return float(value)
+
+
+def cleanfid_computes(times: int) -> None:
+    from cleanfid.fid import frechet_distance
+
+    real, fake = reference()[0].statistics, samples()
+    for _ in range(times):
+        frechet_distance(real.mean.numpy(), real.covariance.numpy(), fake.mean.numpy(), fake.covariance.numpy())
+
+
+def ours_adds(thousands: int) -> None:
+    statistics, x = FeatureStatistics.empty(DIM), batch()
+    for _ in range(thousands * 1000 // BATCH):
+        statistics.update(x)
+
+
+def torchmetrics_adds(thousands: int) -> None:
+    metric, x = torchmetrics(), batch().double()
+    for _ in range(thousands * 1000 // BATCH):
+        metric.update(x, real=False)
+
+
+@functools.cache
+def batch() -> Tensor:
+    return features(BATCH, 1)
+
+
+def contests() -> Iterator[Contest]:
+    """Both."""
+    name, absent = f"Fréchet, {DIM:,} dimensions", 'pip install "genzoo[bench]"'
+    yield Contest(
+        "metrics",
+        f"{name}, adding",
+        "1,000 features",
+        ours_adds,
+        [Rival("torchmetrics", torchmetrics_adds, 1.2)],
+        (0, 10),
     )
-    metric.update(real.double(), real=True)
-    mine, yours = [], []
-    for fake in fakes:
-        statistics = FeatureStatistics.of(fake)
-        mine.append(seconds(lambda s=statistics: reference.distance(s)))
-        metric.reset()
-        metric.update(fake.double(), real=False)
-        yours.append(seconds(lambda: metric.compute().item()))
-
-    fast, slow = min(mine)[0], min(yours)[0]
-    differences = [abs(a - b) / abs(b) for (_, a), (_, b) in zip(mine, yours, strict=True)]
-    print(f"d = {args.dim}, {args.num_features} features on either side, {hardware(torch.device(args.device))}")
-    print(f"factoring the reference, once   {once:8.2f} s")
-    print(f"genzoo, each evaluation         {fast:8.2f} s")
-    print(f"torchmetrics, each evaluation   {slow:8.2f} s")
-    print(f"ratio {slow / fast:.1f}; largest relative difference {max(differences):.1e}")
-
-
-if __name__ == "__main__":
-    main()
+    yield Contest(
+        "metrics",
+        f"{name}, computing again",
+        "distance",
+        ours_computes,
+        [
+            Rival("torchmetrics", torchmetrics_computes, 4.0, steps=(1, 2)),
+            Rival("clean-fid", cleanfid_computes, 4.0, absent if peers.missing("cleanfid") else "", steps=(0, 1)),
+        ],
+        (1, 4),
+    )

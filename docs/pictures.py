@@ -8,6 +8,7 @@ import base64
 import html
 import io
 import sys
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -28,6 +29,7 @@ STYLE = {
 
 def on_startup(**_: Any) -> None:
     """MkDocs calls this before it builds."""
+    sys.path.append(str(Path(__file__).parent))  # what a page imports from this folder
     matplotlib.use("agg")
     plt.rcParams.update(STYLE)
     plt.show = show
