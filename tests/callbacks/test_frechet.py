@@ -19,6 +19,7 @@ from genzoo.datamodules import DigitsDataModule
 from genzoo.metrics.extractors import FeatureExtractor, fingerprint
 from genzoo.metrics.features import real_features
 from genzoo.metrics.frechet import FeatureStatistics, frechet_distance
+from genzoo.zoo import Classifier
 
 
 def extractor(d: int = 5, seed: int = 0) -> nn.Module:
@@ -302,7 +303,7 @@ def test_a_fingerprint_is_of_what_a_module_is_and_not_of_how_torch_prints_it(mon
 
 
 def test_a_zoo_entry_is_an_extractor(trainer: Callable[..., Trainer], tmp_path: Path) -> None:
-    from genzoo.zoo import Classifier, hub
+    from genzoo.zoo import hub
 
     torch.manual_seed(0)
     folder = hub.publish(Classifier((1, 8, 8), 17, 10, feature_dim=6, width=4), "digits/c", to=tmp_path / "entry")
@@ -312,7 +313,6 @@ def test_a_zoo_entry_is_an_extractor(trainer: Callable[..., Trainer], tmp_path: 
 
 
 def test_an_extractor_of_other_data_says_so() -> None:
-    from genzoo.zoo import Classifier
 
     extractor = FeatureExtractor(Classifier((1, 28, 28), 256, 10, width=2))
     with pytest.raises(ValueError, match=r"for data of shape \(1, 28, 28\), but these are \(1, 8, 8\)"):

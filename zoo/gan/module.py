@@ -207,7 +207,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         real = packed(self.to_networks(x), self.pack_size)
         with torch.no_grad():
             fake = packed(self.generate(self.draw_latents(len(x), labels)), self.pack_size)
-        # what PyTorch 2.6 has cast here, without a gradient, would serve a loss of the generator's in the same autocast
+        # what PyTorch 2.6 casts here, without a gradient, would serve the generator in the same autocast
         torch.clear_autocast_cache()
         losses = {"loss_discriminator": self.loss.discriminator(self.score(real, labels), self.score(fake, labels))}
         for regulariser in self.regularisers:
