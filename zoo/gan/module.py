@@ -76,6 +76,8 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
 
     iteration: Tensor
 
+    gathered = (*ZooModule.gathered, "_latest")
+
     def __init__(
         self,
         shape: Sequence[int],
