@@ -1,6 +1,7 @@
 """What callbacks that look at the model have in common: when their turn comes, and where their figures go."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -101,9 +102,10 @@ class AtValidation(Callback):
             shown.update({name: torch.tensor(value) for name, value in figures.items()})
         # Private names. Loggers know a batch by its number, from 0: one less than there were by now. But if SIGTERM
         # came in its last hook, or in the validation after it, it is not among them yet.
-        batches, epochs = trainer.fit_loop.epoch_loop.batch_progress.current, trainer.fit_loop.epoch_progress.current
+        loop: Any = trainer.fit_loop
+        batches, epochs = loop.epoch_loop.batch_progress.current, loop.epoch_progress.current
         counted = batches.completed == batches.processed and not trainer.validating
-        step = trainer.fit_loop.epoch_loop._batches_that_stepped - counted
+        step = loop.epoch_loop._batches_that_stepped - counted
         epoch = epochs.completed - (epochs.completed == epochs.started)
         for logger in trainer.loggers if figures else ():
             logger.log_metrics({**figures, "epoch": epoch}, step)

@@ -25,13 +25,13 @@ from genzoo.zoo.modality import (
     value_range,
 )
 from genzoo.zoo.plain import make_plain
-from genzoo.zoo.precision import full_precision
+from genzoo.zoo.precision import MeasuredBuffers, full_precision
 from genzoo.zoo.processes import gather
 from genzoo.zoo.randomness import Generator, PerDatum
 from genzoo.zoo.statement import StatedModule
 
 
-class ZooModule(StatedModule):
+class ZooModule(MeasuredBuffers, StatedModule):
     """The base of every module: the data's contract, the optimiser, logging, hyperparameters that can be stated.
 
     A family implements `objective`, the per-datum quantities of a training step with "loss" among them, and
@@ -237,7 +237,11 @@ class ZooModule(StatedModule):
     # ---- the data's contract
 
     def unpack(self, batch: Any, stage: str | None = None) -> tuple[Tensor, Tensor | None]:
-        """A batch, `x` or `(x, y)`, as data and labels. The first of each stage is checked, and any odd one."""
+        """A batch, `x` or `(x, y)`, as data and labels. The first of each stage is checked, and any odd one.
+
+        Whether one is odd is seen while it is still on the CPU. Of batches that a loader hands out on an accelerator
+        only the first of each stage is checked: to look at all would have every step wait for the accelerator.
+        """
         x, labels = _parted(batch)
         if not isinstance(x, Tensor):
             self.check(x)  # which says what it should be

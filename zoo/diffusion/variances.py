@@ -49,7 +49,7 @@ class FittedVariances(Diffusion):
         if variance not in ("optimal", "small", "large"):
             raise ValueError(f"variance={variance!r}: choose 'optimal', 'small' or 'large'.")
         self.variance = variance
-        self.register_later_buffer("log_errors", torch.zeros(steps))
+        self.register_later_buffer("log_errors", torch.zeros(steps, dtype=torch.float32))
         self._seen: list[tuple[Tensor, Tensor | None]] = []  # training data since they were fitted
 
     @abstractmethod

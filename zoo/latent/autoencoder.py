@@ -23,7 +23,7 @@ from genzoo.zoo.likelihoods import Likelihood
 from genzoo.zoo.mixins import CompletionMixin
 from genzoo.zoo.modality import from_codes, to_codes, to_grid
 from genzoo.zoo.module import ZooModule
-from genzoo.zoo.precision import full_precision
+from genzoo.zoo.precision import MeasuredBuffers, full_precision
 from genzoo.zoo.processes import world_size
 from genzoo.zoo.randomness import Generator, normal, uniform
 
@@ -329,7 +329,7 @@ class Masking(Corruption):
 # ------------------------------------------------------------------------------------------- the density of the codes
 
 
-class Mixture(nn.Module):
+class Mixture(MeasuredBuffers):
     """Σ_m w_m N(μ_m, L_m L_mᵀ) over codes, kept in buffers, so that it is saved with the weights of the model.
 
     Args:
@@ -343,9 +343,10 @@ class Mixture(nn.Module):
 
     def __init__(self, num_components: int, dim: int) -> None:
         super().__init__()
-        self.register_buffer("weights", torch.zeros(num_components))
-        self.register_buffer("means", torch.zeros(num_components, dim))
-        self.register_buffer("factors", torch.zeros(num_components, dim, dim))
+        single = torch.float32
+        self.register_buffer("weights", torch.zeros(num_components, dtype=single))
+        self.register_buffer("means", torch.zeros(num_components, dim, dtype=single))
+        self.register_buffer("factors", torch.zeros(num_components, dim, dim, dtype=single))
 
     @property
     def fitted(self) -> bool:
