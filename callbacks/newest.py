@@ -88,10 +88,13 @@ class Newest(Checkpoint):
             self._obey(self._asked(trainer), trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the end of training. A signal that comes now, while a model is measured, ends the run at once."""
-        self._at_once = True
+        """Writes the end of training, and obeys a signal that came meanwhile; one that comes later, while a model is
+        measured, ends the run at once.
+        """
         if self._saved_step != trainer.global_step:
             self._save(trainer)
+        asked, self._at_once = self._asked(trainer), True
+        self._obey(asked, trainer)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """As `on_train_end`, which Lightning skips when a resumed run had nothing left to train."""
@@ -157,6 +160,7 @@ class Newest(Checkpoint):
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         if number == signal.SIGTERM:
+            self._at_once = True  # another one does not wait for what callbacks do at the end
             raise SIGTERMException
         if number:
             self._signal = None

@@ -114,6 +114,20 @@ class SampleLogger(AtValidation):
         if self._examples is None and self.num_examples and isinstance(module, Completes | HasLatents):
             self._examples = data_of(batch)[: self.num_examples].detach().clone()
 
+    @property
+    def state_key(self) -> str:
+        """Under which a checkpoint has the examples; a Trainer may have several of these callbacks."""
+        options = ("num_samples", "num_examples", "every_n_epochs", "seed", "value_range")
+        return self._generate_state_key(**{name: getattr(self, name) for name in options})
+
+    def state_dict(self) -> dict[str, Any]:
+        """The examples, which a resumed run goes on showing, and the range of the data."""
+        return {"examples": self._examples, "data_range": self._data_range}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes them over."""
+        self._examples, self._data_range = state_dict["examples"], state_dict["data_range"]
+
     def act(self, trainer: Trainer, module: LightningModule) -> dict[str, float]:
         """Draws on every rank, which keeps them in step, and writes on the first."""
         folder, step = run_folder(trainer) / "samples", trainer.global_step

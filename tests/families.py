@@ -89,7 +89,7 @@ class Case:
 
     def __str__(self) -> str:
         name = f"{self.family.__name__}-{'x'.join(map(str, self.shape))}-{self.levels}"
-        return f"{name}-conditional" if self.options else name
+        return name + "".join(f"-{option}" for option in self.options if option != "num_classes")
 
 
 CASES = [Case(family, *kind, frozenset(claimed)) for family, data, claimed in FAMILIES for kind in data]

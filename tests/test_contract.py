@@ -6,14 +6,15 @@ A new family is tested by adding its line to FAMILIES, in `families.py`.
 import copy
 import inspect
 import math
+import warnings
 
 import pytest
 import torch
-from families import CAPABILITIES, CASES, CONDITIONAL, FIRST
+from families import CAPABILITIES, CASES, CONDITIONAL, FIRST, Case
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
-from genzoo.zoo import PerDatum
+from genzoo.zoo import DDPM, GAN, Autoencoder, PerDatum
 from genzoo.zoo.interface import (
     Completes,
     HasLatents,
@@ -24,8 +25,11 @@ from genzoo.zoo.interface import (
     SamplesInSteps,
     ScoresAnomalies,
 )
+from genzoo.zoo.mixins import ConditionalMixin
 from genzoo.zoo.module import ZooModule
+from genzoo.zoo.value_range import plain_range
 
+CLAIMED = {case.family: case.claimed for case in CASES}
 LIKELY = [case for case in CASES if HasLogProb in case.claimed]
 
 
@@ -314,6 +318,44 @@ def in_half_and_in_full(case):
     return model.bfloat16(), copy.deepcopy(model).float(), x
 
 
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("case", "measured"),
+    [
+        (Case(DDPM, (2,), None, frozenset()), ("log_errors",)),
+        (Case(Autoencoder, (2,), None, frozenset(), {"density_components": 3}), ("weights", "means", "factors")),
+        (Case(GAN, (2,), None, frozenset(), {"num_classes": 3, "conditional": True}), ("iteration", "class_counts")),
+    ],
+    ids=str,
+)
+def test_what_was_measured_stays_exact_in_half_precision(case, measured, half):
+    """The errors of a chain, a density, how often something happened: buffers, but none of a network's."""
+    model = case.build()
+    buffers = {name: value for name, value in model.named_buffers() if name.split(".")[-1] in measured}
+    assert len(buffers) == len(measured)
+    for value in buffers.values():
+        value.copy_(torch.rand(value.shape, generator=seeded()) * 1000)
+    before = {name: value.clone() for name, value in buffers.items()}
+    for converted in (model.to(half), copy.deepcopy(model).float().half(), model.bfloat16()):
+        for name, value in before.items():
+            kept = converted.get_buffer(name)
+            assert kept.dtype == value.dtype and torch.equal(kept, value), name
+    assert all(p.dtype == torch.bfloat16 for p in model.parameters())
+
+
+@torch.no_grad()
+def test_the_likelihood_of_a_chain_in_half_precision_has_its_own_variances():
+    """Those of full precision, where the network is the same in both, as one without weights is."""
+    torch.manual_seed(0)
+    model = DDPM((2,), None, width=8)
+    for parameter in model.parameters():
+        parameter.zero_()
+    model.log_errors.copy_(torch.randn(model.log_errors.shape))
+    x = torch.randn(6, 2)
+    expected = model.log_prob(x, num_particles=4, generator=PerDatum(x))
+    torch.testing.assert_close(model.bfloat16().log_prob(x, num_particles=4, generator=PerDatum(x)), expected)
+
+
 @claiming(Samples)
 def test_a_model_in_half_precision_takes_its_own_samples(case):
     model, full, _ = in_half_and_in_full(case)
@@ -413,6 +455,11 @@ def test_samples_without_labels_have_the_classes_shares(case):
     assert torch.equal(model.sample(3, generator=seeded()), model.sample(3, generator=seeded()))
     assert model.class_protocol == "by their shares in the training data"
     model.class_prior = "uniform"
+    assert model.class_protocol == "uniformly over those in the training data"
+    assert model.class_shares.tolist() == [0.5, 0, 0.5]
+    labels = model.labels_to_sample(None, 4000, next(model.parameters()), seeded())
+    assert torch.equal(labels, torch.where(draws < 0.5, 0, 2))
+    model.count_classes(torch.tensor([0, 0, 1, 2]))
     assert model.class_protocol == "uniformly"
     assert torch.equal(model.labels_to_sample(None, 4000, next(model.parameters()), seeded()), nobody)
 
@@ -431,8 +478,10 @@ def test_weights_published_before_the_classes_were_counted_load(case):
 def test_the_classes_shares_can_be_told_to_be_uniform(case):
     model, _ = case
     uniform = type(model)(model.shape, model.levels, num_classes=3, conditional=True, class_prior="uniform")
-    uniform.count_classes(torch.tensor([0, 0, 1]))
     assert torch.equal(uniform.class_shares, torch.full((3,), 1 / 3, dtype=torch.float64))
+    uniform.count_classes(torch.tensor([0, 0, 1]))  # of the third it has learned nothing
+    assert torch.equal(uniform.class_shares, torch.tensor([0.5, 0.5, 0], dtype=torch.float64))
+    assert torch.equal(uniform.class_log_prior.exp(), uniform.class_shares)
     assert uniform.hparams["class_prior"] == "uniform"
     with pytest.raises(ValueError, match="class_prior='even': choose 'training' or 'uniform'"):
         type(model)(model.shape, model.levels, num_classes=3, conditional=True, class_prior="even")
@@ -440,3 +489,52 @@ def test_the_classes_shares_can_be_told_to_be_uniform(case):
         uniform.count_classes(torch.tensor([0, 3]))
     with pytest.raises(ValueError, match="is unconditional"):
         type(model)(model.shape, model.levels).count_classes(torch.tensor([0]))
+
+
+@on(CONDITIONAL)
+def test_a_class_that_was_never_seen_is_named_once(case):
+    """Whoever asks for it: not where labels were counted, nor where nothing was."""
+    model, x = case
+    calls = [lambda y: model.sample(5, labels=y), lambda y: model.evaluation(x, y, PerDatum(x))]
+    if HasLogProb in CLAIMED[type(model)]:
+        calls.append(lambda y: model.log_prob(x, labels=y))
+    with torch.no_grad(), warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for call in calls:
+            call(torch.tensor([0, 1, 2, 2, 1]))
+        model.count_classes(torch.tensor([1, 1]))
+        for call in calls:
+            call(torch.tensor([1, 1, 1, 1, 1]))
+        assert not [w for w in said if "training data" in str(w.message)]
+        for call in calls:
+            model._warned_of.clear()
+            for _ in range(2):
+                call(torch.tensor([1, 1, 2, 0, 2]))
+    found = [str(w.message) for w in said if "training data" in str(w.message)]
+    assert len(found) == len(calls) and all("had no class 0, 2, so" in message for message in found)
+
+
+@on(FIRST)
+def test_an_unconditional_model_says_that_it_has_no_classes(case):
+    model, _ = case
+    for name in ("class_counts", "class_shares", "class_log_prior", "class_protocol"):
+        with pytest.raises(AttributeError) as said:
+            getattr(model, name)
+        if isinstance(model, ConditionalMixin):
+            assert str(said.value) == f"{name}: this {type(model).__name__} is unconditional, so it has no classes."
+        assert not hasattr(model, name)
+
+
+@on([case for case in CASES if case.data(1).is_floating_point()])
+def test_data_that_require_a_gradient_are_checked_without_a_word(case):
+    model, x = case
+    always = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            checked = model.check(x.requires_grad_())
+            assert torch.equal(checked, x) and checked.requires_grad
+            assert plain_range(x) == plain_range(x.detach())
+    finally:
+        torch.set_warn_always(always)

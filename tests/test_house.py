@@ -1,10 +1,15 @@
 """Who may know whom: the contracts in pyproject.toml hold, and break where somebody imports what they forbid."""
 
+import ast
 import json
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -37,6 +42,42 @@ def beyond_torch(graph: dict[str, list[str]]) -> set[str]:
     """What the networks import besides each other, torch and Python's own library."""
     own = {name for name in graph if f"{name}.".startswith("genzoo.zoo.networks.")}
     return {found for name in own for found in graph[name]} - own - {"torch"} - sys.stdlib_module_names
+
+
+def plain_name(requirement: str) -> str:
+    """`huggingface-hub` of `huggingface_hub>=0.24`."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[\[<>=!~; ]", requirement)[0]).lower()
+
+
+def foreign_imports(code: ast.AST, late: bool = False) -> Iterator[tuple[str, bool]]:
+    """The packages that a file imports besides Python's own and genzoo, and whether only when a call needs them."""
+    for node in ast.iter_child_nodes(code):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+        for package in {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"genzoo"}:
+            yield package, late
+        yield from foreign_imports(
+            node, late or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        )
+
+
+def undeclared(site: Path) -> list[str]:
+    """What the genzoo in `site` imports though pyproject.toml does not say so: an extra's only when it is needed."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    always = {plain_name(requirement) for requirement in project["dependencies"]}
+    extras = [project["optional-dependencies"][extra] for extra in ("inception", "tensorboard")]
+    at_times = always.union(*({plain_name(requirement) for requirement in extra} for extra in extras))
+    providers, found = packages_distributions(), set()
+    for file in (site / "genzoo").rglob("*.py"):
+        for package, late in foreign_imports(ast.parse(file.read_text())):
+            given_by = {plain_name(name) for name in providers.get(package, [package])}
+            if not given_by & (at_times if late else always):
+                found.add(f"{file.relative_to(site)}: {package}")
+    return sorted(found)
+
+
+def test_what_is_imported_is_declared(site: Path) -> None:
+    assert undeclared(site) == []
 
 
 def test_no_arrow_runs_up(site: Path) -> None:
@@ -105,3 +146,21 @@ def test_a_circle_through_a_package_is_found(plant) -> None:
 
 def test_a_network_that_knows_more_than_torch_is_found(plant) -> None:
     assert beyond_torch(imports(plant("zoo/networks/mlp.py", "def late():\n    import lightning"))) == {"lightning"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        ("import pluggy", ["pluggy"]),
+        ("from pytest import mark", ["pytest"]),
+        ("def late():\n    import pluggy.hooks", ["pluggy"]),
+        ("import torch_fidelity", ["torch_fidelity"]),
+        ("def late():\n    import torch_fidelity", []),
+        ("import numpy.random, PIL.Image, yaml, os.path", []),
+        ("from . import unet", []),
+    ],
+)
+def test_what_is_imported_and_not_declared_is_found(plant, lines: str, found: list[str]) -> None:
+    assert undeclared(plant("zoo/networks/mlp.py", lines)) == [
+        f"genzoo/zoo/networks/mlp.py: {name}" for name in found
+    ]

@@ -130,6 +130,8 @@ def test_a_run_told_to_stop_keeps_its_newest_state(project: Path, kind: str, cod
     assert cut.returncode == code and "Traceback" not in cut.stderr, cut.stderr
     last = last_run(project) / "checkpoints" / "last.ckpt"
     assert f"step 7; the newest checkpoint is {last.relative_to(project)}" in cut.stderr
+    pages = list((last_run(project) / "samples").glob("samples-00000007.png"))
+    assert len(pages) == (kind == "SIGTERM")  # who presses Ctrl-C does not wait for it
     assert_goes_on_to_the_same_end(project, last, 7, uninterrupted)
 
 
@@ -141,6 +143,7 @@ def test_one_of_two_processes_is_told_to_stop(project: Path, rank: int) -> None:
     cut = python("-m", "genzoo", "fit", *RECIPE, *QUIET, *options, cwd=project)
     assert cut.returncode == 128 + signal.SIGTERM, cut.stderr
     assert torch.load(last_run(project) / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 4
+    assert [page.name for page in (last_run(project) / "samples").glob("samples-*")] == ["samples-00000004.png"]
 
 
 def test_a_requeued_job_goes_on(project: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch) -> None:

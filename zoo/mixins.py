@@ -9,9 +9,10 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from numbers import Integral
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from genzoo.zoo.checks import check_count
@@ -199,7 +200,7 @@ def is_conditional(module: object) -> bool:
     return getattr(module, "num_classes", None) is not None
 
 
-#: p(y) of a conditional model: the classes' shares in the data it was trained on, or all alike
+#: p(y) of a conditional model: the classes' shares in the data it was trained on, or all that are among them alike
 ClassPrior = Literal["training", "uniform"]
 
 
@@ -207,8 +208,9 @@ class ConditionalMixin:
     """Labels, for a family that can be trained as p(x | y): who gives them, that they are right, and how often.
 
     Where nobody gives a label the model is Σ_y p(y) p(x | y). The classes' shares p(y) are those of the training
-    data: counted while training, and kept in a buffer. Weights that have none (they were published before, or the
-    data had no labels) take all classes as equally likely, until `count_classes` says otherwise.
+    data, or all alike that these have: counted while training, and kept in a buffer. Weights without counts (those
+    published before, or trained without labels) take all classes as equally likely, until `count_classes` says
+    otherwise. Of a class that was never seen a model knows nothing: a label that names one is warned of, once.
     """
 
     #: C where the model is p(x | y), None where it is p(x)
@@ -231,6 +233,7 @@ class ConditionalMixin:
                 " classes, and their number."
             )
         self.num_classes, self.class_prior = num_classes if conditional else None, class_prior
+        self._warned_of: set[int] = set()  # classes never seen
         if self.num_classes is not None:
             counts = torch.zeros(self.num_classes, dtype=torch.int64)
             self.register_later_buffer("class_counts", counts)  # type: ignore[attr-defined]
@@ -239,7 +242,7 @@ class ConditionalMixin:
 
     @property
     def class_shares(self) -> Tensor:
-        """(C,) float64: p(y), the classes' shares in the training data, or 1/C; they sum to one."""
+        """(C,) float64: p(y), the classes' shares in the training data, or one over their number; they sum to one."""
         weights = self._class_weights()
         return weights.double() / weights.sum()
 
@@ -251,8 +254,11 @@ class ConditionalMixin:
     @property
     def class_protocol(self) -> str:
         """Which p(y) that is, as a part of a sentence: "classes drawn …", "averaged over the classes …"."""
-        even = self.class_prior == "uniform" or not bool(self.class_counts.any())
-        return "uniformly" if even else "by their shares in the training data"
+        if not bool(self.class_counts.any()):
+            return "uniformly"
+        if self.class_prior == "training":
+            return "by their shares in the training data"
+        return "uniformly" if bool(self.class_counts.all()) else "uniformly over those in the training data"
 
     def count_classes(self, labels: Tensor) -> None:
         """Takes the classes' shares from these labels, (N,) int64, instead of those seen in training.
@@ -264,16 +270,23 @@ class ConditionalMixin:
         if self.num_classes is None:
             raise ValueError(f"count_classes: this {type(self).__name__} is unconditional, so it has no classes.")
         size = len(labels) if isinstance(labels, Tensor) and labels.ndim else 1
-        checked = self.checked_labels(labels, max(1, size))
+        checked = self._classes(labels, max(1, size))
         assert checked is not None
         self.class_counts.copy_(checked.bincount(minlength=len(self.class_counts)))
 
     def _class_weights(self) -> Tensor:
         """(C,) int64, in the ratio of the shares."""
-        ones = torch.ones_like(self.class_counts)
-        if self.class_prior == "uniform":
-            return ones
-        return torch.where(self.class_counts.any(), self.class_counts, ones)
+        counts = self.class_counts if self.class_prior == "training" else (self.class_counts > 0).long()
+        return torch.where(self.class_counts.any(), counts, torch.ones_like(counts))
+
+    if not TYPE_CHECKING:  # a type checker would take every name for an attribute
+
+        def __getattr__(self, name: str) -> Any:
+            # to which Python turns where a property finds no `class_counts`
+            of_classes = ("class_counts", "class_shares", "class_log_prior", "class_protocol")
+            if name in of_classes and self.num_classes is None:
+                raise AttributeError(f"{name}: this {type(self).__name__} is unconditional, so it has no classes.")
+            return super().__getattr__(name)
 
     def setup(self, stage: str) -> None:
         """A training counts anew; one that goes on gets its counts back from the checkpoint, after this."""
@@ -293,12 +306,25 @@ class ConditionalMixin:
     # ---- labels
 
     def checked_labels(self, labels: Tensor | None, batch_size: int) -> Tensor | None:
-        """The labels that a conditional model needs; None for an unconditional one.
+        """The labels that a conditional model needs; None for an unconditional one. Warns of classes never seen.
 
         Raises:
             TypeError: if they are not int64.
             ValueError: if a conditional model is given none, an unconditional one some, or they are no classes of it.
         """
+        checked = self._classes(labels, batch_size)
+        if checked is not None and not torch.is_grad_enabled():  # a step of training has just counted its own
+            counts = self.class_counts.to(checked.device)
+            unseen = checked[(counts[checked] == 0) & counts.any()]
+            if news := set(unseen.unique().tolist()) - self._warned_of:
+                self._warned_of |= news
+                rank_zero_warn(
+                    f"{type(self).__name__}: the training data had no class {', '.join(map(str, sorted(news)))}, so"
+                    " what the model says of it is arbitrary."
+                )
+        return checked
+
+    def _classes(self, labels: Tensor | None, batch_size: int) -> Tensor | None:
         name = type(self).__name__
         if self.num_classes is None:
             if labels is not None:

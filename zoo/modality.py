@@ -181,7 +181,7 @@ def check_data(
     if levels is None:
         return x
     lowest = 0 if kind == "image" else -1
-    low, high = float(x.min()), float(x.max())
+    low, high = (float(value) for value in x.detach().aminmax())
     if low < lowest - ROUNDING or high > 1 + ROUNDING:
         raise ValueError(
             f"{name} takes values in [{lowest}, 1], but was given values in [{low:.4g}, {high:.4g}]. Undo any"
@@ -245,7 +245,7 @@ def _check_grid(x: Tensor, levels: int, name: str) -> None:
     rounding = (levels - 1) * torch.finfo(x.dtype).eps / 4  # of numbers below 1, in steps of the grid
     if rounding >= 0.5:
         raise ValueError(f"{name} has levels={levels}, which {x.dtype} cannot tell apart: give float32.")
-    steps = full_precision(x) * (levels - 1)
+    steps = full_precision(x.detach()) * (levels - 1)
     off = float((steps - steps.round()).abs().max())
     if off > 1e-3 + rounding:
         raise ValueError(

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
@@ -24,13 +25,13 @@ from genzoo.zoo.modality import (
     value_range,
 )
 from genzoo.zoo.plain import make_plain
-from genzoo.zoo.precision import full_precision
+from genzoo.zoo.precision import MeasuredBuffers, full_precision
 from genzoo.zoo.processes import gather
 from genzoo.zoo.randomness import Generator, PerDatum
 from genzoo.zoo.statement import StatedModule
 
 
-class ZooModule(StatedModule):
+class ZooModule(MeasuredBuffers, StatedModule):
     """The base of every module: the data's contract, the optimiser, logging, hyperparameters that can be stated.
 
     A family implements `objective`, the per-datum quantities of a training step with "loss" among them, and
@@ -48,6 +49,10 @@ class ZooModule(StatedModule):
     Raises:
         ValueError: if shape or levels cannot describe data.
     """
+
+    #: attributes, lists or dictionaries, in which a training gathers what it uses later: empty where it begins, and
+    #: part of its checkpoints, in each process its own
+    gathered: tuple[str, ...] = ("_noted", "_shown")
 
     def __init__(
         self,
@@ -232,7 +237,11 @@ class ZooModule(StatedModule):
     # ---- the data's contract
 
     def unpack(self, batch: Any, stage: str | None = None) -> tuple[Tensor, Tensor | None]:
-        """A batch, `x` or `(x, y)`, as data and labels. The first of each stage is checked, and any odd one."""
+        """A batch, `x` or `(x, y)`, as data and labels. The first of each stage is checked, and any odd one.
+
+        Whether one is odd is seen while it is still on the CPU. Of batches that a loader hands out on an accelerator
+        only the first of each stage is checked: to look at all would have every step wait for the accelerator.
+        """
         x, labels = _parted(batch)
         if not isinstance(x, Tensor):
             self.check(x)  # which says what it should be
@@ -315,11 +324,18 @@ class ZooModule(StatedModule):
             state_dict.setdefault(prefix + name, self.get_buffer(name))
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 
-    # ---- an interrupted run goes on with the random numbers it would have drawn
+    # ---- an interrupted run goes on with what it had gathered, and the random numbers it would have drawn
+
+    def setup(self, stage: str) -> None:
+        """A training gathers anew; one that goes on gets what it had from the checkpoint, after this."""
+        super().setup(stage)
+        if stage == TrainerFn.FITTING:
+            for name in self.gathered:
+                setattr(self, name, type(getattr(self, name))())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the random state of every process. What is in it by now, such as an optimiser's state, is made
-        plain: it loads with `weights_only=True`.
+        """Adds what every process has gathered, and its random state. What is in it by now, such as an optimiser's
+        state, is made plain: it loads with `weights_only=True`.
 
         Raises:
             ValueError: if weights are no numbers any more; the checkpoints written before stay as they are.
@@ -333,16 +349,21 @@ class ZooModule(StatedModule):
         make_plain(checkpoint)
         mine = [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])]
         checkpoint["random_state"] = gather(mine)
+        checkpoint["gathered"] = gather({name: getattr(self, name) for name in self.gathered})
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restores the random state, if it is a training run that goes on."""
+        """Restores them, if it is a training run that goes on."""
         super().on_load_checkpoint(checkpoint)
         if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
+            for name, value in dict(enumerate(checkpoint.get("gathered", []))).get(self.global_rank, {}).items():
+                setattr(self, name, value)
             self._random_states = checkpoint.get("random_state")
             self._restore_random_state()
 
     def on_train_start(self) -> None:
-        """Takes up the schedule, the place in the data and the random numbers where a resumed run goes on."""
+        """Takes up what was gathered, the schedule, the place in the data and the random numbers of a resumed run."""
+        for name in self.gathered:
+            setattr(self, name, move_data_to_device(getattr(self, name), self.device))
         if self.lr_scheduler is not None:
             for config in self.trainer.lr_scheduler_configs:
                 config.scheduler = learning_rates.going_on(self.lr_scheduler, config.scheduler, self.trainer)

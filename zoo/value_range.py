@@ -30,7 +30,7 @@ def range_of(x: Tensor) -> ValueRange | None:
     """The range of real images, (B, C, H, W): [0, 1], [−1, 1], [0, 255], or what they span; None of other data."""
     if x.ndim != 4 or not len(x) or x.dtype == torch.int64:
         return None
-    low, high = (float(value) for value in x.aminmax())
+    low, high = (float(value) for value in x.detach().aminmax())
     for known in (UNIT, SYMMETRIC, BYTES):
         if known[0] <= low and high <= known[1] and (x.dtype != torch.uint8 or known == BYTES):
             return known
@@ -43,7 +43,7 @@ def plain_range(x: Tensor) -> ValueRange | None:
     A network without bounds strays a little from the range of its data, and far at first, so [−1, 1] is told by what
     a tanh gives: a twentieth of the values below −¼, some below −½, none outside.
     """
-    found = range_of(x)
+    found, x = range_of(x), x.detach()
     if found == SYMMETRIC:
         return found if float(x.min()) < -0.5 and float((x < -0.25).double().mean()) >= 0.05 else None
     if found == BYTES:

@@ -1,6 +1,8 @@
 """When callbacks look at the model: at validations, in runs that have none, and at whatever end, with the average."""
 
 import csv
+import os
+import signal
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +17,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from genzoo.callbacks import EMA, FrechetDistance, LikelihoodLogger, ModeCoverage, SampleLogger
+from genzoo.callbacks import EMA, FrechetDistance, LikelihoodLogger, ModeCoverage, Newest, SampleLogger
 from genzoo.callbacks.at_validation import AtValidation
 from genzoo.datamodules import PointsDataModule
 from genzoo.zoo import VAE
@@ -83,6 +85,11 @@ def run_of(trainer: Callable[..., Trainer], kind: str, *callbacks: Callback, **o
         ({"max_epochs": 40}, StopAt(3), [3]),
         ({"max_epochs": 40, "check_val_every_n_epoch": 2}, StopAt(33), [30, 33]),
         ({"max_epochs": 40, "val_check_interval": 2}, StopAt(4), [4]),
+        # its steps, before the first validation
+        ({"max_epochs": -1, "max_steps": 3}, None, [3]),
+        ({"max_epochs": 40, "max_steps": 8, "check_val_every_n_epoch": 9}, None, [8]),
+        ({"max_epochs": -1, "max_steps": 3, "check_val_every_n_epoch": None, "val_check_interval": 4}, None, [3]),
+        ({"max_epochs": -1, "max_steps": 3, "limit_val_batches": 0}, None, [3]),
     ],
 )
 def test_the_last_weights_are_looked_at_whatever_ends_the_run(
@@ -112,6 +119,116 @@ def test_early_stopping_and_a_time_limit_are_ends(trainer: Callable[..., Trainer
 
     fit(trainer(looks, Later(8), timer, max_epochs=50))
     assert looks.steps == [8]
+
+
+def test_its_steps_end_a_run_before_its_first_validation(tmp_path: Path, trainer: Any, fit: Any) -> None:
+    """One picture, and the newest checkpoint is of the step that it shows."""
+    run = trainer(SampleLogger(4), Newest(tmp_path / "checkpoints"), max_epochs=-1, max_steps=3)
+    fit(run)
+    assert [path.name for path in (tmp_path / "samples").iterdir()] == ["samples-00000003.png"]
+    assert torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 3
+
+
+class Signal(Callback):
+    """Sends this process a signal, or several, in one hook of one step."""
+
+    def __init__(self, hook: str, step: int, *numbers: int) -> None:
+        self.step, self.numbers = step, numbers
+        setattr(self, hook, self.send)
+
+    def send(self, trainer: Trainer, *_: Any, **__: Any) -> None:
+        if trainer.global_step == self.step and not trainer.sanity_checking:
+            for number in self.numbers:
+                os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("newest", [True, False])
+@pytest.mark.parametrize("two_optimizers", [False, True])
+@pytest.mark.parametrize(
+    ("hook", "step", "expected"),
+    [
+        ("on_train_batch_end", 3, [(3, 2, 0)]),
+        ("on_train_batch_end", 8, [(5, 4, 0), (8, 7, 1)]),
+        ("on_validation_batch_start", 5, [(5, 4, 0)]),
+        ("on_validation_epoch_end", 10, [(5, 4, 0), (10, 9, 1)]),
+        ("on_train_epoch_end", 5, [(5, 4, 0)]),
+    ],
+)
+def test_sigterm_is_an_end(
+    tmp_path: Path,
+    trainer: Callable[..., Trainer],
+    fit: Any,
+    hook: str,
+    step: int,
+    expected: list[tuple[int, int, int]],
+    two_optimizers: bool,
+    newest: bool,
+) -> None:
+    """Under the batch's own number in the loggers, once; in a bare Trainer too, which heeds it at a batch's end."""
+    looks, logger, ema = Looks(), CSVLogger(tmp_path), EMA(0.9)
+    # of two optimisers the second steps in the first and the fourth batch of five
+    steps = {3: 4, 5: 7, 8: 11, 10: 14} if two_optimizers else {n: n for n in (3, 5, 8, 10)}
+    kept = [Newest(tmp_path / "checkpoints")] if newest else []
+    run = trainer(ema, looks, Signal(hook, steps[step], signal.SIGTERM), *kept, logger=logger, max_epochs=9)
+    with pytest.raises(SystemExit):
+        fit(run, TwoOptimizers() if two_optimizers else None)
+    with (Path(logger.log_dir) / "metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["val/looked"]]
+    found = [(int(float(row["val/looked"])), int(row["step"]), int(row["epoch"])) for row in rows]
+    assert found == [(steps[at], batch, epoch) for at, batch, epoch in expected]
+    assert looks.steps == [steps[at] for at, _, _ in expected]
+    last = ema.state_dict()["raw"]
+    assert not all(torch.equal(raw, looks.weights[-1][name]) for name, raw in last.items())  # it was the average
+    if newest:
+        kept_step = torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)["global_step"]
+        assert kept_step == run.global_step
+
+
+def test_who_interrupts_does_not_wait(tmp_path: Path, trainer: Callable[..., Trainer], fit: Any) -> None:
+    """Ctrl-C; and a second SIGTERM, or Ctrl-C, while something is looked at for the first."""
+    looks = Looks(every_n_epochs=9)
+    with pytest.raises(SystemExit):
+        fit(trainer(looks, Signal("on_train_batch_end", 3, signal.SIGINT), Newest(tmp_path), max_epochs=9))
+    assert looks.steps == [] and torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 3
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which Lightning deafens for the rest of the program
+
+    class Slow(Looks):
+        def __init__(self, number: int) -> None:
+            super().__init__(every_n_epochs=9)
+            self.number = number
+
+        def act(self, trainer: Trainer, module: LightningModule) -> dict[str, float]:
+            os.kill(os.getpid(), self.number)
+            return super().act(trainer, module)
+
+    for number, raised in ((signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)):
+        slow, looks = Slow(number), Looks(every_n_epochs=9)
+        with pytest.raises(raised):
+            fit(trainer(slow, looks, Signal("on_train_batch_end", 3, signal.SIGTERM), Newest(tmp_path), max_epochs=9))
+        assert slow.steps == looks.steps == []
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_at_the_very_end_ends_the_run_before_anything_follows(
+    tmp_path: Path, trainer: Callable[..., Trainer], fit: Any, number: int
+) -> None:
+    """While callbacks look at the last weights: they come to their end, and nobody publishes."""
+    followed: list[int] = []
+
+    class Follows(Callback):
+        def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            followed.append(trainer.global_step)
+
+    looks = Looks(every_n_epochs=9)
+    at_the_end = Signal("on_train_end", 8, number)
+    run = trainer(at_the_end, looks, Follows(), Newest(tmp_path), max_epochs=-1, max_steps=8)
+    with pytest.raises(SystemExit):
+        fit(run)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    assert looks.steps == [8] and followed == []
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 8
 
 
 @pytest.mark.parametrize("kind", NO_VALIDATION)

@@ -121,6 +121,21 @@ def test_draws_a_page_for_each_capability(tmp_path: Path, trainer: Callable[...,
     assert same[0] == same[1]  # the same examples, the same noise
 
 
+@pytest.mark.parametrize("options", [{}, {"limit_val_batches": 0}])
+def test_a_resumed_run_goes_on_showing_the_same_examples(
+    tmp_path: Path, trainer: Callable[..., Trainer], fit: Any, options: dict[str, Any]
+) -> None:
+    """Without validations they are the first data of the first epoch. Another of these callbacks has its own."""
+    kept = ModelCheckpoint(tmp_path / "checkpoints", every_n_train_steps=7)
+    fit(trainer(SampleLogger(4), SampleLogger(4, num_examples=3), kept, max_epochs=2, **options), Shades())
+    page = tmp_path / "samples" / "reconstructions-00000010.png"
+    shown = page.read_bytes()
+    page.unlink()
+    again = trainer(SampleLogger(4), SampleLogger(4, num_examples=3), max_epochs=2, **options)
+    fit(again, Shades(), ckpt_path=kept.best_model_path)
+    assert page.read_bytes() == shown
+
+
 def test_training_does_not_notice(trainer: Callable[..., Trainer], fit: Callable[..., Foreign]) -> None:
     with_it, without = fit(trainer(SampleLogger())), fit(trainer())
     for name, value in without.state_dict().items():

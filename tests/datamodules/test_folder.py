@@ -197,7 +197,7 @@ def test_every_mode_of_an_image_becomes_colour_or_grey(tmp_path: Path) -> None:
         "alpha.png": red.convert("RGBA"),
     }
     for name, image in modes.items():
-        image.save(tmp_path / name)
+        image.save(tmp_path / name, compression="tiff_lzw")  # Pillow before 13 cannot read its own without
         found = decode(tmp_path / name, (3, 8, 8)).float()
         assert (found - torch.tensor([180.0, 20, 20]).view(3, 1, 1)).abs().max() <= 2, name
         assert (decode(tmp_path / name, (1, 8, 8)) - (0.299 * 180 + 0.587 * 20 + 0.114 * 20)).abs().max() < 3, name

@@ -42,7 +42,8 @@ class PixelCNN(AutoregressiveMixin, ZooModule):
         dilations: of the layers, repeated from the first when there are more layers.
         num_classes: how many classes the data have.
         conditional: whether to model p(x | y) of the class y rather than p(x).
-        class_prior: p(y) where no label is given: the classes' shares in the "training" data, or "uniform".
+        class_prior: p(y) where no label is given: the classes' shares in the "training" data, or "uniform" over
+            those that they have.
         optimizer, lr_scheduler: as in `ZooModule`.
 
     Raises:

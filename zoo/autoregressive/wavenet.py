@@ -41,7 +41,8 @@ class WaveNet(AutoregressiveMixin, ZooModule):
         levels: how many mu-law codes a sample can have. Of an odd number one stands for 0, so that a zero is sound.
         num_classes: C, of the data's labels.
         conditional: model p(x | y) instead of p(x).
-        class_prior: p(y) where no label is given: the classes' shares in the "training" data, or "uniform".
+        class_prior: p(y) where no label is given: the classes' shares in the "training" data, or "uniform" over
+            those that they have.
         channels: of h.
         skip_channels: of what the output is computed from.
         dilations: of a cycle's layers, in samples.

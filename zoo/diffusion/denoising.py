@@ -55,7 +55,8 @@ class Denoising(ConditionalMixin, ZooModule):
             scaled to [−1, 1], do well with 1.
         num_classes: how many classes the labels name.
         conditional: whether to learn p(x | label).
-        class_prior: p(y) where no label is given: the classes' shares in the "training" data, or "uniform".
+        class_prior: p(y) where no label is given: the classes' shares in the "training" data, or "uniform" over
+            those that they have.
         label_dropout: the share of labels that training hides, for classifier-free guidance.
 
     Raises:

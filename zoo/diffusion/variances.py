@@ -19,7 +19,7 @@ from genzoo.zoo.diffusion.likelihood import ReverseChain
 from genzoo.zoo.diffusion.solvers import Denoiser, Variance
 from genzoo.zoo.likelihoods import Output, full_precision
 from genzoo.zoo.modality import Modality
-from genzoo.zoo.processes import gather, rank, total, world_size
+from genzoo.zoo.processes import rank, total, world_size
 
 
 class FittedVariances(Diffusion):
@@ -29,6 +29,8 @@ class FittedVariances(Diffusion):
     were trained on since the last time, with random numbers apart from the run's. They are a buffer, so that a
     checkpoint has those with which it was validated.
     """
+
+    gathered = (*Diffusion.gathered, "_seen")
 
     #: data that a run fits them to, in each process
     variance_data = 512
@@ -47,7 +49,7 @@ class FittedVariances(Diffusion):
         if variance not in ("optimal", "small", "large"):
             raise ValueError(f"variance={variance!r}: choose 'optimal', 'small' or 'large'.")
         self.variance = variance
-        self.register_later_buffer("log_errors", torch.zeros(steps))
+        self.register_later_buffer("log_errors", torch.zeros(steps, dtype=torch.float32))
         self._seen: list[tuple[Tensor, Tensor | None]] = []  # training data since they were fitted
 
     @abstractmethod
@@ -130,19 +132,6 @@ class FittedVariances(Diffusion):
             with self.trainer.precision_plugin.val_step_context():
                 self.fit_variances(self._seen, num_particles=num_particles)
             self._seen = []
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the data kept for the next fit: none right after a validation."""
-        super().on_save_checkpoint(checkpoint)
-        checkpoint["seen_data"] = gather(self._seen)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restores them, if it is a training run that goes on."""
-        super().on_load_checkpoint(checkpoint)
-        everyones = checkpoint.get("seen_data", [])
-        fitting = self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
-        if fitting and self.global_rank < len(everyones):
-            self._seen = everyones[self.global_rank]
 
 
 # ------------------------------------------------------------------------------------------------- the estimate

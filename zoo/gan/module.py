@@ -65,7 +65,8 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         gradient_clip_norm: largest norm of a network's gradient; None: no clipping.
         num_classes: C, as the datamodule states it.
         conditional: train G(z, y) and D(x, y) on the data's labels.
-        class_prior: p(y) where no label is given: the classes' shares in the "training" data, or "uniform".
+        class_prior: p(y) where no label is given: the classes' shares in the "training" data, or "uniform" over
+            those that they have.
         generator_optimizer: builds the generator's optimiser; None takes Adam with a rate of 2e-4, β = (0, 0.99).
         discriminator_optimizer: builds the discriminator's; None takes the same.
         lr_scheduler: builds the schedule of each optimiser; it advances with every iteration.
@@ -75,6 +76,8 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
     """
 
     iteration: Tensor
+
+    gathered = (*ZooModule.gathered, "_latest")
 
     def __init__(
         self,

@@ -9,7 +9,6 @@ z is drawn from that density, here a mixture of Gaussians, and x from p(x | z).
 """
 
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,9 +21,9 @@ from genzoo.zoo.checks import check_count
 from genzoo.zoo.latent.encoder_decoder import EncoderDecoderMixin, Network
 from genzoo.zoo.likelihoods import Likelihood
 from genzoo.zoo.mixins import CompletionMixin
-from genzoo.zoo.modality import to_grid
+from genzoo.zoo.modality import from_codes, to_codes, to_grid
 from genzoo.zoo.module import ZooModule
-from genzoo.zoo.precision import full_precision
+from genzoo.zoo.precision import MeasuredBuffers, full_precision
 from genzoo.zoo.processes import world_size
 from genzoo.zoo.randomness import Generator, normal, uniform
 
@@ -57,6 +56,8 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
     #: `sample(num_samples, *, labels=None, generator=None)` as in `Samples`: z from the density of the codes, x from
     #: p(x | z). An attribute of the instance, for it is there only while a density is fitted.
     sample: Callable[..., Tensor]
+
+    gathered = (*ZooModule.gathered, "_seen")
 
     #: at most so many times is a completion reconstructed and what is known pasted back
     completion_sweeps = 64
@@ -95,7 +96,7 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
         #: whether a training gives it `sample`
         self.will_sample = density_components > 0
         self.density = Mixture(density_components, latent_dim) if density_components else None
-        self._seen: deque[Tensor] = deque()  # the batches last trained on
+        self._seen: list[Tensor] = []  # the batches last trained on, by the codes of their levels
         self.register_load_state_dict_post_hook(Autoencoder._offer_sampling)
 
     # ---- the model
@@ -207,17 +208,21 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
         with torch.no_grad():
             return self.decoded(self.density.sample(num_samples, generator)).sample(generator)
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Remembers the data, if a density is wanted."""
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Remembers the data, if a density is wanted: a checkpoint that is written after this batch has them."""
         if self.density is not None:
-            self._seen.append(self.unpack(batch)[0].detach())
+            x = self.unpack(batch)[0].detach()
+            if self.levels is not None:  # of a few bits each
+                x = to_codes(x, self.levels).to(torch.uint8 if self.levels <= 256 else torch.int32)
+            self._seen.append(x)
             while sum(map(len, self._seen)) - len(self._seen[0]) >= self.density_data:
-                self._seen.popleft()
+                del self._seen[0]
 
     def on_validation_epoch_start(self) -> None:
         """Fits the density to the codes that the weights about to be validated (with EMA: the average) give."""
         if self.density is not None and sum(map(len, self._seen)) > 1:
-            self.fit_density(torch.cat(list(self._seen)))
+            seen = torch.cat(self._seen)
+            self.fit_density(seen if self.levels is None else from_codes(seen, self.levels).to(self.like.dtype))
             if world_size() > 1:
                 for buffer in self.density.buffers():
                     torch.distributed.broadcast(buffer, src=0)
@@ -324,7 +329,7 @@ class Masking(Corruption):
 # ------------------------------------------------------------------------------------------- the density of the codes
 
 
-class Mixture(nn.Module):
+class Mixture(MeasuredBuffers):
     """Σ_m w_m N(μ_m, L_m L_mᵀ) over codes, kept in buffers, so that it is saved with the weights of the model.
 
     Args:
@@ -338,9 +343,10 @@ class Mixture(nn.Module):
 
     def __init__(self, num_components: int, dim: int) -> None:
         super().__init__()
-        self.register_buffer("weights", torch.zeros(num_components))
-        self.register_buffer("means", torch.zeros(num_components, dim))
-        self.register_buffer("factors", torch.zeros(num_components, dim, dim))
+        single = torch.float32
+        self.register_buffer("weights", torch.zeros(num_components, dtype=single))
+        self.register_buffer("means", torch.zeros(num_components, dim, dtype=single))
+        self.register_buffer("factors", torch.zeros(num_components, dim, dim, dtype=single))
 
     @property
     def fitted(self) -> bool:

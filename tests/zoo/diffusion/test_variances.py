@@ -313,7 +313,7 @@ def test_every_validation_is_of_the_averaged_weights_with_variances_fitted_to_th
     for step, _, weights in watch.fits:
         checkpoint = torch.load(tmp_path / f"step={step}.ckpt", weights_only=True)
         assert all(torch.equal(value, checkpoint["state_dict"][f"network.{name}"]) for name, value in weights.items())
-        assert checkpoint["seen_data"] == [[]]
+        assert checkpoint["gathered"][0]["_seen"] == []
         validated = trainer.validate(
             model, trainer.val_dataloaders, ckpt_path=tmp_path / f"step={step}.ckpt", verbose=False
         )
@@ -354,7 +354,7 @@ def test_a_run_broken_off_between_validations_goes_on_with_the_same_data(tmp_pat
 
     run(tmp_path, Stop())
     checkpoint = torch.load(tmp_path / "seven.ckpt", weights_only=True)
-    assert sum(len(x) for x, _ in checkpoint["seen_data"][0]) == 16
+    assert sum(len(x) for x, _ in checkpoint["gathered"][0]["_seen"]) == 16
     watch = Watch()
     torch.manual_seed(5)
     model = DDPM((1, 8, 8), 17, width=16)

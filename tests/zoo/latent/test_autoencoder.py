@@ -196,9 +196,9 @@ def test_the_training_data_that_are_remembered_are_bounded():
     model = Autoencoder((1, 4, 4), 5, **SMALL, density_components=2)
     model.density_data = 25
     for start in range(10):
-        model.on_train_batch_end(None, torch.full((10, 1, 4, 4), start / 4 % 1), 0)
+        model.on_train_batch_start(torch.full((10, 1, 4, 4), start / 4 % 1), 0)
     assert sum(map(len, model._seen)) == 30
-    assert float(model._seen[-1][0, 0, 0, 0]) == 9 / 4 % 1
+    assert int(model._seen[-1][0, 0, 0, 0]) == 9 % 4 and model._seen[-1].dtype == torch.uint8
     assert model.state_dict().keys() == Autoencoder((1, 4, 4), 5, **SMALL, density_components=2).state_dict().keys()
 
 
