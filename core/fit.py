@@ -36,6 +36,7 @@ from genzoo.arguments import import_from_here
 from genzoo.callbacks import Newest, PredictionWriter
 from genzoo.errors import debugging, refuse
 from genzoo.parsing import Parser, parsable, readable, refuse_nulls, taken
+from genzoo.precision import AutoTrainer, settled
 from genzoo.resuming import FitLoop, WholeFiles
 
 # A recipe can call a class by its bare name, and a checkpoint can be read, once the class is imported.
@@ -163,6 +164,7 @@ class GenzooCLI(LightningCLI):
             subclass_mode_model=True,
             subclass_mode_data=True,
             save_config_callback=SaveConfig,
+            trainer_class=AutoTrainer,
             seed_everything_default=0,
             auto_configure_optimizers=False,  # the optimiser is an argument of the model
             parser_class=Parser,
@@ -201,6 +203,10 @@ class GenzooCLI(LightningCLI):
                 refuse(f"--ckpt_path {checkpoint} does not exist; give a file that a run left in checkpoints/")
             if Path(checkpoint).is_file() and not zipfile.is_zipfile(checkpoint):
                 refuse(f"--ckpt_path {checkpoint} is no checkpoint, or one that was cut short")
+        if given.trainer.precision == "auto":
+            given.trainer.precision, why = settled(given.trainer.accelerator, checkpoint)
+            if is_rank_zero():
+                print(f"genzoo: precision {given.trainer.precision}, {why}", file=sys.stderr)
 
     def _set_seed(self) -> None:
         with self.plain_errors():
@@ -229,12 +235,12 @@ class GenzooCLI(LightningCLI):
         for folder in sorted(self.runs.glob(f"*_job-{slurm_job()}*"), reverse=True):
             written = folder / "config.yaml"
             kept = [*folder.glob("checkpoints/last.ckpt"), *folder.glob("hpc_ckpt_*.ckpt")]
-            # the same but for the checkpoint that it went on from itself
-            if (
-                kept
-                and written.is_file()
-                and yaml.safe_load(written.read_text()) | {"ckpt_path": None} == own | {"ckpt_path": None}
-            ):
+            if not kept or not written.is_file():
+                continue
+            then = yaml.safe_load(written.read_text())
+            if own["trainer"]["precision"] == "auto":  # which was settled there
+                then["trainer"]["precision"] = "auto"
+            if then | {"ckpt_path": None} == own | {"ckpt_path": None}:  # it may have gone on from one itself
                 return max(kept, key=lambda path: path.stat().st_mtime_ns)
         return None
 

@@ -107,27 +107,27 @@ class Muon(torch.optim.Optimizer):
                 continue
             alike = defaultdict(list)
             for weight in weights:
-                alike[as_matrix(weight).shape, weight.dtype, weight.device].append(weight)
+                alike[_matrix_of(weight, weight).shape, weight.dtype, weight.device].append(weight)
             for (shape, _, device), stack in alike.items():
                 n = max(1, AT_ONCE // shape.numel()) if device.type == "cpu" else len(stack)
                 for first in range(0, len(stack), n):
-                    self._muon(stack[first : first + n], group)
+                    self._muon(stack[first : first + n], shape, group)
         return loss
 
-    def _muon(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+    def _muon(self, weights: list[Tensor], shape: torch.Size, group: dict[str, Any]) -> None:
         """A step of weights whose matrices are of one shape."""
-        momenta = self._states("momentum", weights)
-        gradients = [w.grad for w in weights]
+        momenta, gradients = self._states("momentum", weights), _gradients(weights)
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
         ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
-        (rows, columns), device = as_matrix(weights[0]).shape, weights[0].device
+        device = weights[0].device
         precision = torch.bfloat16 if fast_bfloat16(device) else torch.float32
-        stack = torch.empty(len(weights), rows, columns, dtype=precision, device=device)
-        torch._foreach_copy_(list(stack), [as_matrix(m) for m in ahead])
+        stack = torch.empty(len(weights), *shape, dtype=precision, device=device)
+        torch._foreach_copy_(list(stack), [_matrix_of(m, w) for m, w in zip(ahead, weights, strict=True)])
         directions = orthogonalised(stack).to(weights[0].dtype)
         torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
-        rate = group["lr"] * max(1, rows / columns) ** 0.5
-        torch._foreach_add_([as_matrix(w) for w in weights], list(directions), alpha=-rate)
+        rate = group["lr"] * max(1, shape[0] / shape[1]) ** 0.5
+        steps = [_weight_of(m, w) for m, w in zip(directions, weights, strict=True)]
+        torch._foreach_add_(weights, steps, alpha=-rate)
 
     def _adam(self, weights: list[Tensor], group: dict[str, Any]) -> None:
         for weight in weights:
@@ -135,7 +135,7 @@ class Muon(torch.optim.Optimizer):
                 self.state[weight]["step"] = torch.zeros((), device=weight.device)
         adamw(
             weights,
-            [laid_out(w.grad, w) for w in weights],
+            _gradients(weights),
             self._states("mean", weights),
             self._states("square", weights),
             [],
@@ -157,9 +157,23 @@ class Muon(torch.optim.Optimizer):
         return [self.state[weight][name] for weight in weights]
 
 
-def as_matrix(weight: Tensor) -> Tensor:
-    """A weight as the matrix from its patches to its channels, a view; columns in the order in which they lie."""
-    return (weight if weight.is_contiguous() else weight.movedim(1, -1)).flatten(1)
+def _gradients(weights: list[Tensor]) -> list[Tensor]:
+    return [laid_out(w.grad, w) for w in weights if w.grad is not None]
+
+
+def _matrix_of(t: Tensor, weight: Tensor) -> Tensor:
+    """A tensor of a weight's shape as the matrix from its patches to its channels.
+
+    Its columns are in the order in which the weight lies in memory: they may be in any, and that one takes no copy.
+    """
+    return (t if weight.is_contiguous() else t.movedim(1, -1)).flatten(1)
+
+
+def _weight_of(matrix: Tensor, weight: Tensor) -> Tensor:
+    """The inverse of `_matrix_of`."""
+    if weight.is_contiguous():
+        return matrix.view(weight.shape)
+    return matrix.view(weight.movedim(1, -1).shape).movedim(-1, 1)
 
 
 def orthogonalised(matrices: Tensor, steps: int = 5) -> Tensor:

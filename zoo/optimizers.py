@@ -33,7 +33,7 @@ def fused(optimizer: Optimizer) -> Optimizer:
         unstated = group["fused"] is None and group["foreach"] is None and not group["differentiable"]
         if unstated and has_fused_kernels([p for g in optimizer.param_groups for p in g["params"]]):
             group["fused"] = True
-    optimizer._step_supports_amp_scaling = False  # type: ignore[union-attr]
+    optimizer._step_supports_amp_scaling = False
     optimizer.register_load_state_dict_pre_hook(_computed_as_here)
     optimizer.register_load_state_dict_post_hook(lay_out_state)
     optimizer.register_step_pre_hook(_lay_out_gradients)
