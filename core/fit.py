@@ -158,6 +158,7 @@ class GenzooCLI(LightningCLI):
 
     def __init__(self, argv: list[str], name: str | None = None) -> None:
         self.name = name
+        self.reason: str | None = None  # for the precision, where that was left to us
         super().__init__(
             LightningModule,
             LightningDataModule,
@@ -204,9 +205,7 @@ class GenzooCLI(LightningCLI):
             if Path(checkpoint).is_file() and not zipfile.is_zipfile(checkpoint):
                 refuse(f"--ckpt_path {checkpoint} is no checkpoint, or one that was cut short")
         if given.trainer.precision == "auto":
-            given.trainer.precision, why = settled(given.trainer.accelerator, checkpoint)
-            if is_rank_zero():
-                print(f"genzoo: precision {given.trainer.precision}, {why}", file=sys.stderr)
+            given.trainer.precision, self.reason = settled(given.trainer.accelerator, checkpoint)
 
     def _set_seed(self) -> None:
         with self.plain_errors():
@@ -313,6 +312,8 @@ class GenzooCLI(LightningCLI):
             self.model.hparams.pop(contract, None)
 
     def _run_subcommand(self, subcommand: str) -> None:
+        if self.reason is not None and is_rank_zero():
+            print(f"genzoo: precision {self.trainer.precision}, {self.reason}", file=sys.stderr)
         try:
             with self.plain_errors():
                 super()._run_subcommand(subcommand)
