@@ -119,11 +119,9 @@ class Muon(torch.optim.Optimizer):
         momenta, gradients = self._states("momentum", weights), _gradients(weights)
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
         ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
-        device = weights[0].device
-        precision = torch.bfloat16 if fast_bfloat16(device) else torch.float32
-        stack = torch.empty(len(weights), *shape, dtype=precision, device=device)
-        torch._foreach_copy_(list(stack), [_matrix_of(m, w) for m, w in zip(ahead, weights, strict=True)])
-        directions = orthogonalised(stack).to(weights[0].dtype)
+        stack = torch.stack([_matrix_of(m, w) for m, w in zip(ahead, weights, strict=True)])
+        precision = torch.bfloat16 if fast_bfloat16(stack.device) else torch.float32
+        directions = orthogonalised(stack.to(precision)).to(stack.dtype)
         torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
         rate = group["lr"] * max(1, shape[0] / shape[1]) ** 0.5
         steps = [_weight_of(m, w) for m, w in zip(directions, weights, strict=True)]
@@ -131,8 +129,8 @@ class Muon(torch.optim.Optimizer):
 
     def _adam(self, weights: list[Tensor], group: dict[str, Any]) -> None:
         for weight in weights:
-            if "step" not in self.state[weight]:
-                self.state[weight]["step"] = torch.zeros((), device=weight.device)
+            step = self.state[weight].get("step", weight.new_zeros((), dtype=torch.float32))
+            self.state[weight]["step"] = step.to(weight.device)  # of a checkpoint, it is on the CPU
         adamw(
             weights,
             _gradients(weights),
@@ -194,7 +192,8 @@ def orthogonalised(matrices: Tensor, steps: int = 5) -> Tensor:
     m, n = sorted(x.shape[1:])
     tall = x.shape[1] > m  # X ← a X + X (b A + c A²) with A = Xᵀ X, which is the same and spares a transposed copy
     iterate = _iterated_apart if 2 * n > 3 * m and x.dtype != torch.bfloat16 else _iterated
-    return iterate(x, tall, steps).view(matrices.shape)
+    with torch.autocast(x.device.type, enabled=False):
+        return iterate(x, tall, steps).view(matrices.shape)
 
 
 def _iterated(x: Tensor, tall: bool, steps: int) -> Tensor:
