@@ -80,6 +80,7 @@ class Publish(AtValidation):
         self._seconds = 0.0  # of earlier runs that this one goes on from
         self._start: float | None = None
         self._hardware: str | None = None
+        self._precision: str | None = None
         self._film = Film(seed=seed)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -122,6 +123,7 @@ class Publish(AtValidation):
         self._start = time.monotonic()
         one = hardware(trainer.strategy.root_device)
         self._hardware = f"{world_size()} × {one}" if world_size() > 1 else one
+        self._precision = trainer.precision
 
     def act(self, trainer: Trainer, module: LightningModule) -> dict[str, float]:
         """Takes a frame of the film, on every rank, which keeps them in step."""
@@ -131,11 +133,17 @@ class Publish(AtValidation):
 
     def state_dict(self) -> dict[str, Any]:
         """The seconds trained so far, by which a resumed run counts on, and on what; and the film."""
-        return {"seconds": self._elapsed(), "hardware": self._hardware, "film": self._film.state_dict()}
+        return {
+            "seconds": self._elapsed(),
+            "hardware": self._hardware,
+            "precision": self._precision,
+            "film": self._film.state_dict(),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes over the seconds and the film of the interrupted run."""
         self._seconds, self._hardware = state_dict["seconds"], state_dict["hardware"]
+        self._precision = state_dict.get("precision")  # which earlier versions did not record
         if "film" in state_dict:  # not in a checkpoint of genzoo 0.1
             self._film.load_state_dict(state_dict["film"])
 
@@ -187,7 +195,11 @@ class Publish(AtValidation):
         metrics = evaluate(module, datamodule, device=device, **self.evaluation)
         training = {"recipe": self.recipe or self.name, "steps": steps, "seed": seed}
         if self._hardware is not None:  # the clock has run
-            training |= {"seconds": round(self._elapsed(), 3), "hardware": self._hardware}
+            training |= {
+                "seconds": round(self._elapsed(), 3),
+                "hardware": self._hardware,
+                "precision": self._precision,
+            }
         self._film.take(module.eval(), steps, last=True)
         if filmed := len(self._film.steps) > 1:  # a checkpoint of a run without Publish has no more than its end
             training["film"] = self._film.steps

@@ -36,6 +36,7 @@ from genzoo.arguments import import_from_here
 from genzoo.callbacks import Newest, PredictionWriter
 from genzoo.errors import debugging, refuse
 from genzoo.parsing import Parser, parsable, readable, refuse_nulls, taken
+from genzoo.precision import AutoTrainer, settled
 from genzoo.resuming import FitLoop, WholeFiles
 
 # A recipe can call a class by its bare name, and a checkpoint can be read, once the class is imported.
@@ -157,12 +158,14 @@ class GenzooCLI(LightningCLI):
 
     def __init__(self, argv: list[str], name: str | None = None) -> None:
         self.name = name
+        self.reason: str | None = None  # for the precision, where that was left to us
         super().__init__(
             LightningModule,
             LightningDataModule,
             subclass_mode_model=True,
             subclass_mode_data=True,
             save_config_callback=SaveConfig,
+            trainer_class=AutoTrainer,
             seed_everything_default=0,
             auto_configure_optimizers=False,  # the optimiser is an argument of the model
             parser_class=Parser,
@@ -201,6 +204,8 @@ class GenzooCLI(LightningCLI):
                 refuse(f"--ckpt_path {checkpoint} does not exist; give a file that a run left in checkpoints/")
             if Path(checkpoint).is_file() and not zipfile.is_zipfile(checkpoint):
                 refuse(f"--ckpt_path {checkpoint} is no checkpoint, or one that was cut short")
+        if given.trainer.precision == "auto":
+            given.trainer.precision, self.reason = settled(given.trainer.accelerator, checkpoint)
 
     def _set_seed(self) -> None:
         with self.plain_errors():
@@ -229,12 +234,12 @@ class GenzooCLI(LightningCLI):
         for folder in sorted(self.runs.glob(f"*_job-{slurm_job()}*"), reverse=True):
             written = folder / "config.yaml"
             kept = [*folder.glob("checkpoints/last.ckpt"), *folder.glob("hpc_ckpt_*.ckpt")]
-            # the same but for the checkpoint that it went on from itself
-            if (
-                kept
-                and written.is_file()
-                and yaml.safe_load(written.read_text()) | {"ckpt_path": None} == own | {"ckpt_path": None}
-            ):
+            if not kept or not written.is_file():
+                continue
+            then = yaml.safe_load(written.read_text())
+            if own["trainer"]["precision"] == "auto":  # which was settled there
+                then["trainer"]["precision"] = "auto"
+            if then | {"ckpt_path": None} == own | {"ckpt_path": None}:  # it may have gone on from one itself
                 return max(kept, key=lambda path: path.stat().st_mtime_ns)
         return None
 
@@ -307,6 +312,8 @@ class GenzooCLI(LightningCLI):
             self.model.hparams.pop(contract, None)
 
     def _run_subcommand(self, subcommand: str) -> None:
+        if self.reason is not None and is_rank_zero():
+            print(f"genzoo: precision {self.trainer.precision}, {self.reason}", file=sys.stderr)
         try:
             with self.plain_errors():
                 super()._run_subcommand(subcommand)

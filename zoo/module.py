@@ -24,6 +24,7 @@ from genzoo.zoo.modality import (
     unusual_scale,
     value_range,
 )
+from genzoo.zoo.optimizers import fused
 from genzoo.zoo.plain import make_plain
 from genzoo.zoo.precision import MeasuredBuffers, full_precision
 from genzoo.zoo.processes import gather
@@ -224,7 +225,7 @@ class ZooModule(MeasuredBuffers, StatedModule):
 
     def configure_optimizers(self) -> Any:
         """The optimiser over `parameter_groups`, and the schedule, which counts steps (on a plateau, validations)."""
-        optimizer = (self.optimizer or self.default_optimizer)(self.parameter_groups())
+        optimizer = fused((self.optimizer or self.default_optimizer)(self.parameter_groups()))
         if self.lr_scheduler is None:
             return optimizer
         schedule = learning_rates.schedule_for(self.lr_scheduler, optimizer, self._trainer)

@@ -6,11 +6,21 @@ drives all singular values towards 1. The kernel of a convolution is the matrix 
 Embeddings, gains and biases are no maps between layers; they take Adam's step.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
+
+from genzoo.zoo.optimizers import has_fused_kernels, laid_out, lay_out_state
+from genzoo.zoo.precision import fast_bfloat16
+
+#: coefficients of the polynomial (Jordan et al. 2024)
+A, B, C = 3.4445, -4.7750, 2.0315
+#: numbers of matrices that a processor takes a step of at once: as many as its caches hold
+AT_ONCE = 2**19
 
 
 def matrix_groups(module: nn.Module, hidden: Iterable[nn.Module]) -> list[dict[str, Any]]:
@@ -81,6 +91,7 @@ class Muon(torch.optim.Optimizer):
             raise ValueError(
                 f"Muon takes steps in matrices and kernels, but a group marked so has parameters of shapes {shapes}."
             )
+        self.register_load_state_dict_post_hook(lay_out_state)
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
@@ -90,51 +101,126 @@ class Muon(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            update = self._muon if group["matrices"] else self._adam
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    update(parameter, parameter.grad, self.state[parameter], group)
+            weights = [p for p in group["params"] if p.grad is not None]
+            if not group["matrices"]:
+                self._adam(weights, group)
+                continue
+            alike = defaultdict(list)
+            for weight in weights:
+                alike[_matrix_of(weight, weight).shape, weight.dtype, weight.device].append(weight)
+            for (shape, _, device), stack in alike.items():
+                n = max(1, AT_ONCE // shape.numel()) if device.type == "cpu" else len(stack)
+                for first in range(0, len(stack), n):
+                    self._muon(stack[first : first + n], shape, group)
         return loss
 
-    def _muon(self, weight: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        momentum = state.setdefault("momentum", torch.zeros_like(weight))
-        momentum.lerp_(gradient, 1 - group["momentum"])
-        direction = orthogonalised(gradient.lerp(momentum, group["momentum"]).flatten(1))
-        rows, columns = direction.shape
-        weight.mul_(1 - group["lr"] * group["weight_decay"])
-        weight.add_(direction.view(weight.shape), alpha=-group["lr"] * max(1, rows / columns) ** 0.5)
+    def _muon(self, weights: list[Tensor], shape: torch.Size, group: dict[str, Any]) -> None:
+        """A step of weights whose matrices are of one shape."""
+        momenta, gradients = self._states("momentum", weights), _gradients(weights)
+        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+        ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
+        stack = torch.stack([_matrix_of(m, w) for m, w in zip(ahead, weights, strict=True)])
+        precision = torch.bfloat16 if fast_bfloat16(stack.device) else torch.float32
+        directions = orthogonalised(stack.to(precision)).to(stack.dtype)
+        torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+        rate = group["lr"] * max(1, shape[0] / shape[1]) ** 0.5
+        steps = [_weight_of(m, w) for m, w in zip(directions, weights, strict=True)]
+        torch._foreach_add_(weights, steps, alpha=-rate)
 
-    def _adam(self, weight: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        if not state:
-            state["step"] = torch.zeros(())
-            state["mean"], state["square"] = torch.zeros_like(weight), torch.zeros_like(weight)
-        state["step"] += 1
-        (first, second), t = group["betas"], int(state["step"])
-        state["mean"].lerp_(gradient, 1 - first)
-        state["square"].mul_(second).addcmul_(gradient, gradient, value=1 - second)
-        scale = (state["square"] / (1 - second**t)).sqrt_().add_(group["eps"])
-        weight.addcdiv_(state["mean"], scale, value=-group["lr"] / (1 - first**t))
+    def _adam(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+        for weight in weights:
+            step = self.state[weight].get("step", weight.new_zeros((), dtype=torch.float32))
+            self.state[weight]["step"] = step.to(weight.device)  # of a checkpoint, it is on the CPU
+        adamw(
+            weights,
+            _gradients(weights),
+            self._states("mean", weights),
+            self._states("square", weights),
+            [],
+            [self.state[w]["step"] for w in weights],
+            fused=has_fused_kernels(weights),
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=0.0,
+            eps=group["eps"],
+            maximize=False,
+        )
+
+    def _states(self, name: str, weights: list[Tensor]) -> list[Tensor]:
+        for weight in weights:
+            if name not in self.state[weight]:
+                self.state[weight][name] = torch.zeros_like(weight)
+        return [self.state[weight][name] for weight in weights]
 
 
-def orthogonalised(matrix: Tensor, steps: int = 5) -> Tensor:
-    """About U Vᵀ of a matrix U Σ Vᵀ: all singular values that are not tiny come to lie between 0.7 and 1.2.
+def _gradients(weights: list[Tensor]) -> list[Tensor]:
+    return [laid_out(w.grad, w) for w in weights if w.grad is not None]
 
-    X ← a X + (b A + c A²) X with A = X Xᵀ, in bfloat16, from X = M / ‖M‖. The coefficients make the least singular
-    values grow fastest, rather than the largest end at 1.
+
+def _matrix_of(t: Tensor, weight: Tensor) -> Tensor:
+    """A tensor of a weight's shape as the matrix from its patches to its channels.
+
+    Its columns are in the order in which the weight lies in memory: they may be in any, and that one takes no copy.
+    """
+    return (t if weight.is_contiguous() else t.movedim(1, -1)).flatten(1)
+
+
+def _weight_of(matrix: Tensor, weight: Tensor) -> Tensor:
+    """The inverse of `_matrix_of`."""
+    if weight.is_contiguous():
+        return matrix.view(weight.shape)
+    return matrix.view(weight.movedim(1, -1).shape).movedim(-1, 1)
+
+
+def orthogonalised(matrices: Tensor, steps: int = 5) -> Tensor:
+    """About U Vᵀ of matrices U Σ Vᵀ: all singular values that are not tiny come to lie between 0.7 and 1.2.
+
+    X ← a X + (b A + c A²) X with A = X Xᵀ, from X = M / ‖M‖. The coefficients make the least singular values grow
+    fastest, rather than the largest end at 1.
 
     Args:
-        matrix: (m, n).
-        steps: of the iteration.
+        matrices: (..., m, n), in the precision to compute in: bfloat16, or float32 at least.
+        steps: of the iteration, at least 1.
 
     Returns:
-        (m, n), bfloat16.
+        (..., m, n).
     """
-    a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrix.bfloat16()
-    tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
-    x = x / x.norm().clamp_min(1e-7)
+    x = matrices.reshape(-1, *matrices.shape[-2:])
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)
+    m, n = sorted(x.shape[1:])
+    tall = x.shape[1] > m  # X ← a X + X (b A + c A²) with A = Xᵀ X, which is the same and spares a transposed copy
+    iterate = _iterated_apart if 2 * n > 3 * m and x.dtype != torch.bfloat16 else _iterated
+    with torch.autocast(x.device.type, enabled=False):
+        return iterate(x, tall, steps).view(matrices.shape)
+
+
+def _iterated(x: Tensor, tall: bool, steps: int) -> Tensor:
     for _ in range(steps):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.T if tall else x
+        gram = x.mT @ x if tall else x @ x.mT
+        p = torch.baddbmm(gram, gram, gram, beta=B, alpha=C)
+        x = torch.baddbmm(x, x, p, beta=A) if tall else torch.baddbmm(x, p, x, beta=A)
+    return x
+
+
+def _iterated_apart(x: Tensor, tall: bool, steps: int) -> Tensor:
+    """The same for long matrices, which wait until all P = a I + b A + c A² are multiplied.
+
+    Every P is a polynomial of the first A and commutes with it, so that the next A is P A P. That takes
+    4 m² n + 34 m³ floating-point operations in five steps, instead of 20 m² n + 10 m³. It is not for bfloat16: what
+    is small in A would drown in the rounding of what is large.
+    """
+    gram = x.mT @ x if tall else x @ x.mT
+    p = product = _polynomial(gram)
+    for _ in range(steps - 1):
+        gram = p @ gram @ p
+        p = _polynomial(gram)
+        product = p @ product
+    return x @ product if tall else product @ x
+
+
+def _polynomial(gram: Tensor) -> Tensor:
+    p = torch.baddbmm(gram, gram, gram, beta=B, alpha=C)
+    p.diagonal(dim1=-2, dim2=-1).add_(A)
+    return p

@@ -1,9 +1,33 @@
 """Half precision is for networks: data, latents and likelihoods are in float32 at least, whatever the weights."""
 
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
+
+
+def fast_bfloat16(device: torch.device | str) -> bool:
+    """Whether a device multiplies matrices faster in bfloat16 than in float32.
+
+    A GPU of NVIDIA's does from Ampere on, AMD's as PyTorch says, and a processor with AMX or AVX512_BF16. Any other
+    processor converts forth and back, and is slower by it; of any other device nothing is known.
+    """
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if kind == "cpu":
+        multiplies = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+        return multiplies and torch.backends.mkldnn.is_available()
+    return False
+
+
+def fastest_precision(device: torch.device | str) -> Literal["bf16-mixed", "32-true"]:
+    """The precision in which a Trainer makes the most steps on a device: by what it has, not by a clock that varies.
+
+    The same answer on the same hardware, so that a seed gives the same weights. It does not depend on the network:
+    where bfloat16 is fast all families gain by it, and where it is not all of them lose ("Precision" in `docs/runs.md`).
+    """
+    return "bf16-mixed" if fast_bfloat16(device) else "32-true"
 
 
 def full_precision(x: Tensor) -> Tensor:

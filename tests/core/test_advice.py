@@ -43,11 +43,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "a ModelCheckpoint among",
         ),
         ("small", "--trainer.callbacks+=EMA --trainer.callbacks+=EMA", "there are two EMA among the callbacks"),
-        (
-            "small",
-            "--model.optimizer.fused=true --trainer.precision=bf16-mixed --trainer.gradient_clip_val=1",
-            "leave out its `fused: true`",
-        ),
     ],
 )
 def test_what_to_give_instead(recipe: str, options: str, says: str, capsys: Captured) -> None:
@@ -66,6 +61,22 @@ class OnPlateau(VAE):
         optimizer = torch.optim.SGD(self.parameters(), lr=0.0)
         schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "monitor": "val/nl"}}
+
+
+class Fused(VAE):
+    """Likewise, whose optimiser is fused as PyTorch does it; that of a module of ours can be clipped."""
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self.parameters(), fused=True)
+
+
+def test_a_fused_optimiser_that_cannot_be_clipped() -> None:
+    module = Fused(shape=(1, 8, 8), levels=17, network="mlp", width=8, depth=1, latent_dim=2)
+    trainer = Trainer(accelerator="cpu", precision="bf16-mixed", max_steps=1, gradient_clip_val=1, logger=False)
+    with pytest.raises(RuntimeError) as raised:
+        trainer.fit(module, DigitsDataModule(limit=128, batch_size=16))
+    said = in_our_words(raised.value)
+    assert said is not None and said.startswith("a fused AdamW cannot have its gradients clipped in mixed precision")
 
 
 def test_what_a_plateau_watches(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from genzoo.zoo.module import ZooModule
 from genzoo.zoo.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from genzoo.zoo.networks.mlp import MLP
 from genzoo.zoo.networks.resnet import ResNetDecoder, ResNetEncoder
+from genzoo.zoo.optimizers import fused
 from genzoo.zoo.precision import to_network
 from genzoo.zoo.randomness import Generator, normal
 
@@ -334,7 +335,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         """The generator's optimiser and the discriminator's, each with the schedule."""
         builders = {self.generator: self.generator_optimizer, self.discriminator: self.discriminator_optimizer}
         optimizers = [
-            (build or self.default_optimizer)([p for p in network.parameters() if p.requires_grad])
+            fused((build or self.default_optimizer)([p for p in network.parameters() if p.requires_grad]))
             for network, build in builders.items()
         ]
         if self.lr_scheduler is None:

@@ -78,6 +78,7 @@ def _training(training: Mapping[str, Any], environment: Mapping[str, Any]) -> st
         "optimiser steps": training.get("steps"),
         "time": _duration(training["seconds"]) if training.get("seconds") is not None else None,
         "hardware": training.get("hardware"),
+        "precision": training.get("precision"),
         "seed": training.get("seed"),
         "with": ", ".join(f"{key} {value}" for key, value in environment.items() if value),
     }

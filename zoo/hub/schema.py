@@ -259,6 +259,7 @@ TRAINING = record(
         "steps": nullable(COUNT),
         "seconds": nullable(a(lambda v: isinstance(v, int | float) and 0 <= v < 1e12, "a time in seconds")),
         "hardware": nullable(LINE),
+        "precision": nullable(LINE),
         "seed": nullable(COUNT),
         "film": every(COUNT),
     },
