@@ -158,7 +158,10 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
 
     def draw_latents(self, num: int, labels: Tensor | None = None, generator: Generator | None = None) -> Tensor:
         """z ~ N(0, I), followed by the one-hot class if the model is conditional: (num, d [+ C])."""
-        labels = self.labels_to_sample(labels, num, self.like, generator)
+        return self.latents(num, self.labels_to_sample(labels, num, self.like, generator), generator)
+
+    def latents(self, num: int, labels: Tensor | None, generator: Generator | None = None) -> Tensor:
+        """What `draw_latents` gives, for labels that are known to be classes."""
         z = normal((num, self.latent_dim), like=self.like, generator=generator)
         return z if labels is None else torch.cat([z, F.one_hot(labels, self.num_classes or 0).to(z.dtype)], 1)
 
@@ -206,7 +209,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         """
         real = packed(self.to_networks(x), self.pack_size)
         with torch.no_grad():
-            fake = packed(self.generate(self.draw_latents(len(x), labels)), self.pack_size)
+            fake = packed(self.generate(self.latents(len(x), labels)), self.pack_size)
         losses = {"loss_discriminator": self.loss.discriminator(self.score(real, labels), self.score(fake, labels))}
         for regulariser in self.regularisers:
             if regulariser.is_due(step):
@@ -217,7 +220,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
 
     def generator_loss(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
         """The generator's loss, (B,)."""
-        fake = self.score(packed(self.generate(self.draw_latents(len(x), labels)), self.pack_size), labels)
+        fake = self.score(packed(self.generate(self.latents(len(x), labels)), self.pack_size), labels)
         if not self.loss.relativistic:
             return {"loss_generator": self.loss.generator(fake)}
         with torch.no_grad():
@@ -235,7 +238,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         if self.pack_size > 1:
             return {}
         labels = self._own_labels(x, labels)
-        fake = self.generate(self.draw_latents(len(x), labels, generator))
+        fake = self.generate(self.latents(len(x), labels, generator))
         return {"score_real": self.score(self.to_networks(x), labels), "score_fake": self.score(fake, labels)}
 
     def _own_labels(self, x: Tensor, labels: Tensor | None) -> Tensor | None:
