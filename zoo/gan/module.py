@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from genzoo.zoo.gan.inversion import InversionMixin
 from genzoo.zoo.gan.losses import AdversarialLoss, Relativistic
-from genzoo.zoo.gan.regularisers import R1, R2, Regulariser, packed
+from genzoo.zoo.gan.regularisers import R1, R2, Penalty, Regulariser, packed
 from genzoo.zoo.learning_rates import schedule_for
 from genzoo.zoo.mixins import ClassPrior, ConditionalMixin
 from genzoo.zoo.modality import to_grid
@@ -186,6 +186,11 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
             )
         outputs = outputs.to(seen.dtype)
         return outputs[:, 0] if labels is None else outputs.gather(1, labels[:, None])[:, 0]
+
+    @property
+    def differentiated_twice(self) -> tuple[str, ...]:
+        """The networks of whose gradient the gradient is taken: the discriminator, where a penalty is on that."""
+        return ("discriminator",) if any(isinstance(r, Penalty) for r in self.regularisers) else ()
 
     def to_networks(self, x: Tensor) -> Tensor:
         """Data in the networks' range."""
