@@ -9,7 +9,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lightning.pytorch import LightningDataModule
+    from lightning.pytorch import LightningDataModule, LightningModule
 
 #: those of `evaluate`'s arguments that a command line gives as they are, under the same names
 PROTOCOL = ("split", "num_particles", "num_likelihood", "num_samples", "extractor", "num_odd", "seed")
@@ -55,6 +55,22 @@ def add_machine(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--allow", action="append", default=[], help="a class of your own that is part of it: my_file.MyClass"
     )
+
+
+def add_compile(parser: ArgumentParser) -> None:
+    """What the commands take that run a model's networks often."""
+    parser.add_argument(
+        "--compile", action="store_true", help="compile the networks by torch.compile: worth it for long work alone"
+    )
+
+
+def compiled(module: "LightningModule", given: Namespace) -> None:
+    """Compiles the networks, in place, if that was asked for; ValueError where it cannot be."""
+    if given.compile:
+        from genzoo.zoo.compiling import compile_networks
+
+        names = compile_networks(module, device(given))
+        note(f"compiling {', '.join(names)}: the first call of each takes a while")
 
 
 def import_from_here() -> None:

@@ -38,6 +38,7 @@ from genzoo.errors import debugging, refuse
 from genzoo.parsing import Parser, parsable, readable, refuse_nulls, taken
 from genzoo.precision import AutoTrainer, settled
 from genzoo.resuming import FitLoop, WholeFiles
+from genzoo.zoo.compiling import compile_networks
 
 # A recipe can call a class by its bare name, and a checkpoint can be read, once the class is imported.
 for _package in (genzoo.callbacks, genzoo.datamodules, genzoo.zoo):
@@ -178,6 +179,11 @@ class GenzooCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:  # noqa: D102
         for contract in CONTRACT:
             parser.link_arguments(f"data.{contract}", f"model.init_args.{contract}", apply_on="instantiate")
+        parser.add_argument(
+            "--compile",
+            action="store_true",
+            help="Compile the networks by torch.compile: worth it for long runs alone.",
+        )
         flat = {"save_dir": HERE, "name": "", "version": ""}  # <run>/metrics.csv, no version_0 below it
         csv = {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": flat}
         parser.set_defaults({"trainer.logger": csv})
@@ -307,6 +313,8 @@ class GenzooCLI(LightningCLI):
     def instantiate_classes(self) -> None:  # noqa: D102
         with self.plain_errors():
             super().instantiate_classes()
+            if self.config[self.subcommand].compile:
+                compile_networks(self.model, self.trainer.strategy.root_device)
         # Lightning records every linked value, also one that the model does not take: reloading would fail.
         for contract in set(CONTRACT) - set(taken(type(self.model))):
             self.model.hparams.pop(contract, None)

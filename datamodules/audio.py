@@ -11,7 +11,6 @@ import tempfile
 import urllib.request
 import warnings
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from math import gcd
 from pathlib import Path
@@ -25,6 +24,7 @@ from torch.nn import functional as F
 from genzoo.datamodules.base import DataModule, InMemory, Source
 from genzoo.datamodules.files import FileSearch
 from genzoo.datamodules.folder import LabelledFile, hold_out, natural, part_of
+from genzoo.datamodules.reading import each
 from genzoo.zoo.modality import from_codes, to_codes
 
 Pieces = Literal["first", "all"]
@@ -69,6 +69,11 @@ def read_wav(path: Path, sample_rate: int) -> Tensor:
         common = gcd(rate, sample_rate)
         sound = resample_poly(sound, sample_rate // common, rate // common).astype(np.float32)
     return torch.from_numpy(sound).clamp(-1, 1)
+
+
+def read_codes(path: Path, sample_rate: int) -> np.ndarray:
+    """One wav file as int16 (T,), the codes of `read_wav`'s sound."""
+    return to_codes(read_wav(path, sample_rate), LEVELS, "waveform").short().numpy()
 
 
 def with_lengths(wav: bytes) -> bytes:
@@ -143,10 +148,9 @@ class WaveformDataModule(DataModule):
     def load(self, split: str) -> Source:
         """All pieces of a split's recordings, as codes."""
         files = self.find(split)
-        with ThreadPoolExecutor() as pool:
-            sounds = pool.map(partial(read_wav, sample_rate=self.sample_rate), (file.path for file in files))
-            codes = (to_codes(sound, LEVELS, "waveform").short() for sound in sounds)
-            pieces = [cut(sound, self.shape[1], self.pieces) for sound in codes]
+        read_one = partial(read_codes, sample_rate=self.sample_rate)
+        sounds = each(read_one, [file.path for file in files], "reading sounds")
+        pieces = [cut(torch.from_numpy(codes), self.shape[1], self.pieces) for codes in sounds]
         counts = torch.tensor([len(piece) for piece in pieces])
         if split == "train":
             self.recording = torch.arange(len(files)).repeat_interleave(counts)  # to which each row belongs

@@ -58,9 +58,9 @@ class FileSearch:
                 path, is_link = current / entry.name, entry.is_symlink()
                 if is_hidden(entry.name):
                     self.leave_out(HIDDEN, entry.name)
-                elif os.path.isdir(path):
+                elif os.path.isdir(path) if is_link else entry.is_dir():  # of most entries known without asking
                     (folder_links if is_link else folders).append(path)
-                elif not os.path.isfile(path):
+                elif not (os.path.isfile(path) if is_link else entry.is_file()):
                     self.leave_out(NOWHERE, entry.name)
                 elif self.suffixes is not None and path.suffix.lower() not in self.suffixes:
                     self.leave_out(OTHER_KIND, path.suffix.lower() or "without a suffix")

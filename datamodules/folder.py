@@ -4,13 +4,13 @@ import math
 import os
 import re
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import PIL
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from PIL import Image, ImageOps
@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from genzoo.datamodules.base import SPLIT_SEED, DataModule, InMemory, Source, seeded
 from genzoo.datamodules.files import BESIDE, HIDDEN, FileSearch, is_hidden
 from genzoo.datamodules.images import rescale
+from genzoo.datamodules.reading import each, kept
 
 # Formats that Pillow knows by sight only, or reads by way of another program.
 NOT_READ = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
@@ -31,12 +32,13 @@ TEST_SEED = 20_150_000  # which files are test files, where there is no folder o
 @cache
 def image_suffixes() -> frozenset[str]:
     """The suffixes of the image files that this installation of Pillow reads."""
+    Image.preinit()  # the usual kinds first: a file is tried as each kind in this order
     Image.init()
     known = Image.registered_extensions().items()
     return frozenset(suffix for suffix, kind in known if kind in Image.OPEN and kind not in NOT_READ)
 
 
-def decode(path: Path, shape: tuple[int, ...]) -> Tensor:
+def decode(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     """One image file as uint8 (C, H, W): turned upright, cut to its middle, resized by Lanczos.
 
     Grey becomes colour and colour grey (by luma, ITU-R 601), as `shape` asks; palettes and CMYK become colour.
@@ -47,6 +49,7 @@ def decode(path: Path, shape: tuple[int, ...]) -> Tensor:
         ValueError: naming the file, if it cannot be decoded or has more than 8 bits a channel.
     """
     channels, height, width = shape
+    mode = "L" if channels == 1 else "RGB"
     try:
         with Image.open(path) as file:
             if file.mode[0] in "IF":
@@ -54,16 +57,21 @@ def decode(path: Path, shape: tuple[int, ...]) -> Tensor:
                     f"it has more than 8 bits a channel (Pillow's mode {file.mode!r}), and what is white is not"
                     " certain; convert it to 8 bits"
                 )
-            image = ImageOps.exif_transpose(file)
+            ImageOps.exif_transpose(file, in_place=True)
+            image: Image.Image = file
             if image.has_transparency_data:
                 image = image.convert("RGBA")
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            image = image.convert("L" if channels == 1 else "RGB")
-            image = ImageOps.fit(image, (width, height), method=Image.Resampling.LANCZOS)
+            # each of these would copy, where it has nothing to do
+            if image.mode != mode:
+                image = image.convert(mode)
+            if image.size != (width, height):
+                image = ImageOps.fit(image, (width, height), method=Image.Resampling.LANCZOS)
+            pixels = np.array(image)
     except Exception as error:  # a damaged file makes Pillow's decoders raise nearly anything
         why = str(error) or type(error).__name__
         raise ValueError(f"the image {path} cannot be used: {why}. Repair or remove it") from error
-    return torch.from_numpy(np.array(image).reshape(height, width, channels).transpose(2, 0, 1).copy())
+    return np.ascontiguousarray(pixels.reshape(height, width, channels).transpose(2, 0, 1))
 
 
 def verify(path: Path, shape: tuple[int, ...]) -> None:
@@ -87,10 +95,13 @@ def verify(path: Path, shape: tuple[int, ...]) -> None:
         decode(path, shape)
 
 
+def kind_of(path: Path) -> str | None:
+    """Pillow's name of the format, by the file's suffix."""
+    return Image.registered_extensions().get(path.suffix.lower())
+
+
 def has_several_frames(path: Path) -> bool:
     """Whether an image file is an animation or has several pages; of a damaged one `decode` will speak."""
-    if Image.registered_extensions().get(path.suffix.lower()) not in SEVERAL_FRAMES:
-        return False
     try:
         with Image.open(path) as file:
             return getattr(file, "is_animated", False)
@@ -105,7 +116,7 @@ class OnDisk(Dataset):
         paths: N image files.
         labels: (N,) int64, or None.
         shape: (C, H, W) of the decoded images.
-        num_workers: processes; 0 reads in this one.
+        num_workers: processes that read ahead; 0 reads in this one.
     """
 
     def __init__(self, paths: Sequence[Path], labels: Tensor | None, shape: tuple[int, ...], num_workers: int):
@@ -121,7 +132,7 @@ class OnDisk(Dataset):
 
     def __getitem__(self, rows: Tensor) -> Tensor | ValueError:
         try:
-            return torch.stack([decode(self.paths[row], self.shape) for row in rows.tolist()])
+            return torch.from_numpy(np.stack([decode(self.paths[row], self.shape) for row in rows.tolist()]))
         except ValueError as error:  # which a worker would bury under the lines of its traceback
             return error
 
@@ -141,12 +152,18 @@ class OnDisk(Dataset):
             yield batch
 
     def to_memory(self) -> InMemory:
-        """The same images, decoded now."""
-        images = torch.empty(len(self), *self.shape, dtype=torch.uint8)
-        with ThreadPoolExecutor() as pool:  # Pillow decodes outside Python's lock
-            for row, image in enumerate(pool.map(partial(decode, shape=self.shape), self.paths)):
-                images[row] = image
+        """The same images, decoded now; or from the disk, where decoding them took long before."""
+        made_by = {"what": "genzoo.datamodules.folder.decode", "shape": self.shape, "Pillow": PIL.__version__}
+        images = torch.from_numpy(kept(self.decoded, self.paths, made_by))
         return InMemory(images, self.labels, self.files)
+
+    def decoded(self) -> np.ndarray:
+        """All images, (N, C, H, W) uint8."""
+        images = np.empty((len(self), *self.shape), np.uint8)
+        decode_one = partial(decode, shape=self.shape)
+        for row, image in enumerate(each(decode_one, self.paths, "decoding images", alone=self.num_workers == 0)):
+            images[row] = image
+        return images
 
 
 def natural(name: str) -> list[tuple[int, int | str]]:
@@ -252,7 +269,8 @@ class ImageFolderDataModule(DataModule):
         in_memory: decode all images once and keep them (true), read them for each batch (false), or keep them
             if they take no more than `memory_limit` (auto). The batches are the same, bit for bit.
         memory_limit: bytes of decoded images, one byte a value.
-        num_workers: processes that read images which are not kept.
+        num_workers: processes that read images which are not kept. What is decoded to be kept is decoded by as many
+            as there are processors, if it takes more than a moment. 0: this one does all of it.
 
     Raises:
         FileNotFoundError: if there is no such folder, or no image in it.
@@ -307,14 +325,13 @@ class ImageFolderDataModule(DataModule):
 
     def prepare_data(self) -> None:
         """Look for damaged files, where `setup` will not decode them all, and for those with several frames."""
-        paths = [file.path for files in self.files.values() for file in files]
-        with ThreadPoolExecutor() as pool:
-            if not self.in_memory:
-                for _ in pool.map(partial(verify, shape=self.shape), paths):
-                    pass
-            animated = [
-                path for path, several in zip(paths, pool.map(has_several_frames, paths), strict=True) if several
-            ]
+        paths, alone = [file.path for files in self.files.values() for file in files], self.num_workers == 0
+        if not self.in_memory:
+            for _ in each(partial(verify, shape=self.shape), paths, "looking at images", alone=alone):
+                pass
+        perhaps = [path for path in paths if kind_of(path) in SEVERAL_FRAMES]
+        found = each(has_several_frames, perhaps, "counting frames", alone=alone)
+        animated = [path for path, several in zip(perhaps, found, strict=True) if several]
         if animated:
             rank_zero_warn(
                 f"{len(animated)} of {len(paths)} images have several frames or pages, of which the first is read"

@@ -81,9 +81,11 @@ class CompletionMixin:
         check_generator(generator)
         if not isinstance(x, Tensor):
             self.check(x)  # which says what x should be
-        known = broadcast(known, x.shape).to(x.device)
+        known = broadcast(known, x.shape)
+        nothing_to_do = bool(known.all())  # where the mask was given, as a rule not on the accelerator
+        known = known.to(x.device)
         x = self.check(torch.where(known, x, torch.zeros_like(x)))  # type: ignore[attr-defined]
-        if bool(known.all()):
+        if nothing_to_do:
             return x.expand(num_samples, *x.shape).clone()
         if isinstance(generator, PerDatum):
             generator = generator.repeated(num_samples)
@@ -101,10 +103,14 @@ class LatentMixin:
     def decode(self, z: Tensor) -> Any:
         """A distribution over data with `.mean`."""
 
+    def decoded(self, z: Tensor) -> Any:
+        """What `decode` gives, for codes that are the model's own and need no check."""
+        return self.decode(z)
+
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
         """(B, *shape): the expected datum of the expected code."""
-        return self.decode(self.encode(x).mean).mean
+        return self.decoded(self.encode(x).mean).mean
 
     @torch.no_grad()
     def interpolate(self, a: Tensor, b: Tensor, steps: int) -> Tensor:
@@ -121,7 +127,7 @@ class LatentMixin:
         check_ends(a, b, steps)
         start, end = self.encode(a).mean, self.encode(b).mean
         weights = torch.linspace(0, 1, steps).tolist()
-        return torch.stack([self.decode(torch.lerp(start, end, w)).mean for w in weights])
+        return torch.stack([self.decoded(torch.lerp(start, end, w)).mean for w in weights])
 
     @torch.no_grad()
     def traverse(self, x: Tensor, dim: int, values: Sequence[float] | Tensor) -> Tensor:
@@ -149,7 +155,7 @@ class LatentMixin:
         for value in numbers.tolist():
             moved = z.clone()
             moved[:, dim] = value
-            out.append(self.decode(moved).mean)
+            out.append(self.decoded(moved).mean)
         return torch.stack(out)
 
 
@@ -169,6 +175,14 @@ def broadcast(known: Tensor, shape: Sequence[int]) -> Tensor:
         raise ValueError(
             f"known of shape {tuple(known.shape)} does not broadcast to x of shape {tuple(shape)}."
         ) from None
+
+
+def known_to_all(known: Tensor) -> Any:
+    """Which dimensions are known in every datum of (B, *shape), as lists: what a loop over them asks.
+
+    To ask a tensor is to wait for the device that it is on, so the loop asks once, before it begins.
+    """
+    return known.all(0).tolist()
 
 
 def check_ends(a: Tensor, b: Tensor, steps: int) -> None:
@@ -218,6 +232,9 @@ class ConditionalMixin:
     class_prior: ClassPrior = "training"
     #: (C,) int64, how often each class was seen in this training; of a conditional model only
     class_counts: Tensor
+    #: those of the last batch, where `ZooModule` had found that they are classes before it was moved
+    _sound_labels: Tensor | None = None
+    _labels_are_sound: bool
 
     def condition_on(self, num_classes: int | None, conditional: bool, class_prior: ClassPrior = "training") -> None:
         """Sets `num_classes` and the prior; for a constructor with arguments of these names.
@@ -260,6 +277,10 @@ class ConditionalMixin:
             return "by their shares in the training data"
         return "uniformly" if bool(self.class_counts.all()) else "uniformly over those in the training data"
 
+    def present_classes(self) -> list[int]:
+        """The classes that have a share."""
+        return self.class_shares.nonzero().flatten().tolist()
+
     def count_classes(self, labels: Tensor) -> None:
         """Takes the classes' shares from these labels, (N,) int64, instead of those seen in training.
 
@@ -297,6 +318,8 @@ class ConditionalMixin:
     def unpack(self, batch: Any, stage: str | None = None) -> tuple[Tensor, Tensor | None]:
         """As in `ZooModule`; in training also counts the classes, those of all processes together."""
         x, labels = super().unpack(batch, stage)  # type: ignore[misc]
+        if stage is not None:
+            self._sound_labels, self._labels_are_sound = labels if self._labels_are_sound else None, False
         if stage == "train" and self.num_classes is not None and labels is not None:
             every = torch.arange(self.num_classes, device=labels.device)
             seen = (labels.reshape(-1, 1) == every).sum(0)  # what is no class is refused later, in one clear line
@@ -342,6 +365,8 @@ class ConditionalMixin:
             raise ValueError(
                 f"Labels for {batch_size} data have shape ({batch_size},), but are {tuple(labels.shape)}."
             )
+        if labels is self._sound_labels:  # looked at on the CPU, before they went to where to look is to wait
+            return labels
         if batch_size and not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
             raise ValueError(
                 f"{name} was built for {self.num_classes} classes, so labels lie in [0, {self.num_classes}), but was"

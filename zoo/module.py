@@ -71,7 +71,8 @@ class ZooModule(MeasuredBuffers, StatedModule):
         self.lr_scheduler = lr_scheduler
         self._checked_stages: set[str] = set()
         self._value_range = value_range(shape, levels)
-        self._suspicious = False
+        self._suspicious = self._labels_are_sound = False
+        self._streams: PerDatum | None = None  # of the batch that is on its way
         #: sum and number of what was trained on since callbacks looked, and the means that they were shown then
         self._noted: dict[str, tuple[Tensor, int]] = {}
         self._shown: dict[str, Tensor] = {}
@@ -191,14 +192,14 @@ class ZooModule(MeasuredBuffers, StatedModule):
         x, _ = self.unpack(batch, "predict")
         said: dict[str, Tensor] = {}
         if isinstance(self, HasLogProb):
-            said["log_prob"] = self.log_prob(x, generator=PerDatum(x))
+            said["log_prob"] = self.log_prob(x, generator=self._streams_of(x))
         if isinstance(self, ScoresAnomalies):
             said["anomaly_score"] = self.anomaly_score(x)
         return said
 
     def _log_evaluation(self, batch: Any, stage: str) -> None:
         x, labels = self.unpack(batch, stage)
-        quantities = self.evaluation(x, labels, PerDatum(x))
+        quantities = self.evaluation(x, labels, self._streams_of(x))
         for name, value in quantities.items():
             self._log_mean(f"{stage}/{name}", value, float(len(x)))
         if "nll" in quantities and self.levels is not None:  # a density has no code length
@@ -206,6 +207,11 @@ class ZooModule(MeasuredBuffers, StatedModule):
             bits = quantities["nll"].sum() / (counts.sum() * math.log(2))
             # weighed by what it is a mean over: the figure of a dataset is all its bits over all its dimensions
             self._log_mean(f"{stage}/bits_per_dim", bits, float(counts.sum()) / self.num_dims)
+
+    def _streams_of(self, x: Tensor) -> PerDatum:
+        """The noise of a batch, from its own bytes: as they were before it was moved."""
+        streams, self._streams = self._streams, None
+        return PerDatum(x) if streams is None else streams
 
     def _log_mean(self, name: str, value: Tensor, weight: float) -> None:
         """Logs the mean over an epoch, Σ weight · mean(value) / Σ weight.
@@ -260,12 +266,18 @@ class ZooModule(MeasuredBuffers, StatedModule):
     def _on_before_batch_transfer(self, batch: Any, dataloader_idx: int = 0) -> Any:
         """Looks at each batch while it is on the CPU, where that costs microseconds; `unpack` checks an odd one.
 
+        There, too, the streams of an evaluation's noise are made of its bytes: later it would have to come back.
+
         The hook of this name without the underscore would do, if Lightning did not warn of it in every run.
         """
         batch = super()._on_before_batch_transfer(batch, dataloader_idx)
         x, labels = _parted(batch)
         classes = (0.0, (getattr(self, "num_classes", None) or math.inf) - 1)
-        self._suspicious = not (_within(x, self._value_range, self.shape) and _within(labels, classes, ()))
+        are_classes = _within(labels, classes, ())
+        self._suspicious = not (_within(x, self._value_range, self.shape) and are_classes)
+        self._labels_are_sound = are_classes and _is_on_cpu(labels)
+        evaluates = self._trainer is not None and not self.trainer.training and _is_on_cpu(x)
+        self._streams = PerDatum(in_full(x, self.levels, self.modality)) if evaluates else None
         return batch
 
     def check(self, x: Tensor, *, on_grid: bool = True, in_range: bool = True) -> Tensor:
@@ -392,9 +404,13 @@ def _parted(batch: Any) -> tuple[Any, Any]:
     return (x[0] if isinstance(x, list | tuple) else x), labels
 
 
+def _is_on_cpu(t: Any) -> bool:
+    return isinstance(t, Tensor) and t.device.type == "cpu"
+
+
 def _within(t: Any, bounds: tuple[float, float], shape: tuple[int, ...]) -> bool:
     """Whether a tensor on the CPU holds values within bounds, which NaN is not, in the right shape."""
-    if not isinstance(t, Tensor) or t.device.type != "cpu":
+    if not _is_on_cpu(t):
         return True
     if not t.numel() or t.shape[1:] != shape:
         return False

@@ -4,7 +4,17 @@ import json
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
-from genzoo.arguments import add_protocol, allowed, build_data, device, protocol, ready, stated_protocol
+from genzoo.arguments import (
+    add_compile,
+    add_protocol,
+    allowed,
+    build_data,
+    compiled,
+    device,
+    protocol,
+    ready,
+    stated_protocol,
+)
 from genzoo.zoo import hub
 from genzoo.zoo.hub.wording import blamed_on
 
@@ -16,6 +26,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Which entry, what of it, and how."""
     parser.add_argument("entry", help="a name, a folder or an address")
     add_protocol(parser)
+    add_compile(parser)
     parser.add_argument(
         "--only", help="groups of figures alone, with commas between: likelihood,anomaly (default: all)"
     )
@@ -31,6 +42,7 @@ def run(given: Namespace) -> None:
     folder = hub.resolve(given.entry)
     entry = hub.Entry(given.entry, folder)
     module, data = hub.load(folder, allow=allowed(given)), build_data(entry.config.get("data"), given)
+    compiled(module, given)
     options = stated_protocol(entry.metrics.get("evaluation", {})) | protocol(given, entry.config.get("data"))
     if given.only:
         options["only"] = given.only.split(",")

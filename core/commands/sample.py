@@ -6,7 +6,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from genzoo.arguments import add_machine, allowed, device
+from genzoo.arguments import add_compile, add_machine, allowed, compiled, device
 from genzoo.errors import did_you_mean
 from genzoo.zoo import hub
 from genzoo.zoo.hub.wording import blamed_on
@@ -30,6 +30,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="an argument of this model's own `sample`: temperature=0.8, prompt='To be', labels='[3, 3, 7]',"
         " solver=Heun",
     )
+    add_compile(parser)
     add_machine(parser)
 
 
@@ -40,6 +41,7 @@ def run(given: Namespace) -> None:
     from genzoo.zoo.media import samples_of
 
     module = hub.load(given.entry, allow=allowed(given)).to(device(given))
+    compiled(module, given)
     settings = keywords(given.set, getattr(module, "sample", None))
     with blamed_on(given.entry):
         try:

@@ -62,7 +62,7 @@ def test_a_row_for_each_file(
     assert [line["row"] for line in said] == [str(row) for row in range(9)]
     assert [line["file"] for line in said] == [str(file.path) for file in data.files["test"]]
     for line in said:
-        x = decode(Path(line["file"]), (1, 8, 8))[None] / 255
+        x = torch.from_numpy(decode(Path(line["file"]), (1, 8, 8)))[None] / 255
         expected = model.predict_step(x)
         for name in ("log_prob", "anomaly_score"):
             assert float(line[name]) == pytest.approx(float(expected[name]), rel=1e-6)

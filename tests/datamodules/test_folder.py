@@ -12,7 +12,12 @@ from PIL import Image
 from torch import Tensor
 
 from genzoo.datamodules import ImageFolderDataModule
-from genzoo.datamodules.folder import decode, image_suffixes, scan
+from genzoo.datamodules import folder as module
+from genzoo.datamodules.folder import image_suffixes, scan
+
+
+def decode(path: Path, shape: tuple[int, ...]) -> Tensor:
+    return torch.from_numpy(module.decode(path, shape))
 
 
 def picture(seed: int, size: tuple[int, int] = (20, 16)) -> Image.Image:

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from genzoo.zoo.checks import check_count
 from genzoo.zoo.interface import LogProbKind
-from genzoo.zoo.mixins import CompletionMixin, ConditionalMixin, LogProbMixin, broadcast
+from genzoo.zoo.mixins import CompletionMixin, ConditionalMixin, LogProbMixin, broadcast, known_to_all
 from genzoo.zoo.modality import Modality, from_codes, to_codes
 from genzoo.zoo.precision import full_precision
 from genzoo.zoo.randomness import Generator, check_generator, uniform
@@ -85,8 +85,9 @@ class AutoregressiveMixin(ConditionalMixin, CompletionMixin, LogProbMixin):
     def draw_uncached(self, codes: Tensor, known: Tensor, labels: Tensor | None, noise: Tensor) -> Tensor:
         """`draw` by its definition: the whole network for each dimension. The reference of the faster ways."""
         flat, known, noise = codes.masked_fill(~known, 0).flatten(1), known.flatten(1), noise.flatten(1)
+        certain = known_to_all(known)
         for i in self.order.tolist():
-            if not bool(known[:, i].all()):
+            if not certain[i]:
                 logits = self.logits(flat.view_as(codes), labels).flatten(2)[..., i]
                 flat[:, i] = torch.where(known[:, i], flat[:, i], self.choose(logits, noise[:, i]))
         return flat.view_as(codes)

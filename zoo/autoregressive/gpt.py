@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from genzoo.zoo.autoregressive.base import AutoregressiveMixin
 from genzoo.zoo.checks import check_count, check_number
+from genzoo.zoo.mixins import known_to_all
 from genzoo.zoo.module import ZooModule
 from genzoo.zoo.muon import Muon, matrix_groups
 from genzoo.zoo.networks.transformer import KeyValueCache, Transformer
@@ -141,12 +142,11 @@ class GPT(AutoregressiveMixin, ZooModule):
             (B, L).
         """
         context, like = self.shape[0], self.embedding.weight
-        everyone = known.all(0)
-        unknown = (~everyone).nonzero()
+        unknown = [i for i, certain in enumerate(known_to_all(known)) if not certain]
         tokens = tokens.masked_fill(~known, 0)
-        if not len(unknown):
+        if not unknown:
             return tokens
-        first, last = int(unknown[0]), int(unknown[-1])
+        first, last = unknown[0], unknown[-1]
         begin = 0 if first < context else first - context // 2
         for i in range(first, last + 1):
             if i == first or i - begin == context:

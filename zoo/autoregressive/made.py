@@ -42,8 +42,6 @@ class MADE(AutoregressiveMixin, ZooModule):
         ValueError: on arguments out of range.
     """
 
-    _order: Tensor
-
     def __init__(
         self,
         shape: Sequence[int],
@@ -67,7 +65,7 @@ class MADE(AutoregressiveMixin, ZooModule):
         order = raster_order(self.shape)
         if order_seed is not None:
             order = order[torch.randperm(len(order), generator=torch.Generator().manual_seed(order_seed))]
-        self.register_buffer("_order", order, persistent=False)
+        self._order = order  # stays on the CPU, where a loop over it need not wait
 
         tokens = self.modality == "tokens"
         self.num_inputs = (levels or 1) if tokens else 1  # for each dimension: a token has no magnitude, so one-hot

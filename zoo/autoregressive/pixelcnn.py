@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genzoo.zoo.autoregressive.base import AutoregressiveMixin
-from genzoo.zoo.mixins import ClassPrior
+from genzoo.zoo.mixins import ClassPrior, known_to_all
 from genzoo.zoo.module import ZooModule
 from genzoo.zoo.networks.masked import MaskedConv2d, channel_mask
 
@@ -122,7 +122,7 @@ class PixelCNN(AutoregressiveMixin, ZooModule):
         The vertical stack runs once a row, on the rows that its convolutions reach; the horizontal stack once for
         each dimension, on single pixels, as matrix products, and not in rows that are known throughout.
         """
-        codes = codes.masked_fill(~known, 0)
+        codes, certain = codes.masked_fill(~known, 0), known_to_all(known)
         place = self.place(labels)
         image = F.pad(self.scaled(codes), (INLET_REACH, INLET_REACH, INLET_REACH, 0))  # row i at INLET_REACH + i
         above = [place.new_zeros(len(codes), len(self.row), layer.reach, self.shape[2]) for layer in self.layers]
@@ -135,9 +135,10 @@ class PixelCNN(AutoregressiveMixin, ZooModule):
                 v = layer.vertical(F.pad(window, (layer.reach, layer.reach, 0, 0)), v)
                 above[n] = window[:, :, 1:]
                 told.append(pixelwise(layer.told(v)))
-            if not bool(known[:, :, i].all()):
+            row = [colour[i] for colour in certain]
+            if not all(map(all, row)):
                 codes[:, :, i] = pixels.draw_row(
-                    codes[:, :, i], known[:, :, i], noise[:, :, i], pixelwise(inlet), told
+                    codes[:, :, i], known[:, :, i], row, noise[:, :, i], pixelwise(inlet), told
                 )
             image[:, :, INLET_REACH + i, INLET_REACH:-INLET_REACH] = self.scaled(codes[:, :, i])
         return codes
@@ -187,12 +188,21 @@ class PixelPass:
         self.left, self.features, self.outlet = (as_linear(c) for c in (model.left, model.features, model.outlet))
         self.layers = [(as_linear(layer.content, layer.gate), as_linear(layer.outlet)) for layer in model.layers]
 
-    def draw_row(self, codes: Tensor, known: Tensor, noise: Tensor, inlet: Tensor, told: list[Tensor]) -> Tensor:
+    def draw_row(
+        self,
+        codes: Tensor,
+        known: Tensor,
+        certain: list[list[bool]],
+        noise: Tensor,
+        inlet: Tensor,
+        told: list[Tensor],
+    ) -> Tensor:
         """One row of `PixelCNN.draw`.
 
         Args:
             codes: (B, C, W), of the row.
             known: (B, C, W).
+            certain: (C, W), what of it is known in every datum.
             noise: (B, C, W).
             inlet: (W, B, channels), what the vertical stack begins with in this row.
             told: for each layer (W, B, channels), what it tells the horizontal stack there.
@@ -204,7 +214,6 @@ class PixelPass:
         x = inlet.new_zeros(batch, INLET_REACH + width, colours)  # pixel j at INLET_REACH + j, and so below
         x[:, INLET_REACH:] = model.scaled(codes).transpose(1, 2)
         seen = [inlet.new_zeros(batch, layer.reach + width, inlet.shape[2]) for layer in model.layers]
-        certain = known.all(0).tolist()
         for j in range(width):
             for c in range(colours):
                 if certain[c][j] and c < colours - 1:  # the last colour's pass completes what later pixels will see

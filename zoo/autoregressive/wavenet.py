@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genzoo.zoo.autoregressive.base import AutoregressiveMixin
-from genzoo.zoo.mixins import ClassPrior
+from genzoo.zoo.mixins import ClassPrior, known_to_all
 from genzoo.zoo.module import ZooModule
 from genzoo.zoo.precision import full_precision
 
@@ -114,7 +114,7 @@ class WaveNet(AutoregressiveMixin, ZooModule):
     def draw(self, codes: Tensor, known: Tensor, labels: Tensor | None, noise: Tensor) -> Tensor:
         """Sample after sample, by the layers' queues."""
         by_time = [t.flatten(1).T.contiguous() for t in (codes.masked_fill(~known, 0), known, noise)]
-        nothing_to_draw = by_time[1].all(1).tolist()
+        nothing_to_draw = known_to_all(known.flatten(1))
         queues = Queues(self, len(codes), labels)
         before = torch.full_like(by_time[0][0], self.start)
         drawn = []

@@ -170,11 +170,10 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
 
         The generator goes on as after one of them.
         """
-        log_prior = self.class_log_prior.to(x.device)
-        (classes,) = log_prior.isfinite().nonzero(as_tuple=True)
+        log_prior, classes = self.class_log_prior.to(x.device), self.present_classes()
         generators = [*(twin(generator) for _ in classes[1:]), generator]
         joint = [
-            log_prior[y] + self.log_prob_given(x, y.expand(len(x)), num_particles, same)
+            log_prior[y] + self.log_prob_given(x, torch.full((len(x),), y, device=x.device), num_particles, same)
             for y, same in zip(classes, generators, strict=True)
         ]
         return torch.stack(joint)

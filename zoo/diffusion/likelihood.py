@@ -53,11 +53,16 @@ class ReverseChain:
             torch.tensor([reverse_std(now, then, which) for now, then in steps], dtype=torch.float64).square()
             for which in ("small", "large")
         )
-        error = variance.double().cpu() if isinstance(variance, Tensor) else float(variance == "large")
-        squared_std = small + error * (large - small)
-        self.last_std = math.sqrt(float(squared_std[-1] or squared_std[-2]))
-
         noise = schedule(times)
+        error: Tensor | float = float(variance == "large")
+        if isinstance(variance, Tensor):  # where the model is: all that follows from it is there, too
+            error = variance.double()
+            small, large = small.to(error.device), large.to(error.device)
+            noise = Noise(*(v.to(error.device) for v in noise))
+        squared_std = small + error * (large - small)
+        #: (), the standard deviation of the last step
+        self.last_std = torch.where(squared_std[-1] > 0, squared_std[-1], squared_std[-2]).sqrt()
+
         #: (n,), the squared error of the best denoiser of N(0, I) at the beginning of each step
         self.white_error = (noise.sigma.square() / (noise.alpha.square() + noise.sigma.square()))[:-1]
         now, then = Noise(*(v[:-2] for v in noise)), Noise(*(v[1:-1] for v in noise))  # the last step apart
@@ -83,9 +88,8 @@ class ReverseChain:
 
     def divergence(self, k: Tensor, x0: Tensor, x0_hat: Tensor) -> Tensor:
         """KL(q(x_s | x_t, x₀) ‖ p(x_s | x_t)) of the steps from times[k] to times[k + 1], (B,), for k of (B,)."""
-        k = k.cpu()
         error = (x0 - x0_hat).double().flatten(1).square().sum(1)
-        return self.error_weight[k].to(error) * error + x0[0].numel() * self.excess[k].to(error)
+        return self.error_weight.to(error)[k] * error + x0[0].numel() * self.excess.to(error)[k]
 
     def divergences(
         self,
@@ -104,18 +108,18 @@ class ReverseChain:
         """
         total = torch.zeros(len(x0), dtype=torch.float64, device=x0.device)
         for k, x0_hat in self.looks(denoiser, x0, num_particles, generator):
-            total += self.divergence(k, x0, x0_hat) / self.chances[k].to(total)
+            total += self.divergence(k, x0, x0_hat) / self.chances.to(total)[k]
         return total / num_particles
 
     def looks(
         self, denoiser: Denoiser, x0: Tensor, num_particles: int, generator: Generator | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """So many looks at the chain of each datum: at which step, (B,), drawn by `chances`, and x̂₀ there."""
-        cumulative = self.chances.cumsum(0)
-        offset = uniform((len(x0),), like=x0, generator=generator).double().cpu()
+        offset = uniform((len(x0),), like=x0, generator=generator).double()
+        cumulative, times = self.chances.cumsum(0).to(offset), self.times.to(x0.device)
         for i in range(num_particles):
             k = torch.searchsorted(cumulative, (offset + i) / num_particles).clamp_max(len(self.chances) - 1)
-            yield k, self.look(denoiser, x0, self.times[k].to(x0.device), generator)
+            yield k, self.look(denoiser, x0, times[k], generator)
 
     def last_look(self, denoiser: Denoiser, x0: Tensor, generator: Generator | None = None) -> Tensor:
         """x̂₀ at the beginning of the last step: the mean of p(x₀ | x_t1)."""

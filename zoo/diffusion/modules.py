@@ -98,10 +98,10 @@ class DDPM(FittedVariances):
         noisy = self.schedule(times).log_snr < -2 * math.log(0.75 * half_bin)
         return times[noisy | (times == 0)]
 
-    def decoder(self, mean: Tensor, std: float) -> GaussianOutput:
+    def decoder(self, mean: Tensor, std: float | Tensor) -> GaussianOutput:
         """p(x | x_t1), the chain's last step, from its mean and standard deviation as the model sees data."""
         location = mean * self.data_scale
-        scale = torch.full_like(location, std * self.data_scale)
+        scale = torch.as_tensor(std * self.data_scale).to(location).expand_as(location)
         if self.levels is not None:  # from [−1, 1] to [0, 1]
             location, scale = (location + 1) / 2, scale / 2
         return GaussianOutput(location, scale, self.levels)

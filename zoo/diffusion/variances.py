@@ -169,7 +169,7 @@ def fitted_errors(
         if sum(len(end[0]) for end in ends) < LAST_DATA:
             ends.append((x, x0, chain.last_look(denoiser, x0, generator)))
         for k, x0_hat in chain.looks(denoiser, x0, num_particles, generator):
-            error = (x0 - x0_hat).double().flatten(1).square().mean(1).cpu()
+            error, k = (x0 - x0_hat).double().flatten(1).square().mean(1).cpu(), k.cpu()
             sums.index_add_(0, k, error / chain.white_error[k])
             counts.index_add_(0, k, torch.ones_like(error))
     if not ends:

@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from genzoo.zoo.gan.inversion import InversionMixin
 from genzoo.zoo.gan.losses import AdversarialLoss, Relativistic
-from genzoo.zoo.gan.regularisers import R1, R2, Regulariser, packed
+from genzoo.zoo.gan.regularisers import R1, R2, Penalty, Regulariser, packed
 from genzoo.zoo.learning_rates import schedule_for
 from genzoo.zoo.mixins import ClassPrior, ConditionalMixin
 from genzoo.zoo.modality import to_grid
@@ -162,7 +162,10 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
 
     def draw_latents(self, num: int, labels: Tensor | None = None, generator: Generator | None = None) -> Tensor:
         """z ~ N(0, I), followed by the one-hot class if the model is conditional: (num, d [+ C])."""
-        labels = self.labels_to_sample(labels, num, self.like, generator)
+        return self.latents(num, self.labels_to_sample(labels, num, self.like, generator), generator)
+
+    def latents(self, num: int, labels: Tensor | None, generator: Generator | None = None) -> Tensor:
+        """What `draw_latents` gives, for labels that are known to be classes."""
         z = normal((num, self.latent_dim), like=self.like, generator=generator)
         return z if labels is None else torch.cat([z, F.one_hot(labels, self.num_classes or 0).to(z.dtype)], 1)
 
@@ -188,6 +191,11 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         outputs = outputs.to(seen.dtype)
         return outputs[:, 0] if labels is None else outputs.gather(1, labels[:, None])[:, 0]
 
+    @property
+    def differentiated_twice(self) -> tuple[str, ...]:
+        """The networks of whose gradient the gradient is taken: the discriminator, where a penalty is on that."""
+        return ("discriminator",) if any(isinstance(r, Penalty) for r in self.regularisers) else ()
+
     def to_networks(self, x: Tensor) -> Tensor:
         """Data in the networks' range."""
         return 2 * x - 1 if self.levels is not None and self.modality == "image" else x
@@ -210,7 +218,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         """
         real = packed(self.to_networks(x), self.pack_size)
         with torch.no_grad():
-            fake = packed(self.generate(self.draw_latents(len(x), labels)), self.pack_size)
+            fake = packed(self.generate(self.latents(len(x), labels)), self.pack_size)
         # what PyTorch 2.6 casts here, without a gradient, would serve the generator in the same autocast
         torch.clear_autocast_cache()
         losses = {"loss_discriminator": self.loss.discriminator(self.score(real, labels), self.score(fake, labels))}
@@ -223,7 +231,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
 
     def generator_loss(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
         """The generator's loss, (B,)."""
-        fake = self.score(packed(self.generate(self.draw_latents(len(x), labels)), self.pack_size), labels)
+        fake = self.score(packed(self.generate(self.latents(len(x), labels)), self.pack_size), labels)
         if not self.loss.relativistic:
             return {"loss_generator": self.loss.generator(fake)}
         with torch.no_grad():
@@ -241,7 +249,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         if self.pack_size > 1:
             return {}
         labels = self._own_labels(x, labels)
-        fake = self.generate(self.draw_latents(len(x), labels, generator))
+        fake = self.generate(self.latents(len(x), labels, generator))
         return {"score_real": self.score(self.to_networks(x), labels), "score_fake": self.score(fake, labels)}
 
     def _own_labels(self, x: Tensor, labels: Tensor | None) -> Tensor | None:
