@@ -255,6 +255,11 @@ class FashionMNISTDataModule(TorchvisionDataModule):
     dataset = "FashionMNIST"
     files = _idx_files("FashionMNIST")
     shape = (1, 28, 28)
+    class_names = (
+        *("t-shirt/top", "trouser", "pullover", "dress", "coat"),
+        *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+    )
+    protocol: Mapping[str, Any] = {"extractor": "fashion/classifier", "num_odd": 250}
 
 
 class KMNISTDataModule(TorchvisionDataModule):
