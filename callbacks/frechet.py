@@ -3,12 +3,12 @@
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
-from torch import nn
+from torch import Tensor, nn
 
 from genzoo.callbacks.at_validation import AtValidation
 from genzoo.metrics.closeness import Closeness, check_extractor
 from genzoo.metrics.data import SPLITS, first_batch
-from genzoo.metrics.extractors import FeatureExtractor
+from genzoo.metrics.extractors import AUTO, FeatureExtractor, fitting
 from genzoo.zoo.drawing import seeded
 from genzoo.zoo.interface import Samples
 from genzoo.zoo.processes import agree
@@ -34,7 +34,8 @@ class FrechetDistance(AtValidation):
 
     Args:
         extractor: data to features: an `nn.Module` (B, *shape) -> (B, d), the name of a zoo entry with
-            `features` ("mnist/classifier"), or "inception".
+            `features` ("mnist/classifier"), or "inception"; "auto" is the entry that fits the data (see
+            `genzoo.metrics.extractors.fitting`).
         num_samples: how many samples. The distance is biased upwards for few; compare at equal numbers only.
         reference: the split of real data: "train", "val" or "test", whole.
         every_n_epochs: at every n-th epoch's validation, and at the end.
@@ -55,7 +56,7 @@ class FrechetDistance(AtValidation):
 
     def __init__(
         self,
-        extractor: str | nn.Module,
+        extractor: str | nn.Module = AUTO,
         num_samples: int = 10_000,
         reference: str = "test",
         every_n_epochs: int = 1,
@@ -95,11 +96,23 @@ class FrechetDistance(AtValidation):
                 f"FrechetDistance: {type(pl_module).__name__} has no `sample(num_samples, *, generator=None)`"
                 " to draw from. Give it one, or take the callback away."
             )
+        if stage not in (TrainerFn.FITTING, TrainerFn.VALIDATING):
+            return
+        data = first_batch(trainer, self.reference, "FrechetDistance: reference")
         if self._extractor is None:
-            self._extractor = FeatureExtractor(self.source, self.weights_path)
-        if stage in (TrainerFn.FITTING, TrainerFn.VALIDATING):
-            data = first_batch(trainer, self.reference, "FrechetDistance: reference")
-            check_extractor(self._extractor, data, self.value_range)
+            self._extractor = FeatureExtractor(self._source(trainer, data), self.weights_path)
+        check_extractor(self._extractor, data, self.value_range)
+
+    def _source(self, trainer: Trainer, data: Tensor) -> str | nn.Module:
+        if self.source != AUTO:
+            return self.source
+        protocol = getattr(trainer.datamodule, "protocol", {})  # type: ignore[attr-defined]
+        if (found := fitting(protocol, data.shape[1:])) is None:
+            raise ValueError(
+                f"FrechetDistance: no extractor of the zoo is for data of shape {tuple(data.shape[1:])}: give one of"
+                " your own, a module from (B, *shape) to (B, d)."
+            )
+        return found
 
     def act(self, trainer: Trainer, module: LightningModule) -> dict[str, float]:
         """Draws and compares; the same on every rank."""

@@ -20,6 +20,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
+from genzoo.datamodules.augmentation import Augmentation
 from genzoo.zoo.plain import make_plain
 
 Batch = Tensor | tuple[Tensor, Tensor]
@@ -154,6 +155,8 @@ class Loader:
         batches_per_epoch: how many batches the Trainer takes in an epoch, if not all of them; asked when it
             announces an epoch.
         overfits: whether every epoch is the first one over again, in its rows, their order and their noise.
+        augment: (stored batch, generator) -> stored batch: as `noise`, before the batch is scaled, by the same
+            generator.
     """
 
     batch_sampler = None
@@ -166,8 +169,9 @@ class Loader:
         noise: Callable[[Tensor, torch.Generator], Tensor] | None = None,
         batches_per_epoch: Callable[[], float] | None = None,
         overfits: bool = False,
+        augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
     ):
-        self.source, self.plan, self.scale, self.noise = source, plan, scale, noise
+        self.source, self.plan, self.scale, self.noise, self.augment = source, plan, scale, noise, augment
         self.batches_per_epoch, self.overfits = batches_per_epoch or self.__len__, overfits
         if plan.shuffle:  # Lightning takes what has a sampler of its own for shuffled
             self.sampler = self  # whose `set_epoch` it calls to announce an epoch, as it does to torch's samplers
@@ -203,17 +207,22 @@ class Loader:
         self.handed_out = start
         batches = self.plan.batches(epoch)
         for index, stored in enumerate(self.source.read(batches[start:]), start=start):
-            x = self.scale(stored)
-            if self.noise is not None:
-                x = self.noise(x, seeded(self.plan.seed, epoch, index, self.plan.rank))
+            x = self._prepared(stored, epoch, index)
             self.handed_out = index + 1
             yield x if self.source.labels is None else (x, self.source.labels[batches[index]])
         self._next_epoch()
 
+    def _prepared(self, stored: Tensor, epoch: int, index: int) -> Tensor:
+        if not (self.augment or self.noise):
+            return self.scale(stored)
+        generator = seeded(self.plan.seed, epoch, index, self.plan.rank)
+        x = self.scale(self.augment(stored, generator) if self.augment else stored)
+        return self.noise(x, generator) if self.noise else x
+
     def unshuffled(self) -> "Loader":
         """The same data for whoever measures them: each once, in order, whatever the batches of training leave over.
 
-        What is random about them is drawn as in the first epoch.
+        What is random about them is drawn as in the first epoch; they are not augmented.
         """
         return Loader(self.source, replace(self.plan, shuffle=False), self.scale, self.noise)
 
@@ -274,6 +283,7 @@ class DataModule(LightningDataModule):
     sample_rate: int | None = None  # of waveforms: Hz
     #: how models of these data are measured: arguments of `genzoo.callbacks.evaluate`
     protocol: Mapping[str, Any] = {}
+    augmentation: Augmentation | None = None  # what makes more of the pictures of training
     num_train: int | None = None  # examples that val_size is taken from, where that is known beforehand
 
     def __init__(
@@ -383,11 +393,12 @@ class DataModule(LightningDataModule):
         plan = BatchPlan(len(source), self.batch_size, self.seed, training, rank, world_size)
         if not training:
             return Loader(source, plan, self.scale)
-        if trainer is None:
-            return Loader(source, plan, self.scale, self.noise)
-        # Lightning sees to the order of a torch DataLoader alone
-        overfits = trainer.overfit_batches > 0  # type: ignore[attr-defined]
-        return Loader(source, plan, self.scale, self.noise, lambda: trainer.num_training_batches, overfits)
+        loader = Loader(source, plan, self.scale, self.noise, augment=self.augmentation or None)
+        if trainer is not None:
+            loader.batches_per_epoch = lambda: trainer.num_training_batches
+            # Lightning sees to the order of a torch DataLoader alone
+            loader.overfits = trainer.overfit_batches > 0  # type: ignore[attr-defined]
+        return loader
 
     def _rows_in_classes(self, source: Source) -> Tensor:
         if self.classes is None:

@@ -17,6 +17,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from genzoo.datamodules.augmentation import Augmentation
 from genzoo.datamodules.base import SPLIT_SEED, DataModule, InMemory, Source, seeded
 from genzoo.datamodules.files import BESIDE, HIDDEN, FileSearch, is_hidden
 from genzoo.datamodules.images import rescale
@@ -271,6 +272,7 @@ class ImageFolderDataModule(DataModule):
         memory_limit: bytes of decoded images, one byte a value.
         num_workers: processes that read images which are not kept. What is decoded to be kept is decoded by as many
             as there are processors, if it takes more than a moment. 0: this one does all of it.
+        flip, shift: of the training batches, see `Augmentation`.
 
     Raises:
         FileNotFoundError: if there is no such folder, or no image in it.
@@ -294,6 +296,8 @@ class ImageFolderDataModule(DataModule):
         in_memory: bool | Literal["auto"] = "auto",
         memory_limit: int = 2 * 2**30,
         num_workers: int = 2,
+        flip: bool = False,
+        shift: int = 0,
     ):
         if size < 1 or channels not in (1, 3):
             raise ValueError(f"size is {size} and channels {channels}: size must be at least 1, channels 1 or 3")
@@ -321,6 +325,7 @@ class ImageFolderDataModule(DataModule):
         decoded_bytes = sum(map(len, self.files.values())) * math.prod(self.shape)
         self.in_memory = decoded_bytes <= memory_limit if in_memory == "auto" else in_memory
         self.num_workers = num_workers
+        self.augmentation = Augmentation(flip, shift, self.shape)
         self.save_hyperparameters(logger=False)
 
     def prepare_data(self) -> None:

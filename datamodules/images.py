@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genzoo.datamodules.augmentation import Augmentation
 from genzoo.datamodules.base import DataModule, InMemory, Source, seeded
 
 Binarize = Literal["none", "threshold", "static", "dynamic"]
@@ -254,6 +255,11 @@ class FashionMNISTDataModule(TorchvisionDataModule):
     dataset = "FashionMNIST"
     files = _idx_files("FashionMNIST")
     shape = (1, 28, 28)
+    class_names = (
+        *("t-shirt/top", "trouser", "pullover", "dress", "coat"),
+        *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+    )
+    protocol: Mapping[str, Any] = {"extractor": "fashion/classifier", "num_odd": 250}
 
 
 class KMNISTDataModule(TorchvisionDataModule):
@@ -265,7 +271,14 @@ class KMNISTDataModule(TorchvisionDataModule):
 
 
 class CIFAR10DataModule(TorchvisionDataModule):
-    """CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 colour photographs in ten classes, 32 × 32."""
+    """CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 colour photographs in ten classes, 32 × 32.
+
+    Args:
+        root: see `TorchvisionDataModule`.
+        batch_size, val_size, classes, limit, seed: see `DataModule`.
+        binarize: see `ImageDataModule`.
+        flip, shift: of the training batches, see `Augmentation`.
+    """
 
     dataset = "CIFAR10"
     files = tuple(
@@ -273,3 +286,20 @@ class CIFAR10DataModule(TorchvisionDataModule):
         for file in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta")
     )
     shape = (3, 32, 32)
+    class_names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+    def __init__(
+        self,
+        root: str = "data",
+        batch_size: int = 128,
+        binarize: Binarize = "none",
+        val_size: int = 5000,
+        classes: list[int] | None = None,
+        limit: int | None = None,
+        seed: int = 0,
+        flip: bool = False,
+        shift: int = 0,
+    ):
+        super().__init__(root, batch_size, binarize, val_size, classes, limit, seed)
+        self.augmentation = Augmentation(flip, shift, self.shape)
+        self.save_hyperparameters(logger=False)

@@ -26,7 +26,7 @@ from genzoo.metrics.anomalies import ODD
 from genzoo.metrics.closeness import check_extractor
 from genzoo.metrics.data import SPLITS, first_batch
 from genzoo.metrics.environment import environment
-from genzoo.metrics.extractors import FeatureExtractor
+from genzoo.metrics.extractors import AUTO, FeatureExtractor, fitting
 from genzoo.zoo.drawing import seeded
 from genzoo.zoo.interface import HasLogProb, Samples, ScoresAnomalies
 from genzoo.zoo.processes import rank
@@ -47,7 +47,7 @@ PROTOCOL: dict[str, Any] = {
     "num_particles": 100,
     "num_likelihood": None,
     "num_samples": 10_000,
-    "extractor": None,
+    "extractor": AUTO,
     "odd": ["faint", "erased", "flipped", "shuffled"],
     "num_odd": 500,
 }
@@ -110,7 +110,8 @@ def evaluate(
         num_particles: K of a likelihood bound (100).
         num_likelihood: of how many data of the split the likelihood is measured, at most, spread over it (all).
         num_samples: how many samples the distances are measured on (10,000).
-        extractor: what gives the features: a zoo entry's name, "inception", or a module (none, and no distances).
+        extractor: what gives the features: a zoo entry's name, "inception", or a module ("auto": the entry that fits
+            the data, see `genzoo.metrics.extractors.fitting`; no distances where there is none).
         odd: names of `ODD`, ways to make odd images of the data (of images "faint" and "erased", simpler than they,
             "flipped", as complex, and "shuffled", more complex); or a datamodule whose data of that split are odd.
         num_odd: how many data, usual and odd, the AUROC is measured on, at most (500); 0 leaves anomalies out.
@@ -241,7 +242,10 @@ def protocol_for(datamodule: LightningDataModule, given: Mapping[str, Any]) -> d
     Raises:
         ValueError: for what could not be measured, before anything is.
     """
-    how = PROTOCOL | dict(getattr(datamodule, "protocol", {})) | dict(given)
+    stated = getattr(datamodule, "protocol", {})
+    how = PROTOCOL | dict(stated) | dict(given)
+    if how["extractor"] == AUTO:
+        how["extractor"] = fitting(stated, getattr(datamodule, "shape", ()))
     for name in ("num_particles", "num_likelihood", "num_samples", "num_odd"):
         least = 0 if name == "num_odd" else 1
         if how[name] is None and name == "num_likelihood":

@@ -7,6 +7,7 @@ tree, so that neither checkpoints nor optimisers nor `module.train()` reach it.
 import hashlib
 import io
 import pickle
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +16,20 @@ from torch import Tensor, nn
 from genzoo.zoo.statement import StatedModule
 
 INCEPTION = "inception"
+AUTO = "auto"
+#: whose features are of any image, grey or colour, in any size
+ANY_IMAGE = "cifar10/classifier"
+
+
+def fitting(protocol: Mapping[str, Any], shape: Sequence[int]) -> str | None:
+    """The extractor of the zoo that fits data: the one their `protocol` names, or of other images `ANY_IMAGE`.
+
+    None for data of another kind, of which the zoo has none.
+    """
+    named = protocol.get("extractor", AUTO)
+    if named != AUTO:
+        return named
+    return ANY_IMAGE if len(shape) == 3 and shape[0] in (1, 3) else None
 
 
 class FeatureExtractor:
@@ -71,7 +86,8 @@ class FeatureExtractor:
         """
         self.module.eval()  # whoever shares the module may have switched it
         shape = getattr(self.module, "shape", None)
-        if isinstance(shape, tuple) and tuple(x.shape[1:]) != shape:
+        any_image = getattr(self.module, "any_image", False)
+        if isinstance(shape, tuple) and tuple(x.shape[1:]) != shape and not any_image:
             raise ValueError(
                 f"The extractor {self.name} is for data of shape {shape}, but these are {tuple(x.shape[1:])}."
                 " Choose one that was trained on such data."

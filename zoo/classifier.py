@@ -29,6 +29,8 @@ class Classifier(ZooModule):
         width: channels of the first stage; the second has twice as many.
         max_shift: training images are shifted by up to so many pixels in each direction, zeros moving in.
         dropout: of the features, while training.
+        any_image: whether it also has features of images of other sizes, and of grey images where it is for colour:
+            brought to `shape` by antialiased bilinear interpolation, and grey repeated to three channels.
         optimizer, lr_scheduler: as in `ZooModule`.
 
     Raises:
@@ -45,6 +47,7 @@ class Classifier(ZooModule):
         width: int = 32,
         max_shift: int = 0,
         dropout: float = 0.0,
+        any_image: bool = False,
         optimizer: OptimizerCallable | None = None,
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
@@ -54,6 +57,7 @@ class Classifier(ZooModule):
         if num_classes is None or num_classes < 2:
             raise ValueError(f"num_classes={num_classes}: a Classifier needs labels of at least two classes.")
         self.num_classes, self.feature_dim, self.max_shift = num_classes, feature_dim, max_shift
+        self.any_image = any_image
         channels = [self.shape[0], width, width, 2 * width, 2 * width]
         layers: list[nn.Module] = []
         for i, (before, after) in enumerate(pairwise(channels)):
@@ -68,7 +72,12 @@ class Classifier(ZooModule):
         self.to(memory_format=torch.channels_last)  # several times faster in bfloat16
 
     def features(self, x: Tensor) -> Tensor:
-        """The penultimate layer: (B, *shape) in [0, 1] to (B, feature_dim), non-negative."""
+        """The penultimate layer: (B, *shape) in [0, 1] to (B, feature_dim), non-negative.
+
+        With `any_image` of (B, 1 or C, H, W).
+        """
+        if self.any_image and x.shape[1:] != self.shape:
+            x = _brought_to(x, self.shape)
         return F.relu(self.embed(self.trunk(to_network(2 * x - 1, self)).flatten(1)))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -110,6 +119,15 @@ class Classifier(ZooModule):
         """The class probabilities, (B, num_classes)."""
         x, _ = self.unpack(batch, "predict")
         return {"probabilities": full_precision(self(x)).softmax(1)}
+
+
+def _brought_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Images (B, C, H, W) in another size, and in colour if they are grey."""
+    if x.ndim != 4 or x.shape[1] not in (1, shape[0]):
+        raise ValueError(f"These are {tuple(x.shape[1:])}, but images are (1 or {shape[0]}, H, W).")
+    if x.shape[2:] != shape[1:]:
+        x = F.interpolate(full_precision(x), shape[1:], mode="bilinear", antialias=True)
+    return x.expand(-1, shape[0], -1, -1)
 
 
 def _shift(x: Tensor, most: int) -> Tensor:

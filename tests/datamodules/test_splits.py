@@ -22,6 +22,7 @@ from genzoo.datamodules import (
     CIFAR10DataModule,
     DataModule,
     DigitsDataModule,
+    EmojiDataModule,
     FashionMNISTDataModule,
     FSDDDataModule,
     ImageDataModule,
@@ -120,6 +121,10 @@ CASES: dict[type[DataModule], tuple[Callable[..., DataModule], list[dict[str, An
     FashionMNISTDataModule: (mnist(FashionMNISTDataModule), HELD_OUT + BITS),
     KMNISTDataModule: (mnist(KMNISTDataModule), HELD_OUT + BITS),
     CIFAR10DataModule: (cifar10, HELD_OUT + BITS),
+    EmojiDataModule: (
+        lambda root, **options: EmojiDataModule(**options),
+        [{}, {"val_size": 1}, {"limit": 5}, {"classes": [3, 7], "val_size": 30}, {"flip": True, "shift": 3}],
+    ),
     PointsDataModule: (points, [{"name": name} for name in get_args(Name)] + [{"val_size": 599}, {"limit": 5}]),
     ImageFolderDataModule: (
         folder,
@@ -196,7 +201,7 @@ def test_nothing_is_in_two_splits(make: Callable[..., DataModule], options: dict
     assert all(found.values())
     for one, other in combinations(SPLITS, 2):
         assert not set(found[one]) & set(found[other]), f"in {one} and in {other}"
-    if data.sample_rate is None and not isinstance(data, TextDataModule):
+    if data.sample_rate is None and not isinstance(data, TextDataModule | EmojiDataModule):
         everything = [datum for split in SPLITS for datum in found[split]]
         assert len(set(everything)) == len(everything), "the data of this test are to be distinct"
 

@@ -12,6 +12,7 @@ ASIDE = {
     *("root", "path", "label", "test"),  # where the data lie, and what the files are called
     *("batch_size", "num_workers", "in_memory", "memory_limit"),  # how they are read
     *("train_size", "val_size", "test_size", "val_fraction", "test_fraction", "limit", "seed"),  # how many there are
+    *("flip", "shift"),  # what training makes more of them by
     *("size", "channels", "length", "context_length", "vocab_size"),  # the shape and the levels
 }
 #: datamodules of anybody's files, of whose data the entry's own name alone says what they are: `faces/vae`

@@ -1,0 +1,104 @@
+"""Which extractor fits which data, and that it is found before anything is trained or measured."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import LightningDataModule, Trainer
+from torch import Tensor
+from torch.nn import functional as F
+
+from genzoo.callbacks import FrechetDistance
+from genzoo.datamodules import DigitsDataModule, EmojiDataModule, PointsDataModule
+from genzoo.metrics import extractors
+from genzoo.metrics.evaluation import protocol_for
+from genzoo.metrics.extractors import FeatureExtractor, fitting
+from genzoo.zoo import DDPM, VAE, Classifier
+
+COLOUR = (3, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "shape", "found"),
+    [
+        ({"extractor": "mnist/classifier"}, (1, 28, 28), "mnist/classifier"),
+        ({}, (1, 28, 28), extractors.ANY_IMAGE),
+        ({"num_odd": 3}, (3, 64, 48), extractors.ANY_IMAGE),
+        ({}, (4, 32, 32), None),
+        ({}, (1, 4096), None),
+        ({}, (2,), None),
+    ],
+)
+def test_what_fits(protocol: dict[str, object], shape: tuple[int, ...], found: str | None) -> None:
+    assert fitting(protocol, shape) == found
+
+
+def test_the_extractor_for_any_image_is_in_the_zoo_and_takes_any() -> None:
+    extractor = FeatureExtractor(extractors.ANY_IMAGE)
+    for shape in ((3, 32, 32), (3, 9, 70), (1, 28, 28), (3, 64, 64)):
+        assert extractor(torch.rand(2, *shape)).shape == (2, extractor.module.feature_dim)
+    with pytest.raises(ValueError, match=r"\(2, 8, 8\), but images are \(1 or 3, H, W\)"):
+        extractor(torch.rand(2, 2, 8, 8))
+
+
+def test_every_protocol_names_an_entry_of_the_zoo_that_takes_its_data() -> None:
+    from genzoo import datamodules
+
+    found = 0
+    for name in datamodules.__all__:
+        extractor = getattr(getattr(datamodules, name), "protocol", {}).get("extractor")
+        if extractor is not None:
+            shape = getattr(datamodules, name).shape
+            assert len(FeatureExtractor(extractor)(torch.rand(2, *shape))) == 2
+            found += 1
+    assert found >= 3
+
+
+def test_an_image_of_another_size_is_interpolated_with_antialiasing() -> None:
+    torch.manual_seed(0)
+    model = Classifier((3, 8, 8), 256, 10, width=4, any_image=True).eval()
+    x = torch.rand(5, 3, 16, 16)
+    smaller = F.interpolate(x, (8, 8), mode="bilinear", antialias=True)
+    assert torch.equal(model.features(x), model.features(smaller))
+    grey = torch.rand(5, 1, 8, 8)
+    assert torch.equal(model.features(grey), model.features(grey.repeat(1, 3, 1, 1)))
+    constant = torch.full((1, 3, 40, 24), 0.25)  # keeps its value in any size
+    torch.testing.assert_close(model.features(constant), model.features(constant[..., :8, :8]))
+
+
+def test_the_protocol_of_an_evaluation_states_what_was_found() -> None:
+    assert protocol_for(DigitsDataModule(), {})["extractor"] == "digits/classifier"
+    assert protocol_for(PointsDataModule("ring"), {})["extractor"] is None
+    assert protocol_for(EmojiDataModule(16), {})["extractor"] == extractors.ANY_IMAGE
+    assert protocol_for(DigitsDataModule(), {"extractor": "inception"})["extractor"] == "inception"
+
+
+def test_a_run_finds_it_and_says_which(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    data = EmojiDataModule(16, limit=128)
+    model = VAE(COLOUR, 256, latent_dim=2, network="mlp", width=8, depth=1)
+    run = Trainer(
+        max_steps=2,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[FrechetDistance(num_samples=50, reference="val", cache_dir=str(tmp_path))],
+    )
+    run.fit(model, data)
+    assert run.callback_metrics["val/frechet"] > 0
+
+
+def test_data_that_none_fits_are_refused_before_training() -> None:
+    class Rows(LightningDataModule):
+        def train_dataloader(self) -> list[Tensor]:
+            return [torch.randn(8, 3)]
+
+        val_dataloader = test_dataloader = train_dataloader
+
+    run = Trainer(max_steps=1, accelerator="cpu", logger=False, callbacks=[FrechetDistance(num_samples=5)])
+    said = re.escape("FrechetDistance: no extractor of the zoo is for data of shape (3,): give one of your own")
+    with pytest.raises(ValueError, match=said):
+        run.fit(DDPM((3,), None, width=8, depth=1), Rows())
+    assert run.global_step == 0
