@@ -25,7 +25,8 @@ def fastest_precision(device: torch.device | str) -> Literal["bf16-mixed", "32-t
     """The precision in which a Trainer makes the most steps on a device: by what it has, not by a clock that varies.
 
     The same answer on the same hardware, so that a seed gives the same weights. It does not depend on the network:
-    where bfloat16 is fast all families gain by it, and where it is not all of them lose ("Precision" in `docs/runs.md`).
+    where bfloat16 is fast all families gain by it, and where it is not all of them lose ("Precision" in
+    `docs/runs.md`).
     """
     return "bf16-mixed" if fast_bfloat16(device) else "32-true"
 
