@@ -22,6 +22,7 @@ from genzoo.zoo.autoregressive.base import AutoregressiveMixin
 from genzoo.zoo.checks import check_count, check_number
 from genzoo.zoo.module import ZooModule
 from genzoo.zoo.muon import Muon, matrix_groups
+from genzoo.zoo.networks.linear import linear
 from genzoo.zoo.networks.transformer import KeyValueCache, Transformer
 from genzoo.zoo.precision import full_precision
 from genzoo.zoo.randomness import Generator
@@ -93,7 +94,7 @@ class GPT(AutoregressiveMixin, ZooModule):
     def next_logits(self, tokens: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         """What comes after each token: (B, t) of [0, levels], `start` included, to (B, t, levels)."""
         h = F.dropout(self.embedding(tokens), self.dropout, self.training)
-        return F.linear(self.transformer(h, cache), self.embedding.weight[: self.start])
+        return linear(self.transformer(h, cache), self.embedding.weight[: self.start])
 
     def logits(self, codes: Tensor, labels: Tensor | None) -> Tensor:
         """See `AutoregressiveMixin`."""
