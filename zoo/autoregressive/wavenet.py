@@ -111,6 +111,11 @@ class WaveNet(AutoregressiveMixin, ZooModule):
         logits = full_precision(self.logits(codes, labels)).movedim(1, -1).flatten(0, -2)
         return -F.cross_entropy(logits, codes.flatten(), reduction="none").view_as(codes)
 
+    @property
+    def widest(self) -> int:
+        """See `AutoregressiveMixin`."""
+        return self.shape[1] * max(self.skip.out_features, self.inlet.embedding_dim * 2, self.start)
+
     def draw(self, codes: Tensor, known: Tensor, labels: Tensor | None, noise: Tensor) -> Tensor:
         """Sample after sample, by the layers' queues."""
         by_time = [t.flatten(1).T.contiguous() for t in (codes.masked_fill(~known, 0), known, noise)]

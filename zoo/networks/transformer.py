@@ -66,7 +66,7 @@ class Transformer(nn.Module):
             )
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout={dropout}: a share of what is dropped, in [0, 1).")
-        self.width, self.heads, self.max_length = width, heads, max_length
+        self.width, self.heads, self.max_length, self.hidden = width, heads, max_length, expansion * width
         self.blocks = nn.ModuleList(Block(width, heads, expansion, depth, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width, bias=False)
         cos, sin = rotations(max_length, width // heads)
