@@ -99,21 +99,27 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     Returns:
         (..., T, d).
     """
-    return Rotation.apply(x, cos.to(x.dtype), sin.to(x.dtype))
+    turn = Rotation.apply if torch.is_grad_enabled() else rotated
+    return turn(x, cos.to(x.dtype), sin.to(x.dtype))
+
+
+def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """`rotate`, in one pass, of what asks for no gradient."""
+    result = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    (first, second), (to_first, to_second) = x.chunk(2, -1), result.chunk(2, -1)
+    torch.mul(first, cos, out=to_first).addcmul_(second, sin, value=-1)
+    torch.mul(second, cos, out=to_second).addcmul_(first, sin)
+    return result
 
 
 class Rotation(torch.autograd.Function):
-    """`rotate`, in one pass; the transpose of a rotation is the rotation back."""
+    """`rotate` with its gradient: the transpose of a rotation is the rotation back."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """See `rotate`."""
         ctx.save_for_backward(cos, sin)
-        rotated = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-        (first, second), (to_first, to_second) = x.chunk(2, -1), rotated.chunk(2, -1)
-        torch.mul(first, cos, out=to_first).addcmul_(second, sin, value=-1)
-        torch.mul(second, cos, out=to_second).addcmul_(first, sin)
-        return rotated
+        return rotated(x, cos, sin)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:

@@ -25,14 +25,14 @@ class KeyValueCache:
 
     def __init__(self, transformer: "Transformer", batch_size: int, like: Tensor) -> None:
         heads, head_dim = transformer.heads, transformer.width // transformer.heads
-        size = (len(transformer.blocks), 2, batch_size, heads, transformer.max_length, head_dim)
-        self.held = torch.zeros(size, device=like.device, dtype=like.dtype)
+        size = (batch_size, heads, transformer.max_length, head_dim)
+        self.held = [(like.new_zeros(size), like.new_zeros(size)) for _ in transformer.blocks]
         self.length = 0
 
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Puts the new positions' keys and values, (B, heads, t, head_dim), behind the old; returns all of them."""
         end = self.length + keys.shape[2]
-        held_keys, held_values = self.held[layer, 0], self.held[layer, 1]
+        held_keys, held_values = self.held[layer]
         held_keys[:, :, self.length : end], held_values[:, :, self.length : end] = keys, values
         return held_keys[:, :, :end], held_values[:, :, :end]
 
@@ -113,8 +113,8 @@ class Block(nn.Module):
 
     def attention(self, h: Tensor, cos: Tensor, sin: Tensor, cache: KeyValueCache | None, layer: int) -> Tensor:
         """Σ_s softmax_s(q_t · k_s / √d) v_s over the positions s ≤ t, for each head."""
-        q, k, v = self.queries_keys_values(h).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
-        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        projected = self.queries_keys_values(h).view(*h.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        (q, k), v = rotate(projected[:2], cos, sin), projected[2]
         if cache is not None:
             k, v = cache.extend(layer, k, v)
         return attend(q, k, v).transpose(1, 2).flatten(2)
