@@ -9,6 +9,7 @@ import sys
 
 from genzoo import commands
 from genzoo.errors import debugging, did_you_mean, refuse
+from genzoo.memory import keep_memory
 
 #: Lightning's commands: an example of each, and what it does
 LIGHTNING = {
@@ -52,6 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     Raises:
         SystemExit: 2, after one readable error, for a mistake in the arguments, a recipe or the data.
     """
+    keep_memory()
     command, *arguments = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if command in {"-h", "--help"}:
         print(usage(), end="")

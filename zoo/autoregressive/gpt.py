@@ -19,12 +19,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genzoo.zoo.autoregressive.base import AutoregressiveMixin
+from genzoo.zoo.autoregressive.token_loss import token_nats
 from genzoo.zoo.checks import check_count, check_number
 from genzoo.zoo.mixins import known_to_all
 from genzoo.zoo.module import ZooModule
 from genzoo.zoo.muon import Muon, matrix_groups
+from genzoo.zoo.networks.linear import linear
 from genzoo.zoo.networks.transformer import KeyValueCache, Transformer
-from genzoo.zoo.precision import full_precision
 from genzoo.zoo.randomness import Generator
 from genzoo.zoo.vocabulary import vocabulary as stated_vocabulary
 
@@ -93,8 +94,11 @@ class GPT(AutoregressiveMixin, ZooModule):
 
     def next_logits(self, tokens: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         """What comes after each token: (B, t) of [0, levels], `start` included, to (B, t, levels)."""
-        h = F.dropout(self.embedding(tokens), self.dropout, self.training)
-        return F.linear(self.transformer(h, cache), self.embedding.weight[: self.start])
+        return linear(self.features(tokens, cache), self.embedding.weight[: self.start])
+
+    def features(self, tokens: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        """h: (B, t) of [0, levels], `start` included, to (B, t, width)."""
+        return self.transformer(F.dropout(self.embedding(tokens), self.dropout, self.training), cache)
 
     def logits(self, codes: Tensor, labels: Tensor | None) -> Tensor:
         """See `AutoregressiveMixin`."""
@@ -102,8 +106,13 @@ class GPT(AutoregressiveMixin, ZooModule):
 
     def log_prob_per_dim(self, x: Tensor, labels: Tensor | None) -> Tensor:
         """(B, T), nats: log p(x_t | x_<t)."""
-        logits = full_precision(self.next_logits(self.shifted(x)))
-        return -F.cross_entropy(logits.flatten(0, 1), x.flatten(), reduction="none").view_as(x)
+        h = self.features(self.shifted(x)).flatten(0, 1)
+        return -token_nats(h, self.embedding.weight[: self.start], x.flatten()).view_as(x)
+
+    @property
+    def widest(self) -> int:
+        """See `AutoregressiveMixin`."""
+        return self.shape[0] * max(self.transformer.hidden, self.start)
 
     def shifted(self, tokens: Tensor) -> Tensor:
         """The start, then all tokens but the last."""
@@ -207,7 +216,7 @@ class GPT(AutoregressiveMixin, ZooModule):
     # ---- long texts
 
     @torch.no_grad()
-    def surprisal(self, tokens: Tensor, *, stride: int | None = None, batch_size: int = 32) -> Tensor:
+    def surprisal(self, tokens: Tensor, *, stride: int | None = None, batch_size: int | None = None) -> Tensor:
         """How unexpected each token of a long text is: −log p(x_i | the tokens in view before it).
 
         The text is read in windows of T tokens, each `stride` further on, and a token counts in the first window that
@@ -216,7 +225,7 @@ class GPT(AutoregressiveMixin, ZooModule):
         Args:
             tokens: (N,), int64, of any length.
             stride: from 1 to T; None is T // 2. With T every window starts afresh, as in `log_prob`.
-            batch_size: windows at a time.
+            batch_size: windows at a time; None is as many as the caches hold.
 
         Returns:
             (N,), nats; the mean is the text's figure in nats per token.
@@ -225,6 +234,7 @@ class GPT(AutoregressiveMixin, ZooModule):
             ValueError: if the tokens are none of the model's, or stride is out of its range.
         """
         tokens = self._checked(tokens, "A long text is (N,) tokens")
+        batch_size = self.at_once if batch_size is None else batch_size
         check_count("batch_size", batch_size)
         context = self.shape[0]
         stride = max(1, context // 2) if stride is None else stride

@@ -87,6 +87,11 @@ class MADE(AutoregressiveMixin, ZooModule):
         """(D,): the flat indices of the dimensions, first to last."""
         return self._order
 
+    @property
+    def widest(self) -> int:
+        """See `AutoregressiveMixin`."""
+        return max(layer.out_features for layer in self.network if isinstance(layer, MaskedLinear))
+
     def logits(self, codes: Tensor, labels: Tensor | None) -> Tensor:
         """(B, levels, *shape), as in `AutoregressiveMixin.logits`.
 

@@ -99,11 +99,16 @@ class PixelCNN(AutoregressiveMixin, ZooModule):
         v = v + self.place(labels).to(v.dtype)  # under autocast the stacks stay in half precision
         h = self.left(F.pad(x, (INLET_REACH, 0, 0, 0))) + v
         for layer in self.layers:
-            v = layer.vertical(F.pad(v, (layer.reach, layer.reach, layer.reach, 0)), v)
-            h = h + layer.told(v)
+            v = layer.vertical(F.pad(v, (0, 0, layer.reach, 0)), v)
+            h = layer.told(v).add_(h)
             h = layer.horizontal(F.pad(h, (layer.reach, 0, 0, 0)), h)
         outputs = self.outlet(F.silu(self.features(F.silu(h))))
         return outputs.unflatten(1, (self.shape[0], -1)).transpose(1, 2)
+
+    @property
+    def widest(self) -> int:
+        """See `AutoregressiveMixin`."""
+        return self.shape[1] * self.shape[2] * max(self.features.out_channels, self.outlet.out_channels)
 
     def scaled(self, codes: Tensor) -> Tensor:
         """The codes 0 … levels − 1 in [−1, 1]."""
@@ -132,7 +137,7 @@ class PixelCNN(AutoregressiveMixin, ZooModule):
             told = []
             for n, layer in enumerate(self.layers):
                 window = torch.cat([above[n], v], 2)
-                v = layer.vertical(F.pad(window, (layer.reach, layer.reach, 0, 0)), v)
+                v = layer.vertical(window, v)
                 above[n] = window[:, :, 1:]
                 told.append(pixelwise(layer.told(v)))
             row = [colour[i] for colour in certain]
@@ -161,19 +166,19 @@ class GatedLayer(nn.Module):
         super().__init__()
         taps = (kernel_size + 1) // 2
         self.dilation, self.reach = dilation, dilation * (taps - 1)  # upwards, and to either side
-        self.above = nn.Conv2d(channels, channels, (taps, kernel_size), dilation=dilation)
+        self.above = nn.Conv2d(channels, channels, (taps, kernel_size), dilation=dilation, padding=(0, self.reach))
         self.told = nn.Conv2d(channels, channels, 1)
         self.content = horizontal_conv(channels, channels, taps, colours, dilation=dilation)
         self.gate = horizontal_conv(channels, channels, taps, colours, dilation=dilation)
         self.outlet = horizontal_conv(channels, channels, 1, colours)
 
     def vertical(self, window: Tensor, v: Tensor) -> Tensor:
-        """The next v: (B, channels, rows + reach, W + 2 reach), (B, channels, rows, W) to the latter."""
-        return v + F.silu(self.above(window))
+        """The next v: (B, channels, rows + reach, W), (B, channels, rows, W) to the latter."""
+        return F.silu(self.above(window)).add_(v)
 
     def horizontal(self, window: Tensor, h: Tensor) -> Tensor:
         """The next h: (B, channels, H, W + reach), (B, channels, H, W) to the latter, both told the next v."""
-        return h + self.outlet(self.content(window) * self.gate(window).sigmoid())
+        return self.outlet(self.content(window) * self.gate(window).sigmoid()).add_(h)
 
 
 class PixelPass:

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from genzoo.zoo.autoregressive.base import AutoregressiveMixin
 from genzoo.zoo.mixins import ClassPrior, known_to_all
 from genzoo.zoo.module import ZooModule
+from genzoo.zoo.networks.linear import Linear
 from genzoo.zoo.precision import full_precision
 
 
@@ -90,9 +91,9 @@ class WaveNet(AutoregressiveMixin, ZooModule):
             GatedLayer(channels, d, self.num_classes, last=n == depth)
             for n, d in enumerate((d for _ in range(cycles) for d in dilations), start=1)
         )
-        self.skip = nn.Linear(depth * channels, skip_channels)
+        self.skip = Linear(depth * channels, skip_channels)
         self.outlet = nn.Sequential(
-            nn.ReLU(), nn.Linear(skip_channels, skip_channels), nn.ReLU(), nn.Linear(skip_channels, levels)
+            nn.ReLU(), Linear(skip_channels, skip_channels), nn.ReLU(), Linear(skip_channels, levels)
         )
 
     def logits(self, codes: Tensor, labels: Tensor | None) -> Tensor:
@@ -110,6 +111,11 @@ class WaveNet(AutoregressiveMixin, ZooModule):
         codes = self.codes(x)
         logits = full_precision(self.logits(codes, labels)).movedim(1, -1).flatten(0, -2)
         return -F.cross_entropy(logits, codes.flatten(), reduction="none").view_as(codes)
+
+    @property
+    def widest(self) -> int:
+        """See `AutoregressiveMixin`."""
+        return self.shape[1] * max(self.skip.out_features, self.inlet.embedding_dim * 2, self.start)
 
     def draw(self, codes: Tensor, known: Tensor, labels: Tensor | None, noise: Tensor) -> Tensor:
         """Sample after sample, by the layers' queues."""
@@ -142,9 +148,9 @@ class GatedLayer(nn.Module):
     def __init__(self, channels: int, dilation: int, num_classes: int | None, last: bool) -> None:
         super().__init__()
         self.dilation = dilation
-        self.taps = nn.Linear(2 * channels, 2 * channels)
+        self.taps = Linear(2 * channels, 2 * channels)
         self.bias = None if num_classes is None else nn.Embedding(num_classes, 2 * channels)
-        self.residual = None if last else nn.Linear(channels, channels)
+        self.residual = None if last else Linear(channels, channels)
 
     def forward(self, past: Tensor, now: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
         """The layer's output h and its gate's z, from its input d samples ago and now: (..., channels) all."""

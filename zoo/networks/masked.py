@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from genzoo.zoo.networks.linear import Linear, linear
 
 
-class MaskedLinear(nn.Linear):
+class MaskedLinear(Linear):
     """A linear layer without the connections where the mask is False.
 
     Args:
@@ -31,7 +32,7 @@ class MaskedLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) to (..., out_features)."""
-        return F.linear(x, self.masked_weight(), self.bias)
+        return linear(x, self.masked_weight(), self.bias)
 
 
 class MaskedConv2d(nn.Conv2d):

@@ -3,6 +3,8 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from genzoo.zoo.networks.linear import Linear
+
 
 class MLP(nn.Module):
     """From flat vectors to flat vectors: a linear layer, `depth` gated residual blocks, a linear layer.
@@ -16,9 +18,9 @@ class MLP(nn.Module):
 
     def __init__(self, in_features: int, out_features: int, *, width: int = 512, depth: int = 2) -> None:
         super().__init__()
-        self.inlet = nn.Linear(in_features, width)
+        self.inlet = Linear(in_features, width)
         self.blocks = nn.ModuleList(GatedBlock(width) for _ in range(depth))
-        self.outlet = nn.Linear(width, out_features)
+        self.outlet = Linear(width, out_features)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, ...) with in_features numbers each to (B, out_features)."""
@@ -33,7 +35,7 @@ class GatedBlock(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(width, 2 * width)
+        self.linear = Linear(width, 2 * width)
 
     def forward(self, h: Tensor) -> Tensor:
         """(B, width) to (B, width)."""

@@ -4,6 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genzoo.zoo.networks.conditioning import Conditioning
+from genzoo.zoo.networks.linear import Linear
 
 
 class TimedMLP(nn.Module):
@@ -19,9 +20,9 @@ class TimedMLP(nn.Module):
     def __init__(self, num_dims: int, *, width: int = 64, blocks: int = 3, num_classes: int | None = None) -> None:
         super().__init__()
         self.conditioning = Conditioning(width, num_classes)
-        self.inlet = nn.Linear(num_dims, width)
+        self.inlet = Linear(num_dims, width)
         self.blocks = nn.ModuleList(TimedBlock(width) for _ in range(blocks))
-        self.outlet = nn.Linear(width, num_dims)
+        self.outlet = Linear(width, num_dims)
 
     @property
     def hidden(self) -> list[nn.Module]:
@@ -42,9 +43,9 @@ class TimedBlock(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.first = nn.Linear(width, width)
-        self.modulation = nn.Linear(width, 2 * width)
-        self.second = nn.Linear(width, width)
+        self.first = Linear(width, width)
+        self.modulation = Linear(width, 2 * width)
+        self.second = Linear(width, width)
 
     def forward(self, h: Tensor, condition: Tensor) -> Tensor:
         """(B, width) and (B, width) to (B, width)."""

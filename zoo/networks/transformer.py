@@ -8,6 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from genzoo.zoo.networks.attention import attend, rotate, rotations
+from genzoo.zoo.networks.linear import Linear
+
 
 class KeyValueCache:
     """The keys and values of the positions so far, which is all that later positions ask of them.
@@ -22,14 +25,14 @@ class KeyValueCache:
 
     def __init__(self, transformer: "Transformer", batch_size: int, like: Tensor) -> None:
         heads, head_dim = transformer.heads, transformer.width // transformer.heads
-        size = (len(transformer.blocks), 2, batch_size, heads, transformer.max_length, head_dim)
-        self.held = torch.zeros(size, device=like.device, dtype=like.dtype)
+        size = (batch_size, heads, transformer.max_length, head_dim)
+        self.held = [(like.new_zeros(size), like.new_zeros(size)) for _ in transformer.blocks]
         self.length = 0
 
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Puts the new positions' keys and values, (B, heads, t, head_dim), behind the old; returns all of them."""
         end = self.length + keys.shape[2]
-        held_keys, held_values = self.held[layer, 0], self.held[layer, 1]
+        held_keys, held_values = self.held[layer]
         held_keys[:, :, self.length : end], held_values[:, :, self.length : end] = keys, values
         return held_keys[:, :, :end], held_values[:, :, :end]
 
@@ -63,7 +66,7 @@ class Transformer(nn.Module):
             )
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout={dropout}: a share of what is dropped, in [0, 1).")
-        self.width, self.heads, self.max_length = width, heads, max_length
+        self.width, self.heads, self.max_length, self.hidden = width, heads, max_length, expansion * width
         self.blocks = nn.ModuleList(Block(width, heads, expansion, depth, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width, bias=False)
         cos, sin = rotations(max_length, width // heads)
@@ -95,10 +98,10 @@ class Block(nn.Module):
         super().__init__()
         self.heads, self.dropout = heads, dropout
         self.attention_norm, self.perceptron_norm = (nn.LayerNorm(width, bias=False) for _ in range(2))
-        self.queries_keys_values = nn.Linear(width, 3 * width, bias=False)
-        self.attended = nn.Linear(width, width, bias=False)
-        self.expand = nn.Linear(width, expansion * width, bias=False)
-        self.contract = nn.Linear(expansion * width, width, bias=False)
+        self.queries_keys_values = Linear(width, 3 * width, bias=False)
+        self.attended = Linear(width, width, bias=False)
+        self.expand = Linear(width, expansion * width, bias=False)
+        self.contract = Linear(expansion * width, width, bias=False)
         with torch.no_grad():  # the 2 · depth branches that add to h begin small (Radford et al. 2019)
             for outlet in (self.attended, self.contract):
                 outlet.weight.mul_((2 * depth) ** -0.5)
@@ -110,10 +113,8 @@ class Block(nn.Module):
 
     def attention(self, h: Tensor, cos: Tensor, sin: Tensor, cache: KeyValueCache | None, layer: int) -> Tensor:
         """Σ_s softmax_s(q_t · k_s / √d) v_s over the positions s ≤ t, for each head."""
-        turned, v = (
-            self.queries_keys_values(h).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).split((2, 1))
-        )
-        (q, k), v = rotate(turned, cos, sin), v[0]
+        projected = self.queries_keys_values(h).view(*h.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        (q, k), v = rotate(projected[:2], cos, sin), projected[2]
         if cache is not None:
             k, v = cache.extend(layer, k, v)
         return attend(q, k, v).transpose(1, 2).flatten(2)
@@ -121,37 +122,3 @@ class Block(nn.Module):
     def drop(self, branch: Tensor) -> Tensor:
         """Dropout, where there is any."""
         return F.dropout(branch, self.dropout, self.training) if self.dropout else branch
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Causal attention of the last t of T positions.
-
-    Args:
-        q: (B, heads, t, d), the queries of the last positions.
-        k: (B, heads, T, d), the keys of all.
-        v: (B, heads, T, d), the values of all.
-
-    Returns:
-        (B, heads, t, d).
-    """
-    t, length = q.shape[2], k.shape[2]
-    if q.device.type == "cpu" and torch.is_grad_enabled():
-        # The backward pass of the fused kernel takes two to four times as long as that of these lines there.
-        future = torch.full((t, length), -torch.inf, dtype=q.dtype).triu(length - t + 1)
-        return torch.softmax((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2) + future, -1) @ v
-    if t == 1 or t == length:  # `is_causal` lines the first query up with the first key: right for t = T alone
-        return F.scaled_dot_product_attention(q, k, v, is_causal=t > 1)
-    seen = torch.ones(t, length, dtype=torch.bool, device=q.device).tril(length - t)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
-
-
-def rotations(length: int, dim: int, base: float = 10_000.0) -> tuple[Tensor, Tensor]:
-    """cos and sin of the angles t · base^(−2i / dim), (length, dim) each, laid out for `rotate`; float32."""
-    angles = torch.arange(length).double()[:, None] * base ** (-torch.arange(0, dim, 2).double() / dim)
-    return torch.cat([angles.cos()] * 2, 1).float(), torch.cat([-angles.sin(), angles.sin()], 1).float()
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotates each pair (x_i, x_{i + d/2}) by its position's angle, so that q_t · k_s depends on t − s (eq. 34)."""
-    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
-    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)

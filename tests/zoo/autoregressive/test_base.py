@@ -6,7 +6,8 @@ import math
 import pytest
 import torch
 
-from genzoo.zoo import MADE, PixelCNN
+from genzoo.zoo import GPT, MADE, PixelCNN, WaveNet
+from genzoo.zoo.autoregressive import base
 from genzoo.zoo.autoregressive.base import AutoregressiveMixin, raster_order
 from genzoo.zoo.modality import from_codes, modality
 
@@ -117,6 +118,49 @@ def test_completions_of_other_masks_follow_what_is_earlier_and_are_said_to_be_ap
     expected = torch.where(fits, joint.sum(1)[rest], 0.0)
     draws = model.complete(datum[None], known, num_samples=4000, generator=seeded())[:, 0]
     assert agrees(draws, space, expected)
+
+
+MODELS = {
+    "made": lambda: MADE((1, 3, 3), 3, width=30),
+    "pixelcnn": lambda: PixelCNN((1, 5, 4), 3, channels=8, depth=2),
+    "conditional": lambda: PixelCNN((1, 5, 4), 3, channels=8, depth=2, num_classes=3, conditional=True),
+    "gpt": lambda: GPT((9,), 5, width=8, depth=1, heads=2),
+    "wavenet": lambda: WaveNet((1, 20), 8, channels=8, skip_channels=8, dilations=(1, 2, 4)),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("at_once", [1, 3, 10, 100])
+def test_a_likelihood_is_evaluated_of_few_data_at_once_and_says_the_same(name, at_once, monkeypatch):
+    torch.manual_seed(0)
+    model = MODELS[name]().eval()
+    x = model.sample(10, generator=seeded())
+    labels = torch.arange(10) % 3 if model.num_classes else None
+    alone = torch.cat(
+        [
+            model.log_likelihood(x[i : i + 1], None if labels is None else labels[i : i + 1]).detach()
+            for i in range(10)
+        ]
+    )
+    marginal = torch.cat([model.log_prob(x[i : i + 1]) for i in range(10)])
+    asked, log_likelihood = [], model.log_likelihood
+    monkeypatch.setattr(model, "log_likelihood", lambda *a: asked.append(len(a[0])) or log_likelihood(*a))
+    monkeypatch.setattr(base, "CACHED", model.widest * (at_once + 1) - 1)
+    torch.testing.assert_close(model.log_prob(x, labels=labels), alone)
+    assert sum(asked) == 10 and max(asked) <= at_once and len(asked) == math.ceil(10 / at_once)
+    torch.testing.assert_close(model.log_prob(x), marginal)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_widest_layer_is_the_widest(name):
+    """Nothing that a module returns has more numbers for a datum."""
+    model, sizes = MODELS[name]().eval(), []
+    for module in model.modules():
+        module.register_forward_hook(lambda _, __, out: sizes.append(out.numel()) if torch.is_tensor(out) else None)
+    x = model.sample(1, generator=seeded())
+    sizes.clear()
+    model.log_prob_per_dim(x, torch.zeros(1, dtype=torch.long) if model.num_classes else None)
+    assert max(sizes) <= model.widest <= 2 * max(sizes)
 
 
 def test_each_row_of_a_batch_has_its_own_mask():

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from genzoo.zoo import GPT
 from genzoo.zoo.autoregressive.gpt import truncated
-from genzoo.zoo.networks.transformer import KeyValueCache, Transformer, attend, rotate, rotations
+from genzoo.zoo.networks.attention import rotate, rotations
+from genzoo.zoo.networks.transformer import KeyValueCache, Transformer
 from genzoo.zoo.vocabulary import BytePairs, Bytes, Characters, vocabulary
 
 
@@ -30,7 +31,7 @@ def seeded(seed=0):
 # ------------------------------------------------------------------------------------------------- the transformer
 
 
-@pytest.mark.parametrize("training", [True, False], ids=["written out", "fused"])
+@pytest.mark.parametrize("training", [True, False])
 def test_a_position_depends_on_itself_and_those_before_and_on_nothing_else(training):
     torch.manual_seed(0)
     network = Transformer(8, 2, 2, max_length=6).train(training)
@@ -45,18 +46,6 @@ def test_a_position_depends_on_itself_and_those_before_and_on_nothing_else(train
             after = network(h.index_add(1, torch.tensor([i]), torch.randn(1, 1, 8)))
             assert torch.equal(after[:, :i], before[:, :i])
             assert bool((after[:, i:] != before[:, i:]).any(-1).all())
-
-
-def test_attention_written_out_is_the_fused_one_and_the_softmax_of_its_equation():
-    q, k, v = (torch.randn(2, 3, n, 4, dtype=torch.float64) for n in (5, 9, 9))
-    written_out = attend(q, k, v)
-    with torch.no_grad():
-        torch.testing.assert_close(attend(q, k, v), written_out)
-        torch.testing.assert_close(attend(k, k, v)[:, :, -5:], attend(k[:, :, -5:], k, v))
-    for t in range(5):  # query t of the last five stands at position 4 + t
-        seen = 5 + t
-        weights = (k[:, :, :seen] @ q[:, :, t, :, None] / 2).softmax(2)
-        torch.testing.assert_close(written_out[:, :, t], (weights * v[:, :, :seen]).sum(2))
 
 
 def test_rotated_products_depend_on_the_distance_alone():

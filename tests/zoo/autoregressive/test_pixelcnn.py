@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from genzoo.zoo import PixelCNN
 from genzoo.zoo.autoregressive.base import raster_order
@@ -52,6 +53,56 @@ def test_the_jacobian_is_exactly_zero_from_the_dimension_on_and_alive_before_it(
     earlier = torch.ones_like(jacobian).tril(-1).bool()
     assert torch.equal(jacobian[~earlier], torch.zeros_like(jacobian[~earlier]))
     assert bool((jacobian[earlier] > 0).all())
+
+
+def centred(conv, kernel_size):
+    """A convolution's masked weight as the upper left part of a kernel of odd sizes, all else of which is zero."""
+    weight = conv.masked_weight() if isinstance(conv, MaskedConv2d) else conv.weight
+    rows, columns = weight.shape[2:]
+    return F.pad(weight, (0, kernel_size[1] - columns, 0, kernel_size[0] - rows))
+
+
+def by_square_kernels(model, codes, labels):
+    """The logits by kernels that are as large as if nothing were masked, centred on the pixel; all out of place."""
+
+    def conv(layer, x, kernel_size=(1, 1), dilation=1):
+        padding = tuple(dilation * (size // 2) for size in kernel_size)
+        return F.conv2d(x, centred(layer, kernel_size), layer.bias, padding=padding, dilation=dilation)
+
+    x = 2 * codes.to(model.row.dtype) / (model.levels - 1) - 1
+    v = conv(model.above, x, (7, 7)) + model.row + model.column
+    v = v if labels is None else v + model.class_.weight[labels][..., None, None]
+    h = conv(model.left, x, (1, 7)) + v
+    for layer in model.layers:
+        k, d = layer.above.weight.shape[3], layer.dilation
+        v = v + F.silu(conv(layer.above, v, (k, k), d))
+        h = h + conv(layer.told, v)
+        gated = conv(layer.content, h, (1, k), d) * torch.sigmoid(conv(layer.gate, h, (1, k), d))
+        h = h + conv(layer.outlet, gated)
+    outputs = conv(model.outlet, F.silu(conv(model.features, F.silu(h))))
+    return outputs.unflatten(1, (model.shape[0], -1)).transpose(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("shape", "levels", "options"),
+    [
+        ((1, 7, 8), 2, {"depth": 4}),
+        ((1, 6, 9), 3, {"kernel_size": 5, "dilations": [2, 1]}),
+        ((3, 5, 6), 4, {"channels": 13}),
+        ((1, 8, 8), 5, {"num_classes": 3, "conditional": True}),
+    ],
+)
+def test_the_network_and_its_gradients_are_those_of_masked_square_kernels(shape, levels, options):
+    model = loud(shape, levels, 1.5, **{"channels": 12, "depth": 3, **options}).double()
+    codes = torch.randint(levels, (3, *shape), generator=seeded())
+    labels = torch.tensor([0, 2, 1]) if model.num_classes else None
+    weights = torch.randn(3, levels, *shape, generator=seeded()).double()
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    ours, expected = model.logits(codes, labels), by_square_kernels(model, codes, labels)
+    torch.testing.assert_close(ours, expected)
+    gradients = [torch.autograd.grad((logits * weights).sum(), parameters) for logits in (ours, expected)]
+    for name, gradient, other in zip(names, *gradients, strict=True):
+        torch.testing.assert_close(gradient, other, msg=lambda message, name=name: f"{name}: {message}")
 
 
 def test_the_first_dimension_depends_on_nothing_but_its_place_and_class():

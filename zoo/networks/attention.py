@@ -1,0 +1,128 @@
+"""Causal attention with rotary positions (Vaswani et al. 2017; Su et al. 2021), quick also on a CPU.
+
+    o_t = Σ_{s ≤ t} w_ts v_s,   w_t = softmax_s(q_t · k_s / √d)
+
+A GPU has a kernel that does all of it at once. The one that PyTorch has for CPUs takes longer than these products
+written out, so there they are: for some rows t at a time, with the s that the last of them sees, so that half of the
+products, those with the future, are left away.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+ROWS = 64  # at a time
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Causal attention of the last t of T positions.
+
+    Args:
+        q: (B, heads, t, d), the queries of the last positions.
+        k: (B, heads, T, d), the keys of all.
+        v: (B, heads, T, d), the values of all.
+
+    Returns:
+        (B, heads, t, d).
+    """
+    t, length = q.shape[2], k.shape[2]
+    if t > 1 and q.device.type == "cpu":
+        return CausalAttention.apply(q, k, v)
+    if t == 1 or t == length:  # `is_causal` lines the first query up with the first key: right for t = T alone
+        return F.scaled_dot_product_attention(q, k, v, is_causal=t > 1)
+    seen = torch.ones(t, length, dtype=torch.bool, device=q.device).tril(length - t)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+
+
+class CausalAttention(torch.autograd.Function):
+    """`attend`, in blocks of rows; its gradient is once differentiable."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """See `attend`."""
+        queries, keys, values = (q * q.shape[-1] ** -0.5).flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)
+        future = q.new_full((ROWS, ROWS), -torch.inf).triu(1)
+        outputs, weights = torch.empty_like(queries), []
+        for rows, seen in blocks(q.shape[2], k.shape[2]):
+            scores = queries[:, rows] @ keys[:, seen].transpose(1, 2)
+            size = scores.shape[1]
+            scores[:, :, -size:] += future[:size, :size]
+            weights.append(scores.softmax(2))
+            outputs[:, rows] = weights[-1] @ values[:, seen]
+        if any(ctx.needs_input_grad):
+            ctx.save_for_backward(queries, keys, values, outputs, *weights)
+        return outputs.view_as(q)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """∂v_s = Σ_t w_ts ∂o_t; ∂score_ts = w_ts (∂o_t · v_s − ∂o_t · o_t); the rest is the rule of products."""
+        queries, keys, values, outputs, *weights = ctx.saved_tensors
+        of_outputs = gradient.flatten(0, 1)
+        of_queries, of_keys, of_values = torch.empty_like(queries), torch.zeros_like(keys), torch.zeros_like(values)
+        along = (of_outputs * outputs).sum(2, keepdim=True)
+        for (rows, seen), weight in zip(blocks(queries.shape[1], keys.shape[1]), weights, strict=True):
+            of_values[:, seen].baddbmm_(weight.transpose(1, 2), of_outputs[:, rows])
+            of_scores = of_outputs[:, rows] @ values[:, seen].transpose(1, 2)
+            of_scores.sub_(along[:, rows]).mul_(weight)
+            of_queries[:, rows] = of_scores @ keys[:, seen]
+            of_keys[:, seen].baddbmm_(of_scores.transpose(1, 2), queries[:, rows])
+        of_queries *= queries.shape[-1] ** -0.5
+        heads = gradient.shape[:2]
+        return of_queries.unflatten(0, heads), of_keys.unflatten(0, heads), of_values.unflatten(0, heads)
+
+
+def blocks(t: int, length: int) -> Iterator[tuple[slice, slice]]:
+    """Rows of the last t of `length` positions, `ROWS` or fewer at a time, and which positions they see."""
+    for begin in range(0, t, ROWS):
+        end = min(begin + ROWS, t)
+        yield slice(begin, end), slice(0, length - t + end)
+
+
+def rotations(length: int, dim: int, base: float = 10_000.0) -> tuple[Tensor, Tensor]:
+    """cos and sin of the angles t · base^(−2i / dim), (length, dim / 2) each; float32."""
+    angles = torch.arange(length).double()[:, None] * base ** (-torch.arange(0, dim, 2).double() / dim)
+    return angles.cos().float(), angles.sin().float()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotates each pair (x_i, x_{i + d/2}) by its position's angle, so that q_t · k_s depends on t − s (eq. 34).
+
+    Args:
+        x: (..., T, d).
+        cos: (T, d / 2), of the positions' angles.
+        sin: (T, d / 2).
+
+    Returns:
+        (..., T, d).
+    """
+    turn = Rotation.apply if torch.is_grad_enabled() else rotated
+    return turn(x, cos.to(x.dtype), sin.to(x.dtype))
+
+
+def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """`rotate`, in one pass, of what asks for no gradient."""
+    result = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    (first, second), (to_first, to_second) = x.chunk(2, -1), result.chunk(2, -1)
+    torch.mul(first, cos, out=to_first).addcmul_(second, sin, value=-1)
+    torch.mul(second, cos, out=to_second).addcmul_(first, sin)
+    return result
+
+
+class Rotation(torch.autograd.Function):
+    """`rotate` with its gradient: the transpose of a rotation is the rotation back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """See `rotate`."""
+        ctx.save_for_backward(cos, sin)
+        return rotated(x, cos, sin)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradient, rotated back."""
+        cos, sin = ctx.saved_tensors
+        return Rotation.apply(gradients[0], cos, -sin), None, None

@@ -1,0 +1,74 @@
+"""Linear layers that run at the processor's full rate, also where PyTorch's own do not.
+
+On a CPU PyTorch multiplies float32 matrices by MKL, which keeps its 512-bit kernels for Intel's processors; on
+another one's it takes half the registers, and twice the time. PyTorch also has oneDNN, which it convolves with, and
+whose kernels ask what a processor can do and not who made it. In bfloat16 it is oneDNN anyway.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+WORTH_IT = 2**20  # multiplications: below, it takes longer to set oneDNN up than to multiply
+
+
+class Linear(nn.Linear):
+    """`torch.nn.Linear` by the faster of two libraries."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in_features) to (..., out_features)."""
+        return linear(x, self.weight, self.bias)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x Wᵀ + b, as `torch.nn.functional.linear`, to the rounding of the last digit.
+
+    Args:
+        x: (..., in_features).
+        weight: (out_features, in_features).
+        bias: (out_features,), or None.
+
+    Returns:
+        (..., out_features).
+    """
+    worth_it = x.numel() * len(weight) >= WORTH_IT and x.dtype == weight.dtype == torch.float32
+    if worth_it and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu") and mkl_is_slow():
+        return Product.apply(x.flatten(0, -2), weight, bias).view(*x.shape[:-1], -1)
+    return F.linear(x, weight, bias)
+
+
+class Product(torch.autograd.Function):
+    """X Wᵀ + b of matrices, by oneDNN. Its derivatives are products too, so it has derivatives of every order."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """(N, in_features), (out_features, in_features) and (out_features,) to (N, out_features)."""
+        ctx.save_for_backward(x, weight)
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """∂X = ∂Y W, ∂W = ∂Yᵀ X, ∂b = Σ_n ∂Y_n."""
+        (x, weight), gradient = ctx.saved_tensors, gradients[0].contiguous()
+        to_x, to_weight, to_bias = ctx.needs_input_grad
+        return (
+            Product.apply(gradient, weight.t(), None) if to_x else None,
+            Product.apply(gradient.t(), x.t(), None) if to_weight else None,
+            gradient.sum(0) if to_bias else None,
+        )
+
+
+@cache
+def mkl_is_slow() -> bool:
+    """Whether the processor has AVX-512 and is not Intel's, and PyTorch has oneDNN to fall back on."""
+    cpuinfo = Path("/proc/cpuinfo")
+    return (
+        torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+        and torch.backends.mkldnn.is_available()
+        and cpuinfo.exists()
+        and "GenuineIntel" not in cpuinfo.read_text()
+    )
