@@ -96,16 +96,15 @@ class FrechetDistance(AtValidation):
                 f"FrechetDistance: {type(pl_module).__name__} has no `sample(num_samples, *, generator=None)`"
                 " to draw from. Give it one, or take the callback away."
             )
-        if stage not in (TrainerFn.FITTING, TrainerFn.VALIDATING):
-            return
-        data = first_batch(trainer, self.reference, "FrechetDistance: reference")
-        if self._extractor is None:
-            self._extractor = FeatureExtractor(self._source(trainer, data), self.weights_path)
-        check_extractor(self._extractor, data, self.value_range)
+        if self._extractor is None and self.source != AUTO:
+            self._extractor = FeatureExtractor(self.source, self.weights_path)
+        if stage in (TrainerFn.FITTING, TrainerFn.VALIDATING):
+            data = first_batch(trainer, self.reference, "FrechetDistance: reference")
+            if self._extractor is None:
+                self._extractor = FeatureExtractor(self._fitting(trainer, data))
+            check_extractor(self._extractor, data, self.value_range)
 
-    def _source(self, trainer: Trainer, data: Tensor) -> str | nn.Module:
-        if self.source != AUTO:
-            return self.source
+    def _fitting(self, trainer: Trainer, data: Tensor) -> str:
         protocol = getattr(trainer.datamodule, "protocol", {})  # type: ignore[attr-defined]
         if (found := fitting(protocol, data.shape[1:])) is None:
             raise ValueError(

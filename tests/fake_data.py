@@ -6,6 +6,7 @@ import wave
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 
@@ -59,3 +60,16 @@ def write_shakespeare(root: Path) -> None:
     """A text where Shakespeare's plays would be."""
     (root / "tinyshakespeare").mkdir()
     (root / "tinyshakespeare" / "input.txt").write_text("Enter two clowns, with spades.\n" * 200)
+
+
+def write_pictures(root: Path, num_classes: int = 10) -> Path:
+    """A folder of one's own pictures, of noise, in classes, for training and for testing; returns where it is."""
+    generator = torch.Generator().manual_seed(0)
+    for split, num in (("train", 6), ("test", 2)):
+        for name in (f"class {i}" for i in range(num_classes)):
+            folder = root / "pictures" / split / name
+            folder.mkdir(parents=True)
+            for i in range(num):
+                pixels = torch.randint(256, (8, 8, 3), generator=generator, dtype=torch.uint8).numpy()
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+    return root / "pictures"

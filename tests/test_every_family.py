@@ -80,8 +80,9 @@ GATHERING = [
         (GAN, {"regularisers": [R1(0.1, every=3)]}),
     )
 ]
-#: what a resumed module need not know: the checks of data are made again, and random numbers have their own test
-FORGOTTEN = {"_checked_stages", "_random_states"}
+#: what a resumed module need not know: the checks of data are made again, the last batch is gone, and random numbers
+#: have a test of their own
+FORGOTTEN = {"_checked_stages", "_random_states", "_sound_labels"}
 
 
 class Memory(Callback):

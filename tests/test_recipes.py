@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from fake_data import write_fsdd, write_mnist, write_shakespeare
+from fake_data import write_fsdd, write_mnist, write_pictures, write_shakespeare
 from running import last_run, logged
 
 import genzoo
@@ -45,7 +45,14 @@ def brief(name: str, root: Path) -> dict:
             options["evaluation"] = evaluation | FEW
     datamodule = getattr(genzoo.datamodules, recipe["data"]["class_path"].rpartition(".")[2])
     takes = inspect.signature(datamodule).parameters
-    small = {"batch_size": 4, "val_size": 12, "limit": 20, "length": 256, "root": str(root)}
+    own = datamodule is genzoo.datamodules.ImageFolderDataModule
+    small = {
+        "batch_size": 4,
+        "val_size": 12,
+        "limit": 20,
+        "length": 256,
+        "root": str(root / "pictures" if own else root),
+    }
     data = {option: value for option, value in small.items() if option in takes}
     return {"trainer": {**BRIEF, "callbacks": callbacks}, "data": {"init_args": data}}
 
@@ -94,6 +101,8 @@ def test_it_prints_as_it_parses(name: str, folder: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize("name", recipes.names())
 def test_it_runs(name: str, folder: Path) -> None:
     write_mnist(folder)
+    write_mnist(folder, folder="FashionMNIST")
+    write_pictures(folder)
     write_fsdd(folder)
     write_shakespeare(folder)
     (folder / "brief.yaml").write_text(yaml.safe_dump(brief(name, folder)))

@@ -329,14 +329,17 @@ class ConditionalMixin:
     # ---- labels
 
     def checked_labels(self, labels: Tensor | None, batch_size: int) -> Tensor | None:
-        """The labels that a conditional model needs; None for an unconditional one. Warns of classes never seen.
+        """The labels that a conditional model needs; None for an unconditional one.
+
+        Warns of classes never seen, where a user names them: those of a batch of data it takes as they are, for to
+        look at them would be to wait for the device in every step.
 
         Raises:
             TypeError: if they are not int64.
             ValueError: if a conditional model is given none, an unconditional one some, or they are no classes of it.
         """
         checked = self._classes(labels, batch_size)
-        if checked is not None and not torch.is_grad_enabled():  # a step of training has just counted its own
+        if checked is not None and labels is not self._sound_labels and not torch.is_grad_enabled():
             counts = self.class_counts.to(checked.device)
             unseen = checked[(counts[checked] == 0) & counts.any()]
             if news := set(unseen.unique().tolist()) - self._warned_of:

@@ -47,8 +47,8 @@ class Prior:
     """Classes with shares, one of them with none."""
 
     @property
-    def class_log_prior(self):
-        return torch.tensor([0.75, 0.0, 0.25], dtype=torch.float64).log()
+    def class_shares(self):
+        return torch.tensor([0.75, 0.0, 0.25], dtype=torch.float64)
 
 
 class DDPMWithPrior(Prior, DDPM):
