@@ -147,9 +147,8 @@ def test_it_is_the_mean_over_two_processes(tmp_path):
 def test_a_family_with_a_hook_of_its_own_shows_it_too(tmp_path):
     epochs = WatchEpochs("train/kl")
     x = torch.rand(20, 2)
-    run = Trainer(
-        max_epochs=2, accelerator="cpu", logger=False, enable_progress_bar=False, callbacks=[epochs, watch := Watch()]
-    )
+    quiet = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "default_root_dir": tmp_path}
+    run = Trainer(max_epochs=2, callbacks=[epochs, watch := Watch()], **quiet)
     run.fit(VAE((2,), None, width=8), DataLoader(x, batch_size=10), DataLoader(x, batch_size=10))
     assert len(epochs.seen) == 2 and len(set(epochs.seen)) == 2 and len(set(watch.validations)) == 2
 
