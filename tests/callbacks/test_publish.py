@@ -83,7 +83,6 @@ def test_the_data_state_the_protocol_and_the_caller_has_the_last_word() -> None:
     assert found["auroc_erased"]["num_examples"] == 14 and "4 samples" in found["nll"]["protocol"]
     assert metrics["evaluation"] == {
         **{"split": "test", "num_particles": 4, "num_samples": 10_000, "odd": ["erased"], "num_odd": 7, "seed": 0},
-        "extractor": "cifar10/classifier",  # the one that fits images of which nothing more is said
     }
     with pytest.raises(ValueError, match=r"no group \['nothing'\]; there are likelihood"):
         evaluate(tiny(), Digits(), only=["nothing"])

@@ -100,5 +100,5 @@ def test_data_that_none_fits_are_refused_before_training() -> None:
     run = Trainer(max_steps=1, accelerator="cpu", logger=False, callbacks=[FrechetDistance(num_samples=5)])
     said = re.escape("FrechetDistance: no extractor of the zoo is for data of shape (3,): give one of your own")
     with pytest.raises(ValueError, match=said):
-        run.fit(DDPM((3,), None, width=8, depth=1), Rows())
+        run.fit(DDPM((3,), None, width=8), Rows())
     assert run.global_step == 0

@@ -14,7 +14,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 CALLS = 2_000, 100  # of torch, while a model is built: at most so many, and so many for each of its tensors
-TABLE_BYTES = 64 * 2**20  # of all buffers, and as much again as the weights take
+TABLE_BYTES = 32 * 2**20  # of all buffers, and as much again as the weights take
 
 
 @contextmanager
