@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
-from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.data import DataLoader
 
 from genzoo.callbacks import FrechetDistance
 from genzoo.datamodules import DigitsDataModule, EmojiDataModule, PointsDataModule
@@ -92,8 +92,8 @@ def test_a_run_finds_it_and_says_which(tmp_path: Path, capfd: pytest.CaptureFixt
 
 def test_data_that_none_fits_are_refused_before_training() -> None:
     class Rows(LightningDataModule):
-        def train_dataloader(self) -> list[Tensor]:
-            return [torch.randn(8, 3)]
+        def train_dataloader(self) -> DataLoader:
+            return DataLoader(torch.randn(8, 3), batch_size=4)
 
         val_dataloader = test_dataloader = train_dataloader
 
