@@ -24,6 +24,7 @@ from rich.table import Table
 from benchmarks import families, frechet, growth, peers, reading, sampling, starting
 from benchmarks.contest import CLOCKS, Contest, Result, hold
 from benchmarks.results import RESULTS, hardware, merge, precision, slug, stamp
+from genzoo.memory import keep_memory
 
 KEY = ("contest", "rival")
 
@@ -67,6 +68,7 @@ def main(argv: list[str] | None = None) -> None:
         peers.look_in(given.peers)
     if given.clock == "cpu":
         torch.set_num_threads(1)
+    keep_memory()  # as `genzoo` does; here for all rivals alike
     logging.disable(logging.INFO)
     warnings.filterwarnings("ignore")
     path, results = given.results / f"{slug(hardware())}.csv", []

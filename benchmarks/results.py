@@ -38,7 +38,7 @@ def hardware() -> str:
 
 
 def precision() -> str:
-    """What trains fastest here, as Lightning's Trainer calls it: bfloat16 where matrix units have it (AMX)."""
+    """In which all is measured, as Lightning's Trainer calls it: float32, as peers train, but with matrix units (AMX)."""
     return "bf16-mixed" if "amx_bf16" in processor()[1] else "32-true"
 
 
