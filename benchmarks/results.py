@@ -38,7 +38,7 @@ def hardware() -> str:
 
 
 def precision() -> str:
-    """In which all is measured, as Lightning's Trainer calls it: float32, as peers train, but with matrix units (AMX)."""
+    """As Lightning calls it: float32, as peers train, but bfloat16 with matrix units (AMX)."""
     return "bf16-mixed" if "amx_bf16" in processor()[1] else "32-true"
 
 
