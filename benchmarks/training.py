@@ -160,8 +160,9 @@ def as_matrices(case: Case, steps: int) -> None:
     """So many steps' operations as products of square matrices, by the faster of PyTorch's two libraries."""
     dtype = torch.float32 if precision() == "32-true" else torch.bfloat16
     a, b = torch.randn(2, MATRIX, MATRIX).to(dtype)
+    times = max(1, round(steps * operations(case) / (2 * MATRIX**3)))
     with torch.no_grad():
-        for _ in range(max(1, round(steps * operations(case) / (2 * MATRIX**3)))):
+        for _ in range(times):
             linear(a, b)
 
 
