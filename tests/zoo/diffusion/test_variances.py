@@ -46,7 +46,9 @@ def expected_bound(chain, eigenvalues, error):
     d = len(eigenvalues)
     prior = float(chain.prior(eigenvalues.sqrt()[None]))  # quadratic in x₀
     divergences = float((chain.error_weight * error[:-1] + chain.excess).sum())
-    decoder = math.log(chain.last_std * math.sqrt(2 * math.pi)) + float(error[-1]) / (2 * chain.last_std**2)
+    decoder = math.log(float(chain.last_std) * math.sqrt(2 * math.pi)) + float(error[-1]) / (
+        2 * float(chain.last_std) ** 2
+    )
     return prior + d * (divergences + decoder)
 
 
