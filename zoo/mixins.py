@@ -279,7 +279,7 @@ class ConditionalMixin:
 
     def present_classes(self) -> list[int]:
         """The classes that have a share."""
-        return self.class_shares.nonzero().flatten().tolist()
+        return self.class_log_prior.isfinite().nonzero().flatten().tolist()
 
     def count_classes(self, labels: Tensor) -> None:
         """Takes the classes' shares from these labels, (N,) int64, instead of those seen in training.

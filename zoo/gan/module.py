@@ -161,11 +161,12 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
     # ---- the two networks; inside, images and waveforms lie in [−1, 1]
 
     def draw_latents(self, num: int, labels: Tensor | None = None, generator: Generator | None = None) -> Tensor:
-        """z ~ N(0, I), followed by the one-hot class if the model is conditional: (num, d [+ C])."""
-        return self.latents(num, self.labels_to_sample(labels, num, self.like, generator), generator)
+        """z ~ N(0, I), followed by the one-hot class if the model is conditional: (num, d [+ C]).
 
-    def latents(self, num: int, labels: Tensor | None, generator: Generator | None = None) -> Tensor:
-        """What `draw_latents` gives, for labels that are known to be classes."""
+        Labels are classes that were checked before; where a conditional model is given none, they are drawn.
+        """
+        if labels is None:
+            labels = self.labels_to_sample(None, num, self.like, generator)
         z = normal((num, self.latent_dim), like=self.like, generator=generator)
         return z if labels is None else torch.cat([z, F.one_hot(labels, self.num_classes or 0).to(z.dtype)], 1)
 
@@ -218,7 +219,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         """
         real = packed(self.to_networks(x), self.pack_size)
         with torch.no_grad():
-            fake = packed(self.generate(self.latents(len(x), labels)), self.pack_size)
+            fake = packed(self.generate(self.draw_latents(len(x), labels)), self.pack_size)
         # what PyTorch 2.6 casts here, without a gradient, would serve the generator in the same autocast
         torch.clear_autocast_cache()
         losses = {"loss_discriminator": self.loss.discriminator(self.score(real, labels), self.score(fake, labels))}
@@ -231,7 +232,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
 
     def generator_loss(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
         """The generator's loss, (B,)."""
-        fake = self.score(packed(self.generate(self.latents(len(x), labels)), self.pack_size), labels)
+        fake = self.score(packed(self.generate(self.draw_latents(len(x), labels)), self.pack_size), labels)
         if not self.loss.relativistic:
             return {"loss_generator": self.loss.generator(fake)}
         with torch.no_grad():
@@ -249,7 +250,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         if self.pack_size > 1:
             return {}
         labels = self._own_labels(x, labels)
-        fake = self.generate(self.latents(len(x), labels, generator))
+        fake = self.generate(self.draw_latents(len(x), labels, generator))
         return {"score_real": self.score(self.to_networks(x), labels), "score_fake": self.score(fake, labels)}
 
     def _own_labels(self, x: Tensor, labels: Tensor | None) -> Tensor | None:
@@ -373,6 +374,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         Raises:
             ValueError: if an unconditional model is given labels.
         """
+        labels = self.labels_to_sample(labels, num_samples, self.like, generator)
         return self.on_grid(self.render(self.draw_latents(num_samples, labels, generator)))
 
     @torch.no_grad()

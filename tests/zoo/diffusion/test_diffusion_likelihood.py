@@ -30,7 +30,9 @@ def expected_bound(schedule, variance, std=1.0):
     left = std**2 * noise.sigma**2 / (noise.alpha**2 * std**2 + noise.sigma**2)  # E (x₀ − x̂₀)²
     prior = chain.prior(torch.full((1, 1), std, dtype=torch.float64))  # quadratic in x₀
     divergences = chain.error_weight * left[:-2] + chain.excess
-    decoder = math.log(chain.last_std * math.sqrt(2 * math.pi)) + float(left[-2]) / (2 * chain.last_std**2)
+    decoder = math.log(float(chain.last_std) * math.sqrt(2 * math.pi)) + float(left[-2]) / (
+        2 * float(chain.last_std) ** 2
+    )
     return float(prior), float(divergences.sum()), decoder
 
 

@@ -32,10 +32,10 @@ class Watched(GAN):
         self.losses[-1].append({name: value.detach() for name, value in losses.items()})
         return losses
 
-    def latents(self, num: int, labels: Tensor | None, generator: Any = None) -> Tensor:
+    def draw_latents(self, num: int, labels: Tensor | None = None, generator: Any = None) -> Tensor:
         """Rows of a fixed table, so that they do not depend on how many are drawn at a time."""
         if labels is not None:
-            return super().latents(num, labels, generator)
+            return super().draw_latents(num, labels, generator)
         table = torch.randn(BATCH, self.latent_dim, generator=torch.Generator().manual_seed(1))
         self.drawn = getattr(self, "drawn", 0) + num
         return table.roll(-((self.drawn - num) % BATCH), 0)[:num]

@@ -126,7 +126,7 @@ def test_micro_batches_add_up_to_the_gradient_of_the_whole(tmp_path: Path, preci
     """BATCH = 12 in 5 unequal parts and in 12, the most that it has; the latents are the same however drawn."""
 
     class Given(GAN):
-        def latents(self, num: int, labels: Any, generator: Any = None) -> Tensor:
+        def draw_latents(self, num: int, labels: Any = None, generator: Any = None) -> Tensor:
             table = torch.randn(BATCH, self.latent_dim, generator=torch.Generator().manual_seed(1))
             self.drawn = getattr(self, "drawn", 0) + num
             return table.roll(-((self.drawn - num) % BATCH), 0)[:num]
