@@ -1,4 +1,4 @@
-# A fresh clone needs python3 (3.11 or 3.12) with venv, and make; each target installs what it takes into .venv.
+# A fresh clone needs python3 (3.11 to 3.13) with venv, and make; each target installs what it takes into .venv.
 PYTHON ?= python3
 PEERS ?= peers
 BIN := .venv/bin
