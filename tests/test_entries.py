@@ -9,6 +9,9 @@ import inspect
 import math
 import os
 import platform
+import shutil
+import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,8 @@ OF_THE_DATA = {"parameters", "nll", "bits_per_dim", "accuracy"}
 # samples. Each number divides that of the data published: those measured, spread over the split, are then among them.
 FEW = {"mnist/ddpm": 50, "mnist/flow-matching": 50, "mnist/score": 50, "mnist/iwae": 100, "fsdd/wavenet": 60}
 MANY = 500  # of all others
+# Data that are a folder of files, of which the entry does not say where it lies: packed, under GENZOO_DATA.
+PACKED = {"cifar10": "cifar10-jpeg.tar"}
 # What is measured of an entry: the group of the first of these figures that it has.
 GROUP = {"nll": "likelihood", "accuracy": "accuracy", "modes": "modes", "frechet": "closeness"}
 
@@ -62,11 +67,22 @@ def data_of(entry: Entry) -> DataModule:
             pytest.skip(f"was measured on the source of Python {written}, and this is {platform.python_version()}")
     elif needs_root:
         root = os.environ.get("GENZOO_DATA", "")
-        files = getattr(classes[block["class_path"]], "files", ("tinyshakespeare/input.txt",))  # of a text: that one
+        packed = PACKED.get(entry.name.partition("/")[0])
+        others = getattr(classes[block["class_path"]], "files", ("tinyshakespeare/input.txt",))  # of a text: that one
+        files = others if packed is None else (packed,)
         if not root or not all((Path(root) / file).is_file() for file in files):
             pytest.skip(f"needs its data: set GENZOO_DATA to the folder that has them ({files[0]}, …)")
+        root = root if packed is None else unpacked(Path(root) / packed).name
         block = {**block, "init_args": {**arguments, "root": root}}
     return build(block, classes)
+
+
+@cache
+def unpacked(archive: Path) -> tempfile.TemporaryDirectory[str]:
+    """A folder with what is in an archive, which goes with the tests."""
+    folder = tempfile.TemporaryDirectory()
+    shutil.unpack_archive(archive, folder.name, filter="data")
+    return folder
 
 
 def assert_reproduced(measured: dict[str, Any], published: dict[str, Any], rel: float) -> None:
@@ -144,6 +160,8 @@ def test_what_this_version_promises_is_there() -> None:
         "shakespeare": "gpt",
         "stdlib": "gpt",
         "fsdd": "wavenet",
+        "cifar10": "classifier",
+        "fashion": "classifier",
     }
     promised = {f"{data}/{name}" for data, names in families.items() for name in names.split()}
     assert promised <= {entry.name for entry in ENTRIES}
