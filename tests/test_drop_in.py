@@ -89,10 +89,11 @@ from genzoo.zoo import VAE
 digits = load_digits()
 x = torch.tensor(digits.images[:203], dtype=torch.float32).unsqueeze(1) / 16  # the last batch is ragged
 pairs = DataLoader(TensorDataset(x, torch.tensor(digits.target[:203])), batch_size=32, shuffle=True)
+torch.manual_seed(0)
 model = VAE(shape=(1, 8, 8), levels=17, latent_dim=2, network="mlp", width=16)
-trainer = Trainer(max_epochs=2, accelerator="cpu", logger=False, enable_progress_bar=False)
+trainer = Trainer(max_epochs=6, accelerator="cpu", logger=False, enable_progress_bar=False)
 trainer.fit(model, pairs, DataLoader(x, batch_size=1))
-assert 0 < trainer.callback_metrics["val/nll"] < 64 * 2.833
+assert 0 < trainer.callback_metrics["val/nll"] < 64 * 2.833 - 3  # uniform guesses: ln 17 for each pixel
 trainer.save_checkpoint("bare.ckpt")
 torch.save(model.eval().reconstruct(x), "expected.pt")
 torch.save(x, "x.pt")

@@ -395,4 +395,4 @@ def test_an_entry_is_published_again_elsewhere_with_its_figures(
 def test_a_reader_who_has_seen_enough_is_no_error() -> None:
     listing = f"{sys.executable} -m genzoo list | head -n 1"
     ended = subprocess.run(["bash", "-c", listing], capture_output=True, text=True, check=True)
-    assert ended.stdout.startswith("Digits") and not ended.stderr
+    assert ended.stdout.startswith("cifar10, 256 levels") and not ended.stderr
