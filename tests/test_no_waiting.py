@@ -138,6 +138,8 @@ def test_a_sampling_path_does_not_wait(case: Case, looks: Counter) -> None:
 @claiming(HasLogProb)
 def test_a_likelihood_does_not_wait(case: Case, looks: Counter) -> None:
     model, x = case.build().to(META).eval(), case.data(5)
+    if hasattr(model, "flow_steps"):
+        model.flow_steps = 2  # a step more is the same once more
     for num_particles in (1, 3):
         looks.clear()
         found = model.log_prob(x.to(META), num_particles=num_particles, generator=PerDatum(x))
