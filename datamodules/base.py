@@ -126,7 +126,8 @@ class InMemory:
     def select(self, rows: Tensor) -> "InMemory":
         """See `Source`."""
         files = None if self.files is None else [self.files[row] for row in rows.tolist()]
-        return InMemory(self.x[rows], None if self.labels is None else self.labels[rows], files)
+        x = torch.from_numpy(self.x.numpy()[rows.numpy()])  # as in `read`
+        return InMemory(x, None if self.labels is None else self.labels[rows], files)
 
     def read(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
         """See `Source`."""

@@ -204,7 +204,8 @@ def scan(root: Path) -> tuple[dict[str, list[LabelledFile]], list[str]]:
                     f"{path} is the same file as one of {root / taken[file]}: an image is in one split alone"
                 )
         paths = sorted(found.values(), key=lambda file: natural(str(file)))
-        names = [path.relative_to(folder).parts[0] if path.parent != folder else "" for path in paths]
+        depth = len(folder.parts)
+        names = [path.parts[depth] if len(path.parts) > depth + 1 else "" for path in paths]
         if split == "train":
             class_names = sorted(set(names) - {""}, key=natural)
         if not set(names) <= (set(class_names) or {""}):

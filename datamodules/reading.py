@@ -23,10 +23,11 @@ from genzoo.zoo.processes import rank, world_size
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-MOMENT = 0.1  # seconds: what it costs to start processes
+MOMENT = 0.03  # seconds: what it costs to start processes
 SHARE = 0.01  # seconds of work that a process is given at once, …
 LARGEST_SHARE = 128  # … and items at most
 SLOW = 2e-3  # seconds: an item on which threads do not spend their time waiting for Python's lock
+REFRESH = 0.1  # seconds between two looks of a bar
 LONG = 10.0  # seconds of work that are worth a file on the disk
 
 
@@ -133,9 +134,12 @@ def _with_bar(results: Iterable[Result], total: int, what: str) -> Iterator[Resu
         yield from results
         return
     try:
-        for result in results:
+        shown = time.perf_counter()
+        for done, result in enumerate(results, start=1):
             yield result
-            bar.advance(task)
+            if (now := time.perf_counter()) - shown > REFRESH:  # to move the bar costs as much as a small image
+                bar.update(task, completed=done)
+                shown = now
     finally:
         bar.stop()
 
@@ -181,7 +185,9 @@ def kept(
 
 
 def _fingerprint(paths: Sequence[Path], made_by: Any) -> str:
-    stated = [made_by, [[os.path.abspath(path), (s := path.stat()).st_size, s.st_mtime_ns] for path in paths]]
+    here = os.getcwd()
+    stats = [(os.path.join(here, path), os.stat(path)) for path in paths]
+    stated = [made_by, [[path, stat.st_size, stat.st_mtime_ns] for path, stat in stats]]
     return hashlib.sha256(json.dumps(stated).encode()).hexdigest()[:32]
 
 
