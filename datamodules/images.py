@@ -167,6 +167,7 @@ class TorchvisionDataModule(ImageDataModule):
             example). Files that are missing are downloaded.
         batch_size, val_size, classes, limit, seed: see `DataModule`.
         binarize: see `ImageDataModule`.
+        flip, shift: of the training batches, see `Augmentation`; a mirrored digit may be none.
 
     Raises:
         FileNotFoundError: (from `prepare_data`) if files are missing and cannot be downloaded.
@@ -187,6 +188,8 @@ class TorchvisionDataModule(ImageDataModule):
         classes: list[int] | None = None,
         limit: int | None = None,
         seed: int = 0,
+        flip: bool = False,
+        shift: int = 0,
     ):
         super().__init__(
             binarize=binarize,
@@ -197,6 +200,7 @@ class TorchvisionDataModule(ImageDataModule):
             seed=seed,
         )
         self.root = root
+        self.augmentation = Augmentation(flip, shift, self.shape)
         self.save_hyperparameters(logger=False)
 
     def prepare_data(self) -> None:
@@ -271,14 +275,7 @@ class KMNISTDataModule(TorchvisionDataModule):
 
 
 class CIFAR10DataModule(TorchvisionDataModule):
-    """CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 colour photographs in ten classes, 32 × 32.
-
-    Args:
-        root: see `TorchvisionDataModule`.
-        batch_size, val_size, classes, limit, seed: see `DataModule`.
-        binarize: see `ImageDataModule`.
-        flip, shift: of the training batches, see `Augmentation`.
-    """
+    """CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 colour photographs in ten classes, 32 × 32."""
 
     dataset = "CIFAR10"
     files = tuple(
@@ -287,19 +284,3 @@ class CIFAR10DataModule(TorchvisionDataModule):
     )
     shape = (3, 32, 32)
     class_names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-
-    def __init__(
-        self,
-        root: str = "data",
-        batch_size: int = 128,
-        binarize: Binarize = "none",
-        val_size: int = 5000,
-        classes: list[int] | None = None,
-        limit: int | None = None,
-        seed: int = 0,
-        flip: bool = False,
-        shift: int = 0,
-    ):
-        super().__init__(root, batch_size, binarize, val_size, classes, limit, seed)
-        self.augmentation = Augmentation(flip, shift, self.shape)
-        self.save_hyperparameters(logger=False)

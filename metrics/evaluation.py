@@ -149,7 +149,8 @@ def evaluate(
     if split != "test":
         datamodule.setup("fit")
     extract = checked_data(module, datamodule, how, split, only, weights_path)
-    how["extractor"] = None if extract is None else how["extractor"]  # what nothing was measured with is not stated
+    if extract is None:
+        del how["extractor"]  # what nothing was measured with is not stated
     found = figures.parameters(module)
     with measuring(module, device), seeded(seed), torch.no_grad():
         if "likelihood" in only and isinstance(module, HasLogProb):

@@ -22,9 +22,15 @@ ANY_IMAGE = "cifar10/classifier"
 
 
 def fitting(protocol: Mapping[str, Any], shape: Sequence[int]) -> str | None:
-    """The extractor of the zoo that fits data: the one their `protocol` names, or of other images `ANY_IMAGE`.
+    """The extractor of the zoo that fits data.
 
-    None for data of another kind, of which the zoo has none.
+    Args:
+        protocol: how the data are measured, as their datamodule states it.
+        shape: of one datum.
+
+    Returns:
+        The name that the protocol has for "extractor"; where it has none, or "auto", `ANY_IMAGE` for grey or colour
+        images (1 or 3, H, W), and None for data of another kind, of which the zoo has no extractor.
     """
     named = protocol.get("extractor", AUTO)
     if named != AUTO:

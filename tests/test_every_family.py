@@ -11,6 +11,7 @@ from families import CONDITIONAL, FIRST, Case, Noise
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from running import python
+from sameness import assert_same
 from torch import Tensor
 
 from genzoo.callbacks import EMA
@@ -132,19 +133,3 @@ def test_an_interrupted_run_goes_on_bit_for_bit(case: Case, tmp_path: Path) -> N
     assert len(whole["figures"]) == 2 and "train/loss" in whole["figures"][1]
     resumed["figures"] = broken["figures"] + resumed["figures"]
     assert_same(resumed, whole)
-
-
-def assert_same(one: Any, other: Any, where: str = "") -> None:
-    """Equal bit for bit, all the way down."""
-    if isinstance(one, dict):
-        assert one.keys() == other.keys(), where
-        for key in one:
-            assert_same(one[key], other[key], f"{where}/{key}")
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other), where
-        for index, pair in enumerate(zip(one, other, strict=True)):
-            assert_same(*pair, f"{where}/{index}")
-    elif isinstance(one, torch.Tensor):
-        assert one.dtype == other.dtype and torch.equal(one, other), where
-    else:
-        assert one == other, where

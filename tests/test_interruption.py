@@ -6,13 +6,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import yaml
 from PIL import Image
 from running import QUIET, VAE_OF_DIGITS, genzoo, last_run, python
+from sameness import assert_same
 
 # In the user's own folder: a callback that ends the process as a power cut would, or a scheduler.
 OWN = """\
@@ -75,23 +75,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def uninterrupted(project: Path) -> Path:
     genzoo("fit", *RECIPE, cwd=project)
     return last_run(project)
-
-
-def assert_same(one: Any, other: Any, where: str = "") -> None:
-    """Equal bit for bit, all the way down."""
-    assert type(one) is type(other), where
-    if isinstance(one, dict):
-        assert one.keys() == other.keys(), where
-        for key in one:
-            assert_same(one[key], other[key], f"{where}/{key}")
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other), where
-        for index, pair in enumerate(zip(one, other, strict=True)):
-            assert_same(*pair, f"{where}/{index}")
-    elif isinstance(one, torch.Tensor):
-        assert one.dtype == other.dtype and torch.equal(one, other), where
-    else:
-        assert one == other, where
 
 
 def assert_goes_on_to_the_same_end(project: Path, last: Path, step: int, uninterrupted: Path) -> None:

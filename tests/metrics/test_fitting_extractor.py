@@ -102,3 +102,13 @@ def test_data_that_none_fits_are_refused_before_training() -> None:
     with pytest.raises(ValueError, match=said):
         run.fit(DDPM((3,), None, width=8), Rows())
     assert run.global_step == 0
+
+
+def test_inception_s_weights_are_not_passed_over_where_another_extractor_fits(tmp_path: Path) -> None:
+    callback = FrechetDistance(num_samples=5, reference="val", weights_path=str(tmp_path / "inception.pth"))
+    run = Trainer(max_steps=1, accelerator="cpu", logger=False, enable_checkpointing=False, callbacks=[callback])
+    with pytest.raises(
+        ValueError, match=f"weights_path goes with .* 'inception' alone, not with '{extractors.ANY_IMAGE}'"
+    ):
+        run.fit(VAE(COLOUR, 256, latent_dim=2, network="mlp", width=8, depth=1), EmojiDataModule(16, limit=128))
+    assert run.global_step == 0
