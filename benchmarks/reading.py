@@ -16,14 +16,15 @@ from benchmarks import data
 from benchmarks.contest import Contest, Rival
 from genzoo.datamodules import ImageFolderDataModule, MNISTDataModule
 
-SIDE = 32
+SIDE, SHIFT = 32, 4
 
 
 def contests(quick: bool) -> Iterator[Contest]:
     """All of them."""
 
-    def theirs(kind: Any) -> Iterable[Any]:
-        return DataLoader(kind(transform=transforms.ToTensor()), 128, shuffle=True, drop_last=True, num_workers=2)
+    def theirs(kind: Any, *moved: Any) -> Iterable[Any]:
+        transform = transforms.Compose([*moved, transforms.ToTensor()])
+        return DataLoader(kind(transform=transform), 128, shuffle=True, drop_last=True, num_workers=2)
 
     def mnist(kind: str, wanted: float | None) -> Contest:
         module = functools.cache(lambda: prepared(MNISTDataModule(str(data.mnist()), binarize=kind)))
@@ -54,10 +55,27 @@ def contests(quick: bool) -> Iterator[Contest]:
     name = first.name.replace("first epoch", "later epochs")
     yield Contest("reading", name, "epoch", lambda n: epochs(n, in_memory().train_dataloader()), [later], (0, 10))
 
+    augmented = functools.cache(lambda: images(root(), flip=True, shift=SHIFT))
+    moved = (transforms.RandomHorizontalFlip(), transforms.RandomCrop(SIDE, padding=SHIFT, padding_mode="reflect"))
+    held = functools.cache(lambda: theirs(partial(decoded, root()), *moved))
+    name = f"{number:,} pictures of 32×32 in memory, flipped and shifted"
+    rival = Rival(rival.name, lambda n: epochs(n, held()), 20, steps=(0, 1))
+    yield Contest("reading", name, "epoch", lambda n: epochs(n, augmented().train_dataloader()), [rival], (0, 10))
 
-def images(root: str) -> ImageFolderDataModule:
+
+def decoded(root: str, transform: Any) -> datasets.ImageFolder:
+    """With its pictures in memory, as torchvision's CIFAR10 has them."""
+    read = functools.cache(datasets.folder.default_loader)
+    pictures = datasets.ImageFolder(root, transform, loader=read)
+    for path, _ in pictures.samples:
+        read(path)
+    return pictures
+
+
+def images(root: str, **augmentation: Any) -> ImageFolderDataModule:
     """Nearly all of them for training, as torchvision has all."""
-    return prepared(ImageFolderDataModule(root, SIDE, batch_size=128, val_fraction=0.001, test_fraction=0.001))
+    few = {"val_fraction": 0.001, "test_fraction": 0.001}
+    return prepared(ImageFolderDataModule(root, SIDE, batch_size=128, **few, **augmentation))
 
 
 def prepared(module: Any) -> Any:
