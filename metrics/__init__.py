@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from genzoo.metrics.anomalies import AnomalyAUROC as AnomalyAUROC
     from genzoo.metrics.anomalies import auroc as auroc
+    from genzoo.metrics.copying import memorisation as memorisation
     from genzoo.metrics.evaluation import evaluate as evaluate
     from genzoo.metrics.extractors import FeatureExtractor as FeatureExtractor
     from genzoo.metrics.frechet import FeatureStatistics as FeatureStatistics
@@ -42,6 +43,7 @@ _HOME = {
     "kernel_distance": "kernel",
     "likelihood_of": "likelihood",
     "manifold_scores": "manifold",
+    "memorisation": "copying",
     "mode_coverage": "modes",
 }
 __all__ = list(_HOME)

@@ -1,7 +1,7 @@
 """How close samples are to real data, seen through an extractor: what `evaluate` and `FrechetDistance` share."""
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -9,10 +9,11 @@ from lightning.pytorch import LightningDataModule, Trainer
 from torch import Tensor
 
 from genzoo.metrics.base import TwoSets, check_features
+from genzoo.metrics.copying import Memorisation, memorisation
 from genzoo.metrics.data import Rows, first_batch
 from genzoo.metrics.extractors import FeatureExtractor
 from genzoo.metrics.features import real_features
-from genzoo.metrics.frechet import FrechetDistance, frechet_error, frechet_floor_error
+from genzoo.metrics.frechet import FeatureStatistics, FrechetDistance, frechet_error, frechet_floor_error
 from genzoo.metrics.kernel import KernelDistance
 from genzoo.metrics.manifold import ManifoldScores
 from genzoo.zoo.drawing import blocks, draw
@@ -172,11 +173,22 @@ class Closeness:
 
     def floor(self) -> Floor:
         """As many real data of another split, in place of the samples."""
-        other = "val" if self.split == "train" else "train"
-        data = Rows(self.source, other, self.num_samples)
-        statistics, features = self._features(self._shown(data))
+        data, statistics, features = self._other
         self.frechet.reset()
         if rank() == 0:
             self.frechet.update(statistics, real=False)
         error = frechet_floor_error(self.real.to(self.device), features.to(self.device), num_a=self.num_real)
         return Floor(self.frechet.compute().item(), error, data)
+
+    def memorisation(self) -> Memorisation | None:
+        """Of the samples beside the split's data, if these are not the training data themselves. Collective."""
+        if self.split == "train" or not self.keeping:
+            return None
+        real, samples = self.keeping[0].features()
+        return memorisation(self._other[2].to(real), real, samples)
+
+    @cached_property
+    def _other(self) -> tuple[Rows, FeatureStatistics, Tensor]:
+        """Data of another split, the training data if they are another, and their features."""
+        data = Rows(self.source, "val" if self.split == "train" else "train", self.num_samples)
+        return data, *self._features(self._shown(data))

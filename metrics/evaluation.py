@@ -38,7 +38,7 @@ DEPENDS: dict[tuple[str, ...], set[str]] = {
     ("parameters", "sampling_time", "network_evaluations"): set(),
     ("nll", "bits_per_dim"): {"split", "num_particles", "num_likelihood", "seed"},
     ("accuracy",): {"split"},
-    tuple(figures.SCORES): {"split", "extractor", "num_samples", "seed"},
+    (*figures.SCORES, "memorisation"): {"split", "extractor", "num_samples", "seed"},
     ("modes", "high_quality", "mode_kl"): {"num_samples", "seed"},
     ("auroc_*",): {"split", "num_odd", "seed"},
 }
@@ -96,8 +96,8 @@ def evaluate(
       (`log_density`), with its entropy as the floor.
     * sampling, with `sample`: seconds for each sample, and network evaluations for one.
     * accuracy, without `sample` but with `features` (a classifier).
-    * closeness, with `sample` and an extractor: the Fréchet distance with its floor, KID, precision, recall, density
-      and coverage.
+    * closeness, with `sample` and an extractor: the Fréchet distance with its floor, KID, precision, recall, density,
+      coverage and memorisation.
     * modes, with `sample`, of data with `centres`: how many of them are found, and the share of samples near one.
     * anomaly, with `anomaly_score`: the AUROC against odd data, beside that of a principal component analysis.
 

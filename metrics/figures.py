@@ -170,6 +170,13 @@ def closeness(
     least = real.floor()
     real_data = str(least.data).replace(" data", " real data", 1)
     found[0] |= floor(least.value, least.error, "real against real", f"{real_data} in place of the samples")
+    if (copied := real.memorisation()) is not None:
+        of = f"the nearest of {least.data} is nearer to a sample than to one of {some}"
+        protocol = f"{seen}: how often {of}; 0.5 if the model knows the distribution, 1 if only the training data"
+        value, error = copied
+        found.append(
+            figure("memorisation", value, "share", protocol, error=error, split=split, num_examples=num_samples)
+        )
     return found
 
 

@@ -17,6 +17,7 @@ from genzoo.compare.families import CAPABILITIES, Family, capabilities_of, famil
 from genzoo.compare.figures import Column, columns_of, floors
 from genzoo.compare.pictures import TILE, Picture, film, ink, sheet, still
 from genzoo.metrics.anomalies import ODD
+from genzoo.metrics.copying import nearest_data
 from genzoo.metrics.data import Rows
 from genzoo.zoo import hub
 from genzoo.zoo.drawing import draw, seeded, supported
@@ -33,6 +34,7 @@ FILM = 2**24  # most pixels of a film that an entry brings along
 COMPLETED = 6  # data that are completed, three times each
 PAIRS, STEPS = 4, 9  # of an interpolation
 USUAL = 200  # data among which an odd one is ranked
+BESIDE = 8  # samples that are shown beside their nearest training data
 CLOUD = 2000  # points that show where a density is
 
 
@@ -42,6 +44,7 @@ class Question:
 
     levels: int | None
     real: Tensor  # what samples should look like
+    training: Rows
     begun: Tensor  # to be completed
     pairs: tuple[Tensor, Tensor]  # to go between
     usual: Tensor  # to rank among
@@ -72,6 +75,7 @@ class Exhibit:
     can: set[str]
     figures: dict[str, dict[str, Any]]
     samples: Picture | None = None
+    neighbours: Picture | None = None  # samples, and below each its nearest training datum
     process: Picture | None = None
     process_kind: str = ""
     completions: list[tuple[Picture, str]] = field(default_factory=list)  # one for each half, and how exact
@@ -147,6 +151,10 @@ class Exhibition:
             if "samples" in exhibit.can:
                 x = self._draw(module, SAMPLES if self.kind == "image" else CLOUD)
                 exhibit.samples = picture(x, question, f"{exhibit.name}: samples")
+                if self.kind == "image":
+                    pairs = torch.stack([x[:BESIDE], nearest_data(x[:BESIDE], question.training)])
+                    alt = f"{exhibit.name}: samples, and below each its nearest training image"
+                    exhibit.neighbours = still(sheet(pairs, zoom=zoom(pairs)), alt)
             exhibit.process, exhibit.process_kind = self._process(exhibit)
             if "completes" in exhibit.can:
                 exhibit.completions = [self._completion(exhibit, axis) for axis in (0, 1)]
@@ -296,6 +304,8 @@ def open_exhibition(
             data = build_data(block)
             if (own := tuple(getattr(data, "shape", shape))) != shape:
                 raise ValueError(f"{entry.name} is of data of shape {shape}, but names data of shape {own}")
+            data.prepare_data()
+            data.setup("fit")  # samples are held against the training data
             asked[str(block)] = ask(data, seed), (inspect.getdoc(type(data)) or "").partition("\n")[0]
         question, about = asked[str(block)]
         if task not in shown:
@@ -315,7 +325,6 @@ def open_exhibition(
 
 def ask(data: LightningDataModule, seed: int) -> Question:
     """Data of the test split, chosen by the seed: the same for any datamodule with the same test images."""
-    data.prepare_data()
     x = torch.cat(list(Rows(data, "test")))
     x = x[torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))]
     points, levels = x.ndim == 2, getattr(data, "levels", None)
@@ -336,7 +345,7 @@ def ask(data: LightningDataModule, seed: int) -> Question:
         odd = [("usual", image) for image in shown[:3]]
         for place, (name, make) in enumerate(ODD.items()):
             odd += [(name, image) for image in make(shown[3 + 2 * place : 5 + 2 * place], levels)]
-    return Question(levels, real, begun, (ends[:PAIRS], ends[PAIRS:]), usual, odd, window)
+    return Question(levels, real, Rows(data, "train"), begun, (ends[:PAIRS], ends[PAIRS:]), usual, odd, window)
 
 
 def show(question: Question, task: str, about: str) -> Shown:

@@ -64,6 +64,13 @@ COLUMNS = (
     Column("precision", "precision %", "share of samples that lie among real data: quality", 1, 100),
     Column("recall", "recall %", "share of real data that lie among samples: variety", 1, 100),
     Column("coverage", "coverage %", "share of real data that have a sample near", 1, 100),
+    Column(
+        "memorisation",
+        "copies %",
+        "how often samples are nearer to training data than test data are; best is 50",
+        0,
+        100,
+    ),
     Column("modes", "modes", "how many of the data's modes are found", 1),
     Column("high_quality", "on target %", "share of samples within 3σ of a mode", 1, 100),
     Column("auroc_faint", "finds faint %", "AUROC of the anomaly score: of images with a quarter of the ink", 1, 100),

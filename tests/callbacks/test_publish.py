@@ -44,7 +44,7 @@ def test_every_figure_says_what_it_is() -> None:
     found = figures(metrics)
     assert list(found) == [
         *("parameters", "nll", "bits_per_dim", "sampling_time", "network_evaluations", "frechet"),
-        *("kid", "precision", "recall", "density", "coverage"),
+        *("kid", "precision", "recall", "density", "coverage", "memorisation"),
         *AUROCS,
     ]
     for figure in found.values():
