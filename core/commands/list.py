@@ -1,15 +1,23 @@
 """`genzoo list`: what there is in the zoo, and how good it is."""
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from genzoo import recipes
 from genzoo.errors import did_you_mean
 from genzoo.zoo import hub
 
+if TYPE_CHECKING:
+    from genzoo.compare.figures import Column, Figures
+
 EXAMPLE = "genzoo list"
 SAYS = "the entries with their figures, and the recipes"
+
+#: the figures that say most of a model, of which three are shown, and what it costs
+QUALITY = ("bits_per_dim", "nll", "frechet", "fid", "coverage", "modes", "high_quality", "accuracy")
+COST = ("sampling_time", "parameters")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -20,7 +28,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(given: Namespace) -> None:
-    """The zoo: entries with their measured figures, task by task, then the recipes."""
+    """The zoo: entries with their measured figures, task by task, the best in bold; then the recipes.
+
+    `genzoo show NAME` has all of an entry's figures, and how they were measured.
+    """
     pattern = given.pattern
     if any(entry.name.startswith(f"{pattern}/") for entry in hub.list_models()):
         pattern += "/*"  # the name of a data set alone
@@ -30,32 +41,59 @@ def run(given: Namespace) -> None:
         known = {entry.name for entry in hub.list_models()} | set(recipes.names())
         known |= {name.partition("/")[0] for name in known}
         raise ValueError(f"neither an entry nor a recipe matches {pattern!r}{did_you_mean(pattern, known)}")
-    width = max((len(entry.name) for entry in entries), default=0)
     damaged = {entry.name: entry.damage for entry in entries if entry.damage is not None}
     for task, members in hub.by_task(entry for entry in entries if entry.name not in damaged).items():
-        print(task)
-        for entry in members:
-            print(f"  {entry.name:<{width}}  {', '.join(map(in_words, entry.metrics.get('figures', [])))}".rstrip())
-        print()
+        measured = {e.name: {f["name"]: f for f in e.metrics.get("figures", [])} for e in members}
+        columns = chosen(list(measured.values()))
+        best = [best_of(column, list(measured.values())) for column in columns]
+        rows = [
+            [name, *(emphasised(c.text(f), c.number(f) == b) for c, b in zip(columns, best, strict=True))]
+            for name, f in measured.items()
+        ]
+        show(task, [column.title for column in columns], rows)
     if damaged:
-        print("not to be used")
-        for name, damage in damaged.items():
-            print(f"  {name:<{width}}  {damage}")
-        print()
-    width = max(map(len, found), default=0)
-    print("recipes")
-    for name in found:
-        print(f"  {name:<{width}}  {first_comment(recipes.find(name))}")
+        show("not to be used", [], [[name, damage] for name, damage in damaged.items()])
+    if found:
+        show("recipes", [], [[name, first_comment(recipes.find(name))] for name in found])
 
 
-def in_words(figure: dict[str, Any]) -> str:
-    """`nll ≤ 85.9 nats`, as a line of the list has room for it."""
-    kind = figure.get("kind", "exact")  # of the likelihood: its lower bound is an upper one of nll
-    relation = {"exact": "", "lower_bound": " ≤", "estimate": " ≈"}[kind]
-    value = figure["value"]
-    shown = f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
-    unit = figure["unit"] if figure["unit"] != figure["name"] else ""
-    return f"{figure['name']}{relation} {shown} {unit}".rstrip()
+def chosen(measured: "Sequence[Figures]") -> "list[Column]":
+    """The five columns that there is room for."""
+    from genzoo.compare.figures import columns_of
+
+    known = {column.key: column for column in columns_of(measured)}
+    if "bits_per_dim" in known:
+        known.pop("nll", None)  # the same, in another unit
+    quality = [known[key] for key in QUALITY if key in known]
+    return quality[:3] + [known[key] for key in COST if key in known]
+
+
+def best_of(column: "Column", measured: "Sequence[Figures]") -> float | None:
+    """The best figure of a column, where there are several that one would choose between."""
+    numbers = [number for figures in measured if (number := column.number(figures)) is not None]
+    return (max if column.better > 0 else min)(numbers) if column.better and len(numbers) > 1 else None
+
+
+def emphasised(text: str, best: bool) -> str:
+    """In bold, as rich's markup says it, if it is the best of several."""
+    return f"[bold]{text}[/bold]" if best and text != "–" else text
+
+
+def show(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """One block, as wide as the terminal; without columns of figures the second is a sentence, which is wrapped."""
+    from rich.console import Console
+    from rich.padding import Padding
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, show_header=bool(heads), header_style="dim")
+    table.add_column("", no_wrap=True)
+    for head in heads or [""]:
+        table.add_column(head, justify="right" if heads else "left", no_wrap=bool(heads))
+    for row in rows:
+        table.add_row(*row)
+    console = Console(highlight=False)
+    console.print(title, style="bold", markup=False)
+    console.print(Padding(table, (0, 0, 1, 2), expand=False))
 
 
 def first_comment(recipe: Path) -> str:

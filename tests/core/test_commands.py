@@ -1,6 +1,7 @@
 """genzoo's own commands, each through the entry point that a user's shell calls."""
 
 import json
+import re
 import subprocess
 import sys
 import wave
@@ -102,7 +103,8 @@ def test_list_shows_entries_with_figures_and_recipes(
     monkeypatch.setattr(entries, "EMBEDDED", entry.parent)
     main(["list"])
     shown = capsys.readouterr().out
-    assert "nll 99 nats" in shown
+    heads, row = shown.splitlines()[1:3]
+    assert heads.split() == ["nats"] and row.split() == ["entry", "99"]
     assert all(name in shown for name in recipes.names())
     assert "neither an entry nor a recipe matches 'no/*'" in refused(["list", "no/*"], capsys)
     assert "did you mean mnist?" in refused(["list", "mnits"], capsys)
@@ -110,12 +112,45 @@ def test_list_shows_entries_with_figures_and_recipes(
 
 def test_list_has_a_block_for_each_task(capsys: Captured) -> None:
     main(["list", "mnist"])
-    blocks = capsys.readouterr().out.strip().split("\n\n")
-    listed = {block.partition("\n")[0]: {line.split()[0] for line in block.splitlines()[1:]} for block in blocks}
+    listed: dict[str, set[str]] = {}
+    for line in capsys.readouterr().out.splitlines():
+        if line and not line.startswith(" "):
+            block = listed[line.strip()] = set()
+        elif line.strip() and not line.startswith("   "):  # neither heads nor what goes on from the line above
+            block.add(line.split()[0])
     assert list(listed) == ["MNIST, binary (dynamic), 28×28", "MNIST, 256 levels, 28×28", "recipes"]
     assert "mnist/vae" in listed["MNIST, binary (dynamic), 28×28"]
     assert "mnist/ddpm" in listed["MNIST, 256 levels, 28×28"]
     assert listed["recipes"] == {name for name in recipes.names() if name.startswith("mnist/")}
+
+
+def test_the_list_fits_a_terminal_and_shows_the_best_in_bold(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    main(["list", "digits"])
+    assert all(len(line) <= 80 for line in capsys.readouterr().out.splitlines())
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    main(["list", "digits"])
+    bold = re.findall("\x1b\\[1m(.*?)\x1b", capsys.readouterr().out)
+    measured = {
+        entry.name: {f["name"]: f for f in entry.metrics["figures"]} for entry in entries.list_models("digits/*")
+    }
+    least = min(
+        (figures["bits_per_dim"]["value"], name) for name, figures in measured.items() if "bits_per_dim" in figures
+    )
+    assert f"{least[0]:.4g}" in {cell.strip("≤≈ ") for cell in bold}
+
+
+def test_show_prints_the_card_with_every_figure(entry: Path, capsys: Captured) -> None:
+    main(["show", str(entry)])
+    shown = capsys.readouterr().out
+    assert "digits/vae" in shown and re.search(r"nll +99 nats +test split, 9: p", shown)
+    main(["show", "digits/pixelcnn"])
+    shown = " ".join(capsys.readouterr().out.split())
+    metrics = entries.Entry("", entries.EMBEDDED / "digits/pixelcnn").metrics
+    assert all(figure["name"] in shown for figure in metrics["figures"])
+    assert "neither an entry" in refused(["show", "no/such"], capsys)
 
 
 def test_every_recipe_begins_by_saying_what_it_trains() -> None:

@@ -96,12 +96,18 @@ def _figures(figures: list[Mapping[str, Any]]) -> str:
         return "None were measured."
     rows = ["| figure | value | unit | split | examples | protocol |", "|---|---|---|---|---|---|"]
     for figure in figures:
-        value = f"{figure['value']:.6g}"
-        if figure.get("standard_error") is not None:
-            value += f" ± {figure['standard_error']:.2g}"
-        if figure.get("floor") is not None:
-            spread = f" ± {figure['floor_standard_error']:.2g}" if "floor_standard_error" in figure else ""
-            value += f" ({figure.get('floor_name', 'real against real')}: {figure['floor']:.4g}{spread})"
+        value = in_words(figure)
         cells = [figure.get(key, "") for key in ("unit", "split", "num_examples", "protocol")]
         rows.append(f"| {' | '.join(map(_cell, [figure['name'], value, *cells]))} |")
     return "\n".join(rows)
+
+
+def in_words(figure: Mapping[str, Any]) -> str:
+    """A figure's value with its standard error, and its floor, if it has them."""
+    value = f"{figure['value']:.6g}"
+    if figure.get("standard_error") is not None:
+        value += f" ± {figure['standard_error']:.2g}"
+    if figure.get("floor") is not None:
+        spread = f" ± {figure['floor_standard_error']:.2g}" if "floor_standard_error" in figure else ""
+        value += f" ({figure.get('floor_name', 'real against real')}: {figure['floor']:.4g}{spread})"
+    return value
