@@ -6,10 +6,11 @@ BIN := .venv/bin
 .PHONY: demo test lint docs bench
 .DELETE_ON_ERROR:
 
-# Trains a small model from its recipe, publishes it, loads it back and uses it.
+# Trains a small model from its recipe, publishes it, loads it back and shows it among the zoo's models of the same data.
 demo: .venv/.installed
 	$(BIN)/genzoo fit --config digits/vae --trainer.callbacks.to runs/demo/entry
 	$(BIN)/genzoo sample runs/demo/entry --out runs/demo/samples.png
+	$(BIN)/genzoo compare digits runs/demo/entry --out runs/demo/page.html
 	$(BIN)/python docs/demo.py runs/demo/entry
 
 # What has to pass before a change goes in: one process a core, of one thread, since small tensors gain nothing from more.

@@ -21,3 +21,5 @@ for figure in Entry("digits/vae", folder).metrics["figures"]:
 print("log p(x) of five test digits, in nats: at least", *(f"{value:.1f}" for value in nats))
 print(f"samples     {folder.parent / 'samples.png'}")
 print(f"entry       {folder}, which genzoo.load takes")
+page = folder.parent / "page.html"
+print(f"to look at  {page}: this model beside the zoo's own of the same data; open {page.resolve().as_uri()}")

@@ -13,7 +13,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "entries",
         nargs="+",
-        help="the data (digits: all of the zoo's models of them), or entries: names, folders or addresses",
+        help="the data (digits: all of the zoo's models of them), and entries: names, folders or addresses",
     )
     parser.add_argument("--out", default="compare.html", help="the page to write (default: compare.html)")
     add_root(parser)

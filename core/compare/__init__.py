@@ -20,22 +20,26 @@ __all__ = ["entries_to_compare", "write_page"]
 
 
 def entries_to_compare(names: Sequence[str]) -> list[Entry]:
-    """The entries that the command line names: one of the zoo's data sets, or entries themselves.
+    """What the command line names: each one of the zoo's data sets, for all of its entries, or an entry itself.
 
     Raises:
         ValueError: a data set that has no entries; the message lists those that have.
         FileNotFoundError: no entry has such a name.
     """
     data_sets = list(dict.fromkeys(entry.name.partition("/")[0] for entry in hub.list_models()))
-    if len(names) == 1 and "/" not in names[0] and not (Path(names[0]) / "config.yaml").is_file():
-        if names[0] not in data_sets:
+    found: list[tuple[str, Path]] = []  # by what was named; a whole data set's by their own names
+    for name in names:
+        if "/" in name or (Path(name) / "config.yaml").is_file():
+            found.append((name, hub.resolve(name)))
+        elif name in data_sets:
+            found += [(entry.name, entry.path) for entry in hub.list_models(f"{name}/*")]
+        else:
             known = ", ".join(data_sets) or "none"
-            raise ValueError(f"the zoo has no models of {names[0]!r}; it has models of: {known}; or name entries")
-        return hub.list_models(f"{names[0]}/*")
-    folders = {name: hub.resolve(name) for name in names}
-    own = {name: hub.read_config(folder)["name"] for name, folder in folders.items()}
-    alike = {name for name in own.values() if list(own.values()).count(name) > 1}  # told apart by where they lie
-    return [Entry(masked(name) if own[name] in alike else own[name], folder) for name, folder in folders.items()]
+            raise ValueError(f"the zoo has no models of {name!r}; it has models of: {known}; or name entries")
+    own = [hub.read_config(folder)["name"] for _, folder in found]
+    alike = {name for name in own if own.count(name) > 1}  # told apart by where they lie
+    labels = [masked(name) if title in alike else title for (name, _), title in zip(found, own, strict=True)]
+    return [Entry(label, folder) for label, (_, folder) in zip(labels, found, strict=True)]
 
 
 def write_page(

@@ -171,6 +171,11 @@ def test_a_data_set_stands_for_all_its_entries() -> None:
     assert [entry.name for entry in entries_to_compare(["digits/vae", "mnist/vae"])] == ["digits/vae", "mnist/vae"]
 
 
+def test_a_model_of_one_s_own_among_those_of_the_zoo(zoo: Path) -> None:
+    names = [entry.name for entry in entries_to_compare(["digits", str(zoo / "made")])]
+    assert names == [*(entry.name for entry in entries_to_compare(["digits"])), "tiny/made"]
+
+
 def test_a_folder_of_data_does_not_hide_the_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "digits").mkdir()
