@@ -52,6 +52,11 @@ def add_root(parser: ArgumentParser) -> None:
 def add_machine(parser: ArgumentParser) -> None:
     """What every command that loads a model takes."""
     parser.add_argument("--device", help="cpu, cuda, … (default: a GPU, if there is one)")
+    add_allow(parser)
+
+
+def add_allow(parser: ArgumentParser) -> None:
+    """What every command takes that builds a model, wherever it runs."""
     parser.add_argument(
         "--allow", action="append", default=[], help="a class of your own that is part of it: my_file.MyClass"
     )

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genzoo.zoo.module import ZooModule
+from genzoo.zoo.parts import Part, example
 from genzoo.zoo.precision import full_precision, to_network
 from genzoo.zoo.randomness import Generator
 
@@ -114,6 +115,11 @@ class Classifier(ZooModule):
                 f" num_classes={self.num_classes}: they must lie in [0, {self.num_classes - 1}]."
             )
         return x, labels
+
+    def parts(self) -> dict[str, Part]:
+        """The classifier, from images in [0, 1] to logits and features."""
+        x = example(*self.shape).sigmoid()
+        return {"classifier": Part(self, lambda x: (self(x), self.features(x)), {"x": x}, ("logits", "features"))}
 
     def predict_step(self, batch: object, batch_idx: int = 0) -> dict[str, Tensor]:
         """The class probabilities, (B, num_classes)."""

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from genzoo.zoo.parts import Part
 from genzoo.zoo.randomness import Generator
 
 LogProbKind = Literal["exact", "lower_bound", "estimate"]
@@ -113,4 +114,13 @@ class SamplesInSteps(Protocol):
 
         What is not yet drawn is 0 in the frames before.
         """
+        ...
+
+
+@runtime_checkable
+class HasParts(Protocol):
+    """Has networks that are of use without it: they can be exported."""
+
+    def parts(self) -> dict[str, Part]:
+        """Functions of the networks, by name."""
         ...

@@ -23,6 +23,7 @@ from genzoo.zoo.checks import check_count
 from genzoo.zoo.interface import LogProbKind
 from genzoo.zoo.mixins import CompletionMixin, ConditionalMixin, LogProbMixin, broadcast, known_to_all
 from genzoo.zoo.modality import Modality, from_codes, to_codes
+from genzoo.zoo.parts import Part, example, label_of
 from genzoo.zoo.precision import full_precision
 from genzoo.zoo.randomness import Generator, check_generator, uniform
 
@@ -64,6 +65,13 @@ class AutoregressiveMixin(ConditionalMixin, CompletionMixin, LogProbMixin):
         Returns:
             (B, levels, *shape), of which [:, :, i] does not depend on codes[:, j] for any j from i on.
         """
+
+    def parts(self) -> dict[str, Part]:
+        """The logits of every dimension, from codes."""
+        label = label_of(self)
+        codes = (example(*self.shape).sigmoid() * (self.levels or 2)).long()
+        function = self.logits if label else lambda codes: self.logits(codes, None)
+        return {"logits": Part(self, function, {"codes": codes, **label}, ("logits",))}
 
     @property
     def order(self) -> Tensor:

@@ -102,7 +102,7 @@ class MADE(AutoregressiveMixin, ZooModule):
             x = F.one_hot(codes, self.num_inputs).to(dtype)
         else:
             x = codes.to(dtype) if self.levels is None else 2 * codes.to(dtype) / (self.levels - 1) - 1
-        return self.network(x.flatten(1)).view(len(x), self.num_outputs, *self.shape)
+        return self.network(x.flatten(1)).view(x.shape[0], self.num_outputs, *self.shape)
 
     def log_prob_per_dim(self, x: Tensor, labels: Tensor | None) -> Tensor:
         """(B, *shape), nats: log p(x_i | x_<i); for continuous data log Σ_k π_k N(x_i; μ_k, σ_k²)."""

@@ -18,6 +18,7 @@ from genzoo.zoo.module import ZooModule
 from genzoo.zoo.muon import matrix_groups
 from genzoo.zoo.networks.timed_mlp import TimedMLP
 from genzoo.zoo.networks.unet import UNet
+from genzoo.zoo.parts import Part, example, label_of
 from genzoo.zoo.precision import full_precision
 from genzoo.zoo.randomness import Generator, normal, uniform
 
@@ -175,7 +176,7 @@ class Denoising(ConditionalMixin, ZooModule):
         It sees x_t with about unit variance and c_noise = ¼ ln(σ/α) (Karras et al. 2022, eq. 7 and table 1).
         """
         like, own = noise.like(x), self.network_dtype
-        c_noise = (-noise.log_snr.clamp(-20, 20) / 8).to(x).expand(len(x))
+        c_noise = (-noise.log_snr.clamp(-20, 20) / 8).to(x).expand(x.shape[0])
         scaled = x * (like.alpha.square() + like.sigma.square()).rsqrt()
         p = self.network(scaled.to(own), c_noise.to(own), labels)
         if p.shape != x.shape:
@@ -209,6 +210,26 @@ class Denoising(ConditionalMixin, ZooModule):
     def denoiser(self, labels: Tensor | None = None, *, guidance: float = 1.0, clip: bool = False) -> Denoiser:
         """D(x, t), for a time t above 0: `denoise` on the model's own schedule."""
         return lambda x, t: self.denoise(x, self.schedule(t), labels, guidance=guidance, clip=clip)
+
+    def parts(self) -> dict[str, Part]:
+        """The denoiser D, from x_t, α and σ (and their derivatives, to make data of a velocity) to the datum.
+
+        x_t and the datum are as the model sees data. Beside it stand the noise levels at which the model's own solver
+        stops, the noisiest first.
+        """
+        names = Noise._fields if self.prediction == "velocity" else ("alpha", "sigma")
+        stops = self.schedule(self.solver_times())
+        usual = [self.steps // 2, -2]  # where an estimate is no small difference of large numbers
+        levels = {name: getattr(stops, name)[usual].float() for name in names}
+
+        def denoised(x: Tensor, alpha: Tensor, sigma: Tensor, *rest: Tensor) -> Tensor:
+            unused = (torch.zeros_like(alpha),) * (4 - len(names))
+            changes, label = rest[: len(names) - 2], rest[len(names) - 2 :]
+            return self.denoise(x, Noise(alpha, sigma, *changes, *unused), *label)
+
+        facts = {name: getattr(stops, name).tolist() for name in names} | {"data_scale": self.data_scale}
+        inputs = {"x_t": example(*self.shape), **levels, **label_of(self)}
+        return {"denoiser": Part(self, denoised, inputs, ("x_0",), facts)}
 
     # ---- training
 

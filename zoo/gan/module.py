@@ -27,6 +27,7 @@ from genzoo.zoo.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from genzoo.zoo.networks.mlp import MLP
 from genzoo.zoo.networks.resnet import ResNetDecoder, ResNetEncoder
 from genzoo.zoo.optimizers import fused
+from genzoo.zoo.parts import Part, example, label_of
 from genzoo.zoo.precision import to_network
 from genzoo.zoo.randomness import Generator, normal
 
@@ -173,12 +174,12 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
     def generate(self, latents: Tensor) -> Tensor:
         """G: (B, *shape), as the discriminator is shown it."""
         made = self.generator(to_network(latents, self.generator))
-        if made.numel() != len(latents) * self.num_dims:
+        if made.numel() != latents.shape[0] * self.num_dims:
             raise ValueError(
                 f"The generator must map {tuple(latents.shape)} to {(len(latents), *self.shape)} up to reshaping, but"
                 f" gave {tuple(made.shape)}."
             )
-        made = made.reshape(len(latents), *self.shape).to(latents.dtype)
+        made = made.reshape(latents.shape[0], *self.shape).to(latents.dtype)
         return made if self.levels is None else made.tanh()
 
     def score(self, seen: Tensor, labels: Tensor | None) -> Tensor:
@@ -205,6 +206,13 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         """G(z) in the data's range, (B, *shape), not yet on the grid; differentiable."""
         made = self.generate(latents)
         return (made + 1) / 2 if self.levels is not None and self.modality == "image" else made
+
+    def parts(self) -> dict[str, Part]:
+        """The generator, from latents, with the one-hot class behind them if conditional, to data."""
+        y = label_of(self).get("label")
+        z = example(self.latent_dim)
+        z = z if y is None else torch.cat([z, F.one_hot(y, self.num_classes or 0).to(z)], 1)
+        return {"generator": Part(self, self.render, {"z": z}, ("x",))}
 
     def on_grid(self, x: Tensor) -> Tensor:
         """The nearest data that have these levels."""

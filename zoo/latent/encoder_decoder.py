@@ -10,6 +10,7 @@ from genzoo.zoo.mixins import LatentMixin
 from genzoo.zoo.modality import Modality
 from genzoo.zoo.networks.mlp import MLP
 from genzoo.zoo.networks.resnet import ResNetDecoder, ResNetEncoder
+from genzoo.zoo.parts import Part, example
 from genzoo.zoo.precision import to_network
 
 Network = Literal["mlp", "resnet"]
@@ -65,12 +66,21 @@ class EncoderDecoderMixin(LatentMixin):
     def features(self, x: Tensor) -> Tensor:
         """What the encoder says of x: (B, code_features), in x's precision."""
         h = self.encoder(to_network(x if self.levels is None else 2 * x - 1, self.encoder))
-        if h.shape != (len(x), self.code_features):
+        if h.shape != (x.shape[0], self.code_features):
             raise ValueError(
                 f"The encoder must map (B, *shape) to (B, code_features) = {(len(x), self.code_features)},"
                 f" but gave {tuple(h.shape)}."
             )
         return h.to(x.dtype)
+
+    def parts(self) -> dict[str, Part]:
+        """The encoder, from data to codes, and the decoder, from codes to the datum's mean."""
+        x, z = example(*self.shape), example(self.latent_dim)
+        x = x if self.levels is None else x.sigmoid()
+        return {
+            "encoder": Part(self, self.features, {"x": x}, ("z",)),
+            "decoder": Part(self, lambda z: self.decoded(z).mean, {"z": z}, ("mean",)),
+        }
 
     def decode(self, z: Tensor) -> Output:
         """p(x | z) for z of shape (B, latent_dim).
@@ -91,7 +101,7 @@ class EncoderDecoderMixin(LatentMixin):
     def decoded(self, z: Tensor) -> Output:
         """What `decode` gives, for z that comes from the model itself."""
         parameters = self.decoder(to_network(z, self.decoder))
-        size = (len(z), self.num_parameters, *self.shape)
+        size = (z.shape[0], self.num_parameters, *self.shape)
         if parameters.numel() != math.prod(size):
             raise ValueError(
                 f"The decoder must map (B, {self.latent_dim}) to {self.num_parameters} numbers for each dimension of"

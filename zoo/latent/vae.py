@@ -36,6 +36,7 @@ from genzoo.zoo.latent.posterior import posterior_figures
 from genzoo.zoo.likelihoods import Likelihood
 from genzoo.zoo.mixins import CompletionMixin, LogProbMixin
 from genzoo.zoo.module import ZooModule
+from genzoo.zoo.parts import Part
 from genzoo.zoo.processes import gather
 from genzoo.zoo.randomness import Generator, PerDatum, normal, uniform
 
@@ -137,6 +138,13 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
         """What `encode` gives, for x that was checked before, or is training data."""
         mean, log_scale = self.features(x).chunk(2, dim=1)
         return Independent(Normal(mean, log_scale.clamp(-7, 7).exp(), validate_args=False), 1, validate_args=False)
+
+    def parts(self) -> dict[str, Part]:
+        """As in the base; the encoder gives the mean and the standard deviation of q(z | x)."""
+        known = super().parts()
+        known["encoder"].function = lambda x: ((q := self.posterior(x).base_dist).loc, q.scale)
+        known["encoder"].outputs = ("mean", "std")
+        return known
 
     def prior(self, like: Tensor) -> Independent:
         """p(z) = N(0, I)."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # which is older
 WORTH_IT = 2**20  # multiplications: below, it takes longer to set oneDNN up than to multiply
 
 
@@ -35,6 +36,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Returns:
         (..., out_features).
     """
+    if is_exporting():  # to where there may be no oneDNN
+        return F.linear(x, weight, bias)
     worth_it = x.numel() * len(weight) >= WORTH_IT and x.dtype == weight.dtype == torch.float32
     if worth_it and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu") and mkl_is_slow():
         return Product.apply(x.flatten(0, -2), weight, bias).view(*x.shape[:-1], -1)
