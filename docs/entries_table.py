@@ -1,7 +1,7 @@
-"""Writes what the README says of the zoo's entries, from their own files: `python docs/entries_table.py`.
+"""Writes what zoo/README.md says of the zoo's entries, from their own files: `python docs/entries_table.py`.
 
 Between two HTML comments, `<!-- entries:pictures -->` and `<!-- /entries:pictures -->`, it puts the entries' samples;
-between those of `figures`, a table for each task, since figures compare within one alone. A test holds the README and
+between those of `figures`, a table for each task, since figures compare within one alone. A test holds the page and
 the entries together.
 """
 
@@ -11,19 +11,19 @@ from pathlib import Path
 from genzoo.compare.figures import columns_of, floors
 from genzoo.zoo.hub import Entry, by_task, list_models
 
-ROOT = Path(__file__).resolve().parent.parent
+PAGE = Path(__file__).resolve().parent.parent / "zoo" / "README.md"
 ON_THE_CARD = {"precision", "recall", "auroc_faint", "auroc_shuffled"}  # alone: the table has room for no more
 WIDE = 5  # pictures in a row
 
 
 def render(text: str, entries: list[Entry]) -> str:
-    """The README with its generated parts made anew."""
+    """The page with its generated parts made anew."""
     for name, part in (("pictures", pictures(entries)), ("figures", figures(entries))):
         opening, closing = f"<!-- entries:{name} -->", f"<!-- /entries:{name} -->"
         head, separator, rest = text.partition(opening)
         _, end, tail = rest.partition(closing)
         if not (separator and end):
-            raise ValueError(f"the README must have {opening} … {closing}")
+            raise ValueError(f"the page must have {opening} … {closing}")
         text = f"{head}{opening}\n{part}\n{closing}{tail}"
     return text
 
@@ -60,12 +60,11 @@ def table(entries: list[Entry]) -> str:
 
 
 def place(entry: Entry) -> str:
-    """The entry's folder as a link in the README."""
-    return entry.path.resolve().relative_to(ROOT).as_posix()
+    """The entry's folder as a link of the page."""
+    return entry.path.resolve().relative_to(PAGE.parent).as_posix()
 
 
 if __name__ == "__main__":
-    readme = ROOT / "README.md"
-    half = readme.with_suffix(".md.tmp")
-    half.write_text(render(readme.read_text("utf-8"), list_models()), "utf-8")
-    os.replace(half, readme)
+    half = PAGE.with_suffix(".md.tmp")
+    half.write_text(render(PAGE.read_text("utf-8"), list_models()), "utf-8")
+    os.replace(half, PAGE)

@@ -1,4 +1,4 @@
-"""The README's pictures and figures are those of the embedded entries."""
+"""The pictures and figures on the zoo's page are those of the embedded entries."""
 
 import importlib.util
 from pathlib import Path
@@ -21,8 +21,8 @@ def table() -> ModuleType:
     return module
 
 
-def test_the_readme_shows_the_entries_as_they_are(table: ModuleType) -> None:
-    text = (ROOT / "README.md").read_text("utf-8")
+def test_the_page_shows_the_entries_as_they_are(table: ModuleType) -> None:
+    text = (ROOT / "zoo" / "README.md").read_text("utf-8")
     assert text == table.render(text, list_models()), "run `python docs/entries_table.py`"
     assert all(f"[{entry.name}]" in text for entry in list_models())
 
@@ -36,7 +36,7 @@ def test_a_figure_is_shown_with_what_it_means(table: ModuleType, monkeypatch: py
     head = ["| entry | nats | Fréchet |", "| --- | --: | --: |"]
 
     def row(entry: Entry) -> str:
-        return f"| [{entry.name}](zoo/weights/{entry.name}/README.md) | ≤ 85.95 ± 0.2 | 1.5 |"
+        return f"| [{entry.name}](weights/{entry.name}/README.md) | ≤ 85.95 ± 0.2 | 1.5 |"
 
     vae, ddpm, iwae = entries  # binary images and 8-bit images are two tasks
     floor = "| *floor* |  | 0.123 |"
@@ -45,6 +45,6 @@ def test_a_figure_is_shown_with_what_it_means(table: ModuleType, monkeypatch: py
     assert "kid" not in shown and table.render(shown, entries) == shown
 
 
-def test_a_readme_without_the_markers_is_refused(table: ModuleType) -> None:
+def test_a_page_without_the_markers_is_refused(table: ModuleType) -> None:
     with pytest.raises(ValueError, match="must have <!-- entries:pictures -->"):
         table.render("# genzoo", [])
