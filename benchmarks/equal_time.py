@@ -1,0 +1,180 @@
+"""The same minutes, the same pictures: how good a diffusion model is, ours and the peers' as they come.
+
+    python -m benchmarks.equal_time --minutes 5                     # OpenMoji's emoji, 32 × 32
+    python -m benchmarks.equal_time --minutes 5 --root photos       # the pictures of a folder
+
+Each has a U-Net of about two million parameters and trains for so many minutes. Of each, 500 samples are held against
+the test pictures, in the features of cifar10/classifier, all drawn in 20 evaluations of the network: ours by the
+recipes' solver, the peers' by their DDIM, from the averaged weights where a peer averages them.
+"""
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from benchmarks import peers
+from benchmarks.results import RESULTS, hardware, merge, slug, stamp
+from genzoo.datamodules import EmojiDataModule, ImageFolderDataModule
+from genzoo.memory import keep_memory
+from genzoo.metrics import FeatureExtractor, FeatureStatistics, frechet_distance
+from genzoo.metrics.data import Rows
+from genzoo.precision import settled
+from genzoo.zoo import DPMSolver, FlowMatching, Muon, OneCycle
+
+BATCH, SAMPLES, EVALUATIONS, SIDE = 64, 500, 20, 32
+Sampler = Callable[[int], Tensor]  # images in [0, 1]
+
+
+def batches(x: Tensor, seconds: float) -> Iterator[tuple[Tensor, float]]:
+    """Random ones until the time is up, each with the share of it that has passed."""
+    generator, start = torch.Generator().manual_seed(0), time.perf_counter()
+    while (passed := (time.perf_counter() - start) / seconds) < 1:
+        yield x[torch.randint(len(x), (BATCH,), generator=generator)], passed
+
+
+def ours(x: Tensor, seconds: float) -> tuple[nn.Module, int, Sampler]:
+    """Flow matching as the recipes train it, its one cycle as long as the time is."""
+    model = FlowMatching(
+        tuple(x.shape[1:]),
+        256,
+        width=64,
+        multipliers=(1, 2, 2),
+        attention=True,
+        solver=DPMSolver(eta=1.0),
+        steps=EVALUATIONS,
+        optimizer=partial(Muon, weight_decay=1e-2, betas=(0.9, 0.99)),
+    )
+    optimizer: Any = model.configure_optimizers()
+    schedule = OneCycle(optimizer, [2e-2, 1.5e-3], total_steps=10_001, pct_start=0.05, cycle_momentum=False)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.999))
+    half = settled("cpu", None)[0] == "bf16-mixed"
+    for steps, (data, passed) in zip(count(1), batches(x, seconds), strict=False):  # noqa: B007
+        while schedule.last_epoch < int(10_000 * passed):
+            schedule.step()
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            loss = model.objective(data, None)["loss"].mean()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 2000)
+        optimizer.step()
+        average.update_parameters(model)
+    averaged = average.module.eval()
+    return averaged, steps, averaged.sample
+
+
+def theirs(x: Tensor, seconds: float) -> tuple[nn.Module, int, Sampler]:
+    """denoising-diffusion-pytorch, with its Trainer's optimiser, learning rate and average."""
+    from denoising_diffusion_pytorch import GaussianDiffusion, Unet
+    from ema_pytorch import EMA
+
+    model = GaussianDiffusion(
+        Unet(40, dim_mults=(1, 2, 2), channels=x.shape[1]), image_size=x.shape[2], sampling_timesteps=EVALUATIONS
+    )
+    optimizer, average = torch.optim.Adam(model.parameters(), lr=1e-4, betas=(0.9, 0.99)), EMA(model, beta=0.995)
+    for steps, (data, _) in zip(count(1), batches(x, seconds), strict=False):  # noqa: B007
+        optimizer.zero_grad()
+        model(data).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        average.update()
+    averaged = average.ema_model.eval()
+    return model, steps, lambda n: averaged.sample(batch_size=n).clamp(0, 1)
+
+
+def diffusers(x: Tensor, seconds: float) -> tuple[nn.Module, int, Sampler]:
+    """diffusers, as its tutorial trains it: AdamW with a warm-up and a cosine."""
+    from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
+
+    model = UNet2DModel(
+        sample_size=x.shape[2],
+        in_channels=x.shape[1],
+        out_channels=x.shape[1],
+        layers_per_block=1,
+        block_out_channels=(32, 64, 96),
+        down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+    )
+    noise, optimizer = DDPMScheduler(num_train_timesteps=1000), torch.optim.AdamW(model.parameters(), lr=1e-4)
+    for steps, (data, passed) in zip(count(1), batches(x, seconds), strict=False):
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-4 * min(steps / 500, 0.5 * (1 + torch.tensor(torch.pi * passed).cos().item()))
+        epsilon, t = torch.randn_like(data), torch.randint(1000, (len(data),))
+        optimizer.zero_grad()
+        predicted = model(noise.add_noise(2 * data - 1, epsilon, t), t, return_dict=False)[0]
+        nn.functional.mse_loss(predicted, epsilon).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+
+    def sample(n: int) -> Tensor:
+        solver = DDIMScheduler(num_train_timesteps=1000)
+        solver.set_timesteps(EVALUATIONS)
+        y = torch.randn(n, *x.shape[1:])
+        for t in solver.timesteps:
+            y = solver.step(model(y, t).sample, t, y).prev_sample
+        return ((y + 1) / 2).clamp(0, 1)
+
+    model.eval()
+    return model, steps, sample
+
+
+RIVALS: dict[str, tuple[Callable[[Tensor, float], tuple[nn.Module, int, Sampler]], str]] = {
+    "genzoo": (ours, ""),
+    "denoising-diffusion-pytorch": (theirs, peers.missing("denoising-diffusion-pytorch")),
+    "diffusers": (diffusers, peers.missing("diffusers")),
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=5)
+    parser.add_argument("--root", help="a folder of pictures (default: OpenMoji's emoji)")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the files are (default: in the clone)")
+    given = parser.parse_args(argv)
+    keep_memory()
+    os.environ["TQDM_DISABLE"] = "1"  # the peers' bars
+    module: Any = EmojiDataModule(SIDE) if given.root is None else ImageFolderDataModule(given.root, SIDE)
+    module.prepare_data()
+    module.setup("fit")
+    training, test = (torch.cat(list(Rows(module, split))) for split in ("train", "test"))
+    extractor = FeatureExtractor("cifar10/classifier")
+
+    def distance(x: Tensor) -> float:
+        return float(frechet_distance(*(FeatureStatistics.of(extractor(images)) for images in (test, x))))
+
+    floor = distance(training[torch.randperm(len(training), generator=torch.Generator().manual_seed(0))[:SAMPLES]])
+    print(f"{len(training)} pictures for training; of {SAMPLES} of them the distance is {floor:.4g}", flush=True)
+    for name, (train, missing) in RIVALS.items():
+        if missing:
+            print(f"{name}: {missing}")
+            continue
+        torch.manual_seed(0)
+        model, steps, sample = train(training, 60 * given.minutes)
+        start = time.perf_counter()
+        with torch.no_grad():
+            drawn = torch.cat([sample(100) for _ in range(SAMPLES // 100)])
+        row = {
+            "rival": name,
+            "data": "emoji" if given.root is None else Path(given.root).name,
+            "minutes": f"{given.minutes:g}",
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "steps": steps,
+            "ms_per_sample": 1000 * (time.perf_counter() - start) / SAMPLES,
+            "frechet": distance(drawn),
+            "floor": floor,
+        }
+        print(", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+        path = given.results / "equal_time" / f"{slug(hardware())}.csv"
+        merge(path, [row | stamp()], ("rival", "data", "minutes"))
+
+
+if __name__ == "__main__":
+    main()
