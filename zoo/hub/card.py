@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, TypedDict
 
+from genzoo.zoo.hub.tasks import task_of
+
 
 class Card(TypedDict, total=False):
     """What only a person knows of an entry, by section of its card; a section not given has a plain default."""
@@ -15,13 +17,16 @@ class Card(TypedDict, total=False):
     data: str
     limits: str
     licence: str
+    spdx: str  # the identifier of the weights' licence: apache-2.0
 
 
 LIMITS = (
     "It knows what its training data showed it and nothing else: what it draws, scores or completes beyond"
     " such data means little. Figures compare only with figures of the same data, binarisation and protocol."
 )
-LICENCE = "The weights are under the Apache License 2.0; the data keep their own licence."
+LICENCE = "None is stated for the weights; the data keep their own."
+#: what a model is for, in the words that Hugging Face has for it, by the dimensions of its data's shape
+HUB_TASKS = {3: "unconditional-image-generation", 2: "text-to-audio", 1: "text-generation"}
 
 
 def model_card(address: str, config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
@@ -44,10 +49,37 @@ def model_card(address: str, config: Mapping[str, Any], metrics: Mapping[str, An
         "## Training\n\n" + _training(metrics.get("training", {}), metrics.get("environment", {})),
         "## Figures\n\n" + _figures(metrics.get("figures", [])),
         "## Limits\n\n" + said.get("limits", LIMITS),
-        "## Licence\n\n" + said.get("licence", LICENCE),
+        "## Licence\n\n" + said.get("licence", f"{said['spdx']}, of the weights." if "spdx" in said else LICENCE),
     ]
-    header = f"---\nlibrary_name: genzoo\nlicense: apache-2.0\ntags: [genzoo, generative, {family.lower()}]\n---\n\n"
-    return header + _without_html("\n\n".join(parts)) + "\n"
+    return f"---\n{_header(config, metrics)}\n---\n\n" + _without_html("\n\n".join(parts)) + "\n"
+
+
+def _header(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    """What Hugging Face reads: the licence, if one is stated, and the figures as its `model-index` has them."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    family = config["model"]["class_path"].rpartition(".")[2]
+    what = HUB_TASKS.get(len(config.get("shape") or ()), "other")
+    results = [
+        EvalResult(
+            task_type="image-classification" if family == "Classifier" else what,
+            dataset_type=config["name"].partition("/")[0].lower(),
+            dataset_name=task_of(config),
+            dataset_split=figure.get("split"),
+            metric_type=figure["name"],
+            metric_name=f"{figure['name']}, {figure['unit']}",
+            metric_value=figure["value"],
+        )
+        for figure in metrics.get("figures", [])
+        if "split" in figure  # the others are no figures of these data
+    ]
+    return ModelCardData(
+        library_name="genzoo",
+        license=(config.get("card") or {}).get("spdx"),
+        tags=["genzoo", "generative", family.lower()],
+        model_name=config["name"],
+        eval_results=results or None,
+    ).to_yaml()
 
 
 def _without_html(text: str) -> str:

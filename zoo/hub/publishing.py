@@ -47,7 +47,8 @@ def publish(
             replaced; a folder that holds anything else is not.
         data: The datamodule it was trained on, or its {class_path, init_args}.
         metrics: The contents of metrics.json.
-        card: What the model card says about `description`, `data`, `limits` and `licence`.
+        card: What the model card says about `description`, `data`, `limits` and `licence`; and `spdx`,
+            the identifier of the weights' licence (apache-2.0, mit, cc-by-4.0), of which there is none by default.
         samples: A .png, .wav or .txt file to put beside the weights.
         learning: A .png file of samples through training, one row for each moment; the moments, in optimiser steps,
             are `metrics["training"]["film"]`.

@@ -21,7 +21,7 @@ TOO_MUCH = f"it has more than {VALUES:,} values, or is nested more than {DEPTH} 
 DIMENSIONS = 2**22  # of one datum: an image of 1182 × 1182 pixels in colour, 95 s of sound
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*")
-SECTIONS = ("description", "data", "limits", "licence")  # of the card
+SECTIONS = ("description", "data", "limits", "licence", "spdx")  # of the card; the last is a licence's identifier
 DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -203,7 +203,11 @@ BLOCK = record(
     {"init_args": nullable(record({}))},
     only=True,
 )
-CARD = record({}, dict.fromkeys(SECTIONS, PROSE), only=True)
+CARD = record(
+    {},
+    dict.fromkeys(SECTIONS, PROSE) | {"spdx": like(r"[\w.+-]{1,40}", "a licence's identifier, like apache-2.0")},
+    only=True,
+)
 CONFIG = record(
     {
         "genzoo": like(r"\d[\w.+-]{0,40}", "a version, like '0.1.0'"),

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from huggingface_hub import ModelCard
 from lightning.pytorch import LightningModule
 from torch import nn
 
@@ -718,3 +719,26 @@ def test_a_class_is_found_under_the_name_of_the_module_that_it_moved_from(module
     model = hub.read_config(entry)["model"]
     edit(entry, {"model": {**model, "class_path": "genzoo.zoo.vae.VAE"}})
     assert_same(hub.load(entry), module)
+
+
+# ---- what Hugging Face reads of a card
+
+
+def test_no_licence_is_claimed_that_nobody_stated(tmp_path: Path) -> None:
+    """And one that was, is read by the Hub's own reader; so are the figures, each with its split and its unit."""
+    module = VAE(shape=(1, 8, 8), levels=17, latent_dim=2, network="mlp", width=8, depth=1)
+    figures = [
+        {"name": "nll", "value": 99.5, "unit": "nats", "split": "test", "protocol": "p", "num_examples": 9},
+        {"name": "parameters", "value": 7, "unit": "parameters", "protocol": "p"},
+    ]
+    for name, card in (("none", {}), ("mit", {"spdx": "mit"})):
+        folder = Path(
+            genzoo.publish(module, "digits/vae", to=tmp_path / name, card=card, metrics={"figures": figures})
+        )
+        read = ModelCard.load(folder / "README.md")
+        assert read.data.license == card.get("spdx") and ("Apache" in read.text) is False
+        (result,) = read.data.eval_results
+        assert (result.metric_type, result.metric_value, result.dataset_split) == ("nll", 99.5, "test")
+        assert result.metric_name == "nll, nats" and result.task_type == "unconditional-image-generation"
+    with pytest.raises(ValueError, match=r"card\.spdx is 'no licence at all', but must be a licence's identifier"):
+        genzoo.publish(module, "digits/vae", to=tmp_path / "bad", card={"spdx": "no licence at all"})
