@@ -1,0 +1,34 @@
+"""`genzoo app`: models to play with, on a page of this machine (`genzoo.app` builds it)."""
+
+from argparse import ArgumentParser, Namespace
+from importlib.util import find_spec
+
+from genzoo.arguments import add_allow, allowed
+from genzoo.zoo import hub
+
+EXAMPLE = "genzoo app"
+SAYS = "draw, and see what models make of it (extra app)"
+
+#: models of the same data that each answer within a moment
+DEFAULT = tuple(f"digits/{name}" for name in ("vae", "ae", "gan", "made", "pixelcnn", "ddpm", "flow-matching"))
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Which models, and where the page is."""
+    parser.add_argument(
+        "entries", nargs="*", default=[], help="models of data of one shape: names, folders or addresses"
+    )
+    parser.add_argument("--port", type=int, default=7860, help="where the page is (default: 7860)")
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets others on the network in (default: nobody)")
+    add_allow(parser)
+
+
+def run(given: Namespace) -> None:
+    """Opens a page on which one draws, and sees every model score, reconstruct and complete it, side by side."""
+    if find_spec("gradio") is None:
+        raise ModuleNotFoundError("the app takes Gradio, which is not installed: pip install 'genzoo[app]'")
+    from genzoo.app import STYLE, build
+    from genzoo.app.answers import Shown
+
+    models = [Shown(name, hub.load(name, allow=allowed(given))) for name in given.entries or DEFAULT]
+    build(models).launch(server_name=given.host, server_port=given.port, css=STYLE, quiet=True)
