@@ -106,8 +106,8 @@ class LogisticMixtureOutput(Output):
             y: (B, C, H, W), in [−1, 1].
 
         Returns:
-            (B, 3K, C, H, W), logits, locations and log-scales as `draw` takes them; [:, :, c] does not depend on
-            y[:, j] for any j from c on.
+            (B, 3K, C, H, W), logits, locations and log-scales as `draw_conditional` takes them; [:, :, c] does not
+            depend on y[:, j] for any j from c on.
         """
         logits, locations = self._chain(y)
         return torch.cat([logits[:, :, :-1], locations, self.log_scale], 1)
@@ -156,13 +156,13 @@ class LogisticMixtureOutput(Output):
         logits = self.log_weight
         for c in range(x.shape[1]):
             location, log_scale = self.location_given(c, y), self.log_scale[:, :, c]
-            drawn = draw(torch.cat([logits, location, log_scale], 1), noise[:, c], self.levels)
+            drawn = draw_conditional(torch.cat([logits, location, log_scale], 1), noise[:, c], self.levels)
             y.append((2 * torch.where(known[:, c], x[:, c], drawn) - 1).unsqueeze(1))
             logits = logits + log_bin_mass(y[c], location, log_scale, self.levels)
         return to_grid((torch.cat(y, 1) + 1) / 2, self.levels)
 
 
-def draw(conditional: Tensor, noise: Tensor, levels: int) -> Tensor:
+def draw_conditional(conditional: Tensor, noise: Tensor, levels: int) -> Tensor:
     """A component by the inverse of its distribution function, a value by that of the logistic, rounded to the grid.
 
     Args:

@@ -36,7 +36,7 @@ def of_every_colour(method, space, batch=2, size=(2, 3)):
 
 @pytest.mark.parametrize(
     ("mixtures", "channels", "levels"),
-    [(1, 1, 2), (5, 1, 256), (10, 1, 17), (1, 3, 4), (5, 3, 4), (10, 3, 2), (3, 2, 16), (2, 4, 3), (2, 3, 16)],
+    [(1, 1, 2), (5, 1, 256), (10, 1, 17), (1, 3, 4), (5, 3, 4), (10, 3, 2), (3, 2, 16), (2, 4, 3), (2, 3, 8)],
 )
 @pytest.mark.parametrize("scale", [0.1, 1.0, 4.0, 20.0])
 def test_the_mass_of_all_colours_is_one(mixtures, channels, levels, scale):
