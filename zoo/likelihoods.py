@@ -297,13 +297,12 @@ def log_bin_mass(y: Tensor, location: Tensor, log_scale: Tensor, levels: int) ->
     Returns:
         log [σ((y + h − location)/scale) − σ((y − h − location)/scale)], h = 1/(levels − 1) being half a bin; nats.
     """
-    centred = y - location
     half_bin, inverse_scale = 1 / (levels - 1), (-log_scale).exp()
-    upper, lower = (centred + half_bin) * inverse_scale, (centred - half_bin) * inverse_scale
+    centre, half = (y - location) * inverse_scale, half_bin * inverse_scale
+    below_upper, above_lower = F.logsigmoid(half + centre), F.logsigmoid(half - centre)
     # σ(a) − σ(b) = σ(a) σ(−b) (1 − e^(b − a)), which loses no digits where both are near 0 or near 1
-    inside = F.logsigmoid(upper) + F.logsigmoid(-lower) + _log1mexp(2 * half_bin * inverse_scale)
-    lowest, highest = y < half_bin - 1, y > 1 - half_bin
-    return torch.where(lowest, F.logsigmoid(upper), torch.where(highest, F.logsigmoid(-lower), inside))
+    inside = below_upper + above_lower + (-torch.expm1((-2 * half).clamp_max(-1e-20))).log()
+    return torch.where(y < half_bin - 1, below_upper, torch.where(y > 1 - half_bin, above_lower, inside))
 
 
 MIN_LOG_SCALE = -7.0  # as in Salimans et al. 2017: keeps the likelihood of a bin bounded in float32

@@ -152,7 +152,7 @@ class PixelCNN(AutoregressiveMixin, ZooModule):
         """One dimension's draw, as in `AutoregressiveMixin`; of mixtures as in `draw_conditional`."""
         if self.mixture is None or self.levels is None:
             return super().choose(logits, noise)
-        return to_codes(draw_conditional(logits, noise, self.levels), self.levels)
+        return to_codes(draw_conditional(logits.chunk(3, 1), noise, self.levels), self.levels)
 
     @property
     def widest(self) -> int:

@@ -229,7 +229,7 @@ def test_a_mixture_learns_colours_that_depend_on_each_other():
         optimizer.step()
     nats = -model.log_prob_per_dim(codes / 255, None).detach().mean((0, 2, 3))
     assert float(nats[0]) > 5  # ln 252 is 5.5
-    assert float(nats[1]) < 3 and float(nats[2]) < 3
+    assert float(nats[1]) < 4 and float(nats[2]) < 4
     drawn = model.codes(model.sample(64, generator=seeded())).double()
     assert float((drawn[:, 1] - drawn[:, 0]).abs().median()) < 12
     assert float((drawn[:, 2] + drawn[:, 0] - 255).abs().median()) < 12
