@@ -117,7 +117,7 @@ def fitting(case: Case, method: str) -> dict[str, Any]:
         "x": x,
         "a": x,
         "b": case.data(BATCH),
-        "z": torch.randn(BATCH, model.latent_dim) if method == "decode" else torch.randn(x.shape),
+        "z": torch.randn(BATCH, model.code_dim) if method == "decode" else torch.randn(x.shape),
         "known": known,
         "num_samples": 2,
         "num_frames": 2,
