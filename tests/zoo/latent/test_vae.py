@@ -204,14 +204,14 @@ def test_a_conditional_bound_is_of_its_class_and_the_marginal_is_the_mixture(con
     model, images, given = conditional
     torch.testing.assert_close(given.exp().sum(1), torch.ones(3).double(), atol=1e-6, rtol=0)
     assert float((given[0] - given[1]).abs().max()) > 0.3  # the class matters
-    many = {"num_particles": 60_000, "generator": PerDatum(images)}
+    many = {"num_particles": 20_000, "generator": PerDatum(images)}
     for y in range(3):
         labels = torch.full((16,), y)
-        torch.testing.assert_close(model.log_prob(images, labels=labels, **many), given[y], atol=0.03, rtol=0)
+        torch.testing.assert_close(model.log_prob(images, labels=labels, **many), given[y], atol=0.05, rtol=0)
     marginal = (given + model.class_log_prior[:, None]).logsumexp(0)
-    torch.testing.assert_close(model.log_prob(images, **many), marginal, atol=0.03, rtol=0)
-    one = torch.stack([model.log_prob(images) for _ in range(400)])
-    assert bool((one.mean(0) < marginal + 3 * one.std(0) / 20).all())  # a bound, also of few particles
+    torch.testing.assert_close(model.log_prob(images, **many), marginal, atol=0.05, rtol=0)
+    one = torch.stack([model.log_prob(images) for _ in range(100)])
+    assert bool((one.mean(0) < marginal + 3 * one.std(0) / 10).all())  # a bound, also of few particles
     with pytest.raises(ValueError, match=r"labels lie in \[0, 3\)"):
         model.log_prob(images, labels=torch.full((16,), 3))
 
