@@ -1,6 +1,7 @@
 """Callbacks for any LightningModule that has the capability they ask for, not only genzoo's."""
 
 from genzoo.callbacks.ema import EMA
+from genzoo.callbacks.feature_loss import FeatureLoss
 from genzoo.callbacks.frechet import FrechetDistance
 from genzoo.callbacks.likelihood import LikelihoodLogger
 from genzoo.callbacks.mode_coverage import ModeCoverage
@@ -14,6 +15,7 @@ from genzoo.zoo.hub.run_folder import run_folder
 
 __all__ = [
     "EMA",
+    "FeatureLoss",
     "FrechetDistance",
     "LikelihoodLogger",
     "ModeCoverage",

@@ -90,7 +90,6 @@ class FeatureExtractor:
             ValueError: if the extractor says that it is for data of another shape, or the data are not finite: a
                 network may well make finite features of them.
         """
-        self.module.eval()  # whoever shares the module may have switched it
         shape = getattr(self.module, "shape", None)
         any_image = getattr(self.module, "any_image", False)
         if isinstance(shape, tuple) and tuple(x.shape[1:]) != shape and not any_image:
@@ -101,6 +100,11 @@ class FeatureExtractor:
         if not x.isfinite().all():
             bad = int((~x.isfinite()).flatten(1).any(1).sum())
             raise ValueError(f"{bad} of {len(x)} data or samples hold NaN or infinite values: they have no features.")
+        return self.differentiable(x)
+
+    def differentiable(self, x: Tensor) -> Tensor:
+        """The same of data that were checked before, with the derivative by x."""
+        self.module.eval()  # whoever shares the module may have switched it
         weight = next(self.module.parameters(), None)
         return self._features(x if weight is None else x.to(weight.dtype))
 

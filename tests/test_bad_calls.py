@@ -34,13 +34,14 @@ BATCH = 3
 
 #: the parts that a family's methods are made of: they take what was checked before, from each other
 PARTS = """
-    beta_at build_networks chain chain_times checked_labels choose choose_variance codes components condition_on
-    data decoded decoder default_optimizer denoise denoiser dequantised discriminator_loss discriminator_step
-    draw draw_latents draw_uncached elbo errors evaluation features fill_in flow flow_ratios from_model
-    generator_loss generator_step kl labels_to_sample log_joint log_likelihood log_prob_given log_prob_per_dim
-    log_weights logits next_logits noise num_observed objective observed on_grid output parameter_groups place
-    posterior predict present_classes prior reconstruction_error register_later_buffer render residual scaled shifted
-    solver_times to_model to_networks unpack with_later_buffers GPT.generate GAN.generate GAN.score
+    beta_at build_networks chain chain_times checked_labels choose choose_variance classes code codes components
+    condition_on data decoded decoder default_optimizer denoise denoiser dequantised discriminator_loss
+    discriminator_step draw draw_latents draw_turn draw_uncached elbo errors evaluation features fill_in flow
+    flow_ratios from_model generator_loss generator_step kl labels_to_sample log_joint log_likelihood
+    log_prob_given log_prob_per_dim losses log_weights logits next_logits noise num_observed objective observed
+    on_grid output outputs parameter_groups place posterior predict present_classes prior reconstruction_error
+    register_later_buffer render residual scaled shifted stated solver_times to_model to_networks unpack
+    with_later_buffers GPT.generate GAN.generate GAN.score
 """
 
 #: the capabilities' methods, and what single families offer besides
@@ -117,7 +118,7 @@ def fitting(case: Case, method: str) -> dict[str, Any]:
         "x": x,
         "a": x,
         "b": case.data(BATCH),
-        "z": torch.randn(BATCH, model.latent_dim) if method == "decode" else torch.randn(x.shape),
+        "z": torch.randn(BATCH, model.code_dim) if method == "decode" else torch.randn(x.shape),
         "known": known,
         "num_samples": 2,
         "num_frames": 2,

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from genzoo.zoo.likelihoods import Categorical as Categorical
     from genzoo.zoo.likelihoods import DiscretisedLogistic as DiscretisedLogistic
     from genzoo.zoo.likelihoods import Gaussian as Gaussian
+    from genzoo.zoo.logistic_mixture import LogisticMixture as LogisticMixture
     from genzoo.zoo.module import ZooModule as ZooModule
     from genzoo.zoo.muon import Muon as Muon
     from genzoo.zoo.randomness import PerDatum as PerDatum
@@ -78,6 +79,7 @@ _HOME = {
     "GradientPenalty": "gan.regularisers",
     "Hinge": "gan.losses",
     "LeastSquares": "gan.losses",
+    "LogisticMixture": "logistic_mixture",
     "Masking": "latent.autoencoder",
     "NonSaturating": "gan.losses",
     "Packing": "gan.regularisers",

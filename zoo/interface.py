@@ -5,7 +5,7 @@ family does not have is a method that it does not have. (`mixins.py` completes a
 `module.py` is the LightningModule that all families extend.)
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -83,6 +83,14 @@ class HasLatents(Protocol):
     def traverse(self, x: Tensor, dim: int, values: Sequence[float] | Tensor) -> Tensor:
         """(len(values), B, *shape): reconstructions of x with code dimension `dim` set to each value."""
         ...
+
+
+@runtime_checkable
+class TakesAddedLoss(Protocol):
+    """Is trained to reconstruct, and takes another opinion of its reconstructions into its loss."""
+
+    #: from data and their expected reconstructions, (B, *shape) both, to (B,) in nats; None adds nothing
+    added_loss: Callable[[Tensor, Tensor], Tensor] | None
 
 
 @runtime_checkable

@@ -4,10 +4,14 @@ A `Likelihood` says how many numbers it needs for each dimension of the datum (`
 of them, shaped (..., P, *shape), into an `Output`: something with a mean, a `log_prob` in nats summed over the
 datum, and samples on the data's own grid. Discrete data (an integer `levels`) always get a probability mass that
 sums to one over the levels; only continuous data (`levels=None`) get a density.
+
+In those of this file the dimensions are independent of each other. `logistic_mixture` has one that couples the
+channels of a pixel.
 """
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,6 +41,10 @@ class Output(ABC):
     def sample(self, generator: Generator | None = None, *, batch_dim: int = 0) -> Tensor:
         """(..., *shape), a draw of the datum, on the data's grid; `batch_dim` as in `randomness.uniform`."""
 
+    def sample_rest(self, x: Tensor, known: Tensor, generator: Generator | None = None) -> Tensor:
+        """(B, *shape), x where `known`, and a draw of the other dimensions given these."""
+        return torch.where(known, x, self.sample(generator))
+
     def log_prob(self, x: Tensor) -> Tensor:
         """(...), nats, summed over the datum's dimensions."""
         return self.log_prob_per_dim(x).flatten(-self.event_dims).sum(-1)
@@ -52,6 +60,10 @@ class Likelihood(ABC):
         Raises:
             ValueError: if the distribution cannot describe such data.
         """
+
+    def parameter_shape(self, shape: Sequence[int], levels: int | None) -> tuple[int, ...]:
+        """The numbers for one datum as `output` takes them: (P, *shape), unless dimensions are coupled."""
+        return self.num_parameters(levels), *shape
 
     @abstractmethod
     def output(self, parameters: Tensor, levels: int | None) -> Output:
@@ -191,17 +203,7 @@ class DiscretisedLogisticOutput(Output):
 
     def log_prob_per_dim(self, x: Tensor) -> Tensor:
         """The mass of its bin, log Σ_i π_i P_i(bin of x)."""
-        centred = (2 * x - 1).unsqueeze(1) - self.location
-        half_bin, inverse_scale = 1 / (self.levels - 1), (-self.log_scale).exp()
-        upper, lower = (centred + half_bin) * inverse_scale, (centred - half_bin) * inverse_scale
-        # σ(a) − σ(b) = σ(a) σ(−b) (1 − e^(b − a)), which loses no digits where both are near 0 or near 1
-        inside = F.logsigmoid(upper) + F.logsigmoid(-lower) + _log1mexp(2 * half_bin * inverse_scale)
-        level = to_codes(x, self.levels).unsqueeze(1)
-        log_mass = torch.where(
-            level == 0,
-            F.logsigmoid(upper),
-            torch.where(level == self.levels - 1, F.logsigmoid(-lower), inside),
-        )
+        log_mass = log_bin_mass((2 * x - 1).unsqueeze(1), self.location, self.log_scale, self.levels)
         return (self.log_weight + log_mass).logsumexp(1)
 
     def sample(self, generator: Generator | None = None, *, batch_dim: int = 0) -> Tensor:
@@ -282,6 +284,25 @@ class GaussianOutput(Output):
         noise = uniform(self.location.shape, like=self.location, generator=generator, batch_dim=batch_dim)
         x = self.location + self.scale * torch.special.ndtri(noise.clamp(1e-7, 1 - 1e-7))
         return x if self.levels is None else to_grid(x, self.levels)
+
+
+def log_bin_mass(y: Tensor, location: Tensor, log_scale: Tensor, levels: int) -> Tensor:
+    """The mass of a logistic distribution in the bin of a level, the lowest and the highest reaching to ∓∞.
+
+    Args:
+        y: the level, scaled to [−1, 1]: 2k/(levels − 1) − 1.
+        location, log_scale: of the distribution in the same units; all three broadcast.
+        levels: how many there are.
+
+    Returns:
+        log [σ((y + h − location)/scale) − σ((y − h − location)/scale)], h = 1/(levels − 1) being half a bin; nats.
+    """
+    half_bin, inverse_scale = 1 / (levels - 1), (-log_scale).exp()
+    centre, half = (y - location) * inverse_scale, half_bin * inverse_scale
+    below_upper, above_lower = F.logsigmoid(half + centre), F.logsigmoid(half - centre)
+    # σ(a) − σ(b) = σ(a) σ(−b) (1 − e^(b − a)), which loses no digits where both are near 0 or near 1
+    inside = below_upper + above_lower + (-torch.expm1((-2 * half).clamp_max(-1e-20))).log()
+    return torch.where(y < half_bin - 1, below_upper, torch.where(y > 1 - half_bin, above_lower, inside))
 
 
 MIN_LOG_SCALE = -7.0  # as in Salimans et al. 2017: keeps the likelihood of a bin bounded in float32

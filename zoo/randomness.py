@@ -92,6 +92,26 @@ def uniform(size: Sequence[int], *, like: Tensor, generator: Generator | None = 
     return _draw(torch.rand, size, like, generator, batch_dim)
 
 
+def choose_component(logits: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """A component of a mixture by the inverse of its distribution function, and what is left of the noise.
+
+    Given that component k is chosen, (u − Σ_{j<k} π_j) / π_k is uniform again: one number draws both the component
+    and a value from it.
+
+    Args:
+        logits: (B, K, ...), of π.
+        noise: (B, ...), u, uniform in [0, 1).
+
+    Returns:
+        (B, 1, ...) int64, and (B, ...) in [1e-6, 1 − 1e-6].
+    """
+    probability = logits.softmax(1)
+    upto = probability.cumsum(1)  # whose last is not quite 1
+    chosen = (upto[:, :-1] <= noise.unsqueeze(1) * upto[:, -1:]).sum(1, keepdim=True)
+    upto, probability = (t.gather(1, chosen).squeeze(1) for t in (upto, probability))
+    return chosen, ((noise - upto) / probability + 1).clamp(1e-6, 1 - 1e-6)
+
+
 def _draw(
     sampler: Callable[..., Tensor],
     size: Sequence[int],

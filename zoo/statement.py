@@ -12,8 +12,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import partial
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
+import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters  # there is no public way to ask for it
 from torch import Tensor, nn
@@ -26,6 +27,8 @@ class StatedModule(LightningModule):
 
     #: arguments that no file can state, because they were given as live modules
     unstated: list[str]
+    #: arguments whose default is younger than some files, and what it was before: what a file without them means
+    former_arguments: ClassVar[Mapping[str, Any]] = {}
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Remembers what the constructor is called with."""
@@ -50,6 +53,14 @@ class StatedModule(LightningModule):
         stated["_class_path"] = class_path(type(self))
         stated["_instantiator"] = "lightning.pytorch.cli.instantiate_module"
         self.save_hyperparameters(stated)
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **arguments: Any) -> Self:
+        """Lightning's, but that an argument the file is older than means what it did then."""
+        if cls.former_arguments:
+            stated = torch.load(checkpoint_path, map_location="cpu", weights_only=True).get("hyper_parameters", {})
+            arguments = {k: v for k, v in cls.former_arguments.items() if k not in stated} | arguments
+        return super().load_from_checkpoint(checkpoint_path, *args, **arguments)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the names of arguments that cannot be stated."""

@@ -20,6 +20,7 @@ from genzoo.zoo.likelihoods import MIN_LOG_SCALE
 from genzoo.zoo.module import ZooModule
 from genzoo.zoo.networks.masked import MaskedLinear
 from genzoo.zoo.precision import full_precision
+from genzoo.zoo.randomness import choose_component
 
 
 class MADE(AutoregressiveMixin, ZooModule):
@@ -113,20 +114,12 @@ class MADE(AutoregressiveMixin, ZooModule):
         return (weight.log_softmax(1) - log_scale - 0.5 * z.square()).logsumexp(1) - 0.5 * math.log(2 * math.pi)
 
     def choose(self, logits: Tensor, noise: Tensor) -> Tensor:
-        """A level, as in `AutoregressiveMixin.choose`; of continuous data a component, and a value from it.
-
-        What of the noise is left when it has chosen the component, (u − Σ_{j<k} π_j) / π_k, is uniform again.
-        """
+        """A level, as in `AutoregressiveMixin.choose`; of continuous data a component, and a value from it."""
         if self.levels is not None:
             return super().choose(logits, noise)
         weight, mean, log_scale = self.components(logits)
-        probability = weight.softmax(1)
-        upto = probability.cumsum(1)
-        chosen = (upto[:, :-1] <= noise.unsqueeze(1) * upto[:, -1:]).sum(1, keepdim=True)
-        upto, probability, mean, log_scale = (
-            t.gather(1, chosen).squeeze(1) for t in (upto, probability, mean, log_scale)
-        )
-        left = ((noise - upto) / probability + 1).clamp(1e-6, 1 - 1e-6)
+        chosen, left = choose_component(weight, noise)
+        mean, log_scale = (t.gather(1, chosen).squeeze(1) for t in (mean, log_scale))
         return mean + log_scale.exp() * torch.special.ndtri(left)
 
     def components(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:

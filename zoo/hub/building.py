@@ -91,7 +91,8 @@ def build(value: Any, classes: Mapping[str, type]) -> Any:
         raise ValueError(
             f"the init_args of {path} must be a mapping from names to values, not {shortened(arguments)}"
         )
-    built = {key: build(item, classes) for key, item in arguments.items()}
+    stated = {**getattr(classes[path], "former_arguments", {}), **arguments}
+    built = {key: build(item, classes) for key, item in stated.items()}
     try:
         _check_arguments(classes[path], built)
         return classes[path](**built)

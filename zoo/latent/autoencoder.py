@@ -59,6 +59,9 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
 
     gathered = (*ZooModule.gathered, "_seen")
 
+    #: what is added to the loss of a training step, such as a callback's `FeatureLoss`: see `TakesAddedLoss`
+    added_loss: Callable[[Tensor, Tensor], Tensor] | None = None
+
     #: at most so many times is a completion reconstructed and what is known pasted back
     completion_sweeps = 64
     #: how many of the data last trained on the density is fitted to
@@ -110,8 +113,17 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
         return Delta(self.features(self.check(x, on_grid=False)))
 
     def objective(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
-        """−log p(x | z = f(x)), nats."""
-        return {"loss": self.reconstruction_error(x, x)}
+        """−log p(x | z = f(x)), nats, and what is added to it."""
+        return self.losses(x, x)
+
+    def losses(self, x: Tensor, seen: Tensor) -> dict[str, Tensor]:
+        """`reconstruction_error` and `added_loss`: "loss" is their sum."""
+        output = self.decoded(self.features(seen))
+        error = -output.log_prob(x)
+        if self.added_loss is None:
+            return {"loss": error}
+        added = self.added_loss(x, output.mean)
+        return {"loss": error + added, "reconstruction_error": error, "added_loss": added}
 
     def evaluation(self, x: Tensor, labels: Tensor | None, generator: Generator) -> dict[str, Tensor]:
         """The loss: how many nats the reconstruction leaves open. No likelihood of x."""
@@ -251,7 +263,7 @@ class DenoisingAutoencoder(Autoencoder):
 
     def objective(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
         """−log p(x | z = f(x̃)) with one draw of the corruption, nats."""
-        return {"loss": self.reconstruction_error(x, self.corruption.corrupt(x))}
+        return self.losses(x, self.corruption.corrupt(x))
 
     def evaluation(self, x: Tensor, labels: Tensor | None, generator: Generator) -> dict[str, Tensor]:
         """The loss, and what it would be without corruption."""

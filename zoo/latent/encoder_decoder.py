@@ -3,6 +3,7 @@
 import math
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from genzoo.zoo.likelihoods import Likelihood, Output, default_likelihood
@@ -38,8 +39,12 @@ class EncoderDecoderMixin(LatentMixin):
         encoder: nn.Module | None,
         decoder: nn.Module | None,
         likelihood: Likelihood | None,
+        num_classes: int | None = None,
     ) -> None:
         """Makes `encoder`, from data to code_features numbers, `decoder`, from codes to data, and `likelihood`.
+
+        With `num_classes` both are told the class: the decoder as the last numbers of the code, one-hot; the encoder
+        as a datum of each class, learned from zero, that is added to what it sees.
 
         Raises:
             ValueError: on arguments that do not fit each other or the data.
@@ -49,23 +54,32 @@ class EncoderDecoderMixin(LatentMixin):
         if latent_dim < 1:
             raise ValueError(f"latent_dim={latent_dim}: a code has at least one dimension.")
         self.code_features, self.latent_dim = code_features, latent_dim
+        #: of a code: the latents, and a number for each class where the model is conditional
+        self.code_dim = latent_dim + (num_classes or 0)
         self.likelihood = likelihood or default_likelihood(self.levels)
-        self.num_parameters = self.likelihood.num_parameters(self.levels)
+        self.parameter_shape = self.likelihood.parameter_shape(self.shape, self.levels)
         network = network or ("resnet" if len(self.shape) == 3 else "mlp")
         if network not in ("mlp", "resnet"):
             raise ValueError(f"network={network!r}: choose 'mlp' or 'resnet', or give `encoder` and `decoder`.")
         if network == "mlp":
             sizes = {"width": width or 512, "depth": 2 if depth is None else depth}
             self.encoder = encoder or MLP(self.num_dims, code_features, **sizes)
-            self.decoder = decoder or MLP(latent_dim, self.num_parameters * self.num_dims, **sizes)
+            self.decoder = decoder or MLP(self.code_dim, math.prod(self.parameter_shape), **sizes)
         else:
             sizes = {"width": width or 32, "depth": 1 if depth is None else depth}
             self.encoder = encoder or ResNetEncoder(self.shape, code_features, **sizes)
-            self.decoder = decoder or ResNetDecoder(latent_dim, self.shape, self.num_parameters, **sizes)
+            planes = math.prod(self.parameter_shape) // math.prod(self.shape[1:])
+            self.decoder = decoder or ResNetDecoder(self.code_dim, (planes, *self.shape[1:]), **sizes)
+        self.class_ = None
+        if num_classes is not None:
+            self.class_ = nn.Embedding.from_pretrained(torch.zeros(num_classes, self.num_dims), freeze=False)
 
-    def features(self, x: Tensor) -> Tensor:
-        """What the encoder says of x: (B, code_features), in x's precision."""
-        h = self.encoder(to_network(x if self.levels is None else 2 * x - 1, self.encoder))
+    def features(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """What the encoder says of x, and of its class: (B, code_features), in x's precision."""
+        seen = to_network(x if self.levels is None else 2 * x - 1, self.encoder)
+        if self.class_ is not None and labels is not None:
+            seen = seen + self.class_(labels).view_as(seen)
+        h = self.encoder(seen)
         if h.shape != (x.shape[0], self.code_features):
             raise ValueError(
                 f"The encoder must map (B, *shape) to (B, code_features) = {(len(x), self.code_features)},"
@@ -75,7 +89,7 @@ class EncoderDecoderMixin(LatentMixin):
 
     def parts(self) -> dict[str, Part]:
         """The encoder, from data to codes, and the decoder, from codes to the datum's mean."""
-        x, z = example(*self.shape), example(self.latent_dim)
+        x, z = example(*self.shape), example(self.code_dim)
         x = x if self.levels is None else x.sigmoid()
         return {
             "encoder": Part(self, self.features, {"x": x}, ("z",)),
@@ -83,7 +97,7 @@ class EncoderDecoderMixin(LatentMixin):
         }
 
     def decode(self, z: Tensor) -> Output:
-        """p(x | z) for z of shape (B, latent_dim).
+        """p(x | z) for codes z of shape (B, latent_dim); or (B, latent_dim + C), with a class, one-hot.
 
         Raises:
             TypeError: if z is no tensor of floats.
@@ -91,9 +105,9 @@ class EncoderDecoderMixin(LatentMixin):
         """
         if not isinstance(z, Tensor) or not z.is_floating_point():
             given = z.dtype if isinstance(z, Tensor) else type(z).__name__
-            raise TypeError(f"z is a tensor of codes, floats of shape (B, {self.latent_dim}), but was given {given}.")
-        if z.ndim != 2 or z.shape[1] != self.latent_dim or not len(z):
-            raise ValueError(f"Codes have the shape (B, {self.latent_dim}), but z is {tuple(z.shape)}.")
+            raise TypeError(f"z is a tensor of codes, floats of shape (B, {self.code_dim}), but was given {given}.")
+        if z.ndim != 2 or z.shape[1] != self.code_dim or not len(z):
+            raise ValueError(f"Codes have the shape (B, {self.code_dim}), but z is {tuple(z.shape)}.")
         if not bool(z.isfinite().all()):
             raise ValueError("z holds NaN or infinite values: a code is made of finite numbers.")
         return self.decoded(z)
@@ -101,10 +115,10 @@ class EncoderDecoderMixin(LatentMixin):
     def decoded(self, z: Tensor) -> Output:
         """What `decode` gives, for z that comes from the model itself."""
         parameters = self.decoder(to_network(z, self.decoder))
-        size = (z.shape[0], self.num_parameters, *self.shape)
+        size = (z.shape[0], *self.parameter_shape)
         if parameters.numel() != math.prod(size):
             raise ValueError(
-                f"The decoder must map (B, {self.latent_dim}) to {self.num_parameters} numbers for each dimension of"
-                f" the datum, {size} up to reshaping, but gave {tuple(parameters.shape)}."
+                f"The decoder must map (B, {self.code_dim}) to what {type(self.likelihood).__name__} needs for each"
+                f" datum, {size} up to reshaping, but gave {tuple(parameters.shape)}."
             )
         return self.likelihood.output(parameters.reshape(size), self.levels)

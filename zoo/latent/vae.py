@@ -10,6 +10,9 @@ draw z = μ + σ ε, ε ~ N(0, I). With K > 1 draws it is trained on the tighter
 autoencoder (Burda, Grosse & Salakhutdinov 2016, eq. 8),
 
     L_K(x) = E log (1/K) Σ_k w_k,   w_k = p(x | z_k) p(z_k) / q(z_k | x),   ELBO = L_1 ≤ L_2 ≤ … ≤ log p(x).
+
+A conditional one (Sohn, Lee & Yan 2015, with a prior that does not depend on y) is all of this given the class y, in
+q(z | x, y) and p(x | z, y). Without a class it is the mixture Σ_y p(y) p(x | y).
 """
 
 import math
@@ -20,6 +23,7 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
+from torch.nn import functional as F
 
 from genzoo.zoo.checks import check_count
 from genzoo.zoo.interface import LogProbKind
@@ -34,18 +38,18 @@ from genzoo.zoo.latent.estimators import (
 )
 from genzoo.zoo.latent.posterior import posterior_figures
 from genzoo.zoo.likelihoods import Likelihood
-from genzoo.zoo.mixins import CompletionMixin, LogProbMixin
+from genzoo.zoo.mixins import ClassPrior, CompletionMixin, ConditionalMixin, LogProbMixin
 from genzoo.zoo.module import ZooModule
-from genzoo.zoo.parts import Part
+from genzoo.zoo.parts import Part, label_of
 from genzoo.zoo.processes import gather
-from genzoo.zoo.randomness import Generator, PerDatum, normal, uniform
+from genzoo.zoo.randomness import Generator, PerDatum, choose_component, normal, uniform
 
 
-class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
+class VAE(ConditionalMixin, LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
     """A variational autoencoder with one layer of Gaussian latents.
 
     Capabilities: `sample`, `log_prob` (a lower bound), `anomaly_score`, `complete`, `encode`, `decode`,
-    `reconstruct`, `interpolate`, `traverse`.
+    `reconstruct`, `interpolate`, `traverse`; conditional on demand.
 
     Args:
         shape, levels, optimizer, lr_scheduler: as in `ZooModule`.
@@ -55,11 +59,12 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
         width: hidden units of the perceptrons, or channels of the convolutions at full image size; None takes 512 or
             32.
         depth: residual blocks, for convolutions at each resolution; None takes 2 or 1.
-        encoder: a module of your own, (B, *shape) in [−1, 1] (in the data's range, if continuous) to (B, 2 d): μ and
-            log σ.
-        decoder: a module of your own, (B, d) to P numbers for each dimension of the datum, (B, P, *shape) up to
-            reshaping, where P is the likelihood's `num_parameters(levels)`.
-        likelihood: p(x | z); None takes `default_likelihood(levels)`.
+        encoder: a module of your own, (B, *shape) in [−1, 1] (in the data's range, if continuous; where the model is
+            conditional, plus what was learned of the class) to (B, 2 d): μ and log σ.
+        decoder: a module of your own, (B, d), or (B, d + C) of a conditional model of C classes, to the numbers that
+            the likelihood needs, (B, *parameter_shape(shape, levels)) up to reshaping.
+        likelihood: p(x | z); None takes `default_likelihood(levels)`. Of colour images with many levels
+            `LogisticMixture` says more: samples then have the right colours, rather than each channel its own noise.
         num_particles: K of the bound that is trained and validated. 1 is the VAE, more the importance-weighted
             autoencoder; the decoder's work grows with K, the encoder's does not.
         estimator: of the gradient with respect to the encoder: "pathwise", or "score_function" with a leave-one-out
@@ -69,6 +74,10 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
         kl_warmup: training steps over which that weight rises linearly from 0 (Bowman et al. 2016).
         free_bits: nats for each latent dimension, averaged over the batch, below which its KL is not penalised
             (Kingma et al. 2016, eq. 15). Evaluation ignores it. Only where K = 1.
+        num_classes: C, how many classes the data have.
+        conditional: whether to model p(x | y) of the class y rather than p(x).
+        class_prior: p(y) where no label is given: the classes' shares in the "training" data, or "uniform" over
+            those that they have.
 
     Raises:
         ValueError: on arguments that do not fit each other or the data.
@@ -96,6 +105,9 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
         beta: float = 1.0,
         kl_warmup: int = 0,
         free_bits: float = 0.0,
+        num_classes: int | None = None,
+        conditional: bool = False,
+        class_prior: ClassPrior = "training",
         optimizer: OptimizerCallable | None = None,
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
@@ -112,6 +124,7 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
         check_estimator(estimator)
         self.num_particles, self.estimator = num_particles, estimator
         self.beta, self.kl_warmup, self.free_bits = beta, kl_warmup, free_bits
+        self.condition_on(num_classes, conditional, class_prior)
         self.build_networks(
             2 * latent_dim,  # μ and log σ
             latent_dim=latent_dim,
@@ -121,42 +134,75 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
             encoder=encoder,
             decoder=decoder,
             likelihood=likelihood,
+            num_classes=self.num_classes,
         )
         self._posteriors: list[Tensor] = []  # of the validation under way: (2, B, d), μ and σ
 
     # ---- the model
 
-    def encode(self, x: Tensor) -> Independent:
+    def encode(self, x: Tensor, *, labels: Tensor | None = None) -> Independent:
         """q(z | x), a normal distribution with diagonal covariance over (B, latent_dim).
+
+        Where the model is conditional, q(z | x, y) and behind it the class, one-hot and without variance: a code
+        (B, latent_dim + C) is all that `decode` needs.
 
         Args:
             x: (B, *shape), in the data's range, though images need not lie on their grid.
+            labels: (B,), the classes; None takes for each datum the class that explains it best.
         """
-        return self.posterior(self.check(x, on_grid=False))
+        x = self.check(x, on_grid=False)
+        labels = self.classes(x, labels)
+        q = self.posterior(x, labels)
+        if labels is None:
+            return q
+        return _normal(self.code(q.mean, labels), F.pad(q.base_dist.scale, (0, self.code_dim - self.latent_dim)))
 
-    def posterior(self, x: Tensor) -> Independent:
-        """What `encode` gives, for x that was checked before, or is training data."""
-        mean, log_scale = self.features(x).chunk(2, dim=1)
-        return Independent(Normal(mean, log_scale.clamp(-7, 7).exp(), validate_args=False), 1, validate_args=False)
+    def posterior(self, x: Tensor, labels: Tensor | None = None) -> Independent:
+        """q(z | x), or q(z | x, y), for x that was checked before, or is training data."""
+        mean, log_scale = self.features(x, labels).chunk(2, dim=1)
+        return _normal(mean, log_scale.clamp(-7, 7).exp())
+
+    def code(self, z: Tensor, labels: Tensor | None) -> Tensor:
+        """What the decoder is given: z, (..., B, latent_dim), and behind it the class, one-hot."""
+        if labels is None or self.num_classes is None:
+            return z
+        classes = F.one_hot(labels, self.num_classes).to(z.dtype)
+        return torch.cat([z, classes.expand(*z.shape[:-1], -1)], -1)
+
+    @torch.no_grad()
+    def classes(self, x: Tensor, labels: Tensor | None) -> Tensor | None:
+        """Those given; without them, of a conditional model, argmax_y log p(y) + log w(z = E q(z | x, y)): (B,)."""
+        if labels is not None or self.num_classes is None:
+            return self.checked_labels(labels, len(x))
+        joint = []
+        for y, log_share in enumerate(self.class_log_prior.tolist()):
+            given = torch.full((len(x),), y, device=x.device)
+            q = self.posterior(x, given)
+            joint.append(self.log_weights(x, q, q.mean.unsqueeze(0), given)[0] + log_share)
+        return torch.stack(joint).argmax(0)
 
     def parts(self) -> dict[str, Part]:
-        """As in the base; the encoder gives the mean and the standard deviation of q(z | x)."""
+        """As in the base; the encoder gives the mean and the standard deviation of q(z | x), or of q(z | x, y)."""
         known = super().parts()
-        known["encoder"].function = lambda x: ((q := self.posterior(x).base_dist).loc, q.scale)
-        known["encoder"].outputs = ("mean", "std")
-        return known
+
+        def encoder(x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+            q = self.posterior(x, label).base_dist
+            return q.loc, q.scale
+
+        inputs = known["encoder"].inputs | label_of(self)
+        return known | {"encoder": Part(self, encoder, inputs, ("mean", "std"))}
 
     def prior(self, like: Tensor) -> Independent:
         """p(z) = N(0, I)."""
         mean = torch.zeros(self.latent_dim, device=like.device, dtype=like.dtype)
-        return Independent(Normal(mean, torch.ones_like(mean), validate_args=False), 1, validate_args=False)
+        return _normal(mean, torch.ones_like(mean))
 
     # ---- training
 
-    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+    def log_likelihood(self, x: Tensor, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """log p(x | z) for z of shape (K, B, latent_dim): (K, B), nats; the decoder runs once, over all K·B codes."""
         repeated = x.expand(len(z), *x.shape).flatten(0, 1)
-        return self.decoded(z.flatten(0, 1)).log_prob(repeated).view(len(z), -1)
+        return self.decoded(self.code(z, labels).flatten(0, 1)).log_prob(repeated).view(len(z), -1)
 
     def draw(self, q: Independent, num_particles: int, generator: Generator | None = None) -> Tensor:
         """z_k = μ + σ ε_k, reparameterised: (K, B, latent_dim)."""
@@ -168,26 +214,29 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
         mean, scale = q.base_dist.loc, q.base_dist.scale
         return 0.5 * (mean.square() + scale.square() - 1) - scale.log()
 
-    def elbo(self, x: Tensor, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
+    def elbo(
+        self, x: Tensor, generator: Generator | None = None, labels: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The two terms of the bound.
 
         Returns:
             E_q log p(x | z) estimated with one draw, (B,), and KL(q ‖ p) of each latent, (B, latent_dim); nats.
         """
-        q = self.posterior(x)
-        return self.log_likelihood(x, self.draw(q, 1, generator))[0], self.kl(q)
+        q = self.posterior(x, labels)
+        return self.log_likelihood(x, self.draw(q, 1, generator), labels)[0], self.kl(q)
 
     def objective(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
-        """−L_K, the negative of the bound.
+        """−L_K, the negative of the bound; given the label where the model is conditional.
 
         K = 1: −E_q log p(x | z) + β_t Σ_d max(λ, KL_d), with β_t rising over `kl_warmup` steps and free bits λ.
         K > 1: −log (1/K) Σ_k p(x | z_k) (p(z_k) / q(z_k | x))^β_t.
         """
-        beta, q = self.beta_at(self.global_step), self.posterior(x)
+        labels = None if self.num_classes is None else self.checked_labels(labels, len(x))
+        beta, q = self.beta_at(self.global_step), self.posterior(x, labels)
         z = self.draw(q, self.num_particles)
         pathwise = self.estimator == "pathwise"
         z = z if pathwise else z.detach()
-        reconstruction, kl = self.log_likelihood(x, z), self.kl(q)
+        reconstruction, kl = self.log_likelihood(x, z, labels), self.kl(q)
         if self.num_particles == 1:
             penalty = kl.sum(1)
             if self.free_bits > 0:
@@ -207,16 +256,21 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
         return self.beta * (min(1.0, step / self.kl_warmup) if self.kl_warmup else 1.0)
 
     def evaluation(self, x: Tensor, labels: Tensor | None, generator: Generator) -> dict[str, Tensor]:
-        """nll = −L_K ≥ −log p(x) in expectation, and the ELBO with its terms: with β = 1 and no free bits."""
-        terms = elbo_terms(*self.elbo(x, generator))
-        if self.num_particles == 1:
+        """nll = −L_K ≥ −log p(x) in expectation, and the ELBO with its terms: with β = 1 and no free bits.
+
+        Of a conditional model nll is of the marginal p(x), the terms are given the label, if the data have them.
+        """
+        labels = None if self.num_classes is None else self.classes(x, labels)
+        terms = elbo_terms(*self.elbo(x, generator, labels))
+        if self.num_particles == 1 and labels is None:
             return {"nll": -terms["elbo"], **terms}
         return {"nll": -self.log_prob(x, num_particles=self.num_particles, generator=generator), **terms}
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Logs `evaluation`, and remembers the posterior of each datum."""
         super().validation_step(batch, batch_idx)
-        q = self.posterior(self.unpack(batch)[0]).base_dist
+        x, labels = self.unpack(batch)
+        q = self.posterior(x, None if self.num_classes is None else self.classes(x, labels)).base_dist
         self._posteriors.append(torch.stack([q.loc, q.scale]).cpu())
 
     def on_validation_epoch_end(self) -> None:
@@ -233,24 +287,36 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
     def sample(self, num_samples: int, *, labels: Tensor | None = None, generator: Generator | None = None) -> Tensor:
         """z ~ p(z), then x ~ p(x | z): a draw, not the mean.
 
+        Args:
+            num_samples: N.
+            labels: (N,), where the model is conditional; without them they are drawn from p(y).
+            generator: of the labels, the latents and the draws from p(x | z).
+
         Returns:
             (num_samples, *shape), in the data's range and on its grid.
 
         Raises:
-            ValueError: if labels are given, this model being unconditional, or num_samples is no count.
+            ValueError: if labels are given to an unconditional model, or num_samples is no count.
         """
-        check_count("num_samples", num_samples)
-        if labels is not None:
-            raise ValueError("This VAE is unconditional: it was not trained on labels, so it cannot sample for one.")
+        labels = self.labels_to_sample(labels, num_samples, self.like, generator)
         z = normal((num_samples, self.latent_dim), like=self.like, generator=generator)
-        return self.decoded(z).sample(generator)
+        return self.decoded(self.code(z, labels)).sample(generator)
 
     @torch.no_grad()
-    def log_prob(self, x: Tensor, *, num_particles: int = 1, generator: Generator | None = None) -> Tensor:
+    def log_prob(
+        self,
+        x: Tensor,
+        *,
+        labels: Tensor | None = None,
+        num_particles: int = 1,
+        generator: Generator | None = None,
+    ) -> Tensor:
         """A lower bound on log p(x): log (1/K) Σ_k p(x, z_k) / q(z_k | x), z_k ~ q(z | x) (Burda et al. 2016, eq. 8).
 
         Args:
             x: (B, *shape).
+            labels: (B,); with them a bound on log p(x | y), without them of a conditional model the logarithm of
+                Σ_y p(y) (1/K) Σ_k w_k, whose weights are on average p(x | y): a bound again.
             num_particles: K. With 1 it is an estimate of the ELBO; it rises with K towards log p(x).
             generator: `PerDatum(x)` makes the value depend on x alone.
 
@@ -259,17 +325,28 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
         """
         x = self.check(x)
         check_count("num_particles", num_particles)
-        q = self.posterior(x)
-        chunk = max(1, PARTICLE_BUDGET // (self.num_dims * self.num_parameters))
+        if labels is not None or self.num_classes is None:
+            return self._bound(x, self.checked_labels(labels, len(x)), num_particles, generator).to(x.dtype)
+        log_prior = self.class_log_prior
+        joint = [
+            log_prior[y] + self._bound(x, torch.full((len(x),), y, device=x.device), num_particles, generator)
+            for y in self.present_classes()
+        ]
+        return torch.stack(joint).logsumexp(0).to(x.dtype)
+
+    def _bound(self, x: Tensor, labels: Tensor | None, num_particles: int, generator: Generator | None) -> Tensor:
+        """log (1/K) Σ_k w_k, (B,) float64."""
+        q = self.posterior(x, labels)
+        chunk = max(1, PARTICLE_BUDGET // math.prod(self.parameter_shape))
         chunks = []
         for done in range(0, num_particles, chunk):
             k = min(chunk, num_particles - done)
-            chunks.append(self.log_weights(x, q, self.draw(q, k, generator)).double().logsumexp(0))
-        return (torch.stack(chunks).logsumexp(0) - math.log(num_particles)).to(x.dtype)
+            chunks.append(self.log_weights(x, q, self.draw(q, k, generator), labels).double().logsumexp(0))
+        return torch.stack(chunks).logsumexp(0) - math.log(num_particles)
 
-    def log_weights(self, x: Tensor, q: Independent, z: Tensor) -> Tensor:
+    def log_weights(self, x: Tensor, q: Independent, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """log p(x | z) + log p(z) − log q(z | x) for z of shape (K, B, latent_dim): (K, B), nats."""
-        return self.log_likelihood(x, z) + self.prior(z).log_prob(z) - q.log_prob(z)
+        return self.log_likelihood(x, z, labels) + self.prior(z).log_prob(z) - q.log_prob(z)
 
     @torch.no_grad()
     def anomaly_score(self, x: Tensor, *, scorer: str | None = None) -> Tensor:
@@ -285,7 +362,7 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
         """
         x = self.check(x)
         if scorer in (None, "reconstruction"):
-            return -self.decoded(self.posterior(x).mean).log_prob(x)
+            return -self.decoded(self.encode(x).mean).log_prob(x)
         if scorer == "nll":
             return self.evaluation(x, None, PerDatum(x))["nll"]
         raise ValueError(f"scorer={scorer!r}: a VAE knows 'reconstruction' and 'nll'.")
@@ -295,23 +372,43 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
 
         Each sweep proposes z' ~ q(z | x), accepts it with probability min(1, w(z') / w(z)) where
         w(z) = p(x, z) / q(z | x), and draws the unknown dimensions anew from p(x | z). The burn-in accepts every
-        proposal (pseudo-Gibbs, Rezende et al. 2014, appendix F), which finds the typical set sooner.
+        proposal (pseudo-Gibbs, Rezende et al. 2014, appendix F), which finds the typical set sooner. Of a conditional
+        model all of this is given the class, which with the unknown dimensions is drawn anew given z and what is
+        known. Where a likelihood couples the channels of a pixel, one that is known does not tell of those before it.
         """
         mask = known.expand(num_samples, *x.shape).flatten(0, 1)
         target = x.expand(num_samples, *x.shape).flatten(0, 1)
         z = normal((len(target), self.latent_dim), like=target, generator=generator)
-        state = torch.where(mask, target, self.decoded(z).sample(generator))
+        labels = self._classes_given(z, target, mask, generator)
+        state = self.decoded(self.code(z, labels)).sample_rest(target, mask, generator)
         for sweep in range(self.completion_sweeps):
-            q = self.posterior(state)
+            q = self.posterior(state, labels)
             proposal = self.draw(q, 1, generator)[0]
             if sweep < self.completion_sweeps // 4:
                 z = proposal
             else:
-                log_ratio = self.log_weights(state, q, torch.stack([proposal, z]))
+                log_ratio = self.log_weights(state, q, torch.stack([proposal, z]), labels)
                 accept = uniform((len(z),), like=z, generator=generator).log() < log_ratio[0] - log_ratio[1]
                 z = torch.where(accept[:, None], proposal, z)
-            state = torch.where(mask, target, self.decoded(z).sample(generator))
+            labels = self._classes_given(z, target, mask, generator)
+            state = self.decoded(self.code(z, labels)).sample_rest(target, mask, generator)
         return state.unflatten(0, (num_samples, len(x)))
+
+    def _classes_given(self, z: Tensor, x: Tensor, known: Tensor, generator: Generator | None) -> Tensor | None:
+        """(B,), drawn from p(y | z, x_known) ∝ p(y) p(x_known | z, y); None of an unconditional model."""
+        if self.num_classes is None:
+            return None
+        log_joint = []
+        for y, log_share in enumerate(self.class_log_prior.tolist()):
+            terms = self.decoded(self.code(z, torch.full((len(z),), y, device=z.device))).log_prob_per_dim(x)
+            log_joint.append(torch.where(known, terms, 0.0).flatten(1).sum(1) + log_share)
+        noise = uniform((len(z),), like=z, generator=generator)
+        return choose_component(torch.stack(log_joint, 1), noise)[0].squeeze(1)
+
+
+def _normal(mean: Tensor, scale: Tensor) -> Independent:
+    """N(mean, diag scale²) over the last dimension."""
+    return Independent(Normal(mean, scale, validate_args=False), 1, validate_args=False)
 
 
 def elbo_terms(reconstruction: Tensor, kl: Tensor) -> dict[str, Tensor]:

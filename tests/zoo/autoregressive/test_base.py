@@ -41,9 +41,12 @@ def agrees(draws, space, probability, num_sigmas=4.5):
     return bool(((counts - expected).abs() <= num_sigmas * (expected * (1 - probability)).sqrt() + 1).all())
 
 
+MIXTURE = {"distribution": "logistic_mixture", "mixtures": 3}
 SMALL = [
     (PixelCNN, (1, 2, 3), 2, {"channels": 8, "depth": 2}),
     (PixelCNN, (3, 1, 2), 2, {"channels": 9, "depth": 2}),
+    (PixelCNN, (3, 1, 2), 2, {"channels": 9, "depth": 2, **MIXTURE}),
+    (PixelCNN, (1, 2, 2), 4, {"channels": 8, "depth": 2, **MIXTURE}),
     (MADE, (1, 2, 3), 2, {"width": 20}),
     (MADE, (1, 2, 3), 2, {"width": 20, "order_seed": 1}),
     (MADE, (5,), 3, {"width": 20}),
@@ -62,6 +65,9 @@ def small(request):
         (PixelCNN, (1, 3, 3), 2, {}),
         (PixelCNN, (3, 1, 3), 2, {"channels": 9}),
         (PixelCNN, (2, 2, 1), 4, {"channels": 8}),
+        (PixelCNN, (3, 1, 2), 4, {"channels": 8, **MIXTURE}),
+        (PixelCNN, (1, 2, 3), 4, {"channels": 8, **MIXTURE}),
+        (PixelCNN, (1, 1, 2), 64, {"channels": 8}),
         (MADE, (1, 3, 3), 2, {}),
         (MADE, (1, 3, 3), 2, {"order_seed": 3, "depth": 1}),
         (MADE, (4,), 4, {}),
@@ -123,6 +129,7 @@ def test_completions_of_other_masks_follow_what_is_earlier_and_are_said_to_be_ap
 MODELS = {
     "made": lambda: MADE((1, 3, 3), 3, width=30),
     "pixelcnn": lambda: PixelCNN((1, 5, 4), 3, channels=8, depth=2),
+    "mixture": lambda: PixelCNN((3, 4, 3), 64, channels=8, depth=2),
     "conditional": lambda: PixelCNN((1, 5, 4), 3, channels=8, depth=2, num_classes=3, conditional=True),
     "gpt": lambda: GPT((9,), 5, width=8, depth=1, heads=2),
     "wavenet": lambda: WaveNet((1, 20), 8, channels=8, skip_channels=8, dilations=(1, 2, 4)),

@@ -4,10 +4,13 @@ import itertools
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from torch.nn import functional as F
 
 from genzoo.zoo import PixelCNN
 from genzoo.zoo.autoregressive.base import raster_order
+from genzoo.zoo.hub import load, load_checkpoint, publish
+from genzoo.zoo.modality import from_codes
 from genzoo.zoo.networks.masked import MaskedConv2d, channel_mask
 
 
@@ -44,6 +47,9 @@ def jacobian_in_order(model, monkeypatch):
         ((3, 5, 6), 4, {"channels": 12}),
         ((3, 4, 5), 3, {"channels": 10, "depth": 4, "dilations": [2, 1]}),  # groups of unequal size
         ((2, 4, 6), 2, {"channels": 8}),
+        ((1, 5, 6), 256, {"mixtures": 2}),
+        ((3, 5, 6), 4, {"distribution": "logistic_mixture", "mixtures": 3}),
+        ((4, 3, 3), 64, {"mixtures": 2}),
     ],
 )
 def test_the_jacobian_is_exactly_zero_from_the_dimension_on_and_alive_before_it(shape, levels, options, monkeypatch):
@@ -118,29 +124,115 @@ def test_the_first_dimension_depends_on_nothing_but_its_place_and_class():
     ("shape", "levels", "options"),
     [
         ((1, 9, 11), 2, {}),
+        ((1, 6, 7), 63, {"kernel_size": 5}),
         ((1, 6, 7), 256, {"kernel_size": 5}),
+        ((3, 5, 6), 256, {"num_classes": 4, "conditional": True}),
         ((3, 5, 6), 8, {"channels": 13}),
         ((1, 8, 8), 17, {"num_classes": 4, "conditional": True}),
     ],
 )
 def test_cached_logits_are_those_of_the_whole_network_at_every_position(shape, levels, options, monkeypatch):
-    """Teacher-forced: the cached sampler is fed the datum's own values and its logits are listened to."""
+    """Teacher-forced: the cached sampler is fed the datum's own values and what its network says is listened to."""
     model = loud(shape, levels, **{"channels": 16, "depth": 4, **options})
     codes = torch.randint(levels, (3, *shape), generator=seeded())
     labels = torch.tensor([0, 3, 1]) if model.num_classes else None
-    in_order, heard = iter(codes.flatten(1)[:, model.order].unbind(1)), []
+    pixels = iter(codes.flatten(2).unbind(2))
+    heard, now = [], []
 
-    def listen(logits, noise):
-        heard.append(logits)
-        return next(in_order)
+    def listen(turn, outputs, *_):
+        now[:] = [next(pixels)] if turn == 0 else now
+        heard.append(outputs.chunk(model.turns, 1)[turn])
+        return now[0].chunk(model.turns, 1)[turn]
 
     with torch.no_grad():
-        full = model.logits(codes, labels).flatten(2)[..., model.order]
-        monkeypatch.setattr(model, "choose", listen)
+        full = model.outputs(codes, labels)
+        monkeypatch.setattr(model, "draw_turn", listen)
         drawn = model.draw(torch.zeros_like(codes), torch.zeros_like(codes).bool(), labels, torch.rand(codes.shape))
     assert torch.equal(drawn, codes)
-    torch.testing.assert_close(torch.stack(heard, 2), full, atol=1e-5, rtol=1e-5)
+    assert len(heard) == model.network_evaluations == model.turns * shape[1] * shape[2]
+    ours = torch.stack(heard, 2).unflatten(2, (-1, model.turns)).transpose(2, 3).transpose(1, 2).flatten(1, 2)
+    torch.testing.assert_close(ours, full.flatten(2), atol=1e-5, rtol=1e-5)
     assert float(full.std()) > 0.1
+
+
+@pytest.mark.parametrize(
+    ("shape", "levels", "options"),
+    [
+        ((3, 6, 5), 256, {}),
+        ((1, 6, 5), 64, {"mixtures": 3, "num_classes": 3, "conditional": True}),
+        ((3, 4, 4), 3, {"distribution": "logistic_mixture"}),
+        ((4, 3, 4), 1000, {"mixtures": 2}),
+    ],
+)
+def test_one_pass_for_each_pixel_draws_what_the_whole_network_for_each_channel_would(shape, levels, options):
+    """Also where channels of a pixel are known and others are not, before or after them."""
+    model = loud(shape, levels, 1.5, **{"channels": 16, "depth": 3, **options}).double()
+    codes = torch.randint(levels, (8, *shape), generator=seeded())
+    labels = torch.randint(3, (8,), generator=seeded()) if model.num_classes else None
+    noise = torch.rand(codes.shape, generator=seeded(1)).double()
+    for share in (0.0, 0.4):
+        known = torch.rand(codes.shape, generator=seeded(2)) < share
+        drawn = model.draw(codes, known, labels, noise)
+        assert torch.equal(drawn, model.draw_uncached(codes, known, labels, noise))
+        assert torch.equal(drawn[known], codes[known])
+    assert model.network_evaluations == shape[1] * shape[2]
+    assert len(drawn.unique()) > 2
+
+
+def test_a_file_from_before_there_were_mixtures_means_softmaxes(tmp_path):
+    """Whatever the levels: an entry, a training checkpoint as an entry, and by Lightning's own way."""
+    torch.manual_seed(0)
+    model = PixelCNN((3, 4, 4), 256, channels=6, depth=1, distribution="softmax").eval()
+    x = model.sample(2, generator=seeded())
+    publish(model, "tiny/pixelcnn", to=tmp_path / "entry")
+    config = (tmp_path / "entry" / "config.yaml").read_text()
+    older = config.replace("    distribution: softmax\n", "").replace("    mixtures: 10\n", "")
+    assert len(older) < len(config) - 40
+    (tmp_path / "entry" / "config.yaml").write_text(older)
+    trainer = Trainer(logger=False, barebones=True)
+    trainer.strategy.connect(model)
+    trainer.save_checkpoint(tmp_path / "new.ckpt")
+    checkpoint = torch.load(tmp_path / "new.ckpt", weights_only=True)
+    del checkpoint["hyper_parameters"]["distribution"], checkpoint["hyper_parameters"]["mixtures"]
+    torch.save(checkpoint, tmp_path / "old.ckpt")
+    for again in (
+        load(tmp_path / "entry"),
+        load_checkpoint(tmp_path / "old.ckpt"),
+        PixelCNN.load_from_checkpoint(tmp_path / "old.ckpt").eval(),
+        PixelCNN.load_from_checkpoint(tmp_path / "new.ckpt").eval(),
+    ):
+        assert again.mixture is None
+        torch.testing.assert_close(again.log_prob(x), model.log_prob(x), rtol=1e-3, atol=0)
+    mixed = PixelCNN((3, 4, 4), 256, channels=6, depth=1)
+    publish(mixed, "tiny/mixed", to=tmp_path / "mixed")
+    assert load(tmp_path / "mixed").mixture == mixed.mixture is not None
+
+
+def test_levels_decide_which_distribution_and_an_argument_overrules_them():
+    for levels, outputs in ((2, 6), (63, 189), (64, 100), (256, 100)):
+        assert PixelCNN((3, 4, 4), levels, channels=12, depth=1).outlet.out_channels == outputs
+    assert PixelCNN((3, 4, 4), 256, channels=12, depth=1, distribution="softmax").outlet.out_channels == 768
+    assert PixelCNN((3, 4, 4), 4, depth=1, distribution="logistic_mixture", mixtures=2).outlet.out_channels == 20
+    assert PixelCNN((1, 4, 4), 256, depth=1, mixtures=5).outlet.out_channels == 15
+
+
+def test_a_mixture_learns_colours_that_depend_on_each_other():
+    """Green is red, blue its opposite, but for a level: what the coupling states is soon learned."""
+    torch.manual_seed(0)
+    red = torch.randint(2, 254, (64, 1, 4, 4))
+    codes = torch.cat([red, red, 255 - red], 1) + torch.randint(-1, 2, (64, 3, 4, 4))
+    model = PixelCNN((3, 4, 4), 256, channels=12, depth=1, mixtures=2)
+    optimizer = torch.optim.Adam(model.parameters(), 0.02)
+    for _ in range(150):
+        optimizer.zero_grad()
+        model.objective(codes / 255, None)["loss"].mean().backward()
+        optimizer.step()
+    nats = -model.log_prob_per_dim(codes / 255, None).detach().mean((0, 2, 3))
+    assert float(nats[0]) > 5  # ln 252 is 5.5
+    assert float(nats[1]) < 4 and float(nats[2]) < 4
+    drawn = model.codes(model.sample(64, generator=seeded())).double()
+    assert float((drawn[:, 1] - drawn[:, 0]).abs().median()) < 12
+    assert float((drawn[:, 2] + drawn[:, 0] - 255).abs().median()) < 12
 
 
 def test_rows_that_are_known_are_not_drawn(monkeypatch):
@@ -186,9 +278,10 @@ def test_channel_masks_are_those_of_the_paper():
         assert bool(wide[out, into]) == (into // 2 <= out // 3)
 
 
-def test_half_precision_costs_little_and_keeps_the_likelihood_in_full():
-    model = loud((1, 8, 8), 2, 1.5, channels=32, depth=3)
-    x = torch.randint(2, (16, 1, 8, 8), generator=seeded()).float()
+@pytest.mark.parametrize("levels", [2, 256])
+def test_half_precision_costs_little_and_keeps_the_likelihood_in_full(levels):
+    model = loud((3, 8, 8), levels, 1.5, channels=33, depth=3)
+    x = from_codes(torch.randint(levels, (16, 3, 8, 8), generator=seeded()), levels)
     with torch.autocast("cpu", torch.bfloat16):
         half = model.log_prob(x)
     assert half.dtype == torch.float32
@@ -204,6 +297,8 @@ def test_half_precision_costs_little_and_keeps_the_likelihood_in_full():
         ({"depth": 0}, "depth=0"),
         ({"dilations": []}, r"dilations=\[\]"),
         ({"shape": (3, 8, 8), "channels": 2}, "channels=2"),
+        ({"distribution": "normal"}, "distribution='normal'"),
+        ({"levels": 256, "mixtures": 0}, "mixtures=0"),
     ],
 )
 def test_impossible_arguments_are_refused(arguments, message):

@@ -8,7 +8,8 @@ from linear_gaussian import DIMS, NOISE, LinearGaussian
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
-from genzoo.zoo import VAE, Autoencoder, Bernoulli, DenoisingAutoencoder, PerDatum
+from genzoo.zoo import VAE, Autoencoder, Bernoulli, DenoisingAutoencoder, LogisticMixture, PerDatum
+from genzoo.zoo.hub import load, publish
 from genzoo.zoo.interface import Completes, HasLatents, HasLogProb, Samples, ScoresAnomalies
 
 
@@ -151,6 +152,137 @@ def test_discrete_model_sums_to_one_over_all_images():
     assert float(log_p.detach().exp().sum()) == pytest.approx(1, abs=1e-6)
     bound = model.log_prob(images, num_particles=20_000, generator=PerDatum(images))
     torch.testing.assert_close(bound, log_p, atol=0.02, rtol=0)
+
+
+def by_quadrature(model, images, labels=None):
+    """log p(x) or log p(x | y) of each image, ∫ p(x | z, y) p(z) dz on a grid of a single z: (N,) float64."""
+    z = torch.linspace(-8, 8, 2001).double()[:, None]
+    prior = Normal(0.0, 1.0).log_prob(z[:, 0]) + math.log(16 / 2000)
+    labels = None if labels is None else torch.full((len(z),), labels)
+    output = model.decode(model.code(z, labels))
+    with torch.no_grad():
+        return torch.stack([(output.log_prob(x.expand(len(z), *x.shape)) + prior).logsumexp(0) for x in images])
+
+
+def test_a_decoder_that_couples_channels_sums_to_one_over_all_colours():
+    torch.manual_seed(0)
+    options = {"latent_dim": 1, "network": "mlp", "width": 16, "depth": 1, "likelihood": LogisticMixture(2)}
+    model = VAE((3, 1, 1), 4, **options).double()
+    colours = torch.cartesian_prod(*[torch.arange(4).double() / 3] * 3)[..., None, None]
+    log_p = by_quadrature(model, colours)
+    assert float(log_p.exp().sum()) == pytest.approx(1, abs=1e-6)
+    bound = model.log_prob(colours, num_particles=20_000, generator=PerDatum(colours))
+    torch.testing.assert_close(bound, log_p, atol=0.03, rtol=0)
+    big = VAE((3, 8, 8), 256, likelihood=LogisticMixture(3))
+    assert big.sample(2).shape == big.reconstruct(torch.zeros(2, 3, 8, 8)).shape == (2, 3, 8, 8)
+
+
+@pytest.fixture(scope="module")
+def conditional():
+    """Three classes of binary 2×2 images, one latent; large weights, and classes of different shares."""
+    torch.manual_seed(1)
+    options = {"latent_dim": 1, "network": "mlp", "width": 16, "depth": 1, "num_classes": 3, "conditional": True}
+    model = VAE((1, 2, 2), 2, **options).double().eval()
+    with torch.no_grad():
+        model.decoder.outlet.weight.mul_(5)
+        model.decoder.inlet.weight.mul_(3)
+        model.class_.weight.normal_(std=0.5)
+    model.count_classes(torch.tensor([0, 0, 1, 2, 2, 2]))
+    images = torch.tensor([[i >> b & 1 for b in range(4)] for i in range(16)]).double().view(16, 1, 2, 2)
+    given = torch.stack([by_quadrature(model, images, y) for y in range(3)])
+    return model, images, given
+
+
+def agrees(draws, images, probability, num_sigmas=4.5):
+    """Whether draws have these probabilities of the images."""
+    counts = (draws.flatten(1)[:, None] == images.flatten(1)).all(2).sum(0).double()
+    expected = len(draws) * probability
+    return bool(((counts - expected).abs() <= num_sigmas * (expected * (1 - probability)).sqrt() + 1).all())
+
+
+def test_a_conditional_bound_is_of_its_class_and_the_marginal_is_the_mixture(conditional):
+    model, images, given = conditional
+    torch.testing.assert_close(given.exp().sum(1), torch.ones(3).double(), atol=1e-6, rtol=0)
+    assert float((given[0] - given[1]).abs().max()) > 0.3  # the class matters
+    many = {"num_particles": 20_000, "generator": PerDatum(images)}
+    for y in range(3):
+        labels = torch.full((16,), y)
+        torch.testing.assert_close(model.log_prob(images, labels=labels, **many), given[y], atol=0.05, rtol=0)
+    marginal = (given + model.class_log_prior[:, None]).logsumexp(0)
+    torch.testing.assert_close(model.log_prob(images, **many), marginal, atol=0.05, rtol=0)
+    one = torch.stack([model.log_prob(images) for _ in range(100)])
+    assert bool((one.mean(0) < marginal + 3 * one.std(0) / 10).all())  # a bound, also of few particles
+    with pytest.raises(ValueError, match=r"labels lie in \[0, 3\)"):
+        model.log_prob(images, labels=torch.full((16,), 3))
+
+
+def test_conditional_samples_are_of_their_class_and_others_of_the_mixture(conditional):
+    model, images, given = conditional
+    for y in range(3):
+        draws = model.sample(4000, labels=torch.full((4000,), y), generator=torch.Generator().manual_seed(y))
+        assert agrees(draws, images, given[y].exp())
+    marginal = (given + model.class_log_prior[:, None]).logsumexp(0).exp()
+    assert agrees(model.sample(4000, generator=torch.Generator().manual_seed(5)), images, marginal)
+
+
+@pytest.mark.parametrize("known", [[True, False, False, False], [False, True, True, True], [False] * 4])
+def test_completions_of_a_conditional_model_infer_the_class(conditional, known):
+    model, images, given = conditional
+    mask = torch.tensor(known).view(1, 2, 2)
+    fits = (images[:, mask] == images[5][mask]).all(1)
+    marginal = (given + model.class_log_prior[:, None]).logsumexp(0).exp() * fits
+    generator = torch.Generator().manual_seed(0)
+    draws = model.complete(images[5:6], mask, num_samples=6000, generator=generator)[:, 0]
+    assert agrees(draws, images, marginal / marginal.sum())
+
+
+def test_a_code_of_a_conditional_model_is_the_latents_and_the_class(conditional):
+    model, images, _ = conditional
+    labels = torch.arange(16) % 3
+    q = model.encode(images, labels=labels)
+    assert torch.equal(q.mean[:, 1:], torch.eye(3)[labels].double())
+    assert torch.equal(q.base_dist.scale[:, 1:], torch.zeros(16, 3).double())
+    torch.testing.assert_close(q.mean[:, :1], model.posterior(images, labels).mean)
+    said = [model.posterior(images, torch.full((16,), y)).mean for y in range(3)]
+    assert float((said[0] - said[1]).detach().abs().min()) > 1e-3  # the encoder is told the class
+    guessed = model.encode(images).mean[:, 1:].argmax(1)
+    joint = torch.stack(
+        [
+            model.log_weights(images, model.posterior(images, y), model.posterior(images, y).mean[None], y)[0]
+            + model.class_log_prior[int(y[0])]
+            for y in (torch.full((16,), k) for k in range(3))
+        ]
+    )
+    assert torch.equal(guessed, joint.argmax(0)) and len(guessed.unique()) > 1
+    torch.testing.assert_close(model.reconstruct(images), model.decode(model.encode(images).mean).mean)
+    with pytest.raises(ValueError, match=r"Codes have the shape \(B, 4\)"):
+        model.decode(torch.zeros(2, 1).double())
+
+
+def test_a_conditional_model_trains_on_its_labels_and_is_published_with_its_classes(tmp_path):
+    torch.manual_seed(0)
+    labels = torch.arange(64) % 4
+    x = torch.zeros(64, 3, 8, 8)
+    x[torch.arange(64), :, :, 0] = torch.eye(4)[labels][:, :3, None]  # a colour at the left edge tells the class
+    options = {"likelihood": LogisticMixture(2), "num_classes": 4, "conditional": True, "class_prior": "uniform"}
+    model = VAE((3, 8, 8), 256, latent_dim=2, width=8, **options)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    for _ in range(60):
+        optimizer.zero_grad()
+        model.objective(x, labels)["loss"].mean().backward()
+        optimizer.step()
+    assert torch.equal(model.classes(x, None), labels)
+    nats = torch.stack([model.log_prob(x, labels=torch.full_like(labels, y)) for y in range(4)])
+    assert torch.equal(nats.argmax(0), labels)
+    quantities = model.evaluation(x, labels, PerDatum(x))
+    assert set(quantities) == {"nll", "elbo", "reconstruction", "kl"}
+    with pytest.raises(ValueError, match="is conditional"):
+        model.objective(x, None)
+    model.count_classes(labels)
+    publish(model, "tiny/vae", to=tmp_path / "entry")
+    again = load(tmp_path / "entry")
+    assert again.num_classes == 4 and again.likelihood == LogisticMixture(2)
+    torch.testing.assert_close(again.reconstruct(x), model.eval().reconstruct(x), atol=0.01, rtol=0)
 
 
 def test_training_loss_is_the_negative_elbo_when_beta_is_one():
