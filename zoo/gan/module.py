@@ -272,7 +272,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         losses.append(self.generator_step(*shares[-1]))
         self.iteration += 1
         for schedule in self._schedules():
-            schedule.step()
+            self.lr_scheduler_step(schedule, None)
         self._latest |= _joined(losses)
         total = torch.stack([values.mean() for values in self._latest.values()]).sum()
         self._note({"loss": total, **self._latest})
