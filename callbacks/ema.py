@@ -44,7 +44,7 @@ class EMA(Callback):
     The average of a half-precision weight is kept in float32, where small updates are not lost.
 
     How far back a fixed d reaches, 1 / (1 − d) steps, should fit the length of the training. A `width` fits any: the
-    weights of step t count as t^γ, and d follows from how many steps there have been (Karras et al. 2024, section 3.1).
+    weights of step t count as t^γ, and d follows from how many steps there were (Karras et al. 2024, section 3.1).
 
     Args:
         decay: d, in [0, 1).
@@ -55,9 +55,9 @@ class EMA(Callback):
         modules: average only these submodules, by name (`["generator"]`); None averages all that is trained.
 
     Raises:
-        ValueError: at construction if decay is outside [0, 1), or width of what can be; before training if a name in `modules` is not
-            a submodule, or if the strategy shards the weights (FSDP, DeepSpeed): the average needs whole
-            tensors.
+        ValueError: at construction if decay is outside [0, 1), or width of what can be; before training if a name in
+            `modules` is not a submodule, or if the strategy shards the weights (FSDP, DeepSpeed): the average needs
+            whole tensors.
     """
 
     def __init__(
@@ -273,7 +273,8 @@ WIDEST = 0.28
 def exponent_of(width: float) -> float:
     """γ of the weights t^γ, t from 0 to 1, whose standard deviation is `width`.
 
-    Their variance is (γ + 1) / ((γ + 2)² (γ + 3)) (Karras et al. 2024, appendix C), so γ is the positive root of a cubic.
+    Their variance is (γ + 1) / ((γ + 2)² (γ + 3)) (Karras et al. 2024, appendix C), so γ is the largest root of a
+    cubic.
     """
     precision = width**-2
     return float(np.roots([1, 7, 16 - precision, 12 - precision]).real.max())

@@ -110,8 +110,8 @@ class WarmUp(SequentialLR):
 
     Args:
         optimizer: whose rate is set.
-        steps: of the rise, which is linear and ends at the rate that the other schedule begins with. Where a time limit
-            alone bounds training, they are ten-thousandths of its time.
+        steps: of the rise, which is linear and ends at the rate that the other schedule begins with. Where a time
+            limit alone bounds training, they are ten-thousandths of its time.
         then: builds the other schedule; None: constant.
         total_steps: of both together; None: as many as training.
 

@@ -1,8 +1,8 @@
 """How long a training is, in steps or in time, and how far it has come.
 
-`max_steps` or `max_epochs` say how many steps a Trainer makes, and then a time limit is no more than that: the run may
-break off there, to go on later. Where neither is given, `max_time` is all that is known of a training's length, and
-how far it has come is the share of that time that has passed, validations included.
+`max_steps` or `max_epochs` say how many steps a Trainer makes, and then a time limit is no more than that: the run
+may break off there, to go on later. Where neither is given, `max_time` is all that is known of a training's length,
+and how far it has come is the share of that time that has passed, validations included.
 """
 
 import math

@@ -242,7 +242,7 @@ class ZooModule(MeasuredBuffers, StatedModule):
         return {"optimizer": optimizer, "lr_scheduler": config}
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        """A step of the schedule for each of the optimiser's, or as many as time has passed (see `learning_rates`)."""
+        """A step of the schedule for each of the optimiser's; or as far as time has passed (see `learning_rates`)."""
         if self._schedule_goes_by_time:
             learning_rates.catch_up(scheduler, self.trainer)
         else:

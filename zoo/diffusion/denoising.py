@@ -44,7 +44,7 @@ class Denoising(ConditionalMixin, ZooModule):
         solver: that `sample` uses by default; None takes the family's.
         steps: of that solver; None takes the family's.
         spacing: of the steps, see `Schedule.times`; None takes the family's.
-        width: of the default network: channels of a `UNet`, or hidden units of a `TimedMLP`; None: as in `UNet`, or 64.
+        width: of the default network: channels of a `UNet`, or hidden units of a `TimedMLP`; None: see `UNet`, or 64.
         multipliers: channels of the levels of the U-Net in units of `width`; None: what suits the images' size, and
             likewise the width and attention, unless they are given.
         blocks: residual blocks, for the U-Net at each level; None takes 1, or 3.
