@@ -4,7 +4,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -208,6 +208,7 @@ class Publish(AtValidation):
             Where it is; None on all ranks but the first.
         """
         metrics = evaluate(module, datamodule, device=device, **self.evaluation)
+        rank_zero_info(f"measured: {_in_words(metrics['figures'])}")
         training = {"recipe": self.recipe or self.name_for(datamodule), "steps": steps, "seed": seed}
         if self._hardware is not None:  # the clock has run
             training |= {
@@ -271,6 +272,13 @@ class Publish(AtValidation):
 
     def _elapsed(self) -> float:
         return self._seconds + (0.0 if self._start is None else time.monotonic() - self._start)
+
+
+def _in_words(figures: Sequence[Mapping[str, Any]]) -> str:
+    """Each figure and, where it has one, its floor."""
+    floors = [f" (floor {figure['floor']:.4g})" if figure.get("floor") is not None else "" for figure in figures]
+    values = [f"{figure['name']} {figure['value']:.4g}" for figure in figures]
+    return ", ".join(map("".join, zip(values, floors, strict=True)))
 
 
 def as_stored(state: Mapping[str, torch.Tensor], dtype: str) -> dict[str, torch.Tensor]:

@@ -209,7 +209,8 @@ def test_a_schedule_without_length_is_left_alone() -> None:
 def test_every_recipes_schedule_is_torchs_over_all_its_steps(name: str) -> None:
     """So that `--trainer.max_steps` trains longer, and nothing else bounds a run or its schedule."""
     recipe = yaml.safe_load(recipes.find(name).read_text())
-    assert recipe["trainer"]["max_steps"] > 0 and "max_epochs" not in recipe["trainer"]
+    lengths = {key: value for key, value in recipe["trainer"].items() if key in ("max_steps", "max_time", "max_epochs")}
+    assert lengths == {"max_time": "auto"} or (lengths.keys() == {"max_steps"} and lengths["max_steps"] > 0)
     schedule = recipe["model"]["init_args"]["lr_scheduler"]
     options, steps = schedule.get("init_args", {}), 997
     ours = {"OneCycle": OneCycle, "Cosine": Cosine}[schedule["class_path"]]
