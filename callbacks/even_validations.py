@@ -10,6 +10,7 @@ from genzoo.zoo.length import share_done
 
 #: shares of training after which there are two more, so that the first pictures and figures come soon
 EARLY = (1 / 200, 1 / 50)
+REST = 4  # between two validations as many times as long as the first of them took
 NEVER = 2**62  # batches
 
 
@@ -17,7 +18,8 @@ class EvenValidations(Callback):
     """Validates so many times, spread evenly over training: over its steps, or over its time if that alone bounds it.
 
     The last one comes at the end, and two more soon after the beginning (`EARLY`): of a quarter of an hour after four
-    seconds and after twenty. All processes validate after the same batch. Where the Trainer itself was told when to
+    seconds and after twenty. Where time alone bounds training, there are fewer if they take long: a fifth of the time
+    is theirs, at most. All processes validate after the same batch. Where the Trainer itself was told when to
     validate (`val_check_interval`, `check_val_every_n_epoch`), that goes.
 
     Args:
@@ -33,6 +35,7 @@ class EvenValidations(Callback):
         self._marks = sorted({*EARLY, *((k + 1) / times for k in range(times))})
         self._passed = 0  # marks behind us
         self._due = False  # after this batch
+        self._start = self._end = 0.0  # of the last validation, as shares of training
         self._active = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -51,7 +54,8 @@ class EvenValidations(Callback):
                 "EvenValidations are spread over training, which has no end here: give the Trainer max_steps,"
                 " max_epochs or max_time, or take the callback away."
             )
-        self._passed = bisect_right(self._marks, share or 0.0)
+        self._start = self._end = share or 0.0
+        self._passed = bisect_right(self._marks, self._end)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -59,9 +63,21 @@ class EvenValidations(Callback):
         """Calls for a validation if a mark was passed."""
         if not self._active:
             return
-        passed = bisect_right(self._marks, share_done(trainer) or 0.0)
-        self._due, self._passed = passed > self._passed, passed
+        share = share_done(trainer) or 0.0
+        passed = bisect_right(self._marks, share)
+        self._due = passed > self._passed and share - self._end >= REST * (self._end - self._start)
+        self._passed = passed if self._due else self._passed
         trainer.val_check_batch = 1 if self._due else NEVER
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Where time alone bounds training, a validation takes of it; of steps it takes none."""
+        if self._active and not trainer.sanity_checking:
+            self._start = share_done(trainer) or 0.0
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """How much of it."""
+        if self._active and not trainer.sanity_checking:
+            self._end = share_done(trainer) or 0.0
 
     def state_dict(self) -> dict[str, Any]:
         """Whether a validation is still to come, in a checkpoint that was written between a batch and that."""

@@ -25,31 +25,30 @@ class Forecast(Callback):
 
     def __init__(self) -> None:
         self._batches = 0  # of this training so far; -1: it is said
-        self._start = 0.0
+        self._since = self._spent = 0.0  # when the last one, or a validation, was over; seconds of those that count
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begins to count."""
-        self._batches = -1 if trainer.fast_dev_run else 0  # type: ignore[attr-defined]
+        self._batches, self._spent = (-1 if trainer.fast_dev_run else 0), 0.0  # type: ignore[attr-defined]
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Takes the time, between two moments at which the device is waited for."""
+        """Takes the time of the first batches, at whose ends the device is waited for."""
         if self._batches < 0:
             return
         self._batches += 1
-        if self._batches <= WARM:
-            self._start = _now(pl_module)
-            return
-        measured = self._batches - WARM
-        if measured == MEASURED or time.monotonic() - self._start > PATIENCE:
-            pace = (_now(pl_module) - self._start) / measured
+        now, measured = _now(pl_module), self._batches - WARM
+        if measured > 0:
+            self._spent += now - self._since
+        self._since = now
+        if measured == MEASURED or self._spent > PATIENCE:
             self._batches = -1
-            rank_zero_info(self._in_words(trainer, pl_module, _size(batch), pace))
+            rank_zero_info(self._in_words(trainer, pl_module, _size(batch), self._spent / measured))
 
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begins to count anew: the time of a validation is not the batches'."""
-        self._batches = min(self._batches, 0)
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The time of a validation is not the batches'."""
+        self._since = time.monotonic()
 
     def _in_words(self, trainer: Trainer, module: LightningModule, batch_size: int, pace: float) -> str:
         """`pace` is seconds for a batch."""
