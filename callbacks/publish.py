@@ -276,9 +276,12 @@ class Publish(AtValidation):
 
 def _in_words(figures: Sequence[Mapping[str, Any]]) -> str:
     """Each figure and, where it has one, its floor."""
-    floors = [f" (floor {figure['floor']:.4g})" if figure.get("floor") is not None else "" for figure in figures]
-    values = [f"{figure['name']} {figure['value']:.4g}" for figure in figures]
-    return ", ".join(map("".join, zip(values, floors, strict=True)))
+
+    def number(value: float) -> str:
+        return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+    floors = [f" (floor {number(f['floor'])})" if f.get("floor") is not None else "" for f in figures]
+    return ", ".join(f"{f['name']} {number(f['value'])}{floor}" for f, floor in zip(figures, floors, strict=True))
 
 
 def as_stored(state: Mapping[str, torch.Tensor], dtype: str) -> dict[str, torch.Tensor]:

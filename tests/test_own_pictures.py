@@ -100,7 +100,8 @@ def test_what_cannot_be_is_refused_at_once(folder: Path, capsys: pytest.CaptureF
     fit = ["fit", "--config=images/vae", *BRIEF, "--trainer.precision=32-true"]
     assert "required: root" in refused(fit, capsys)
     assert "there is no folder" in refused([*fit, "--data.root=nowhere"], capsys)
-    assert "data.size: expected auto or int, but given huge" in refused([*fit, "--data.root=photos/dogs", "--data.size=huge"], capsys)
+    said = refused([*fit, "--data.root=photos/dogs", "--data.size=huge"], capsys)
+    assert "data.size: expected auto or int, but given huge" in said
     said = refused([*fit, "--data.root=photos/dogs"], capsys)
     assert "distances are measured against at least 6 data, but the test split has 3: give it more" in said
     said = refused([*fit, "--data.root=photos", "--trainer.callbacks.to=photos"], capsys)
