@@ -1,7 +1,9 @@
 """Callbacks for any LightningModule that has the capability they ask for, not only genzoo's."""
 
 from genzoo.callbacks.ema import EMA
+from genzoo.callbacks.even_validations import EvenValidations
 from genzoo.callbacks.feature_loss import FeatureLoss
+from genzoo.callbacks.forecast import Forecast
 from genzoo.callbacks.frechet import FrechetDistance
 from genzoo.callbacks.likelihood import LikelihoodLogger
 from genzoo.callbacks.mode_coverage import ModeCoverage
@@ -15,7 +17,9 @@ from genzoo.zoo.hub.run_folder import run_folder
 
 __all__ = [
     "EMA",
+    "EvenValidations",
     "FeatureLoss",
+    "Forecast",
     "FrechetDistance",
     "LikelihoodLogger",
     "ModeCoverage",

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins import CheckpointIO
@@ -42,23 +43,38 @@ class EMA(Callback):
 
     The average of a half-precision weight is kept in float32, where small updates are not lost.
 
+    How far back a fixed d reaches, 1 / (1 − d) steps, should fit the length of the training. A `width` fits any: the
+    weights of step t count as t^γ, and d follows from how many steps there were (Karras et al. 2024, section 3.1).
+
     Args:
         decay: d, in [0, 1).
         warmup: use min(d, (1 + n) / (10 + n)) after n updates, so that the random initial weights are soon
             forgotten.
+        width: instead of both: how far the averaged steps spread, as their standard deviation in units of all steps
+            so far, σ_rel; usually from 0.02 to 0.15.
         modules: average only these submodules, by name (`["generator"]`); None averages all that is trained.
 
     Raises:
-        ValueError: at construction if decay is outside [0, 1); before training if a name in `modules` is not
-            a submodule, or if the strategy shards the weights (FSDP, DeepSpeed): the average needs whole
-            tensors.
+        ValueError: at construction if decay is outside [0, 1), or width of what can be; before training if a name in
+            `modules` is not a submodule, or if the strategy shards the weights (FSDP, DeepSpeed): the average needs
+            whole tensors.
     """
 
-    def __init__(self, decay: float = 0.999, warmup: bool = True, modules: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        decay: float = 0.999,
+        warmup: bool = True,
+        modules: Sequence[str] | None = None,
+        width: float | None = None,
+    ) -> None:
         if not 0 <= decay < 1:
             raise ValueError(f"EMA: decay is {decay}; it must lie in [0, 1), usually from 0.99 to 0.9999.")
+        if width is not None and not 0 < width <= WIDEST:
+            raise ValueError(f"EMA: width is {width}; it must lie above 0 and at most at {WIDEST}, usually 0.05.")
         self.decay = decay
         self.warmup = warmup
+        self.width = width
+        self._exponent = None if width is None else exponent_of(width)
         self.modules = modules
         self.num_updates = 0
         self._owner: weakref.ref[LightningModule] | None = None
@@ -113,10 +129,15 @@ class EMA(Callback):
             self._follow(trainer, pl_module)
         self._update()
 
+    def _decay(self, n: int) -> float:
+        """d of the update after n others."""
+        if self._exponent is not None:
+            return (n / (n + 1)) ** (self._exponent + 1)  # β of step t is (1 − 1/t)^(γ + 1)
+        return min(self.decay, (1 + n) / (10 + n)) if self.warmup else self.decay
+
     @torch.no_grad()
     def _update(self) -> None:
-        n = self.num_updates
-        weight = 1 - (min(self.decay, (1 + n) / (10 + n)) if self.warmup else self.decay)
+        weight = 1 - self._decay(self.num_updates)
         averages, weights = [], []
         for average, live in self._pairs():
             if isinstance(live, torch.nn.Parameter):
@@ -243,6 +264,20 @@ class EMA(Callback):
         with torch.no_grad():
             for name, value in state["raw"].items():
                 own[name].copy_(value)
+
+
+#: σ_rel of γ = 0, where all steps count the same
+WIDEST = 0.28
+
+
+def exponent_of(width: float) -> float:
+    """γ of the weights t^γ, t from 0 to 1, whose standard deviation is `width`.
+
+    Their variance is (γ + 1) / ((γ + 2)² (γ + 3)) (Karras et al. 2024, appendix C), so γ is the largest root of a
+    cubic.
+    """
+    precision = width**-2
+    return float(np.roots([1, 7, 16 - precision, 12 - precision]).real.max())
 
 
 @contextmanager

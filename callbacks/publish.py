@@ -1,9 +1,10 @@
 """From a finished training run to an entry of the zoo."""
 
 import os
+import re
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +25,7 @@ from genzoo.zoo.hub.card import Card
 from genzoo.zoo.hub.film import Film
 from genzoo.zoo.hub.publishing import checked_target
 from genzoo.zoo.hub.run_folder import run_folder
+from genzoo.zoo.hub.schema import NAME
 from genzoo.zoo.interface import Samples
 from genzoo.zoo.media import samples_of
 from genzoo.zoo.processes import rank, world_size
@@ -38,7 +40,8 @@ class Publish(AtValidation):
     run without).
 
     Args:
-        name: of the entry, "mnist/vae".
+        name: of the entry, "mnist/vae"; None names it after its data (the folder, or the datamodule's class) and its
+            recipe: "photos/vae".
         to: where to: a folder, `hf://owner/name`, `wandb://...`, see `genzoo.publish`; None is the folder `entry`
             beside the run's checkpoints.
         evaluation: arguments of `genzoo.callbacks.evaluate` ({"num_particles": 5000, "extractor":
@@ -50,14 +53,14 @@ class Publish(AtValidation):
         seed: of the picture.
 
     Raises:
-        ValueError: before training if there is no datamodule to evaluate on, the module was built in a way that no
-            file can state, so that no entry could rebuild it, or `evaluate` or `genzoo.publish` would refuse their
-            arguments.
+        ValueError: at construction without name and recipe; before training if there is no datamodule to evaluate on,
+            the module was built in a way that no file can state, so that no entry could rebuild it, or `evaluate` or
+            `genzoo.publish` would refuse their arguments.
     """
 
     def __init__(
         self,
-        name: str,
+        name: str | None = None,
         to: str | None = None,
         evaluation: Evaluation | None = None,
         recipe: str | None = None,
@@ -69,6 +72,8 @@ class Publish(AtValidation):
         super().__init__()
         if num_samples < 1:
             raise ValueError(f"Publish: num_samples={num_samples}: a picture shows at least 1.")
+        if name is None and recipe is None:
+            raise ValueError("Publish: give the entry a name, or name the recipe that it is to be called after.")
         self.name = name
         self.to = to
         self.evaluation = evaluation or {}
@@ -107,7 +112,7 @@ class Publish(AtValidation):
             asked: dict[str, Any] = {"split": "test", "only": GROUPS, "weights_path": None} | given
             with seeded(self.seed), tempfile.TemporaryDirectory() as folder:  # building draws weights
                 checked_data(module, data, how, asked["split"], asked["only"], asked["weights_path"])
-                checked_target(self.name, self.to or folder)
+                checked_target(self.name_for(data), self.to or folder)
                 lazy = any(isinstance(p, torch.nn.UninitializedParameter) for p in module.parameters())
                 if not lazy:
                     self._write(module, data, {}, Path(folder) / "entry")
@@ -165,7 +170,17 @@ class Publish(AtValidation):
                 seed=int(os.environ["PL_GLOBAL_SEED"]) if "PL_GLOBAL_SEED" in os.environ else None,
                 device=trainer.strategy.root_device,
             )
-        rank_zero_info(f"published {self.name}: {place}")
+        rank_zero_info(f"published {self.name_for(trainer.datamodule)}: {place}")  # type: ignore[attr-defined]
+
+    def name_for(self, data: LightningDataModule) -> str:
+        """The entry's name."""
+        if self.name is not None:
+            return self.name
+        called = getattr(data, "name", None) or type(data).__name__.removesuffix("DataModule").lower()
+        letters = re.sub(r"[^\w.-]+", "-", called).strip("-._")
+        if not NAME.fullmatch(letters):  # which begins with a letter or a digit of ASCII
+            letters = f"data-{letters}".rstrip("-")
+        return f"{letters}/{(self.recipe or '').rpartition('/')[2]}"
 
     def publish(
         self,
@@ -193,7 +208,8 @@ class Publish(AtValidation):
             Where it is; None on all ranks but the first.
         """
         metrics = evaluate(module, datamodule, device=device, **self.evaluation)
-        training = {"recipe": self.recipe or self.name, "steps": steps, "seed": seed}
+        rank_zero_info(f"measured: {_in_words(metrics['figures'])}")
+        training = {"recipe": self.recipe or self.name_for(datamodule), "steps": steps, "seed": seed}
         if self._hardware is not None:  # the clock has run
             training |= {
                 "seconds": round(self._elapsed(), 3),
@@ -228,7 +244,7 @@ class Publish(AtValidation):
     ) -> Path | str:
         return hub.publish(
             module,
-            self.name,
+            self.name_for(data),
             to=to,
             data=data,
             metrics=metrics,
@@ -256,6 +272,16 @@ class Publish(AtValidation):
 
     def _elapsed(self) -> float:
         return self._seconds + (0.0 if self._start is None else time.monotonic() - self._start)
+
+
+def _in_words(figures: Sequence[Mapping[str, Any]]) -> str:
+    """Each figure and, where it has one, its floor."""
+
+    def number(value: float) -> str:
+        return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+    floors = [f" (floor {number(f['floor'])})" if f.get("floor") is not None else "" for f in figures]
+    return ", ".join(f"{f['name']} {number(f['value'])}{floor}" for f, floor in zip(figures, floors, strict=True))
 
 
 def as_stored(state: Mapping[str, torch.Tensor], dtype: str) -> dict[str, torch.Tensor]:

@@ -33,11 +33,12 @@ import genzoo.zoo
 from genzoo import recipes
 from genzoo.advice import in_our_words
 from genzoo.arguments import import_from_here
-from genzoo.callbacks import Newest, PredictionWriter
+from genzoo.callbacks import Forecast, Newest, PredictionWriter
 from genzoo.errors import debugging, refuse
 from genzoo.parsing import Parser, parsable, readable, refuse_nulls, taken
-from genzoo.precision import AutoTrainer, settled
+from genzoo.precision import settled
 from genzoo.resuming import FitLoop, WholeFiles
+from genzoo.trainer import AutoTrainer
 from genzoo.zoo.compiling import compile_networks
 
 # A recipe can call a class by its bare name, and a checkpoint can be read, once the class is imported.
@@ -300,6 +301,8 @@ class GenzooCLI(LightningCLI):
         keeps = any(isinstance(callback, Newest) for callback in config["callbacks"])
         if self.subcommand == "fit" and not keeps and config["enable_checkpointing"] is not False:
             config["callbacks"].append(Newest(self.run_folder / "checkpoints"))
+        if self.subcommand == "fit" and Forecast not in map(type, config["callbacks"]):
+            config["callbacks"].append(Forecast())
         if self.subcommand == "predict" and PredictionWriter not in map(type, config["callbacks"]):
             config["callbacks"].append(PredictionWriter())
         bars = any(isinstance(callback, ProgressBar) for callback in config["callbacks"])

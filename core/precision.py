@@ -1,23 +1,13 @@
 """`precision: auto`: the precision that is fastest on this hardware, or that of the run which goes on."""
 
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
 import yaml
 from jsonargparse import Namespace
-from lightning.fabric.connector import _PRECISION_INPUT
-from lightning.pytorch import Trainer
 from lightning.pytorch.trainer.connectors.accelerator_connector import _AcceleratorConnector
 
 from genzoo.zoo.precision import fastest_precision
-
-
-class AutoTrainer(Trainer):
-    """Lightning's, for whom a recipe may leave the precision open; it is settled (`settled`) before one is built."""
-
-    def __init__(self, *, precision: _PRECISION_INPUT | Literal["auto"] | None = None, **kwargs: Any) -> None:
-        super().__init__(precision=precision, **kwargs)  # type: ignore[arg-type]
 
 
 def settled(accelerator: str | Namespace, checkpoint: str | None) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import PIL
 import torch
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -28,6 +28,10 @@ NOT_READ = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
 SEVERAL_FRAMES = {"AVIF", "DCX", "FLI", "GIF", "PNG", "TIFF", "WEBP"}  # formats of animations, or of several pages
 
 TEST_SEED = 20_150_000  # which files are test files, where there is no folder of them
+
+LOOKED_AT = 100  # pictures of a folder, by which size and colour are chosen
+LARGEST = 32  # pixels a side that are chosen: what a processor learns in a quarter of an hour
+GREY = 8  # of 255: how far apart red, green and blue may lie in a picture without colour
 
 
 @cache
@@ -73,6 +77,28 @@ def decode(path: Path, shape: tuple[int, ...]) -> np.ndarray:
         why = str(error) or type(error).__name__
         raise ValueError(f"the image {path} cannot be used: {why}. Repair or remove it") from error
     return np.ascontiguousarray(pixels.reshape(height, width, channels).transpose(2, 0, 1))
+
+
+def look_at(paths: Sequence[Path]) -> tuple[int, bool]:
+    """The median of the pictures' shorter sides, and whether any has colour; of `LOOKED_AT`, spread over all.
+
+    Raises:
+        ValueError: as `decode`, if none of them can be used.
+    """
+    chosen = paths[:: math.ceil(len(paths) / LOOKED_AT)]
+    sides, colour, shape = [], False, (3, LARGEST, LARGEST)
+    for path in chosen:
+        try:
+            with Image.open(path) as file:
+                side, grey = min(file.size), file.mode in ("1", "L", "LA")
+            if not (grey or colour):
+                colour = bool(np.ptp(decode(path, shape), axis=0).max() > GREY)
+            sides.append(side)
+        except Exception:  # as in `decode`, which will speak of it where it is read
+            continue
+    if not sides:
+        decode(chosen[0], shape)
+    return round(float(np.median(sides))), colour
 
 
 def verify(path: Path, shape: tuple[int, ...]) -> None:
@@ -248,6 +274,11 @@ def hold_out(files: list[LabelledFile], fraction: float) -> tuple[list[LabelledF
     return kept, [file for row, file in enumerate(files) if row in held_out]
 
 
+def suitable_batch(size: int, num_train: int) -> int:
+    """How many pictures of that size, of so many, make up a batch: see `ImageFolderDataModule`."""
+    return max(1, min(64, 64 * 64**2 // size**2, num_train // 8))
+
+
 class ImageFolderDataModule(DataModule):
     """A folder of the user's own images as float32 (C, size, size) in [0, 1], 256 levels.
 
@@ -263,9 +294,12 @@ class ImageFolderDataModule(DataModule):
 
     Args:
         root: the folder.
-        size: height and width to which images are brought (the middle square, resized).
-        channels: 3 for colour, 1 for grey.
-        batch_size, classes, limit, seed: see `DataModule`.
+        size: height and width to which images are brought (the middle square, resized); auto: as most of them are,
+            but 32 at most.
+        channels: 3 for colour, 1 for grey; auto: as they are.
+        batch_size: see `DataModule`; auto: 64 up to 64 × 64 pixels, of larger ones fewer, so that they take as much
+            memory; at most an eighth of those for training.
+        classes, limit, seed: see `DataModule`.
         val_fraction: part of the training images that is held out where there is no `root/val`.
         test_fraction: part of all images that is held out where there is no `root/test`.
         in_memory: decode all images once and keep them (true), read them for each batch (false), or keep them
@@ -286,9 +320,9 @@ class ImageFolderDataModule(DataModule):
     def __init__(
         self,
         root: str,
-        size: int,
-        channels: int = 3,
-        batch_size: int = 128,
+        size: int | Literal["auto"] = "auto",
+        channels: int | Literal["auto"] = 3,
+        batch_size: int | Literal["auto"] = 128,
         val_fraction: float = 0.1,
         test_fraction: float = 0.1,
         classes: list[int] | None = None,
@@ -300,8 +334,13 @@ class ImageFolderDataModule(DataModule):
         flip: bool = False,
         shift: int = 0,
     ):
-        if size < 1 or channels not in (1, 3):
-            raise ValueError(f"size is {size} and channels {channels}: size must be at least 1, channels 1 or 3")
+        for name, value, fits, expected in (
+            ("size", size, isinstance(size, int) and size >= 1, "a whole number, at least 1"),
+            ("channels", channels, channels in (1, 3), "1 or 3"),
+            ("batch_size", batch_size, not isinstance(batch_size, str), "a whole number, at least 1"),
+        ):
+            if not fits and value != "auto":
+                raise ValueError(f"{name} is {value!r}, but must be {expected}, or auto")
         if not (0 < val_fraction < 1 and 0 < test_fraction < 1):
             raise ValueError(
                 f"val_fraction is {val_fraction} and test_fraction {test_fraction}: each must lie between 0 and 1"
@@ -310,15 +349,27 @@ class ImageFolderDataModule(DataModule):
             raise ValueError(f"in_memory is {in_memory!r}, but must be true, false or auto")
         if num_workers < 0:
             raise ValueError(f"num_workers is {num_workers}, but must be at least 0")
-        self.shape = (channels, size, size)
+        self.name = Path(root).resolve().name
         self.files, self.class_names = scan(Path(root))
         self.num_classes = len(self.class_names) or None
+        followed = [name for name, value in {"size": size, "channels": channels}.items() if value == "auto"]
+        if followed:
+            side, colour = look_at([file.path for file in self.files["train"]])
+            size = min(side, LARGEST) if size == "auto" else size
+            channels = (3 if colour else 1) if channels == "auto" else channels
+        assert size != "auto" and channels != "auto"
+        self.shape = (channels, size, size)
         if "test" not in self.files:
             self.files["train"], self.files["test"] = hold_out(self.files["train"], test_fraction)
         pool = [f for f in self.files["train"] if classes is None or f.label in classes]
+        val_size = part_of(len(pool), val_fraction)
+        if batch_size == "auto":
+            num_train = len(pool) - (0 if "val" in self.files else val_size)
+            batch_size = suitable_batch(size, num_train if limit is None else min(limit, num_train))
+            followed.append("batch_size")
         super().__init__(
             batch_size=batch_size,
-            val_size=part_of(len(pool), val_fraction),
+            val_size=val_size,
             classes=classes,
             limit=limit,
             seed=seed,
@@ -328,6 +379,21 @@ class ImageFolderDataModule(DataModule):
         self.num_workers = num_workers
         self.augmentation = Augmentation(flip, shift, self.shape)
         self.save_hyperparameters(logger=False)
+        self.hparams.update(size=size, channels=channels, batch_size=batch_size)  # as they came to be
+        if followed:
+            self._say(followed)
+
+    def _say(self, followed: list[str]) -> None:
+        """What the pictures are taken for, and which arguments say otherwise."""
+        num, (channels, size, _) = sum(map(len, self.files.values())), self.shape
+        kind = f"{size} × {size} pixels, {'grey' if channels == 1 else 'in colour'}"
+        classes = f", {self.num_classes} classes" if self.num_classes else ""
+        mirrored = ", mirrored at random in training (--data.flip false)" if self.hparams["flip"] else ""
+        others = ", ".join(f"--data.{name}" for name in followed)
+        rank_zero_info(
+            f"{self.name}: {num:,} pictures, read at {kind}{classes}, in batches of {self.batch_size}{mirrored};"
+            f" {others} will have it otherwise."
+        )
 
     def prepare_data(self) -> None:
         """Look for damaged files, where `setup` will not decode them all, and for those with several frames."""

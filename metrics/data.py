@@ -76,6 +76,17 @@ def first_batch(source: Trainer | LightningDataModule, split: str, argument: str
     return data_of(batch)
 
 
+def at_most(batches: Iterable[Tensor], limit: int) -> int:
+    """How many data there are, counted no further than to a limit."""
+    num = 0
+    with seeded(0):
+        for x in batches:
+            num += len(x)
+            if num >= limit:
+                break
+    return min(num, limit)
+
+
 class Rows:
     """The data of a split, batch by batch, each once; with a limit, so many of them, spread evenly over the split.
 

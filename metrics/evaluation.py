@@ -24,7 +24,7 @@ from torch import nn
 from genzoo.metrics import figures
 from genzoo.metrics.anomalies import ODD
 from genzoo.metrics.closeness import check_extractor
-from genzoo.metrics.data import SPLITS, first_batch
+from genzoo.metrics.data import SPLITS, Rows, at_most, first_batch
 from genzoo.metrics.environment import environment
 from genzoo.metrics.extractors import AUTO, FeatureExtractor, fitting
 from genzoo.zoo.drawing import seeded
@@ -42,6 +42,8 @@ DEPENDS: dict[tuple[str, ...], set[str]] = {
     ("modes", "high_quality", "mode_kl"): {"num_samples", "seed"},
     ("auroc_*",): {"split", "num_odd", "seed"},
 }
+#: how many data have a fifth neighbour each, which coverage asks for
+LEAST = 6
 #: what a datamodule's `protocol`, and then the caller, may say otherwise
 PROTOCOL: dict[str, Any] = {
     "num_particles": 100,
@@ -226,7 +228,7 @@ def checked_data(
     """The extractor, if distances are measured; after a look at the first of the data, which are set up.
 
     Raises:
-        ValueError: if there is no such split, or the extractor makes no features of its data.
+        ValueError: if there is no such split, or the extractor makes no features of its data; if there are too few.
     """
     if not set(only) & {"likelihood", "accuracy", "closeness", "anomaly"}:
         return None
@@ -235,6 +237,11 @@ def checked_data(
         return None
     extractor = FeatureExtractor(how["extractor"], weights_path)
     check_extractor(extractor, x)
+    if (num := at_most(Rows(datamodule, split), LEAST)) < LEAST:
+        raise ValueError(
+            f"evaluate: distances are measured against at least {LEAST} data, but the {split} split has {num}: give"
+            " it more, or measure other groups alone (`only`)."
+        )
     return extractor
 
 

@@ -4,9 +4,13 @@ import logging
 import os
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from wheels import build_wheel
+
+if TYPE_CHECKING:
+    from ticking import Clock
 
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("WANDB_SILENT", "true")
@@ -17,6 +21,16 @@ logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or leaves anything in the user's cache."""
     monkeypatch.setenv("GENZOO_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> "Clock":
+    """A clock that goes when it is told to, for all that bounds training in time."""
+    from ticking import Clock  # which waits for PyTorch
+
+    made = Clock()
+    made.rule(monkeypatch)
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -113,9 +113,11 @@ def test_it_runs(name: str, folder: Path) -> None:
     assert run.parent == folder / "runs" / name
     assert all(value == value and abs(value) < float("inf") for value in figures.values())
     assert any(figure.startswith("train/") for figure in figures) and any(f.startswith("val/") for f in figures)
-    (checkpoint, *_) = (run / "checkpoints").glob("*.ckpt")
+    checkpoint = run / "checkpoints" / "last.ckpt"
     assert torch.load(checkpoint, weights_only=True)["global_step"] == 2
     model = genzoo.load(run / "entry")  # every recipe trains and publishes
+    called = yaml.safe_load((run / "entry" / "config.yaml").read_text())["name"]
+    assert called == name.replace("images/", "pictures/")  # which is the folder
     assert sum(p.numel() for p in model.parameters()) > 0
     main(["test", *configs, "--ckpt_path", str(checkpoint)])
     assert any(figure.startswith("test/") for figure in logged(last_run(folder)))

@@ -3,6 +3,10 @@
 `ZooModule` gives the Trainer's `total_steps` to every schedule that takes it and was given none, torch's `OneCycleLR`
 among them. So a run with another `max_steps` has another schedule, and one that is resumed in order to train longer
 goes on at the same step of the longer schedule.
+
+Where a time limit alone bounds training, nobody knows how many steps it will make. Such a schedule has `TICKS` steps,
+and goes through as many of them as time has passed, be the machine fast or slow, or busy for a while with other
+things: after each step of the optimiser it catches up with the clock.
 """
 
 import inspect
@@ -24,6 +28,11 @@ from torch.optim.lr_scheduler import (
     ReduceLROnPlateau,
     SequentialLR,
 )
+
+from genzoo.zoo.length import num_steps, share_done, time_limit
+
+#: steps of a schedule that goes by the clock
+TICKS = 10_000
 
 
 class OneCycle(OneCycleLR):
@@ -101,7 +110,8 @@ class WarmUp(SequentialLR):
 
     Args:
         optimizer: whose rate is set.
-        steps: of the rise, which is linear and ends at the rate that the other schedule begins with.
+        steps: of the rise, which is linear and ends at the rate that the other schedule begins with. Where a time
+            limit alone bounds training, they are ten-thousandths of its time.
         then: builds the other schedule; None: constant.
         total_steps: of both together; None: as many as training.
 
@@ -161,10 +171,34 @@ def monitor(plateau: ReduceLROnPlateau) -> str:
     )
 
 
+def goes_by_time(builder: LRSchedulerCallable, trainer: Trainer) -> bool:
+    """Whether the schedule lasts as long as a training that a time limit alone bounds."""
+    return _stated_steps(builder) is None and _takes_length(builder) and num_steps(trainer) is None
+
+
+def catch_up(schedule: LRScheduler, trainer: Trainer) -> None:
+    """Takes a schedule that goes by time to where the clock is. Collective."""
+    now = _ticks(trainer)
+    while schedule.last_epoch < now:
+        schedule.step()
+
+
+def _ticks(trainer: Trainer) -> int:
+    return int(TICKS * (share_done(trainer) or 0.0))
+
+
 def going_on(builder: LRSchedulerCallable, restored: Schedule, trainer: Trainer) -> Schedule:
-    """The schedule of a resumed run: the restored one, or if that has another length, a new one at the same step."""
+    """The schedule of a resumed run: the restored one; or if that has another length, a new one at the same place.
+
+    The place is the same step, or where a time limit alone bounds training, the time that it has taken so far.
+    """
     total_steps = _total_steps(builder, trainer)
-    if total_steps is None or total_steps == getattr(restored, "total_steps", total_steps):
+    if total_steps is None:
+        return restored
+    by_time = goes_by_time(builder, trainer)
+    place = _ticks(trainer) if by_time else trainer.global_step
+    in_place = restored.last_epoch <= place if by_time else restored.last_epoch == place
+    if in_place and total_steps == getattr(restored, "total_steps", total_steps):
         return restored
     optimizer = restored.optimizer
     for group in optimizer.param_groups:
@@ -172,40 +206,38 @@ def going_on(builder: LRSchedulerCallable, restored: Schedule, trainer: Trainer)
     made = _build(builder, optimizer, total_steps)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*before.*optimizer.step.*")
-        for _ in range(restored.last_epoch):
+        for _ in range(place):
             made.step()
     return made
 
 
 def _build(builder: Callable[..., Schedule], optimizer: Optimizer, total_steps: int) -> Schedule:
-    _, takes = _arguments(builder)
-    return partial(builder, total_steps=total_steps)(optimizer) if "total_steps" in takes else builder(optimizer)
+    takes = _takes_length(builder)
+    return partial(builder, total_steps=total_steps)(optimizer) if takes else builder(optimizer)
 
 
 def _total_steps(builder: LRSchedulerCallable, trainer: Trainer | None) -> int | None:
     """As the schedule was given it, or else the Trainer's; None if it takes none, or there is no Trainer."""
-    given, takes = _arguments(builder)
-    if "total_steps" not in takes:
+    if not _takes_length(builder):
         return None
-    stated = given.get("total_steps")
-    if given.get("epochs") and given.get("steps_per_epoch"):  # which torch's OneCycleLR takes as well
-        stated = stated or given["epochs"] * given["steps_per_epoch"]
+    stated = _stated_steps(builder)
     if trainer is None:
         return stated
     if stated is not None:
         _check_length(stated, trainer)
         return stated
-    steps = _training_steps(trainer)
-    if steps is None:
-        raise ValueError(
-            "lr_scheduler lasts as long as training, which has no end here: give the Trainer max_steps or max_epochs,"
-            " or the schedule its total_steps."
-        )
-    return steps
+    if (steps := num_steps(trainer)) is not None:
+        return steps
+    if time_limit(trainer) is not None:
+        return TICKS
+    raise ValueError(
+        "lr_scheduler lasts as long as training, which has no end here: give the Trainer max_steps, max_epochs or"
+        " max_time, or the schedule its total_steps."
+    )
 
 
 def _check_length(total_steps: int | None, trainer: Trainer) -> None:
-    steps = None if total_steps is None else _training_steps(trainer)
+    steps = None if total_steps is None else num_steps(trainer)
     if steps is not None and total_steps is not None and total_steps < steps:
         raise ValueError(
             f"lr_scheduler is over after total_steps={total_steps}, but training takes {steps} steps: leave"
@@ -213,9 +245,16 @@ def _check_length(total_steps: int | None, trainer: Trainer) -> None:
         )
 
 
-def _training_steps(trainer: Trainer) -> int | None:
-    steps = trainer.estimated_stepping_batches
-    return int(steps) if 0 <= steps < math.inf else None
+def _takes_length(builder: LRSchedulerCallable) -> bool:
+    return "total_steps" in _arguments(builder)[1]
+
+
+def _stated_steps(builder: LRSchedulerCallable) -> int | None:
+    """The length that the schedule was given."""
+    given, _ = _arguments(builder)
+    if given.get("epochs") and given.get("steps_per_epoch"):  # which torch's OneCycleLR takes as well
+        return given.get("total_steps") or given["epochs"] * given["steps_per_epoch"]
+    return given.get("total_steps")
 
 
 def _arguments(builder: Callable[..., Any]) -> tuple[dict[str, Any], Any]:

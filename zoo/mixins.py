@@ -214,6 +214,9 @@ def is_conditional(module: object) -> bool:
     return getattr(module, "num_classes", None) is not None
 
 
+#: whether a model is to be p(x | y); "auto": where the data have at least two classes
+Conditional = bool | Literal["auto"]
+
 #: p(y) of a conditional model: the classes' shares in the data it was trained on, or all that are among them alike
 ClassPrior = Literal["training", "uniform"]
 
@@ -236,14 +239,20 @@ class ConditionalMixin:
     _sound_labels: Tensor | None = None
     _labels_are_sound: bool
 
-    def condition_on(self, num_classes: int | None, conditional: bool, class_prior: ClassPrior = "training") -> None:
+    def condition_on(
+        self, num_classes: int | None, conditional: Conditional, class_prior: ClassPrior = "training"
+    ) -> None:
         """Sets `num_classes` and the prior; for a constructor with arguments of these names.
 
         Raises:
-            ValueError: if the model is to be conditional, but there are no classes; for an unknown prior.
+            ValueError: if the model is to be conditional, but there are no classes; for an unknown prior or wish.
         """
         if class_prior not in get_args(ClassPrior):
             raise ValueError(f"class_prior={class_prior!r}: choose 'training' or 'uniform'.")
+        if conditional not in (True, False, "auto"):
+            raise ValueError(f"conditional={conditional!r}: choose true, false or 'auto', which is as the data are.")
+        if conditional == "auto":
+            conditional = num_classes is not None and num_classes > 1
         if conditional and (num_classes is None or num_classes < 1):
             raise ValueError(
                 f"conditional=True with num_classes={num_classes}: a class-conditional model takes data that have"

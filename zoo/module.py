@@ -45,7 +45,7 @@ class ZooModule(MeasuredBuffers, StatedModule):
         levels: how many values each dimension can take, k/(levels − 1) for images; None for continuous data.
         optimizer: builds the optimiser from the parameters; None takes the family's own (`default_optimizer`).
         lr_scheduler: builds the schedule from the optimiser; it advances with every optimiser step, and lasts as long
-            as training unless it is given `total_steps` (see `learning_rates`). None: constant.
+            as training, in steps or in time, unless it is given `total_steps` (see `learning_rates`). None: constant.
 
     Raises:
         ValueError: if shape or levels cannot describe data.
@@ -71,7 +71,7 @@ class ZooModule(MeasuredBuffers, StatedModule):
         self.lr_scheduler = lr_scheduler
         self._checked_stages: set[str] = set()
         self._value_range = value_range(shape, levels)
-        self._suspicious = self._labels_are_sound = False
+        self._suspicious = self._labels_are_sound = self._schedule_goes_by_time = False
         self._streams: PerDatum | None = None  # of the batch that is on its way
         #: sum and number of what was trained on since callbacks looked, and the means that they were shown then
         self._noted: dict[str, tuple[Tensor, int]] = {}
@@ -241,6 +241,13 @@ class ZooModule(MeasuredBuffers, StatedModule):
             config |= {"interval": "epoch", "frequency": every or 1, "monitor": learning_rates.monitor(schedule)}
         return {"optimizer": optimizer, "lr_scheduler": config}
 
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """A step of the schedule for each of the optimiser's; or as far as time has passed (see `learning_rates`)."""
+        if self._schedule_goes_by_time:
+            learning_rates.catch_up(scheduler, self.trainer)
+        else:
+            super().lr_scheduler_step(scheduler, metric)
+
     # ---- the data's contract
 
     def unpack(self, batch: Any, stage: str | None = None) -> tuple[Tensor, Tensor | None]:
@@ -378,6 +385,7 @@ class ZooModule(MeasuredBuffers, StatedModule):
         for name in self.gathered:
             setattr(self, name, move_data_to_device(getattr(self, name), self.device))
         if self.lr_scheduler is not None:
+            self._schedule_goes_by_time = learning_rates.goes_by_time(self.lr_scheduler, self.trainer)
             for config in self.trainer.lr_scheduler_configs:
                 config.scheduler = learning_rates.going_on(self.lr_scheduler, config.scheduler, self.trainer)
         loop = self.trainer.fit_loop

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from foreign import Foreign, TwoOptimizers, points
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from genzoo.callbacks import EMA
+from genzoo.callbacks.ema import exponent_of
 
 State = dict[str, Tensor]
 
@@ -411,6 +413,47 @@ class Differ(Foreign):
 def test_two_processes_hold_one_average(trainer: Callable[..., Trainer], fit: Callable[..., Any]) -> None:
     torch.manual_seed(0)
     fit(trainer(EMA(0.9), devices=2, strategy="ddp_spawn", max_epochs=1, limit_val_batches=0), Differ())
+
+
+# ---- an average as wide as a share of training, however long that is
+
+
+def test_a_width_weighs_steps_by_a_power_of_their_number(
+    trainer: Callable[..., Trainer], fit: Callable[..., Foreign]
+) -> None:
+    """β of step t is (1 − 1/t)^(γ + 1): the first forgets what there was before."""
+    record = Record()
+    module = fit(trainer(EMA(width=0.1), record))
+    expected = dict(record.start)
+    for t, weights in enumerate(record.steps, start=1):
+        beta = (1 - 1 / t) ** (exponent_of(0.1) + 1)
+        for name, value in weights.items():
+            expected[name] = beta * expected[name] + (1 - beta) * value if value.is_floating_point() else value
+    close(copied(module), expected)
+
+
+@pytest.mark.parametrize(("width", "exponent"), [(0.05, 16.97), (0.10, 6.94)])
+def test_its_exponent_is_the_published_one(width: float, exponent: float) -> None:
+    """Karras et al. 2024."""
+    assert exponent_of(width) == pytest.approx(exponent, abs=0.005)
+
+
+@pytest.mark.parametrize("width", [0.02, 0.05, 0.15, 0.28])
+@pytest.mark.parametrize("steps", [1000, 4000])
+def test_the_steps_that_count_spread_by_the_width(width: float, steps: int) -> None:
+    ema, weights = EMA(width=width), np.zeros(steps)
+    for n in range(steps):
+        weights *= ema._decay(n)
+        weights[n] += 1 - ema._decay(n)
+    times = np.arange(1, steps + 1) / steps
+    spread = np.sqrt(weights @ times**2 - (weights @ times) ** 2)
+    assert weights.sum() == pytest.approx(1) and spread == pytest.approx(width, rel=20 / steps)
+
+
+@pytest.mark.parametrize("width", [0.0, -0.1, 0.3, float("nan")])
+def test_no_other_width_can_be(width: float) -> None:
+    with pytest.raises(ValueError, match=r"EMA: width is .*; it must lie above 0 and at most at 0\.28"):
+        EMA(width=width)
 
 
 def test_bad_arguments_are_refused(trainer: Callable[..., Trainer], fit: Callable[..., Foreign]) -> None:

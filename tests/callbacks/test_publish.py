@@ -257,6 +257,42 @@ def test_two_processes_publish_one_entry(tmp_path: Path, trainer: Callable[..., 
     assert alone["nll"]["value"] == pytest.approx(figures(metrics)["nll"]["value"], rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("called", "name"),
+    [
+        ("photos", "photos/vae"),
+        ("My photos (2024)", "My-photos-2024/vae"),
+        ("..photos--", "photos/vae"),
+        ("фото", "data-фото/vae"),
+        ("???", "data/vae"),
+        (None, "digits/vae"),  # after the class, where the data have no name
+    ],
+)
+def test_an_entry_is_named_after_its_data_and_its_recipe(called: str | None, name: str, tmp_path: Path) -> None:
+    data = DigitsDataModule()
+    data.name = called
+    publisher = Publish(recipe="images/vae")
+    assert publisher.name_for(data) == name
+    assert Publish("mine", recipe="images/vae").name_for(data) == "mine"
+    assert genzoo.publish(tiny(), publisher.name_for(data), to=tmp_path / "entry") == tmp_path / "entry"
+    with pytest.raises(ValueError, match="give the entry a name, or name the recipe"):
+        Publish()
+
+
+def test_figures_are_said_beside_their_floors(
+    tmp_path: Path, trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("genzoo.callbacks.publish.rank_zero_info", said.append)
+    asked = QUICK | {"extractor": features(), "only": ["closeness"]}
+    trainer(Publish("a", str(tmp_path / "a"), asked), max_epochs=1).fit(tiny(), DigitsDataModule(limit=256))
+    found = figures(json.loads((tmp_path / "a" / "metrics.json").read_text()))
+    frechet, parameters = found["frechet"], found["parameters"]["value"]
+    assert said[0].startswith(f"measured: parameters {parameters:,}, frechet {frechet['value']:.4g} (floor ")
+    assert f"(floor {frechet['floor']:.4g}), kid {found['kid']['value']:.4g}" in said[0]
+    assert said[1] == f"published a: {tmp_path / 'a'}"
+
+
 def test_what_cannot_be_published_is_refused_before_training(
     tmp_path: Path, trainer: Callable[..., Trainer], fit: Any
 ) -> None:

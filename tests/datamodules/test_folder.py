@@ -13,7 +13,7 @@ from torch import Tensor
 
 from genzoo.datamodules import ImageFolderDataModule
 from genzoo.datamodules import folder as module
-from genzoo.datamodules.folder import image_suffixes, scan
+from genzoo.datamodules.folder import image_suffixes, scan, suitable_batch
 
 
 def decode(path: Path, shape: tuple[int, ...]) -> Tensor:
@@ -315,8 +315,10 @@ def test_folders_of_another_form(root: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"size": 0}, "size is 0"),
-        ({"channels": 2}, "channels 2"),
+        ({"size": 0}, "size is 0, but must be a whole number, at least 1, or auto"),
+        ({"size": "large"}, "size is 'large', but must be"),
+        ({"channels": 2}, "channels is 2, but must be 1 or 3, or auto"),
+        ({"batch_size": "large"}, "batch_size is 'large', but must be"),
         ({"val_fraction": 1.0}, "val_fraction is 1.0"),
         ({"num_workers": -1}, "num_workers is -1"),
         ({"classes": [2]}, "has the labels 0 to 1"),
@@ -380,3 +382,74 @@ def test_reading_goes_on_within_an_epoch_and_leaves_the_random_state_alone(root:
     rest = Sum()
     trainer(8).fit(rest, datamodule=folder(root, in_memory=False), ckpt_path=tmp_path / "half.ckpt")
     assert rest.seen == whole.seen[6:]
+
+
+# ---- what follows from the pictures
+
+AUTO = {"size": "auto", "channels": "auto", "batch_size": "auto"}
+
+
+def write(root: Path, num: int, size: tuple[int, int], mode: str = "RGB", suffix: str = "png") -> Path:
+    root.mkdir(parents=True, exist_ok=True)
+    for i in range(num):
+        picture(i, size).convert("L").convert(mode).save(root / f"{len(list(root.iterdir()))}.{suffix}")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([((64, 64), 5)], 32),  # no more than can be learned in a quarter of an hour
+        ([((24, 40), 5)], 24),  # of a picture the middle square is taken
+        ([((30, 20), 3), ((8, 8), 2)], 20),  # most of them
+        ([((9, 9), 1), ((12, 12), 1)], 10),
+    ],
+)
+def test_the_size_is_that_of_most(tmp_path: Path, sizes: list[tuple[tuple[int, int], int]], expected: int) -> None:
+    for size, num in sizes:
+        write(tmp_path, num, size)
+    data = ImageFolderDataModule(str(tmp_path))
+    assert data.shape == (3, expected, expected) and data.batch_size == 128  # what is not left open stays
+    assert folder(tmp_path, size=48).shape == (3, 48, 48)
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "LA", "RGB", "RGBA", "P", "CMYK"])
+def test_grey_pictures_are_read_as_grey_however_they_are_stored(tmp_path: Path, mode: str) -> None:
+    suffix = "tiff" if mode == "CMYK" else "png"
+    write(tmp_path, 10, (8, 8), mode, suffix)
+    assert folder(tmp_path, channels="auto").shape[0] == 1
+    picture(0).save(tmp_path / "colour.jpg")
+    assert folder(tmp_path, channels="auto").shape[0] == 3
+
+
+def test_the_batch_suits_size_and_number(tmp_path: Path) -> None:
+    assert [suitable_batch(size, 10_000) for size in (8, 32, 64, 90, 128, 256, 2048)] == [64, 64, 64, 32, 16, 4, 1]
+    assert [suitable_batch(32, num) for num in (1, 8, 100, 512, 600)] == [1, 1, 12, 64, 64]
+    write(tmp_path, 100, (8, 8))
+    data = folder(tmp_path, **AUTO)  # of 100 a tenth is for testing, and of the others one for validation
+    assert data.batch_size == 81 // 8 and len(data.train_dataloader()) == 8
+    assert folder(tmp_path, **AUTO, limit=16).batch_size == 2
+
+
+def test_what_was_chosen_is_said_once_and_recorded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(module, "rank_zero_info", said.append)
+    data = folder(root, **AUTO, flip=True)
+    assert said == [
+        f"{root.name}: 40 pictures, read at 16 × 16 pixels, in colour, 2 classes, in batches of 4, mirrored at random"
+        " in training (--data.flip false); --data.size, --data.channels, --data.batch_size will have it otherwise."
+    ]
+    stated = {name: data.hparams[name] for name in AUTO}
+    assert stated == {"size": 16, "channels": 3, "batch_size": 4}  # of other pictures it would be something else
+    again = folder(root, **stated)
+    assert again.shape == data.shape and len(said) == 1
+    assert data.name == root.name
+
+
+def test_damaged_pictures_do_not_count(root: Path) -> None:
+    (root / "cat" / "0.png").write_bytes(b"")
+    assert folder(root, size="auto").shape == (3, 16, 16)
+    for file in root.glob("*/*.*"):
+        file.write_text("no image")
+    with pytest.raises(ValueError, match=r"cannot be used: .*Repair or remove it"):
+        folder(root, size="auto")

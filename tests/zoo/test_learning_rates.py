@@ -1,5 +1,6 @@
 """Schedules last as long as training does, and those that cannot are refused before the first step."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,12 +11,14 @@ import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import ReduceLROnPlateau
+from ticking import Clock
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, StepLR
 
 from genzoo import recipes
 from genzoo.callbacks import Newest
 from genzoo.datamodules import DigitsDataModule
 from genzoo.zoo import GAN, VAE, Cosine, OneCycle, WarmUp
+from genzoo.zoo.learning_rates import TICKS
 
 EPOCH = 3  # steps
 CYCLE = {"max_lr": 0.02, "pct_start": 0.3, "cycle_momentum": False}
@@ -141,6 +144,82 @@ def test_a_checkpoint_of_torchs_schedule_goes_on(tmp_path: Path) -> None:
     assert rates(Cosine, tmp_path / "last.ckpt", max_steps=20) == rates(Cosine, max_steps=20)[7:]
 
 
+# ---- where a time limit alone bounds training
+
+TIMED = {"max_epochs": -1, "max_time": "00:00:00:40"}
+
+
+@pytest.mark.parametrize("schedule", [partial(OneCycle, **CYCLE), Cosine, partial(WarmUp, steps=2000, then=Cosine)])
+def test_as_far_as_time_has_passed(schedule: Any, clock: Clock) -> None:
+    """Slow at first, then fast, then with a pause: the rate is that of the share of time, whatever the step."""
+    seen = Rates()
+    train(vae(schedule), seen, Varying(clock), **TIMED)
+    whole = curve(partial(schedule, total_steps=TICKS), TICKS)
+    at = [0, *Varying.passed[:-1]]
+    assert [rate for (rate,) in seen.rates] == pytest.approx([whole[250 * second] for second in at], rel=1e-9)
+
+
+class Varying(Callback):
+    """A clock by which a step takes ten seconds, one, or, where there was a pause, twelve."""
+
+    passed = (10, 20, 21, 22, 23, 24, 25, 37, 38, 39, 40)  # seconds, by the end of each step
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock, self.begin = clock, clock.now
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        self.clock.now = self.begin + self.passed[trainer.global_step]
+
+
+def test_a_cosine_by_the_clock_in_closed_form(clock: Clock) -> None:
+    seen = Rates()
+    train(vae(Cosine), seen, clock.ticking(4), **TIMED)
+    expected = [0.01 * (1 + math.cos(math.pi * second / 40)) / 2 for second in range(0, 40, 4)]
+    assert [rate for (rate,) in seen.rates] == pytest.approx(expected, rel=1e-9)
+
+
+def test_it_ends_at_its_end(clock: Clock) -> None:
+    model = vae(partial(OneCycle, **CYCLE))
+    trainer = train(model, clock.ticking(1), **TIMED)
+    (group,) = trainer.optimizers[0].param_groups
+    assert group["lr"] == pytest.approx(0.02 / 25e4, rel=0.05)  # of 0.02
+
+
+def test_a_gans_optimisers_go_by_the_clock(clock: Clock) -> None:
+    sgd = partial(torch.optim.SGD, lr=0.01)
+    both = {"generator_optimizer": sgd, "discriminator_optimizer": sgd}
+    seen = Rates()
+    model = GAN((1, 8, 8), 17, network="mlp", width=8, **both, lr_scheduler=Cosine)
+    train(model, seen, clock.ticking(4), **TIMED)
+    expected = [0.01 * (1 + math.cos(math.pi * second / 40)) / 2 for second in range(0, 40, 4)]
+    assert seen.rates == [(pytest.approx(rate, rel=1e-9),) * 2 for rate in expected]
+
+
+@pytest.mark.parametrize("before", [{"max_time": "00:00:00:40"}, {"max_time": "00:00:00:10"}, {"max_steps": 40}])
+@pytest.mark.parametrize("after", [{"max_time": "00:00:00:40"}, {"max_time": "00:00:01:20"}, {"max_steps": 40}])
+def test_a_resumed_run_goes_on_where_it_was(
+    before: dict[str, Any], after: dict[str, Any], tmp_path: Path, clock: Clock
+) -> None:
+    """At the time that it has taken so far, or at its step; where no time was counted, it begins to be."""
+    train(vae(Cosine), Newest(tmp_path), clock.ticking(2), Stop(4), max_epochs=-1, **before)
+    seen = Rates()
+    train(vae(Cosine), seen, clock.ticking(2), ckpt_path=tmp_path / "last.ckpt", max_epochs=-1, **after)
+    if "max_steps" in after:
+        places = [step / 40 for step in range(4, 40)]
+    else:
+        length, begin = {"40": 40, "20": 80}[after["max_time"][-2:]], 8 if "max_time" in before else 0
+        places = [second / length for second in range(begin, length, 2)]
+    expected = [0.01 * (1 + math.cos(math.pi * place)) / 2 for place in places]
+    assert [rate for (rate,) in seen.rates] == pytest.approx(expected, rel=1e-8)
+
+
+def test_steps_go_before_time(clock: Clock) -> None:
+    """A time limit beside a number of steps breaks the run off, no more."""
+    seen = Rates()
+    train(vae(Cosine), seen, clock.ticking(4), max_steps=20, max_time="00:00:00:40")
+    assert [rate for (rate,) in seen.rates] == curve(partial(CosineAnnealingLR, T_max=20), 10)
+
+
 # ---- warm-up and plateaus
 
 
@@ -179,7 +258,7 @@ def test_a_plateau_is_that_of_its_figure(every: int) -> None:
         (partial(OneCycle, **CYCLE, total_steps=5), {"max_epochs": 2}, "total_steps=5, but training takes 6 steps"),
         (partial(OneCycleLR, **CYCLE, epochs=1, steps_per_epoch=3), {"max_steps": 6}, "total_steps=3, but"),
         (lambda o: OneCycleLR(o, 0.1, 5), {"max_steps": 6}, "total_steps=5, but training takes 6 steps"),
-        (Cosine, {"max_epochs": -1, "max_time": "00:00:01:00"}, "no end"),
+        (Cosine, {"max_epochs": -1}, "no end"),
         (partial(WarmUp, steps=6, then=Cosine), {"max_steps": 6}, "steps=6 of 6"),
         (partial(WarmUp, steps=0), {"max_steps": 6}, "steps=0"),
         (torch.optim.lr_scheduler.ReduceLROnPlateau, {"max_steps": 6}, "which figure"),
@@ -209,7 +288,8 @@ def test_a_schedule_without_length_is_left_alone() -> None:
 def test_every_recipes_schedule_is_torchs_over_all_its_steps(name: str) -> None:
     """So that `--trainer.max_steps` trains longer, and nothing else bounds a run or its schedule."""
     recipe = yaml.safe_load(recipes.find(name).read_text())
-    assert recipe["trainer"]["max_steps"] > 0 and "max_epochs" not in recipe["trainer"]
+    lengths = {key: value for key, value in recipe["trainer"].items() if key.startswith("max_")}
+    assert lengths == {"max_time": "auto"} or (lengths.keys() == {"max_steps"} and lengths["max_steps"] > 0)
     schedule = recipe["model"]["init_args"]["lr_scheduler"]
     options, steps = schedule.get("init_args", {}), 997
     ours = {"OneCycle": OneCycle, "Cosine": Cosine}[schedule["class_path"]]

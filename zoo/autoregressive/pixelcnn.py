@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from genzoo.zoo.autoregressive.base import AutoregressiveMixin
 from genzoo.zoo.logistic_mixture import LogisticMixture, LogisticMixtureOutput, draw_conditional
-from genzoo.zoo.mixins import ClassPrior, known_to_all
+from genzoo.zoo.mixins import ClassPrior, Conditional, known_to_all
 from genzoo.zoo.modality import from_codes, to_codes
 from genzoo.zoo.module import ZooModule
 from genzoo.zoo.networks.masked import MaskedConv2d, channel_mask
@@ -54,7 +54,7 @@ class PixelCNN(AutoregressiveMixin, ZooModule):
             (k + 1)/2 pixels.
         dilations: of the layers, repeated from the first when there are more layers.
         num_classes: how many classes the data have.
-        conditional: whether to model p(x | y) of the class y rather than p(x).
+        conditional: whether to model p(x | y) of the class y rather than p(x); "auto": if there are several classes.
         class_prior: p(y) where no label is given: the classes' shares in the "training" data, or "uniform" over
             those that they have.
         optimizer, lr_scheduler: as in `ZooModule`.
@@ -77,7 +77,7 @@ class PixelCNN(AutoregressiveMixin, ZooModule):
         kernel_size: int = 3,
         dilations: Sequence[int] = (1, 2, 4),
         num_classes: int | None = None,
-        conditional: bool = False,
+        conditional: Conditional = False,
         class_prior: ClassPrior = "training",
         optimizer: OptimizerCallable | None = None,
         lr_scheduler: LRSchedulerCallable | None = None,

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genzoo.zoo.autoregressive.base import AutoregressiveMixin
-from genzoo.zoo.mixins import ClassPrior, known_to_all
+from genzoo.zoo.mixins import ClassPrior, Conditional, known_to_all
 from genzoo.zoo.module import ZooModule
 from genzoo.zoo.networks.linear import Linear
 from genzoo.zoo.precision import full_precision
@@ -41,7 +41,7 @@ class WaveNet(AutoregressiveMixin, ZooModule):
         shape: (1, T), of one sound: the most samples that it has.
         levels: how many mu-law codes a sample can have. Of an odd number one stands for 0, so that a zero is sound.
         num_classes: C, of the data's labels.
-        conditional: model p(x | y) instead of p(x).
+        conditional: model p(x | y) instead of p(x); "auto": if there are several classes.
         class_prior: p(y) where no label is given: the classes' shares in the "training" data, or "uniform" over
             those that they have.
         channels: of h.
@@ -61,7 +61,7 @@ class WaveNet(AutoregressiveMixin, ZooModule):
         levels: int,
         *,
         num_classes: int | None = None,
-        conditional: bool = False,
+        conditional: Conditional = False,
         class_prior: ClassPrior = "training",
         channels: int = 64,
         skip_channels: int = 128,

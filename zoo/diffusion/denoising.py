@@ -12,7 +12,7 @@ from genzoo.zoo.diffusion.parameterisation import PREDICTIONS, Prediction, error
 from genzoo.zoo.diffusion.schedules import Noise, Schedule, Spacing
 from genzoo.zoo.diffusion.solvers import Denoiser, Solver
 from genzoo.zoo.diffusion.weighting import Weighting
-from genzoo.zoo.mixins import ClassPrior, ConditionalMixin
+from genzoo.zoo.mixins import ClassPrior, Conditional, ConditionalMixin
 from genzoo.zoo.modality import to_grid
 from genzoo.zoo.module import ZooModule
 from genzoo.zoo.muon import matrix_groups
@@ -45,17 +45,18 @@ class Denoising(ConditionalMixin, ZooModule):
         solver: that `sample` uses by default; None takes the family's.
         steps: of that solver; None takes the family's.
         spacing: of the steps, see `Schedule.times`; None takes the family's.
-        width: of the default network: channels of a `UNet`, or hidden units of a `TimedMLP`.
-        multipliers: channels of the levels of the U-Net in units of `width`.
-        blocks: residual blocks, for the U-Net at each level.
-        attention: at the lowest level of the U-Net.
+        width: of the default network: channels of a `UNet`, or hidden units of a `TimedMLP`; None: see `UNet`, or 64.
+        multipliers: channels of the levels of the U-Net in units of `width`; None: what suits the images' size, and
+            likewise the width and attention, unless they are given.
+        blocks: residual blocks, for the U-Net at each level; None takes 1, or 3.
+        attention: at the lowest level of the U-Net; None: as in `UNet`.
         dropout: in the U-Net.
         network: a module of your own, (x, c_noise, labels) to the shape of x, where x has about unit variance,
             c_noise of (B,) is ¼ ln(σ/α), and labels are (B,) in [0, num_classes], the last for "no class", or None.
         data_scale: what data are divided by, so that they have about unit variance; images, which have been
             scaled to [−1, 1], do well with 1.
         num_classes: how many classes the labels name.
-        conditional: whether to learn p(x | label).
+        conditional: whether to learn p(x | label); "auto": if there are several classes.
         class_prior: p(y) where no label is given: the classes' shares in the "training" data, or "uniform" over
             those that they have.
         label_dropout: the share of labels that training hides, for classifier-free guidance.
@@ -81,14 +82,14 @@ class Denoising(ConditionalMixin, ZooModule):
         steps: int | None = None,
         spacing: Spacing | None = None,
         width: int | None = None,
-        multipliers: Sequence[int] = (1, 2),
+        multipliers: Sequence[int] | None = None,
         blocks: int | None = None,
-        attention: bool = False,
+        attention: bool | None = None,
         dropout: float = 0.0,
         network: nn.Module | None = None,
         data_scale: float = 1.0,
         num_classes: int | None = None,
-        conditional: bool = False,
+        conditional: Conditional = False,
         class_prior: ClassPrior = "training",
         label_dropout: float = 0.1,
         optimizer: OptimizerCallable | None = None,
@@ -116,7 +117,7 @@ class Denoising(ConditionalMixin, ZooModule):
         if network is None and self.modality == "image":
             network = UNet(
                 self.shape,
-                width=width or 32,
+                width=width,
                 multipliers=multipliers,
                 blocks=blocks or 1,
                 attention=attention,

@@ -20,7 +20,7 @@ from genzoo.zoo.gan.inversion import InversionMixin
 from genzoo.zoo.gan.losses import AdversarialLoss, Relativistic
 from genzoo.zoo.gan.regularisers import R1, R2, Penalty, Regulariser, packed
 from genzoo.zoo.learning_rates import schedule_for
-from genzoo.zoo.mixins import ClassPrior, ConditionalMixin
+from genzoo.zoo.mixins import ClassPrior, Conditional, ConditionalMixin
 from genzoo.zoo.modality import to_grid
 from genzoo.zoo.module import ZooModule
 from genzoo.zoo.networks.dcgan import DCGANDiscriminator, DCGANGenerator
@@ -66,7 +66,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
             more than there are data (packs) in it.
         gradient_clip_norm: largest norm of a network's gradient; None: no clipping.
         num_classes: C, as the datamodule states it.
-        conditional: train G(z, y) and D(x, y) on the data's labels.
+        conditional: train G(z, y) and D(x, y) on the data's labels; "auto": if there are several classes.
         class_prior: p(y) where no label is given: the classes' shares in the "training" data, or "uniform" over
             those that they have.
         generator_optimizer: builds the generator's optimiser; None takes Adam with a rate of 2e-4, β = (0, 0.99).
@@ -98,7 +98,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         micro_batches: int = 1,
         gradient_clip_norm: float | None = None,
         num_classes: int | None = None,
-        conditional: bool = False,
+        conditional: Conditional = False,
         class_prior: ClassPrior = "training",
         generator_optimizer: OptimizerCallable | None = None,
         discriminator_optimizer: OptimizerCallable | None = None,
@@ -122,7 +122,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         if len({type(r) for r in self.regularisers}) < len(self.regularisers):
             raise ValueError(f"regularisers={list(self.regularisers)}: state each kind once, with its weight.")
         self.pack_size = max([r.size for r in self.regularisers], default=1)
-        if self.pack_size > 1 and conditional:
+        if self.pack_size > 1 and self.num_classes is not None:
             raise ValueError("Packing shows several data for one verdict; it does not go with conditional=True.")
         self.discriminator_steps, self.micro_batches = discriminator_steps, micro_batches
         self.gradient_clip_norm = gradient_clip_norm
@@ -280,7 +280,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         losses.append(self.generator_step(*shares[-1]))
         self.iteration += 1
         for schedule in self._schedules():
-            schedule.step()
+            self.lr_scheduler_step(schedule, None)
         self._latest |= _joined(losses)
         total = torch.stack([values.mean() for values in self._latest.values()]).sum()
         self._note({"loss": total, **self._latest})

@@ -285,7 +285,7 @@ METRICS = record(
 )
 #: what a run's configuration says of its `Publish`; where it published to is not gone back to
 PUBLISHED = {
-    "name": LINE,
+    "name": nullable(LINE),
     "recipe": nullable(LINE),
     "dtype": one_of(*DTYPES),
     "card": nullable(CARD),

@@ -38,7 +38,7 @@ from genzoo.zoo.latent.estimators import (
 )
 from genzoo.zoo.latent.posterior import posterior_figures
 from genzoo.zoo.likelihoods import Likelihood
-from genzoo.zoo.mixins import ClassPrior, CompletionMixin, ConditionalMixin, LogProbMixin
+from genzoo.zoo.mixins import ClassPrior, CompletionMixin, Conditional, ConditionalMixin, LogProbMixin
 from genzoo.zoo.module import ZooModule
 from genzoo.zoo.parts import Part, label_of
 from genzoo.zoo.processes import gather
@@ -106,7 +106,7 @@ class VAE(ConditionalMixin, LogProbMixin, CompletionMixin, EncoderDecoderMixin, 
         kl_warmup: int = 0,
         free_bits: float = 0.0,
         num_classes: int | None = None,
-        conditional: bool = False,
+        conditional: Conditional = False,
         class_prior: ClassPrior = "training",
         optimizer: OptimizerCallable | None = None,
         lr_scheduler: LRSchedulerCallable | None = None,

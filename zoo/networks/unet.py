@@ -10,13 +10,14 @@ any, works at the lowest level alone.
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genzoo.zoo.networks.conditioning import Conditioning
-from genzoo.zoo.networks.pyramid import pad_to_multiple
+from genzoo.zoo.networks.pyramid import pad_to_multiple, pyramid
 
 
 class UNet(nn.Module):
@@ -24,12 +25,15 @@ class UNet(nn.Module):
 
     Args:
         shape: (C, H, W) of the images, of any size.
-        width: channels at the first level.
-        multipliers: channels at each level in units of `width`; each level has half the size of the one before.
+        width: channels at the first level; None takes 32, or what suits the images where `multipliers` is None.
+        multipliers: channels at each level in units of `width`; each level has half the size of the one before. None
+            takes what suits the images (`Plan.of`).
         blocks: residual blocks at each level, on the way in and again on the way back.
         patch: the side of the patches that are folded into channels at the inlet (Shi et al. 2016) and out of them
-            again at the outlet; None takes 2 for images of 16 × 16 and more, 1 for smaller ones.
-        attention: whether the pixels of the lowest level attend to each other.
+            again at the outlet; None takes 2 for images of 16 × 16 and more, 1 for smaller ones, or what suits the
+            images where `multipliers` is None.
+        attention: whether the pixels of the lowest level attend to each other; None takes no, or what suits the
+            images where `multipliers` is None.
         dropout: in each residual block.
         num_classes: how many classes `labels` may name; None: the network takes no labels.
 
@@ -41,18 +45,21 @@ class UNet(nn.Module):
         self,
         shape: Sequence[int],
         *,
-        width: int = 32,
-        multipliers: Sequence[int] = (1, 2),
+        width: int | None = None,
+        multipliers: Sequence[int] | None = (1, 2),
         blocks: int = 1,
         patch: int | None = None,
-        attention: bool = False,
+        attention: bool | None = None,
         dropout: float = 0.0,
         num_classes: int | None = None,
     ) -> None:
         super().__init__()
         if len(shape) != 3:
             raise ValueError(f"A U-Net is for images (C, H, W), but shape={tuple(shape)}.")
-        self.patch = (2 if min(shape[1:]) >= 16 else 1) if patch is None else patch
+        plan = Plan.of(shape) if multipliers is None else Plan(2 if min(shape[1:]) >= 16 else 1, 32, multipliers)
+        self.patch = plan.patch if patch is None else patch
+        width, multipliers = plan.width if width is None else width, plan.multipliers
+        attention = plan.attention if attention is None else attention
         if min(width, blocks, self.patch, *multipliers, len(multipliers)) < 1:
             raise ValueError(
                 f"width={width}, multipliers={tuple(multipliers)}, blocks={blocks}, patch={self.patch}: a U-Net has"
@@ -118,6 +125,33 @@ class UNet(nn.Module):
                 h = before + doubled[..., : before.shape[2], : before.shape[3]]
         h = F.pixel_shuffle(self.outlet(F.silu(self.norm(h))), self.patch)
         return h[..., :height, :width]
+
+
+class Plan(NamedTuple):
+    """A U-Net's size."""
+
+    patch: int
+    width: int
+    multipliers: Sequence[int]
+    attention: bool = False
+
+    @classmethod
+    def of(cls, shape: Sequence[int]) -> "Plan":
+        """What suits images (C, H, W), so that no level costs much more than another.
+
+        Patches are folded until 48 pixels a side are left at most, and levels go down to four. Channels double from
+        one to the next, up to 128, from 64 at 16 pixels a side or 32 at 32; but there are no fewer than a patch has
+        numbers, or the noise in it would not fit through. Tiny images have half as many, and no attention.
+        """
+        side, tiny = min(shape[1:]), min(shape[1:]) < 16
+        patch = 1 if tiny else 2
+        while side > 48 * patch:
+            patch *= 2
+        first = math.ceil(side / patch)
+        levels = len(pyramid((shape[0], first, first)))
+        width = max(32 if tiny or first >= 32 else 64, 32 * math.ceil(shape[0] * patch**2 / 32))
+        most = max(1, 128 // width)
+        return cls(patch, width, [min(2**level, most) for level in range(levels)], attention=not tiny)
 
 
 #: The last convolution of a residual branch, and of the network, begins at this part of its usual size: nearly the

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from genzoo.zoo import DDPM, CosineBetas, FlowMatching, PerDatum
+from genzoo.zoo import DDPM, GAN, CosineBetas, FlowMatching, PerDatum, PixelCNN, WaveNet
 from genzoo.zoo.diffusion.parameterisation import predicted
 from genzoo.zoo.randomness import normal, repeatable, twin
 
@@ -41,6 +41,18 @@ def test_likelihood_without_a_label_is_not_above_that_with_one_where_classes_are
     error = float((marginal - given).std()) / math.sqrt(400)
     assert float((marginal - given).mean()) < 3 * error
     assert float(marginal.mean()) > float(given.mean()) - math.log(5) - 3 * error
+
+
+@pytest.mark.parametrize(
+    ("family", "shape", "levels"),
+    [(DDPM, (2,), None), (GAN, (2,), None), (PixelCNN, (1, 4, 4), 4), (WaveNet, (1, 64), 256)],
+)
+def test_conditional_as_the_data_are(family, shape, levels):
+    for num_classes, expected in ((None, None), (1, None), (2, 2), (10, 10)):
+        assert family(shape, levels, num_classes=num_classes, conditional="auto").num_classes == expected
+        assert family(shape, levels, num_classes=num_classes).num_classes is None
+    with pytest.raises(ValueError, match="conditional='yes': choose true, false or 'auto'"):
+        family(shape, levels, num_classes=2, conditional="yes")
 
 
 class Prior:

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from genzoo.zoo.networks.conditioning import FREQUENCIES, Conditioning
-from genzoo.zoo.networks.unet import Attention, ResidualBlock, UNet
+from genzoo.zoo.networks.unet import Attention, Plan, ResidualBlock, UNet
 
 SHAPES = [(1, 8, 8), (1, 7, 9), (1, 28, 28), (3, 32, 32), (3, 17, 30), (2, 1, 1)]
 
@@ -170,6 +170,44 @@ def test_is_one_graph_for_the_compiler():
     x, c_noise = torch.randn(2, 1, 17, 18), torch.randn(2)
     compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x, c_noise), net(x, c_noise))
+
+
+@pytest.mark.parametrize(
+    ("shape", "plan"),
+    [
+        ((1, 8, 8), Plan(1, 32, [1, 2])),
+        ((1, 12, 15), Plan(1, 32, [1, 2, 4])),
+        ((1, 16, 16), Plan(2, 64, [1, 2], True)),
+        ((1, 28, 28), Plan(2, 64, [1, 2, 2], True)),
+        ((3, 32, 40), Plan(2, 64, [1, 2, 2], True)),
+        ((3, 64, 64), Plan(2, 32, [1, 2, 4, 4], True)),
+        ((3, 128, 128), Plan(4, 64, [1, 2, 2, 2], True)),
+        ((3, 256, 256), Plan(8, 192, [1, 1, 1, 1], True)),
+    ],
+)
+def test_its_size_follows_from_the_images(shape, plan):
+    """Down to about four pixels a side, where they attend to each other; a patch's numbers fit through."""
+    assert Plan.of(shape) == plan and plan.width >= shape[0] * plan.patch**2
+    assert 2 <= min(shape[1:]) / plan.patch / 2 ** (len(plan.multipliers) - 1) <= 4
+    if shape[1] <= 64:
+        net = UNet(shape, multipliers=None, num_classes=3)
+        x = torch.randn(2, *shape)
+        assert net(x, torch.randn(2), torch.tensor([0, 3])).shape == x.shape
+        assert [stack[0].first.out_channels for stack in net.way_in] == [plan.width * m for m in plan.multipliers]
+        assert (net.attention is not None) == plan.attention and net.patch == plan.patch
+
+
+def test_what_is_given_goes_before_what_follows_from_the_images():
+    net = UNet((3, 32, 32), multipliers=None, width=24, attention=False, patch=4)
+    assert (net.patch, net.inlet.out_channels, net.attention) == (4, 24, None)
+
+
+def test_with_stated_levels_nothing_follows_from_the_images():
+    """So are those of weights that were published before anything did."""
+    stated = UNet((3, 128, 128), multipliers=(1, 2))
+    assert (stated.patch, stated.inlet.out_channels, stated.attention) == (2, 32, None)
+    unstated = UNet((3, 128, 128))
+    assert stated.state_dict().keys() == unstated.state_dict().keys()
 
 
 @pytest.mark.parametrize(

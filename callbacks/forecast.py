@@ -1,0 +1,86 @@
+"""How long it will take: said once, as soon as that is known."""
+
+import time
+from datetime import datetime, timedelta
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from genzoo.zoo.length import num_steps, time_limit
+from genzoo.zoo.processes import world_size
+
+WARM = 2  # batches, in which kernels are chosen and memory is found
+MEASURED = 16  # batches, in which penalties that are due in some of them alone come up
+PATIENCE = 5.0  # seconds after which fewer must do
+
+
+class Forecast(Callback):
+    """Says, when the first batches are done: parameters, samples/s, and when training will end after how many steps.
+
+    The time of validations is not in it, as far as steps bound training; nor is what comes after training.
+    """
+
+    def __init__(self) -> None:
+        self._batches = 0  # of this training so far; -1: it is said
+        self._since = self._spent = 0.0  # when the last one, or a validation, was over; seconds of those that count
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begins to count."""
+        self._batches, self._spent = (-1 if trainer.fast_dev_run else 0), 0.0  # type: ignore[attr-defined]
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Takes the time of the first batches, at whose ends the device is waited for."""
+        if self._batches < 0:
+            return
+        self._batches += 1
+        now, measured = _now(pl_module), self._batches - WARM
+        if measured > 0:
+            self._spent += now - self._since
+        self._since = now
+        if measured == MEASURED or self._spent > PATIENCE:
+            self._batches = -1
+            rank_zero_info(self._in_words(trainer, pl_module, _size(batch), self._spent / measured))
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The time of a validation is not the batches'."""
+        self._since = time.monotonic()
+
+    def _in_words(self, trainer: Trainer, module: LightningModule, batch_size: int, pace: float) -> str:
+        """`pace` is seconds for a batch."""
+        parameters = sum(p.numel() for p in module.parameters() if not isinstance(p, torch.nn.UninitializedParameter))
+        said = f"{parameters:,} parameters, {batch_size * world_size() / pace:,.3g} samples/s"
+        step = pace * trainer.accumulate_grad_batches
+        steps, limit = num_steps(trainer), time_limit(trainer)
+        left = None if limit is None else max(0.0, limit.time_remaining() or 0.0)
+        if steps is not None and (left is None or (steps - trainer.global_step) * step < left):
+            left = (steps - trainer.global_step) * step
+            said += f": {steps:,} steps"
+        elif left is not None:
+            about = trainer.global_step + round(left / step)
+            said += f": about {about:,} steps" + ("" if steps is None else f" of {steps:,}")
+        else:
+            return said
+        return f"{said} until {_clock(left)}, in {timedelta(seconds=round(left))}"
+
+
+def _now(module: LightningModule) -> float:
+    if module.device.type == "cuda":
+        torch.cuda.synchronize(module.device)
+    return time.monotonic()
+
+
+def _size(batch: Any) -> int:
+    x = batch[0] if isinstance(batch, list | tuple) else batch
+    return len(x) if isinstance(x, Tensor) else 1
+
+
+def _clock(seconds: float) -> str:
+    """What a clock will show then; and the day, if it is another."""
+    now = datetime.now()
+    then = now + timedelta(seconds=seconds)
+    return f"{then:%H:%M}" if then.date() == now.date() else f"{then:%H:%M on %d %B}"

@@ -1,0 +1,107 @@
+"""Validations keep step with training, be it bounded by steps, by epochs or by time; by a clock of the tests' own."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from foreign import Foreign
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from ticking import Clock
+
+from genzoo.callbacks import EvenValidations
+from genzoo.resuming import FitLoop
+
+Fit = Callable[..., Any]
+Make = Callable[..., Trainer]
+
+
+class Seen(Callback):
+    """The step of each validation, which takes so many seconds of the clock."""
+
+    def __init__(self, clock: Clock | None = None, seconds: float = 0.0) -> None:
+        self.steps: list[int] = []
+        self.clock, self.seconds = clock, seconds
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self.steps.append(trainer.global_step)
+            if self.clock is not None:
+                self.clock.now += self.seconds
+
+
+@pytest.mark.parametrize("options", [{"max_steps": 50}, {"max_epochs": 10}, {"max_epochs": 10, "max_steps": 60}])
+def test_spread_over_steps_the_first_soon_the_last_at_the_end(trainer: Make, fit: Fit, options: dict) -> None:
+    seen = Seen()
+    fit(trainer(seen, EvenValidations(5), **{"max_epochs": -1} | options))  # epochs of five steps
+    assert seen.steps == [1, 10, 20, 30, 40, 50]  # after 1/200 and 1/50, which is the first step, and every fifth
+
+
+def test_spread_over_time(trainer: Make, fit: Fit, clock: Clock) -> None:
+    seen = Seen()
+    timed = {"max_epochs": -1, "max_time": "00:00:08:20"}  # 500 seconds, and a step takes five
+    fit(trainer(clock.ticking(5), seen, EvenValidations(4), **timed))
+    assert seen.steps == [1, 2, 25, 50, 75, 100]
+
+
+def test_those_that_take_long_are_fewer(trainer: Make, fit: Fit, clock: Clock) -> None:
+    """A fifth of the time, and the last one, which comes when time is over."""
+    seen = Seen(clock, 19.9)
+    timed = {"max_epochs": -1, "max_time": "00:00:08:20"}
+    fit(trainer(clock.ticking(1), seen, EvenValidations(100), **timed))
+    assert seen.steps == [3, 83, 163, 243, 323, 401]  # 80 steps, of a second each, from the end of one to the next
+
+
+class Break(Checkpoint):
+    """Writes after the batch of some step, before a validation that may follow, and breaks the run off."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        self.path, self.step = path, step
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            trainer.save_checkpoint(self.path)
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("step", range(1, 16))
+def test_a_run_that_goes_on_makes_those_of_one_that_was_never_interrupted(
+    trainer: Make, fit: Fit, tmp_path: Path, step: int
+) -> None:
+    """Within an epoch of five steps and at its end, before a validation and between two."""
+    first, second, path = Seen(), Seen(), tmp_path / "at.ckpt"
+    with pytest.raises(SystemExit):
+        fit(trainer(first, EvenValidations(4), Break(path, step), max_epochs=-1, max_steps=16))
+    goes_on = trainer(second, EvenValidations(4), max_epochs=-1, max_steps=16)
+    FitLoop.install(goes_on)  # as the command line does
+    fit(goes_on, ckpt_path=path)
+    assert first.steps + second.steps == [1, 4, 8, 12, 16]
+
+
+def test_what_the_trainer_was_told_goes(trainer: Make, fit: Fit) -> None:
+    for options, expected in (
+        ({"val_check_interval": 2}, [2, 4, 7, 9]),
+        ({"check_val_every_n_epoch": 2}, [10]),
+    ):
+        seen = Seen()
+        fit(trainer(seen, EvenValidations(5), max_epochs=2, **options))
+        assert seen.steps == expected
+
+
+def test_again_with_the_same_trainer(trainer: Make, fit: Fit) -> None:
+    seen = Seen()
+    made = trainer(seen, EvenValidations(2), max_epochs=-1, max_steps=10)
+    module = fit(made)
+    made.fit_loop.epoch_loop.max_steps = 20
+    fit(made, module)
+    assert seen.steps == [1, 5, 10, 20]
+
+
+def test_refused(trainer: Make, fit: Fit) -> None:
+    with pytest.raises(ValueError, match="times=0: give at least 1"):
+        EvenValidations(0)
+    seen = Seen()
+    with pytest.raises(ValueError, match="which has no end here: give the Trainer max_steps"):
+        fit(trainer(seen, EvenValidations(), max_epochs=-1), Foreign())
+    assert not seen.steps

@@ -1,0 +1,44 @@
+"""How long a training is, in steps or in time, and how far it has come.
+
+`max_steps` or `max_epochs` say how many steps a Trainer makes, and then a time limit is no more than that: the run
+may break off there, to go on later. Where neither is given, `max_time` is all that is known of a training's length,
+and how far it has come is the share of that time that has passed, validations included.
+"""
+
+import math
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Timer
+
+from genzoo.zoo.processes import world_size
+
+
+def num_steps(trainer: Trainer) -> int | None:
+    """The optimiser steps of the whole training; None where no number of steps or epochs bounds it."""
+    steps = trainer.estimated_stepping_batches
+    return int(steps) if 0 <= steps < math.inf else None
+
+
+def time_limit(trainer: Trainer) -> Timer | None:
+    """What ends the training after some time, if anything does. It counts on in a run that is resumed."""
+    timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
+    return next((timer for timer in timers if timer.time_remaining() is not None), None)
+
+
+def share_of_time(timer: Timer) -> float:
+    """How much of its time has passed, in [0, 1]."""
+    passed, left = timer.time_elapsed(), timer.time_remaining() or 0.0
+    return min(1.0, passed / (passed + left)) if passed + left > 0 else 1.0
+
+
+def share_done(trainer: Trainer) -> float | None:
+    """How far the training has come, in [0, 1]; None where nothing bounds it.
+
+    In steps, where their number is known; else in time, by the first process's clock. Collective.
+    """
+    if (steps := num_steps(trainer)) is not None:
+        return min(1.0, trainer.global_step / max(1, steps))
+    if (timer := time_limit(trainer)) is None:
+        return None
+    share = share_of_time(timer)
+    return trainer.strategy.broadcast(share) if world_size() > 1 else share
