@@ -24,6 +24,7 @@ from genzoo.zoo.hub.card import Card
 from genzoo.zoo.hub.film import Film
 from genzoo.zoo.hub.publishing import checked_target
 from genzoo.zoo.hub.run_folder import run_folder
+from genzoo.zoo.hub.weights import as_stored
 from genzoo.zoo.interface import Samples
 from genzoo.zoo.media import samples_of
 from genzoo.zoo.processes import rank, world_size
@@ -256,12 +257,6 @@ class Publish(AtValidation):
 
     def _elapsed(self) -> float:
         return self._seconds + (0.0 if self._start is None else time.monotonic() - self._start)
-
-
-def as_stored(state: Mapping[str, torch.Tensor], dtype: str) -> dict[str, torch.Tensor]:
-    """A state dict with its float32 tensors as exact as an entry of that dtype stores them."""
-    kept = getattr(torch, dtype)
-    return {name: value.to(kept) if value.dtype == torch.float32 else value for name, value in state.items()}
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`genzoo sample`: what an entry draws, as a picture, a sound or a text."""
+"""`genzoo sample`: what a model draws, as a picture, a sound or a text."""
 
 import inspect
 from argparse import ArgumentParser, Namespace
@@ -6,21 +6,20 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from genzoo.arguments import add_compile, add_machine, allowed, compiled, device
+from genzoo.arguments import add_compile, add_machine, add_model, load
 from genzoo.errors import did_you_mean
-from genzoo.zoo import hub
 from genzoo.zoo.hub.wording import blamed_on
 
 EXAMPLE = "genzoo sample mnist/vae --out grid.png"
-SAYS = "draw samples of an entry"
+SAYS = "draw samples of a model"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Of which entry, how many, and how."""
+    """Of which model, how many, and how."""
     add = parser.add_argument
-    add("entry", help="a name, a folder or an address")
+    add_model(parser)
     add("--num_samples", type=int, default=64, help="how many (default: 64)")
-    add("--out", help="the file to write (default: samples.png, or .wav or .txt where the entry makes such)")
+    add("--out", help="the file to write (default: samples.png, or .wav or .txt where the model makes such)")
     add("--seed", type=int, default=0, help="the same seed draws the same samples (default: 0)")
     add(
         "--set",
@@ -35,15 +34,14 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(given: Namespace) -> None:
-    """Draws samples of an entry and writes them as one picture, sound or text."""
+    """Draws samples of a model and writes them as one picture, sound or text."""
     if given.num_samples < 1:
         raise ValueError(f"--num_samples {given.num_samples}: give 1 or more")
     from genzoo.zoo.media import samples_of
 
-    module = hub.load(given.entry, allow=allowed(given)).to(device(given))
-    compiled(module, given)
+    _, module = load(given)
     settings = keywords(given.set, getattr(module, "sample", None))
-    with blamed_on(given.entry):
+    with blamed_on(given.model):
         try:
             medium = samples_of(module, given.num_samples, given.seed, **settings)
         except TypeError as error:  # of a value that was given, and could be read, but is not what the model takes
@@ -54,7 +52,7 @@ def run(given: Namespace) -> None:
         raise ValueError(f"{type(module).__name__} draws no samples, or none that can be shown")
     out = Path(given.out or f"samples{medium.suffix}")
     if out.suffix.lower() != medium.suffix:
-        raise ValueError(f"--out {out}: samples of {given.entry} are written as {medium.suffix}; name such a file")
+        raise ValueError(f"--out {out}: samples of {given.model} are written as {medium.suffix}; name such a file")
     medium.write(out)
     print(out)
 
