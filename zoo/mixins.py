@@ -47,6 +47,7 @@ class LogProbMixin:
                 "bits_per_dim: these data are continuous (levels=None). How long their code is depends on how finely"
                 " they are told apart; log_prob states their density, in nats."
             )
+        x = self.check(x)  # type: ignore[attr-defined]
         return -self.log_prob(x, **arguments) / (self.num_observed(x) * math.log(2))
 
 
@@ -80,7 +81,7 @@ class CompletionMixin:
         check_count("num_samples", num_samples)
         check_generator(generator)
         if not isinstance(x, Tensor):
-            self.check(x)  # which says what x should be
+            x = self.check(x)  # which says what x should be
         known = broadcast(known, x.shape)
         nothing_to_do = bool(known.all())  # where the mask was given, as a rule not on the accelerator
         known = known.to(x.device)
