@@ -25,7 +25,7 @@ from genzoo.zoo.interface import (
     SamplesInSteps,
     ScoresAnomalies,
 )
-from genzoo.zoo.mixins import ConditionalMixin
+from genzoo.zoo.mixins import ConditionalMixin, is_conditional
 from genzoo.zoo.module import ZooModule
 from genzoo.zoo.value_range import plain_range
 
@@ -226,6 +226,21 @@ def test_an_interpolation_that_cannot_be_is_refused(case):
         model.interpolate(x[:2], x[:3], 3)
     with pytest.raises(ValueError, match="steps=1"):
         model.interpolate(x, x, 1)
+
+
+@on([case for case in CASES + CONDITIONAL if Completes in case.claimed])
+def test_completions_take_the_labels_of_a_conditional_model_alone(case):
+    model, x = case
+    known, labels = torch.rand(model.shape) < 0.5, torch.tensor([0, 2, 1, 0, 2])
+    if is_conditional(model):
+        out = model.complete(x, known, num_samples=2, labels=labels, generator=seeded())
+        assert out.shape == (2, *x.shape) and torch.equal(out[:, :, known], x[:, known].expand(2, -1, -1))
+        for wrong in (labels + 3, labels[:4]):
+            with pytest.raises(ValueError, match=r"[Ll]abels"):
+                model.complete(x, known, labels=wrong)
+    else:
+        with pytest.raises(ValueError, match=r"conditional"):
+            model.complete(x, known, labels=labels)
 
 
 @pytest.mark.parametrize("num_samples", [0, -1, 2.5])
