@@ -75,6 +75,15 @@ def decode(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     return np.ascontiguousarray(pixels.reshape(height, width, channels).transpose(2, 0, 1))
 
 
+def upright_size(path: Path) -> tuple[int, int]:
+    """The width and the height of an image, turned as `decode` turns it; ValueError, naming it, if it is none."""
+    try:
+        with Image.open(path) as file:
+            return ImageOps.exif_transpose(file).size
+    except Exception as error:  # as in `decode`
+        raise ValueError(f"the image {path} cannot be used: {error or type(error).__name__}") from error
+
+
 def verify(path: Path, shape: tuple[int, ...]) -> None:
     """Find a damaged file at a fraction of the cost of decoding it.
 

@@ -2,6 +2,7 @@
 
 import inspect
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -21,16 +22,15 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--num_samples", type=int, default=64, help="how many (default: 64)")
     add("--out", help="the file to write (default: samples.png, or .wav or .txt where the model makes such)")
     add("--seed", type=int, default=0, help="the same seed draws the same samples (default: 0)")
-    add(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="an argument of this model's own `sample`: temperature=0.8, prompt='To be', labels='[3, 3, 7]',"
-        " solver=Heun",
-    )
+    add_settings(parser, "sample", "temperature=0.8, prompt='To be', labels='[3, 3, 7]', solver=Heun")
     add_compile(parser)
     add_machine(parser)
+
+
+def add_settings(parser: ArgumentParser, method: str, examples: str) -> None:
+    """What sets arguments of a method of the model's."""
+    help = f"an argument of this model's own `{method}`: {examples}"
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help=help)
 
 
 def run(given: Namespace) -> None:
@@ -40,7 +40,7 @@ def run(given: Namespace) -> None:
     from genzoo.zoo.media import samples_of
 
     _, module = load(given)
-    settings = keywords(given.set, getattr(module, "sample", None))
+    settings = keywords(given.set, getattr(module, "sample", None), ("num_samples", "generator"))
     with blamed_on(given.model):
         try:
             medium = samples_of(module, given.num_samples, given.seed, **settings)
@@ -57,11 +57,16 @@ def run(given: Namespace) -> None:
     print(out)
 
 
-def keywords(settings: list[str], function: Any) -> dict[str, Any]:
+def keywords(settings: list[str], function: Any, without: Sequence[str]) -> dict[str, Any]:
     """What `--set name=value` gives a function: each value as the annotation of its parameter has it.
 
     Text stays as it is where text is taken; a list is made a tensor; an object is stated by its class's name
     (`solver=Heun`), or by {"class_path": ..., "init_args": {...}}.
+
+    Args:
+        settings: as they were given.
+        function: a method of the model's.
+        without: its arguments that are no settings.
 
     Raises:
         ValueError: for a name that the function does not take, or a value that it cannot be.
@@ -70,14 +75,14 @@ def keywords(settings: list[str], function: Any) -> dict[str, Any]:
     from jsonargparse import ArgumentError, ArgumentParser
 
     taken = {} if function is None else dict(inspect.signature(function).parameters)
-    free = sorted(set(taken) - {"num_samples", "generator"})
+    free = sorted(set(taken) - {*without})
     given: dict[str, Any] = {}
     for setting in settings:
         name, equals, _ = setting.partition("=")
         if not equals or name not in free:
             raise ValueError(
-                f"--set {setting}: give name=value; this model's `sample` takes {', '.join(free) or 'none'}"
-                + did_you_mean(name, free)
+                f"--set {setting}: give name=value; this model's `{getattr(function, '__name__', 'sample')}` takes"
+                f" {', '.join(free) or 'none'}" + did_you_mean(name, free)
             )
         try:
             hint = get_type_hints(function).get(name, Any)

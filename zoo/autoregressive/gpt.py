@@ -200,7 +200,7 @@ class GPT(AutoregressiveMixin, ZooModule):
         observed = x != PADDING
         if x.dtype == torch.int64 and x.ndim == 2 and bool((observed[:, 1:] > observed[:, :-1]).any()):
             raise ValueError("x has padding (−1) within a text: it stands behind the end of one alone.")
-        if x.dtype == torch.int64 and x.ndim == 2 and not bool(observed[:, :1].all()):
+        if x.dtype == torch.int64 and x.ndim == 2 and not (x.shape[1] and bool(observed[:, 0].all())):
             raise ValueError("x has a text without a token, of which there is nothing to say: leave it out.")
         check_data(torch.where(observed, x, 0) if x.dtype == torch.int64 else x, shape, self.levels, set(), "GPT")
         return x

@@ -258,8 +258,9 @@ def test_padding_is_no_token_and_texts_may_be_strings():
     for wrong, message in ((with_gap, "padding"), (F.pad(batch[:, :0], (0, 3), value=-1), "a text without a token")):
         with pytest.raises(ValueError, match=message):
             model.log_prob(wrong)
-    with pytest.raises(ValueError, match="a text without a token"):
-        model.log_prob(["abc", ""])
+    for empty in (["abc", ""], "", batch[:, :0]):
+        with pytest.raises(ValueError, match="a text without a token"):
+            model.log_prob(empty)
     with pytest.raises(ValueError, match="'x'"):
         model.log_prob(["abc", "axb"])
     with pytest.raises(TypeError, match="a string, or a list of strings"):
