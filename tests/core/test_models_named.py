@@ -137,3 +137,25 @@ def test_a_checkpoint_of_a_bare_trainer_is_a_model_too(tmp_path: Path) -> None:
     x = torch.zeros(1, 1, 8, 8)
     assert torch.equal(genzoo.load(tmp_path).anomaly_score(x), module.eval().anomaly_score(x))
     assert hub.find(path).config["name"] == path.stem and hub.find(path).metrics == {"evaluation": {}}
+
+
+@pytest.mark.parametrize(
+    "callbacks",
+    [None, [1], {"a": 3}, {"a": {"monitor": "x", "best_model_path": 5}}, {"a": {"monitor": 1, "dirpath": [2]}}],
+)
+def test_whatever_a_run_s_last_checkpoint_says_of_the_best_it_is_within_the_run(
+    callbacks: object, run: Path, tmp_path: Path
+) -> None:
+    last = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    (tmp_path / "checkpoints").mkdir()
+    torch.save({**last, "callbacks": callbacks}, tmp_path / "checkpoints" / "last.ckpt")
+    assert checkpoint_of(tmp_path) == tmp_path / "checkpoints" / "last.ckpt"
+    assert isinstance(genzoo.load(tmp_path), VAE)
+
+
+def test_a_checkpoint_outside_the_run_is_none_of_its_own(run: Path, tmp_path: Path) -> None:
+    last = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    elsewhere = {"monitor": "val/nll", "best_model_path": str((run / "checkpoints" / "best.ckpt").absolute())}
+    (tmp_path / "checkpoints").mkdir()
+    torch.save({**last, "callbacks": {"a": elsewhere}}, tmp_path / "checkpoints" / "last.ckpt")
+    assert checkpoint_of(tmp_path) == tmp_path / "checkpoints" / "last.ckpt"

@@ -84,7 +84,8 @@ def checkpoint_of(run: Path) -> Path | None:
     if not found:
         return None
     last = run / FOLDER / LAST if (run / FOLDER / LAST).is_file() else found[-1]
-    for state in read_checkpoint(last, mmap=True).get("callbacks", {}).values():
+    callbacks = read_checkpoint(last, mmap=True).get("callbacks")
+    for state in callbacks.values() if isinstance(callbacks, dict) else ():
         if isinstance(state, dict) and state.get("monitor") and state.get("best_model_path"):
             best, then = (Path(str(state.get(key))) for key in ("best_model_path", "dirpath"))
             here = run / FOLDER / best.relative_to(then) if best.is_relative_to(then) else best  # the folder may move
