@@ -26,6 +26,7 @@ from genzoo.zoo.hub.film import Film
 from genzoo.zoo.hub.publishing import checked_target
 from genzoo.zoo.hub.run_folder import run_folder
 from genzoo.zoo.hub.schema import NAME
+from genzoo.zoo.hub.weights import as_stored
 from genzoo.zoo.interface import Samples
 from genzoo.zoo.media import samples_of
 from genzoo.zoo.processes import rank, world_size
@@ -282,12 +283,6 @@ def _in_words(figures: Sequence[Mapping[str, Any]]) -> str:
 
     floors = [f" (floor {number(f['floor'])})" if f.get("floor") is not None else "" for f in figures]
     return ", ".join(f"{f['name']} {number(f['value'])}{floor}" for f, floor in zip(figures, floors, strict=True))
-
-
-def as_stored(state: Mapping[str, torch.Tensor], dtype: str) -> dict[str, torch.Tensor]:
-    """A state dict with its float32 tensors as exact as an entry of that dtype stores them."""
-    kept = getattr(torch, dtype)
-    return {name: value.to(kept) if value.dtype == torch.float32 else value for name, value in state.items()}
 
 
 @contextmanager

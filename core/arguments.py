@@ -11,8 +11,39 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule
 
+    from genzoo.zoo.hub import Entry
+
+#: what every command takes for a model
+MODEL = "an entry's name, folder or address; a checkpoint's file; or the folder of a run (its best checkpoint)"
+
 #: those of `evaluate`'s arguments that a command line gives as they are, under the same names
 PROTOCOL = ("split", "num_particles", "num_likelihood", "num_samples", "extractor", "num_odd", "seed")
+
+
+def add_model(parser: ArgumentParser) -> None:
+    """The model that a command is about."""
+    parser.add_argument("model", help=MODEL)
+
+
+def found(source: str) -> "Entry":
+    """The entry or the checkpoint that an argument names; says which checkpoint it is of a run's folder."""
+    from genzoo.zoo import hub
+
+    entry = hub.find(source)
+    if isinstance(entry, hub.Checkpoint) and os.path.isdir(os.path.expanduser(source)):
+        note(f"of {source} it is {os.path.relpath(entry.path, os.path.expanduser(source))}")
+    return entry
+
+
+def load(given: Namespace) -> "tuple[Entry, LightningModule]":
+    """The entry or checkpoint that was asked for, and its model: on the device, and compiled if it is to be."""
+    from genzoo.zoo import hub
+
+    entry = found(given.model)
+    module = hub.load_found(entry, allow=allowed(given)).to(device(given))
+    if "compile" in given:
+        compiled(module, given)
+    return entry, module
 
 
 def add_protocol(parser: ArgumentParser) -> None:
@@ -109,7 +140,7 @@ def build_data(block: Any, given: Namespace, *, own: bool = False) -> "Lightning
     from genzoo.zoo.hub.entries import PLACES
 
     if not isinstance(block, dict) or "class_path" not in block:
-        raise ValueError("it is not on record what data it is for (no `data:` in the configuration)")
+        raise ValueError("it is not on record what data it is for (no `data:` in its configuration)")
     classes = {**exported(genzoo.datamodules), **by_path(allowed(given))}
     classes = {path: cls for path, cls in classes.items() if issubclass(cls, LightningDataModule)}
     path, options = str(block["class_path"]), dict(block.get("init_args") or {})
@@ -121,6 +152,13 @@ def build_data(block: Any, given: Namespace, *, own: bool = False) -> "Lightning
     if given.root is not None and place in taken:
         options[place] = given.root
     return build({"class_path": path, "init_args": options}, classes)
+
+
+def data_of(entry: "Entry", given: Namespace) -> "LightningDataModule":
+    """The datamodule of an entry's data, or of those that a checkpoint was trained on; ValueError if unknown."""
+    from genzoo.zoo.hub import Checkpoint
+
+    return build_data(entry.config.get("data"), given, own=isinstance(entry, Checkpoint))
 
 
 def stated_protocol(evaluation: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Recorded sound: a folder of wav files, and the spoken digits. Held in memory as mu-law codes, two bytes a sample.
+"""Recorded sound: a folder of it, and the spoken digits. Held in memory as mu-law codes, two bytes a sample.
 
 Full scale is fixed: ±1 is the largest number that a file's format can hold, and no clip is made louder or softer to
 fill it. Only so do the bits per sample of two clips, and of two models, refer to the same quantisation.
@@ -11,7 +11,9 @@ import tempfile
 import urllib.request
 import warnings
 import zlib
+from collections.abc import Collection
 from functools import partial
+from importlib.util import find_spec
 from math import gcd
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -22,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from genzoo.datamodules.base import DataModule, InMemory, Source
-from genzoo.datamodules.files import FileSearch
+from genzoo.datamodules.files import OTHER_KIND, FileSearch
 from genzoo.datamodules.folder import LabelledFile, hold_out, natural, part_of
 from genzoo.datamodules.reading import each
 from genzoo.zoo.modality import from_codes, to_codes
@@ -31,38 +33,41 @@ Pieces = Literal["first", "all"]
 
 LEVELS = 256  # mu-law codes, as telephones have them (ITU-T G.711)
 END = LEVELS  # what stands, in place of a code, where there is no sound any more
+WAV = frozenset({".wav"})
+COMPRESSED = frozenset({".flac", ".mp3", ".ogg"})  # which take the extra `audio`
+EXTRA = "to read .flac, .mp3 and .ogg, too: pip install 'genzoo[audio]'"
 
 
-def read_wav(path: Path, sample_rate: int) -> Tensor:
-    """One wav file as float32 (T,) in [−1, 1]: its channels averaged, at `sample_rate` Hz.
+def sound_suffixes() -> frozenset[str]:
+    """The suffixes of the sound files that this installation reads."""
+    return WAV | COMPRESSED if find_spec("soundfile") else WAV
+
+
+def read_sound(path: Path, sample_rate: int | None) -> Tensor:
+    """One sound file as float32 (T,) in [−1, 1]: its channels averaged, at `sample_rate` Hz; None: at its own rate.
 
     PCM of 8 to 32 bits is divided by its full scale (32,768 for 16 bits); floats are taken as they are, and clipped.
-    Another rate is converted by a polyphase filter, so that no frequency folds over. What came out of a pipe, whose
-    lengths were not known when its header was written, is read to its end.
+    Another rate is converted by a polyphase filter, so that no frequency folds over. A wav file that came out of a
+    pipe, whose lengths were not known when its header was written, is read to its end. Files that are no wav are read
+    by `soundfile`.
 
     Raises:
         ValueError: naming the file, if it cannot be read, was cut short, or holds no sound, or NaN.
     """
-    from scipy.io import wavfile
     from scipy.signal import resample_poly
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", wavfile.WavFileWarning)  # how scipy says that a file was cut short
-            warnings.filterwarnings("ignore", "Chunk")  # what a file holds beside the sound
-            rate, stored = wavfile.read(io.BytesIO(with_lengths(path.read_bytes())))
-        if len(stored) == 0:
+        if path.suffix.lower() in COMPRESSED - sound_suffixes():
+            raise ValueError(f"{path.suffix} is not read without soundfile; {EXTRA}")
+        rate, sound = read_pcm(path) if path.suffix.lower() in WAV else read_compressed(path)
+        if len(sound) == 0:
             raise ValueError("it holds no sound")
-        if not np.isfinite(stored).all():
+        if not np.isfinite(sound).all():
             raise ValueError("it holds values that are no finite numbers")
     except Exception as error:  # a damaged file makes the reader stumble over nearly anything
         why = str(error) or type(error).__name__
         raise ValueError(f"the sound {path} cannot be used: {why}. Repair or remove it") from error
-    sound = stored.astype(np.float32)
-    if stored.dtype == np.uint8:  # the one format whose silence is not 0
-        sound = (sound - 128) / 128
-    elif stored.dtype.kind == "i":
-        sound /= -float(np.iinfo(stored.dtype).min)
+    sample_rate = rate if sample_rate is None else sample_rate
     if sound.ndim == 2:
         sound = sound.mean(1)
     if rate != sample_rate:
@@ -71,9 +76,33 @@ def read_wav(path: Path, sample_rate: int) -> Tensor:
     return torch.from_numpy(sound).clamp(-1, 1)
 
 
+def read_pcm(path: Path) -> tuple[int, np.ndarray]:
+    """The rate of a wav file, and its samples as float32, (T,) or (T, channels), in parts of full scale."""
+    from scipy.io import wavfile
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", wavfile.WavFileWarning)  # how scipy says that a file was cut short
+        warnings.filterwarnings("ignore", "Chunk")  # what a file holds beside the sound
+        rate, stored = wavfile.read(io.BytesIO(with_lengths(path.read_bytes())))
+    sound = stored.astype(np.float32)
+    if stored.dtype == np.uint8:  # the one format whose silence is not 0
+        sound = (sound - 128) / 128
+    elif stored.dtype.kind == "i":
+        sound /= -float(np.iinfo(stored.dtype).min)
+    return rate, sound
+
+
+def read_compressed(path: Path) -> tuple[int, np.ndarray]:
+    """The rate of a file that `soundfile` reads, and its samples as float32 (T, channels), in parts of full scale."""
+    import soundfile
+
+    sound, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    return rate, sound
+
+
 def read_codes(path: Path, sample_rate: int) -> np.ndarray:
-    """One wav file as int16 (T,), the codes of `read_wav`'s sound."""
-    return to_codes(read_wav(path, sample_rate), LEVELS, "waveform").short().numpy()
+    """One sound file as int16 (T,), the codes of `read_sound`'s sound."""
+    return to_codes(read_sound(path, sample_rate), LEVELS, "waveform").short().numpy()
 
 
 def with_lengths(wav: bytes) -> bytes:
@@ -172,7 +201,9 @@ class WaveformDataModule(DataModule):
 
 
 class AudioDataModule(WaveformDataModule):
-    """A folder of the user's own wav files, at any depth, as float32 (1, length) in [−1, 1], 256 mu-law levels.
+    """A folder of the user's own sounds, at any depth, as float32 (1, length) in [−1, 1], 256 mu-law levels.
+
+    They are wav files and, with the extra `audio` (`pip install 'genzoo[audio]'`), flac, mp3 and ogg.
 
     The end of a recording that is shorter than `length` is marked, and no part of any likelihood: after it come exact
     zeros. The silence within a recording is a part of it, and is none (`WaveformDataModule`).
@@ -194,7 +225,7 @@ class AudioDataModule(WaveformDataModule):
         test_fraction: part of all recordings that is held out for testing, where `test` does not say which.
 
     Raises:
-        FileNotFoundError: if there is no such folder, or no wav file in it.
+        FileNotFoundError: if there is no such folder, or no sound in it.
         ValueError: for any argument out of its range, or a pattern that does not fit the names; from `setup`, naming
             it, for a file that cannot be read.
     """
@@ -218,7 +249,7 @@ class AudioDataModule(WaveformDataModule):
             raise ValueError(
                 f"val_fraction is {val_fraction} and test_fraction {test_fraction}: each must lie between 0 and 1"
             )
-        names = find_wavs(Path(root))
+        names = find_sounds(Path(root), sound_suffixes())
         self.class_names, numbers = classes_of(names, label)
         self.num_classes = len(self.class_names) or None
         files = [LabelledFile(Path(root, name), number) for name, number in zip(names, numbers, strict=True)]
@@ -253,18 +284,23 @@ class AudioDataModule(WaveformDataModule):
         return self.files[split]
 
 
-def find_wavs(root: Path) -> list[str]:
-    """The paths below `root` of its wav files, also through links; 2.wav comes before 10.wav."""
+def find_sounds(root: Path, suffixes: Collection[str]) -> list[str]:
+    """The paths below `root` of its sounds, also through links; 2.wav comes before 10.wav.
+
+    What is left out is said once, and what to install where that would have been read.
+    """
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root.resolve()}: pass as root the folder that has the sounds")
-    search = FileSearch({".wav"})
+    search = FileSearch(suffixes)
     names = [path.relative_to(root).as_posix() for path in search.below(root).values()]
+    missed = COMPRESSED.difference(sound_suffixes()).intersection(search.left_out.get(OTHER_KIND, ()))
     if not names:
         raise FileNotFoundError(
-            f"there is no .wav file in {root.resolve()}"
+            f"there is no sound file in {root.resolve()} ({', '.join(sorted(suffixes))})"
             + (f". There are: {search.in_words()}" if search.left_out else "")
+            + (f". {EXTRA[0].upper()}{EXTRA[1:]}" if missed else "")
         )
-    search.say(root)
+    search.say(root, EXTRA if missed else "")
     return sorted(names, key=natural)
 
 
@@ -361,7 +397,7 @@ class FSDDDataModule(WaveformDataModule):
     def find(self, split: str) -> list[LabelledFile]:
         """The recordings, by the digit and the index in their names."""
         files = []
-        for name in find_wavs(self.folder):
+        for name in find_sounds(self.folder, WAV):
             match = re.fullmatch(r"(\d)_[^/]+_(\d+)\.wav", name)
             if match is None:
                 raise ValueError(f"{self.folder / name} is not named {{digit}}_{{speaker}}_{{index}}.wav: remove it")

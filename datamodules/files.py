@@ -85,7 +85,8 @@ class FileSearch:
             for why, names in self.left_out.items()
         )
 
-    def say(self, folder: Path) -> None:
-        """Warns of what was left out below `folder`, if anything was."""
+    def say(self, folder: Path, advice: str = "") -> None:
+        """Warns of what was left out below `folder`, if anything was; and of what can be done about it."""
         if self.left_out:
-            rank_zero_warn(f"{folder}: {self.num_found} files are read. Left out: {self.in_words()}.")
+            beside = f" ({advice})" if advice else ""
+            rank_zero_warn(f"{folder}: {self.num_found} files are read. Left out: {self.in_words()}{beside}.")

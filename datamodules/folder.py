@@ -101,6 +101,15 @@ def look_at(paths: Sequence[Path]) -> tuple[int, bool]:
     return round(float(np.median(sides))), colour
 
 
+def upright_size(path: Path) -> tuple[int, int]:
+    """The width and the height of an image, turned as `decode` turns it; ValueError, naming it, if it is none."""
+    try:
+        with Image.open(path) as file:
+            return ImageOps.exif_transpose(file).size
+    except Exception as error:  # as in `decode`
+        raise ValueError(f"the image {path} cannot be used: {error or type(error).__name__}") from error
+
+
 def verify(path: Path, shape: tuple[int, ...]) -> None:
     """Find a damaged file at a fraction of the cost of decoding it.
 

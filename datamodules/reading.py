@@ -67,7 +67,7 @@ def each(
             results = _in_threads(function, rest, workers)
         else:
             results = map(function, rest)
-        yield from _with_bar(results, len(rest), what)
+        yield from with_bar(results, len(rest), what)
 
 
 def _processors() -> int:
@@ -121,7 +121,7 @@ def _as_they_are(results: Any) -> Any:
     return results
 
 
-def _with_bar(results: Iterable[Result], total: int, what: str) -> Iterator[Result]:
+def with_bar(results: Iterable[Result], total: int, what: str) -> Iterator[Result]:
     """The results, and on the first process a bar that goes away at the end."""
     from rich.errors import LiveError
     from rich.progress import Progress

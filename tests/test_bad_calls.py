@@ -41,7 +41,7 @@ PARTS = """
     log_prob_given log_prob_per_dim losses log_weights logits next_logits noise num_observed objective observed
     on_grid output outputs parameter_groups place posterior predict present_classes prior reconstruction_error
     register_later_buffer render residual scaled shifted stated solver_times to_model to_networks unpack
-    with_later_buffers GPT.generate GAN.generate GAN.score
+    with_later_buffers GPT.generate GPT.in_windows GAN.generate GAN.score
 """
 
 #: the capabilities' methods, and what single families offer besides
@@ -379,6 +379,7 @@ ODD: dict[str, dict[str, Fault]] = {
 #: what is bad elsewhere, and good here
 FINE = {
     ("sample", "steps"): "none",
+    ("surprisal", "batch_size"): "none",
     ("count_classes", "labels"): "one too many",
     ("completion_kind", "known"): "one dimension more",
 }
@@ -416,6 +417,8 @@ def faults(case: Case, method: str, argument: str) -> Iterator[tuple[str, bool]]
             odd |= OFF_GRID
     if case.levels is not None and len(case.shape) == 1 and argument == "x":  # no integer is NaN
         bad = {name: fault for name, fault in bad.items() if name not in OF_VALUES}
+        if isinstance(model, GPT):  # a text may be as short as it is
+            bad.pop("a number too few")
     if argument == "x" and method == "fit_density":
         odd.pop("one datum")
     if argument == "labels" and not is_conditional(model):

@@ -14,7 +14,7 @@ from families import CAPABILITIES, CASES, CONDITIONAL, FIRST, Case
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
-from genzoo.zoo import DDPM, GAN, Autoencoder, PerDatum
+from genzoo.zoo import DDPM, GAN, GPT, Autoencoder, PerDatum
 from genzoo.zoo.interface import (
     Completes,
     HasLatents,
@@ -25,7 +25,7 @@ from genzoo.zoo.interface import (
     SamplesInSteps,
     ScoresAnomalies,
 )
-from genzoo.zoo.mixins import ConditionalMixin
+from genzoo.zoo.mixins import ConditionalMixin, is_conditional
 from genzoo.zoo.module import ZooModule
 from genzoo.zoo.value_range import plain_range
 
@@ -170,8 +170,9 @@ def test_latents(case):
 def test_what_is_no_data_of_the_model_is_refused_by_every_capability(case):
     model, x = case
     tokens = model.modality == "tokens"
+    longer = [] if isinstance(model, GPT) else [(torch.cat([x, x], -1), ValueError, "built for data of shape")]
     refused = [
-        (torch.cat([x, x], -1), ValueError, "built for data of shape"),
+        *longer,  # texts may have any length
         (x[0], ValueError, "built for data of shape"),
         (x[:0], ValueError, "empty batch"),
         (x.float() if tokens else x.long(), TypeError, "torch.float32" if tokens else "torch.int64"),
@@ -225,6 +226,21 @@ def test_an_interpolation_that_cannot_be_is_refused(case):
         model.interpolate(x[:2], x[:3], 3)
     with pytest.raises(ValueError, match="steps=1"):
         model.interpolate(x, x, 1)
+
+
+@on([case for case in CASES + CONDITIONAL if Completes in case.claimed])
+def test_completions_take_the_labels_of_a_conditional_model_alone(case):
+    model, x = case
+    known, labels = torch.rand(model.shape) < 0.5, torch.tensor([0, 2, 1, 0, 2])
+    if is_conditional(model):
+        out = model.complete(x, known, num_samples=2, labels=labels, generator=seeded())
+        assert out.shape == (2, *x.shape) and torch.equal(out[:, :, known], x[:, known].expand(2, -1, -1))
+        for wrong in (labels + 3, labels[:4]):
+            with pytest.raises(ValueError, match=r"[Ll]abels"):
+                model.complete(x, known, labels=wrong)
+    else:
+        with pytest.raises(ValueError, match=r"conditional"):
+            model.complete(x, known, labels=labels)
 
 
 @pytest.mark.parametrize("num_samples", [0, -1, 2.5])

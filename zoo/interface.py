@@ -54,7 +54,13 @@ class Completes(Protocol):
     """Fills in what is missing."""
 
     def complete(
-        self, x: Tensor, known: Tensor, *, num_samples: int = 1, generator: Generator | None = None
+        self,
+        x: Tensor,
+        known: Tensor,
+        *,
+        num_samples: int = 1,
+        labels: Tensor | None = None,
+        generator: Generator | None = None,
     ) -> Tensor:
         """(num_samples, B, *shape); where `known` is True, x bit for bit."""
         ...

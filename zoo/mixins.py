@@ -47,6 +47,7 @@ class LogProbMixin:
                 "bits_per_dim: these data are continuous (levels=None). How long their code is depends on how finely"
                 " they are told apart; log_prob states their density, in nats."
             )
+        x = self.check(x)  # type: ignore[attr-defined]
         return -self.log_prob(x, **arguments) / (self.num_observed(x) * math.log(2))
 
 
@@ -55,11 +56,20 @@ class CompletionMixin:
 
     @abstractmethod
     def fill_in(self, x: Tensor, known: Tensor, num_samples: int, generator: Generator | None) -> Tensor:
-        """(num_samples, B, *shape), completions given x where `known`; unknown values of x must not be read."""
+        """(num_samples, B, *shape), completions given x where `known`; unknown values of x must not be read.
+
+        A family that can be conditional takes `labels` besides, (B,) or None.
+        """
 
     @torch.no_grad()
     def complete(
-        self, x: Tensor, known: Tensor, *, num_samples: int = 1, generator: Generator | None = None
+        self,
+        x: Tensor,
+        known: Tensor,
+        *,
+        num_samples: int = 1,
+        labels: Tensor | None = None,
+        generator: Generator | None = None,
     ) -> Tensor:
         """Completions of partial data.
 
@@ -68,6 +78,8 @@ class CompletionMixin:
                 is taken for what it was before, as in `ZooModule.check`.
             known: bool, broadcastable to x; True = observed.
             num_samples: how many completions of each, at least 1.
+            labels: (B,) int64, the classes of the data, where the model is conditional; without them it is as its
+                `fill_in` says.
             generator: `PerDatum(x)` makes the completions of a datum depend on it alone.
 
         Returns:
@@ -75,21 +87,30 @@ class CompletionMixin:
 
         Raises:
             TypeError: if `known` is not boolean.
-            ValueError: if it does not broadcast to x, x is not the model's data, or num_samples no count.
+            ValueError: if it does not broadcast to x, x is not the model's data, num_samples no count, or labels no
+                classes of the model.
         """
         check_count("num_samples", num_samples)
         check_generator(generator)
         if not isinstance(x, Tensor):
-            self.check(x)  # which says what x should be
+            x = self.check(x)  # which says what x should be
         known = broadcast(known, x.shape)
         nothing_to_do = bool(known.all())  # where the mask was given, as a rule not on the accelerator
         known = known.to(x.device)
         x = self.check(torch.where(known, x, torch.zeros_like(x)))  # type: ignore[attr-defined]
+        options = {} if labels is None else {"labels": self._labels_to_complete(labels, x)}
         if nothing_to_do:
             return x.expand(num_samples, *x.shape).clone()
         if isinstance(generator, PerDatum):
             generator = generator.repeated(num_samples)
-        return torch.where(known, x, self.fill_in(x, known, num_samples, generator))
+        return torch.where(known, x, self.fill_in(x, known, num_samples, generator, **options))
+
+    def _labels_to_complete(self, labels: Tensor, x: Tensor) -> Tensor:
+        if not isinstance(self, ConditionalMixin):
+            raise ValueError(f"labels: a {type(self).__name__} is not conditional, so its `complete` takes none.")
+        checked = self.checked_labels(labels, len(x))
+        assert checked is not None
+        return checked.to(x.device)
 
 
 class LatentMixin:

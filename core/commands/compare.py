@@ -2,7 +2,7 @@
 
 from argparse import ArgumentParser, Namespace
 
-from genzoo.arguments import add_machine, add_root, allowed, build_data, device, ready
+from genzoo.arguments import MODEL, add_machine, add_root, allowed, data_of, device, ready
 
 EXAMPLE = "genzoo compare digits --out page.html"
 SAYS = "models of the same data, side by side"
@@ -13,7 +13,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "entries",
         nargs="+",
-        help="the data (digits: all of the zoo's models of them), and entries: names, folders or addresses",
+        help=f"the data (digits: all of the zoo's models of them), and models, each {MODEL}",
     )
     parser.add_argument("--out", default="compare.html", help="the page to write (default: compare.html)")
     add_root(parser)
@@ -29,7 +29,7 @@ def run(given: Namespace) -> None:
     write_page(
         entries_to_compare(given.entries),
         out,
-        build_data=lambda block: build_data(block, given),
+        data_of=lambda entry: data_of(entry, given),
         device=device(given),
         seed=given.seed,
         allow=allowed(given),

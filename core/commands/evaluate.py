@@ -1,4 +1,4 @@
-"""`genzoo evaluate`: an entry's figures, measured anew beside those that it published."""
+"""`genzoo evaluate`: a model's figures; of an entry, measured anew beside those that it published."""
 
 import json
 from argparse import ArgumentParser, Namespace
@@ -6,25 +6,25 @@ from typing import Any
 
 from genzoo.arguments import (
     add_compile,
+    add_model,
     add_protocol,
-    allowed,
-    build_data,
-    compiled,
+    data_of,
     device,
+    load,
     protocol,
     ready,
     stated_protocol,
 )
-from genzoo.zoo import hub
+from genzoo.zoo.hub import Checkpoint
 from genzoo.zoo.hub.wording import blamed_on
 
 EXAMPLE = "genzoo evaluate mnist/vae"
-SAYS = "measure an entry, beside what it published"
+SAYS = "measure a model, beside what it published"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Which entry, what of it, and how."""
-    parser.add_argument("entry", help="a name, a folder or an address")
+    """Which model, what of it, and how."""
+    add_model(parser)
     add_protocol(parser)
     add_compile(parser)
     parser.add_argument(
@@ -34,19 +34,18 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(given: Namespace) -> None:
-    """Measures an entry again, as it was measured for its publication."""
+    """Measures an entry again, as it was measured for its publication; a checkpoint, as it would be."""
     from genzoo.metrics.evaluation import evaluate
     from genzoo.zoo.files import whole
 
     out = ready(given.out) if given.out else None
-    folder = hub.resolve(given.entry)
-    entry = hub.Entry(given.entry, folder)
-    module, data = hub.load(folder, allow=allowed(given)), build_data(entry.config.get("data"), given)
-    compiled(module, given)
-    options = stated_protocol(entry.metrics.get("evaluation", {})) | protocol(given, entry.config.get("data"))
+    entry, module = load(given)
+    data, own = data_of(entry, given), isinstance(entry, Checkpoint)
+    options = stated_protocol(entry.metrics.get("evaluation", {}))
+    options |= protocol(given, entry.config.get("data"), own=own)
     if given.only:
         options["only"] = given.only.split(",")
-    with blamed_on(given.entry):
+    with blamed_on(given.model):
         metrics = evaluate(module, data, device=device(given), **options)
 
     published = {(f["name"], f.get("split")): f["value"] for f in entry.metrics.get("figures", [])}

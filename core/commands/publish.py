@@ -6,24 +6,41 @@ from pathlib import Path
 from typing import Any
 
 from genzoo import recipes
-from genzoo.arguments import PROTOCOL, add_protocol, allowed, build_data, device, protocol, stated_protocol
+from genzoo.arguments import (
+    MODEL,
+    PROTOCOL,
+    add_protocol,
+    allowed,
+    build_data,
+    device,
+    found,
+    protocol,
+    stated_protocol,
+)
 from genzoo.zoo import hub
 from genzoo.zoo.hub import schema
+from genzoo.zoo.hub.checkpoints import published, read_checkpoint, read_run, run_config
 from genzoo.zoo.hub.entries import LEARNING, SAMPLES, file_of
+from genzoo.zoo.hub.weights import as_stored
 from genzoo.zoo.hub.wording import blamed_on
 
-EXAMPLE = "genzoo publish --ckpt_path X --name mnist/vae"
+EXAMPLE = "genzoo publish best.ckpt --name mnist/vae"
 SAYS = "make an entry of a checkpoint"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Of what, as what, where to, and how it is measured."""
     add = parser.add_argument
-    add("--ckpt_path", help="the checkpoint")
-    add("--entry", help="instead: an entry to publish again elsewhere, with its figures, like the one a run left")
+    add(
+        "model",
+        nargs="?",
+        help=f"{MODEL}; a checkpoint is measured, an entry is published again elsewhere, with its figures",
+    )
+    add("--ckpt_path", help="the same, of a checkpoint")
+    add("--entry", help="the same, of an entry")
     add(
         "--metrics",
-        help="with --entry: a metrics.json of `genzoo evaluate`, whose figures replace those of their names",
+        help="with an entry: a metrics.json of `genzoo evaluate`, whose figures replace those of their names",
     )
     add("--name", required=True, help="the entry's name, like mnist/vae")
     add(
@@ -41,15 +58,18 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(given: Namespace) -> None:
     """Makes an entry of a checkpoint: measures it, writes its card, stores it."""
-    if (given.ckpt_path is None) == (given.entry is None):
-        raise ValueError("genzoo publish takes a checkpoint (--ckpt_path) or an entry (--entry), one of the two")
-    if given.ckpt_path is None:
-        refuse_beside("--entry", given, "config", "dtype", "root", *PROTOCOL, "odd", "device")
-        place = republish(given)
+    sources = {"the model": given.model, "--ckpt_path": given.ckpt_path, "--entry": given.entry}
+    if len(named := {how: source for how, source in sources.items() if source is not None}) != 1:
+        raise ValueError("genzoo publish takes a checkpoint (MODEL or --ckpt_path) or an entry, one of the two")
+    ((how, source),) = named.items()
+    model = found(source)
+    if isinstance(model, hub.Checkpoint):
+        refuse_beside(how, given, "metrics")
+        with blamed_on(source):
+            place = publish_checkpoint(model, given)
     else:
-        refuse_beside("--ckpt_path", given, "metrics")
-        with blamed_on(given.ckpt_path):
-            place = publish_checkpoint(given)
+        refuse_beside(how, given, "config", "dtype", "root", *PROTOCOL, "odd", "device")
+        place = republish(model, given)
     print(f"published {given.name}: {place}")
 
 
@@ -63,9 +83,8 @@ def refuse_beside(source: str, given: Namespace, *names: str) -> None:
         )
 
 
-def republish(given: Namespace) -> Path | str:
+def republish(entry: hub.Entry, given: Namespace) -> Path | str:
     """An entry as it is, under another name or at another address; or in its place, with figures measured anew."""
-    entry = hub.Entry(given.name, hub.resolve(given.entry))
     config = entry.config
     return hub.publish(
         hub.load(entry.path, allow=allowed(given)),
@@ -112,56 +131,32 @@ def remeasured(before: dict[str, Any], file: str) -> dict[str, Any]:
     }
 
 
-def publish_checkpoint(given: Namespace) -> Path | str:
+def publish_checkpoint(checkpoint: hub.Checkpoint, given: Namespace) -> Path | str:
     """An entry of a checkpoint, as its run would have made it; what is given here goes before what the run says."""
-    import torch
-
     from genzoo.callbacks import Publish
-    from genzoo.callbacks.publish import as_stored
 
-    module = hub.load_checkpoint(given.ckpt_path, allow=allowed(given))
-    path = run_config(given)
-    config = schema.checked(schema.read_yaml(path, own=True), schema.record({}), path)
+    module = hub.load_checkpoint(checkpoint.path, allow=allowed(given))
+    path = recipes.find(given.config) if given.config else run_config(checkpoint.path)
+    if path is None:
+        raise FileNotFoundError(f"no config.yaml beside {checkpoint.path}, to say what data it is for; give --config")
+    config = read_run(path)
     data = build_data(config.get("data"), given, own=True)
-    said = schema.checked(publish_block(config), schema.record({}, schema.PUBLISHED), path)
+    said = published(config)
     options = {**said, "recipe": said.get("recipe") or said.get("name") or given.name, "name": given.name}
     options["evaluation"] = stated_protocol(said.get("evaluation") or {}) | protocol(given, config["data"], own=True)
     publisher = Publish(**options | ({"dtype": given.dtype} if given.dtype else {}))
-    checkpoint = torch.load(given.ckpt_path, map_location="cpu", weights_only=True)
-    if "Publish" in (kept := checkpoint.get("callbacks", {})):  # the time that training took, and its film
-        publisher.load_state_dict(kept["Publish"])
+    kept = read_checkpoint(checkpoint.path)
+    if "Publish" in kept.get("callbacks", {}):  # the time that training took, and its film
+        publisher.load_state_dict(kept["callbacks"]["Publish"])
     module.load_state_dict(as_stored(module.state_dict(), publisher.dtype))
     place = publisher.publish(
         module,
         data,
         to=given.to,
-        steps=checkpoint["global_step"],
+        steps=kept["global_step"],
         seed=None if config.get("seed_everything") is False else config.get("seed_everything"),
         device=device(given),
         allow=allowed(given),
     )
     assert place is not None  # there is one process
     return place
-
-
-def publish_block(config: dict[str, Any]) -> dict[str, Any]:
-    """What the run's configuration says of its `Publish`; nothing where it had none."""
-    trainer = config.get("trainer")
-    callbacks = trainer.get("callbacks") if isinstance(trainer, dict) else None
-    for block in callbacks if isinstance(callbacks, list) else [callbacks]:
-        if isinstance(block, dict) and str(block.get("class_path")).rpartition(".")[2] == "Publish":
-            said = block.get("init_args")
-            return {name: said[name] for name in schema.PUBLISHED if name in said} if isinstance(said, dict) else {}
-    return {}
-
-
-def run_config(given: Namespace) -> Path:
-    """The configuration that the run left beside its checkpoints, or the one given."""
-    if given.config:
-        return recipes.find(given.config)
-    above = list(Path(given.ckpt_path).absolute().parents)  # a metric with a slash in a file's name makes folders
-    names = [folder.name for folder in above]
-    for folder in above[: names.index("checkpoints") + 2 if "checkpoints" in names else 2]:
-        if (folder / "config.yaml").is_file():
-            return folder / "config.yaml"
-    raise FileNotFoundError(f"no config.yaml beside {given.ckpt_path}, to say what data it is for; give --config")

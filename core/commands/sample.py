@@ -1,49 +1,47 @@
-"""`genzoo sample`: what an entry draws, as a picture, a sound or a text."""
+"""`genzoo sample`: what a model draws, as a picture, a sound or a text."""
 
 import inspect
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from genzoo.arguments import add_compile, add_machine, allowed, compiled, device
+from genzoo.arguments import add_compile, add_machine, add_model, load
 from genzoo.errors import did_you_mean
-from genzoo.zoo import hub
 from genzoo.zoo.hub.wording import blamed_on
 
 EXAMPLE = "genzoo sample mnist/vae --out grid.png"
-SAYS = "draw samples of an entry"
+SAYS = "draw samples of a model"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Of which entry, how many, and how."""
+    """Of which model, how many, and how."""
     add = parser.add_argument
-    add("entry", help="a name, a folder or an address")
+    add_model(parser)
     add("--num_samples", type=int, default=64, help="how many (default: 64)")
-    add("--out", help="the file to write (default: samples.png, or .wav or .txt where the entry makes such)")
+    add("--out", help="the file to write (default: samples.png, or .wav or .txt where the model makes such)")
     add("--seed", type=int, default=0, help="the same seed draws the same samples (default: 0)")
-    add(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="an argument of this model's own `sample`: temperature=0.8, prompt='To be', labels='[3, 3, 7]',"
-        " solver=Heun",
-    )
+    add_settings(parser, "sample", "temperature=0.8, prompt='To be', labels='[3, 3, 7]', solver=Heun")
     add_compile(parser)
     add_machine(parser)
 
 
+def add_settings(parser: ArgumentParser, method: str, examples: str) -> None:
+    """What sets arguments of a method of the model's."""
+    help = f"an argument of this model's own `{method}`: {examples}"
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help=help)
+
+
 def run(given: Namespace) -> None:
-    """Draws samples of an entry and writes them as one picture, sound or text."""
+    """Draws samples of a model and writes them as one picture, sound or text."""
     if given.num_samples < 1:
         raise ValueError(f"--num_samples {given.num_samples}: give 1 or more")
     from genzoo.zoo.media import samples_of
 
-    module = hub.load(given.entry, allow=allowed(given)).to(device(given))
-    compiled(module, given)
-    settings = keywords(given.set, getattr(module, "sample", None))
-    with blamed_on(given.entry):
+    _, module = load(given)
+    settings = keywords(given.set, getattr(module, "sample", None), ("num_samples", "generator"))
+    with blamed_on(given.model):
         try:
             medium = samples_of(module, given.num_samples, given.seed, **settings)
         except TypeError as error:  # of a value that was given, and could be read, but is not what the model takes
@@ -54,16 +52,21 @@ def run(given: Namespace) -> None:
         raise ValueError(f"{type(module).__name__} draws no samples, or none that can be shown")
     out = Path(given.out or f"samples{medium.suffix}")
     if out.suffix.lower() != medium.suffix:
-        raise ValueError(f"--out {out}: samples of {given.entry} are written as {medium.suffix}; name such a file")
+        raise ValueError(f"--out {out}: samples of {given.model} are written as {medium.suffix}; name such a file")
     medium.write(out)
     print(out)
 
 
-def keywords(settings: list[str], function: Any) -> dict[str, Any]:
+def keywords(settings: list[str], function: Any, without: Sequence[str]) -> dict[str, Any]:
     """What `--set name=value` gives a function: each value as the annotation of its parameter has it.
 
     Text stays as it is where text is taken; a list is made a tensor; an object is stated by its class's name
     (`solver=Heun`), or by {"class_path": ..., "init_args": {...}}.
+
+    Args:
+        settings: as they were given.
+        function: a method of the model's.
+        without: its arguments that are no settings.
 
     Raises:
         ValueError: for a name that the function does not take, or a value that it cannot be.
@@ -72,14 +75,14 @@ def keywords(settings: list[str], function: Any) -> dict[str, Any]:
     from jsonargparse import ArgumentError, ArgumentParser
 
     taken = {} if function is None else dict(inspect.signature(function).parameters)
-    free = sorted(set(taken) - {"num_samples", "generator"})
+    free = sorted(set(taken) - {*without})
     given: dict[str, Any] = {}
     for setting in settings:
         name, equals, _ = setting.partition("=")
         if not equals or name not in free:
             raise ValueError(
-                f"--set {setting}: give name=value; this model's `sample` takes {', '.join(free) or 'none'}"
-                + did_you_mean(name, free)
+                f"--set {setting}: give name=value; this model's `{getattr(function, '__name__', 'sample')}` takes"
+                f" {', '.join(free) or 'none'}" + did_you_mean(name, free)
             )
         try:
             hint = get_type_hints(function).get(name, Any)

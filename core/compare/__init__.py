@@ -5,9 +5,10 @@ table (`families.py`). The page (`page.html`, `page.css`, `page.js`) is one file
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from genzoo.zoo import hub
 from genzoo.zoo.hub import Entry
@@ -20,33 +21,37 @@ __all__ = ["entries_to_compare", "write_page"]
 
 
 def entries_to_compare(names: Sequence[str]) -> list[Entry]:
-    """What the command line names: each one of the zoo's data sets, for all of its entries, or an entry itself.
+    """What the command line names: each one of the zoo's data sets, for all of its entries, or a model itself.
 
     Raises:
         ValueError: a data set that has no entries; the message lists those that have.
-        FileNotFoundError: no entry has such a name.
+        FileNotFoundError: no entry or checkpoint has such a name.
     """
     data_sets = list(dict.fromkeys(entry.name.partition("/")[0] for entry in hub.list_models()))
-    found: list[tuple[str, Path]] = []  # by what was named; a whole data set's by their own names
+    found: dict[str, Entry] = {}  # by what was named; a whole data set's by their own names
     for name in names:
-        if "/" in name or (Path(name) / "config.yaml").is_file():
-            found.append((name, hub.resolve(name)))
-        elif name in data_sets:
-            found += [(entry.name, entry.path) for entry in hub.list_models(f"{name}/*")]
-        else:
+        if "/" not in name and name in data_sets and not _is_model(Path(name)):
+            found |= {entry.name: entry for entry in hub.list_models(f"{name}/*")}
+        elif "/" not in name and not _is_model(Path(name)):
             known = ", ".join(data_sets) or "none"
-            raise ValueError(f"the zoo has no models of {name!r}; it has models of: {known}; or name entries")
-    own = [hub.read_config(folder)["name"] for _, folder in found]
-    alike = {name for name in own if own.count(name) > 1}  # told apart by where they lie
-    labels = [masked(name) if title in alike else title for (name, _), title in zip(found, own, strict=True)]
-    return [Entry(label, folder) for label, (_, folder) in zip(labels, found, strict=True)]
+            raise ValueError(f"the zoo has no models of {name!r}; it has models of: {known}; or name models")
+        else:
+            found[name] = hub.find(name)
+    own = {name: entry.config["name"] for name, entry in found.items()}
+    alike = {name for name in own.values() if list(own.values()).count(name) > 1}  # told apart by where they lie
+    return [replace(entry, name=masked(name) if own[name] in alike else own[name]) for name, entry in found.items()]
+
+
+def _is_model(path: Path) -> bool:
+    """Whether a file or a folder of the user's can be what is meant, rather than a data set of that name."""
+    return path.is_file() or (path / "config.yaml").is_file() or (path / "checkpoints").is_dir()
 
 
 def write_page(
     entries: Sequence[Entry],
     out: Path,
     *,
-    build_data: "Callable[[Any], LightningDataModule]",
+    data_of: "Callable[[Entry], LightningDataModule]",
     device: str = "cpu",
     seed: int = 0,
     allow: tuple[type, ...] = (),
@@ -58,7 +63,7 @@ def write_page(
     Args:
         entries: of models of data of one shape, images or points in the plane.
         out: the HTML file.
-        build_data: makes the datamodule that an entry's `data:` block states.
+        data_of: makes the datamodule of an entry's data.
         device: where to compute.
         seed: of the choice of data and of all noise.
         allow: classes beyond genzoo's that entries may name.
@@ -74,7 +79,7 @@ def write_page(
     from genzoo.version import __version__
     from genzoo.zoo.files import whole
 
-    exhibition: Exhibition = open_exhibition(entries, build_data=build_data, device=device, seed=seed, allow=allow)
+    exhibition: Exhibition = open_exhibition(entries, data_of=data_of, device=device, seed=seed, allow=allow)
     for exhibit in track(exhibition.exhibits, description="asking the models", transient=True):
         with blamed_on(exhibit.name):
             exhibition.fill(exhibit)

@@ -269,7 +269,7 @@ class Exhibition:
 def open_exhibition(
     entries: Sequence[Entry],
     *,
-    build_data: Callable[[Any], LightningDataModule],
+    data_of: Callable[[Entry], LightningDataModule],
     device: str,
     seed: int,
     allow: tuple[type, ...],
@@ -277,7 +277,7 @@ def open_exhibition(
     """Loads the models and chooses the data that they are asked about; `write_page` says what is raised."""
     loaded: list[tuple[Entry, LightningModule]] = []
     for entry in entries:
-        module = hub.load(entry.path, allow=allow)
+        module = hub.load_found(entry, allow=allow)
         if capabilities_of(module) - {"anomalies"}:  # a classifier is no generative model
             loaded.append((entry, module))
     if not loaded:
@@ -301,7 +301,7 @@ def open_exhibition(
     for entry, module in loaded:
         block, task = entry.config.get("data"), entry.task
         if str(block) not in asked:
-            data = build_data(block)
+            data = data_of(entry)
             if (own := tuple(getattr(data, "shape", shape))) != shape:
                 raise ValueError(f"{entry.name} is of data of shape {shape}, but names data of shape {own}")
             data.prepare_data()
@@ -313,7 +313,7 @@ def open_exhibition(
         figures = {figure["name"]: figure for figure in entry.metrics.get("figures", [])}
         exhibits.append(Exhibit(entry, task, module, family_of(module), question, capabilities_of(module), figures))
     return Exhibition(
-        title=entries[0].name.partition("/")[0],
+        title=entries[0].config["name"].partition("/")[0],
         kind=kind,
         device=device,
         seed=seed,

@@ -146,6 +146,13 @@ def why_not(family: Family, key: str) -> str:
     return family.lacks.get(key, default)
 
 
+def cannot(module: Any, *keys: str) -> str:
+    """A sentence on a model that lacks these capabilities: why, and what it can do instead."""
+    lacks = " ".join(dict.fromkeys(why_not(family_of(module), key) for key in keys))
+    can = [c.title for c in CAPABILITIES if c.key in capabilities_of(module)]
+    return f"{type(module).__name__}: {lacks} What it does: it {', '.join(can) or 'answers none of our questions'}."
+
+
 def in_order(exhibits: Iterable[Any]) -> list[tuple[Family, list[Any]]]:
     """The families that are there, in the order of the table, each with its exhibits."""
     exhibits = list(exhibits)

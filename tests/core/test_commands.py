@@ -230,18 +230,19 @@ def test_sample_hands_on_the_model_s_own_arguments(
 
 
 def test_what_is_set_is_read_as_its_parameter_has_it() -> None:
+    without = ("num_samples", "generator")
     gpt = GPT((6,), 4, width=8, depth=1, heads=1, vocabulary=" abc").sample
     for text in ("123", "[1, 2]", "null", "#", "a: b", " a"):
-        assert keywords([f"prompt={text}"], gpt) == {"prompt": text}
-    assert keywords(["temperature=1", "top_k=2"], gpt) == {"temperature": 1.0, "top_k": 2}
-    assert keywords(["labels=[3, 3, 7]"], gpt)["labels"].tolist() == [3, 3, 7]
+        assert keywords([f"prompt={text}"], gpt, without) == {"prompt": text}
+    assert keywords(["temperature=1", "top_k=2"], gpt, without) == {"temperature": 1.0, "top_k": 2}
+    assert keywords(["labels=[3, 3, 7]"], gpt, without)["labels"].tolist() == [3, 3, 7]
     sample = DDPM(shape=(2,), levels=None, width=8).sample
-    assert keywords(["solver=Heun", "steps=3", "spacing=karras"], sample) == {
+    assert keywords(["solver=Heun", "steps=3", "spacing=karras"], sample, without) == {
         "solver": Heun(),
         "steps": 3,
         "spacing": "karras",
     }
-    stated = keywords(['solver={"class_path": "DDIM", "init_args": {"eta": 0.5}}'], sample)
+    stated = keywords(['solver={"class_path": "DDIM", "init_args": {"eta": 0.5}}'], sample, without)
     assert stated == {"solver": DDIM(eta=0.5)}
 
 

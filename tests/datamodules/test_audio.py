@@ -14,7 +14,7 @@ from scipy.io import wavfile
 from torch import Tensor
 
 from genzoo.datamodules import AudioDataModule, FSDDDataModule
-from genzoo.datamodules.audio import END, cut, read_wav
+from genzoo.datamodules.audio import END, cut, read_sound
 from genzoo.zoo.modality import from_codes, sounding, to_codes
 
 
@@ -57,25 +57,25 @@ def rows(data: AudioDataModule, split: str) -> Tensor:
 )
 def test_full_scale_is_that_of_the_format(tmp_path: Path, dtype: str, stored: list, expected: list) -> None:
     wavfile.write(tmp_path / "x.wav", 8000, np.array(stored, dtype))
-    sound = read_wav(tmp_path / "x.wav", 8000)
+    sound = read_sound(tmp_path / "x.wav", 8000)
     assert sound.dtype == torch.float32 and sound.tolist() == pytest.approx(expected, abs=1e-7)
 
 
 def test_channels_are_averaged(tmp_path: Path) -> None:
     wavfile.write(tmp_path / "x.wav", 8000, np.array([[16384, 0], [0, -8192]], "int16"))
-    assert read_wav(tmp_path / "x.wav", 8000).tolist() == [0.25, -0.125]
+    assert read_sound(tmp_path / "x.wav", 8000).tolist() == [0.25, -0.125]
 
 
 @pytest.mark.parametrize("rate", [4000, 11_025, 16_000])
 def test_another_rate_keeps_the_pitch_and_folds_nothing(tmp_path: Path, rate: int) -> None:
     write_wav(tmp_path / "low.wav", tone(440, rate), rate)
-    heard = read_wav(tmp_path / "low.wav", 8000)
+    heard = read_sound(tmp_path / "low.wav", 8000)
     assert len(heard) == pytest.approx(2000, abs=1)
     inside = slice(200, 1800)  # the filter has ends
     torch.testing.assert_close(heard[:2000][inside], tone(440, 8000)[inside], rtol=0, atol=5e-3)
     if rate == 16_000:  # 6 kHz cannot be heard at 8 kHz; folded over, it would be 2 kHz
         write_wav(tmp_path / "high.wav", tone(6000, rate), rate)
-        assert read_wav(tmp_path / "high.wav", 8000)[inside].abs().max() < 5e-3
+        assert read_sound(tmp_path / "high.wav", 8000)[inside].abs().max() < 5e-3
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
         wavfile.write(tmp_path / f"{name}.wav", 8000, np.array([0, 0.5, value], "float32"))
     for name in ("cut", "text", "empty", "nan", "inf"):
         with pytest.raises(ValueError, match=f"{name}.wav cannot be used"):
-            read_wav(tmp_path / f"{name}.wav", 8000)
+            read_sound(tmp_path / f"{name}.wav", 8000)
 
 
 @pytest.mark.parametrize("more", [0, 1])
@@ -108,8 +108,8 @@ def test_what_came_out_of_a_pipe_is_read_to_its_end(
     note = b"LIST\x03\x00\x00\x00abc\x00"  # of an odd length, as FFmpeg puts one before the sound
     piped = b"RIFF" + whole.to_bytes(4, "little") + data[8:begin] + note + b"data" + sound.to_bytes(4, "little")
     (tmp_path / "pipe.wav").write_bytes(piped + data[begin + 8 :] + b"\x01" * (more if stored != "|u1" else 0))
-    expected = read_wav(tmp_path / "file.wav", 8000)
-    assert torch.equal(read_wav(tmp_path / "pipe.wav", 8000), expected) and len(expected) == 50
+    expected = read_sound(tmp_path / "file.wav", 8000)
+    assert torch.equal(read_sound(tmp_path / "pipe.wav", 8000), expected) and len(expected) == 50
 
 
 def test_a_file_that_holds_nothing_or_was_cut_short_is_not_taken_for_a_pipe(tmp_path: Path) -> None:
@@ -118,10 +118,10 @@ def test_a_file_that_holds_nothing_or_was_cut_short_is_not_taken_for_a_pipe(tmp_
     for name, damaged in (("cut", data[:-50]), ("header", data[:44]), ("less", data[:40]), ("bytes", data[:7])):
         (tmp_path / f"{name}.wav").write_bytes(damaged)
         with pytest.raises(ValueError, match=rf"the sound .*{name}\.wav cannot be used: \S.*\. Repair or remove it$"):
-            read_wav(tmp_path / f"{name}.wav", 8000)
+            read_sound(tmp_path / f"{name}.wav", 8000)
     (tmp_path / "empty.wav").write_bytes(b"RIFF" + b"\xff" * 4 + data[8:40] + b"\xff" * 4)
     with pytest.raises(ValueError, match=r"empty\.wav cannot be used: it holds no sound"):
-        read_wav(tmp_path / "empty.wav", 8000)
+        read_sound(tmp_path / "empty.wav", 8000)
 
 
 def test_a_damaged_recording_among_many_is_named(root: Path) -> None:
@@ -137,7 +137,7 @@ def test_notes_beside_the_sound_are_passed_over(tmp_path: Path) -> None:
     (tmp_path / "x.wav").write_bytes(data)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert read_wav(tmp_path / "x.wav", 8000).tolist() == [0.5] * 4
+        assert read_sound(tmp_path / "x.wav", 8000).tolist() == [0.5] * 4
 
 
 def test_pieces() -> None:
@@ -175,17 +175,17 @@ def test_linked_recordings_are_read_and_what_is_left_out_is_said(root: Path, tmp
     (tmp_path / "linked").mkdir()
     (tmp_path / "linked" / "pets").symlink_to(root)
     (root / "round").symlink_to(tmp_path / "linked")
-    for name in ("a.mp3", "b.flac", "c.mp3"):
+    for name in ("a.aiff", "b.m4a", "c.aiff"):
         (root / name).write_bytes(b"of another kind")
     with pytest.warns(UserWarning) as caught:
         data = AudioDataModule(str(tmp_path / "linked"), length=8, sample_rate=8000)
     assert sum(map(len, data.files.values())) == 20
     (said,) = [str(warning.message) for warning in caught]
-    assert "20 files are read. Left out: 1 hidden (.hidden.wav); 4 of other kinds (.flac, .mp3, .txt)" in said
+    assert "20 files are read. Left out: 1 hidden (.hidden.wav); 4 of other kinds (.aiff, .m4a, .txt)" in said
     assert "1 found again by another link (round)" in said
     for file in root.glob("*.wav"):
         file.unlink()
-    with pytest.raises(FileNotFoundError, match=r"no \.wav file in .*4 of other kinds \(\.flac, \.mp3, \.txt\)"):
+    with pytest.raises(FileNotFoundError, match=r"no sound file in .*4 of other kinds \(\.aiff, \.m4a, \.txt\)"):
         AudioDataModule(str(root), length=8, sample_rate=8000)
 
 
@@ -252,7 +252,7 @@ def test_what_does_not_fit_is_refused(root: Path, options: dict[str, Any], messa
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere"):
         audio(tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match=r"there is no \.wav file"):
+    with pytest.raises(FileNotFoundError, match=r"there is no sound file in .* \(.*\.wav\)"):
         audio(tmp_path)
 
 
@@ -289,3 +289,62 @@ def test_the_spoken_digits_are_downloaded_whole_or_not_at_all(tmp_path: Path, mo
     with pytest.raises(FileNotFoundError, match="could not be downloaded"):
         FSDDDataModule(str(tmp_path / "elsewhere")).prepare_data()
     assert not list((tmp_path / "elsewhere" / "fsdd").iterdir())
+
+
+# ---- flac, mp3 and ogg
+
+
+def test_flac_is_read_bit_for_bit_and_what_loses_something_nearly(tmp_path: Path) -> None:
+    import soundfile
+
+    sound = (tone(440, 8000, 0.5) + tone(1000, 8000, 0.5, 0.1)).numpy()
+    stereo = (np.stack([sound, sound / 2], 1) * 2**15).astype(np.int16)
+    soundfile.write(tmp_path / "x.wav", stereo, 8000)
+    soundfile.write(tmp_path / "x.flac", stereo, 8000)
+    expected = read_sound(tmp_path / "x.wav", 8000)
+    assert torch.equal(read_sound(tmp_path / "x.flac", 8000), expected)
+    assert torch.equal(read_sound(tmp_path / "x.flac", None), expected)  # at its own rate
+    assert torch.equal(read_sound(tmp_path / "x.flac", 4000), read_sound(tmp_path / "x.wav", 4000))
+    soundfile.write(tmp_path / "X.OGG", stereo[:, 0], 8000, format="OGG")
+    soundfile.write(tmp_path / "x.mp3", stereo[:, 0], 8000, format="MP3")
+    soundfile.write(tmp_path / "x.wav", stereo[:, 0], 8000)
+    expected = read_sound(tmp_path / "x.wav", 8000)
+    for name in ("X.OGG", "x.mp3"):
+        heard = read_sound(tmp_path / name, 8000)
+        loudest = heard[1000:3000].numpy()
+        spectrum = np.abs(np.fft.rfft(loudest))
+        assert spectrum.argmax() == np.abs(np.fft.rfft(expected[1000:3000].numpy())).argmax()
+        assert loudest.std() == pytest.approx(float(expected[1000:3000].std()), rel=0.1)
+
+
+def test_a_folder_has_sounds_of_all_kinds_where_they_can_be_read(
+    root: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    import soundfile
+
+    soundfile.write(root / "bird_30.flac", np.full(5, 0.25), 8000)
+    (root / "notes.txt").unlink()
+    assert len(audio(root).files["train"]) + len(audio(root).files["test"]) == 21
+    recwarn.clear()
+    monkeypatch.setattr("genzoo.datamodules.audio.find_spec", lambda name: None)  # as if it were not installed
+    assert len(audio(root).files["train"]) + len(audio(root).files["test"]) == 20
+    said = str(recwarn.pop(UserWarning).message)
+    assert "1 of other kinds (.flac)" in said and "pip install 'genzoo[audio]'" in said
+    with pytest.raises(ValueError, match=r"bird_30.flac cannot be used: .flac is not read without soundfile; .*pip"):
+        read_sound(root / "bird_30.flac", 8000)
+    alone = root.parent / "alone"
+    alone.mkdir()
+    (root / "bird_30.flac").rename(alone / "bird_30.flac")
+    with pytest.raises(FileNotFoundError, match=r"no sound file in .*\.flac.*pip install 'genzoo\[audio\]'"):
+        audio(alone)
+
+
+def test_a_damaged_flac_is_named(tmp_path: Path) -> None:
+    import soundfile
+
+    soundfile.write(tmp_path / "x.flac", np.zeros(4000), 8000)
+    (tmp_path / "x.flac").write_bytes((tmp_path / "x.flac").read_bytes()[:20])
+    (tmp_path / "y.mp3").write_bytes(b"no sound")
+    for name in ("x.flac", "y.mp3"):
+        with pytest.raises(ValueError, match=rf"the sound .*{name} cannot be used: .*Repair or remove it"):
+            read_sound(tmp_path / name, 8000)

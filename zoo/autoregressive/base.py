@@ -274,14 +274,24 @@ class AutoregressiveMixin(ConditionalMixin, CompletionMixin, LogProbMixin):
         in_order = broadcast(known, (*several, *self.shape)).flatten(-len(self.shape))[..., self.order]
         return "approximate" if bool((in_order[..., 1:] > in_order[..., :-1]).any()) else "exact"
 
-    def fill_in(self, x: Tensor, known: Tensor, num_samples: int, generator: Generator | None) -> Tensor:
-        """Unknown dimensions given all earlier ones, of a conditional model with the class given the known prefix.
+    def fill_in(
+        self,
+        x: Tensor,
+        known: Tensor,
+        num_samples: int,
+        generator: Generator | None,
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        """Unknown dimensions given all earlier ones, and the class.
 
-        Exact or not as `completion_kind` says.
+        Where a conditional model is given no labels, the class is drawn given the known prefix. Exact or not as
+        `completion_kind` says.
         """
         noise = self.noise((num_samples * len(x), *x.shape[1:]), generator)
-        codes, labels = self.codes(x), None
-        if self.num_classes is not None:
+        codes = self.codes(x)
+        if labels is not None:
+            labels = labels.repeat(num_samples)
+        elif self.num_classes is not None:
             labels = self._classes_given_prefix(x, known, num_samples, generator).flatten()
         codes, known = (t.expand(num_samples, *x.shape).flatten(0, 1) for t in (codes, known))
         return self.data(self.draw(codes, known, labels, noise)).unflatten(0, (num_samples, len(x)))

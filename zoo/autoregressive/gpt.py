@@ -8,20 +8,26 @@ text begins anywhere, so "start" means that what came before is unknown, not tha
 
 To go on by one token, a layer needs the keys and values of those before and nothing else: kept in a cache, a token
 costs one position of the network instead of all T.
+
+A text may have any length. Beyond T tokens it is read in windows of T, each T // 2 further on than the one before,
+and every token counts once, in the first window that holds it: those of the first window are given everything that
+stands before them, all later ones the last T − T // 2 tokens at least.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, overload
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from genzoo.zoo.autoregressive.base import AutoregressiveMixin
 from genzoo.zoo.autoregressive.token_loss import token_nats
 from genzoo.zoo.checks import check_count, check_number
 from genzoo.zoo.mixins import known_to_all
+from genzoo.zoo.modality import check_data
 from genzoo.zoo.module import ZooModule
 from genzoo.zoo.muon import Muon, matrix_groups
 from genzoo.zoo.networks.linear import linear
@@ -29,15 +35,23 @@ from genzoo.zoo.networks.transformer import KeyValueCache, Transformer
 from genzoo.zoo.randomness import Generator
 from genzoo.zoo.vocabulary import vocabulary as stated_vocabulary
 
+#: what stands in a batch behind the end of a text that is shorter than others: no token
+PADDING = -1
+
+Texts = Tensor | str | Sequence[str]
+
 
 class GPT(AutoregressiveMixin, ZooModule):
     """A causal transformer over tokens.
 
-    Capabilities: `sample` (with a prompt, a temperature, top-k, top-p, and to any length), `sample_path`, `log_prob`
+    Capabilities: `sample` (with prompts, a temperature, top-k, top-p, and to any length), `sample_path`, `log_prob`
     (exact), `anomaly_score`, `complete` (exactly, where the beginning of a text is known); `text` and `tokens`.
 
+    What is asked of texts, is asked of any length: (B, L) int64 tokens, of which those behind the end of a text are
+    −1; or, with a vocabulary, strings.
+
     Args:
-        shape: (T,), of one text: the most tokens that are seen at once.
+        shape: (T,), the most tokens that are seen at once; of one text in training, at most.
         levels: how many different tokens there are.
         vocabulary: what they stand for, as `genzoo.zoo.vocabulary` states it; None: the model knows numbers only.
         width: numbers at each position.
@@ -105,9 +119,103 @@ class GPT(AutoregressiveMixin, ZooModule):
         return self.next_logits(self.shifted(codes)).transpose(1, 2)
 
     def log_prob_per_dim(self, x: Tensor, labels: Tensor | None) -> Tensor:
-        """(B, T), nats: log p(x_t | x_<t)."""
-        h = self.features(self.shifted(x)).flatten(0, 1)
-        return -token_nats(h, self.embedding.weight[: self.start], x.flatten()).view_as(x)
+        """(B, L), nats: log p(x_t | the tokens in view before it); behind the end of a text nothing that counts."""
+        if x.shape[1] > self.shape[0]:
+            return -self.in_windows(x, max(1, self.shape[0] // 2), self.at_once)
+        codes = self.codes(x)
+        h = self.features(self.shifted(codes)).flatten(0, 1)
+        return -token_nats(h, self.embedding.weight[: self.start], codes.flatten()).view_as(x)
+
+    def in_windows(self, x: Tensor, stride: int, batch_size: int) -> Tensor:
+        """−log p of each token of (B, L), in the first window of T that holds it: (B, L), nats. See `surprisal`."""
+        context, length = self.shape[0], x.shape[1]
+        begins = range(0, max(1, length - context + stride), stride)
+        windows = F.pad(x, (0, begins[-1] + context - length), value=PADDING).unfold(1, context, stride)
+        parts = windows.flatten(0, 1).split(batch_size)
+        nats = torch.cat([-self.log_prob_per_dim(part, None) for part in parts]).view(windows.shape)
+        return torch.cat([nats[:, 0], nats[:, 1:, context - stride :].flatten(1)], 1)[:, :length]
+
+    @torch.no_grad()
+    def log_prob(
+        self,
+        x: Texts,
+        *,
+        labels: Tensor | None = None,
+        num_particles: int = 1,
+        generator: Generator | None = None,
+    ) -> Tensor:
+        """log p(x) of texts of any length: Σ_t log p(x_t | the tokens in view before it).
+
+        Up to T tokens in view are all. Of a longer text the first T are given all that stands before them, and later
+        ones at least T − T // 2 tokens: windows of T tokens follow at a stride of T // 2, and each token counts once,
+        in the first that holds it.
+
+        Args:
+            x: (B, L) int64, −1 behind the end of a text; a string, or strings, where there is a vocabulary.
+            labels: None; for the interface's sake.
+            num_particles: as every `log_prob` has it.
+            generator: as every `log_prob` has it.
+
+        Returns:
+            (B,), nats of the whole text; divided by `num_observed(x)`, of a token.
+        """
+        return super().log_prob(self.check(x), labels=labels, num_particles=num_particles, generator=generator)
+
+    @torch.no_grad()
+    def anomaly_score(self, x: Texts, *, scorer: str | None = None) -> Tensor:
+        """As in `AutoregressiveMixin`, of texts of any length, as `log_prob` takes them: (B,), nats of the whole.
+
+        Of texts of different lengths compare the score of a token, which is this divided by `num_observed(x)`.
+        """
+        return super().anomaly_score(self.check(x), scorer=scorer)
+
+    def unpack(self, batch: Any, stage: str | None = None) -> tuple[Tensor, Tensor | None]:
+        """As in `ZooModule`; a training takes texts of at most T tokens: of longer ones it would see but parts."""
+        x, labels = super().unpack(batch, stage)
+        if stage == "train" and x.shape[1] > self.shape[0]:
+            raise ValueError(
+                f"This GPT has shape={self.shape}, the tokens that it sees at once, but was to train on texts of"
+                f" {x.shape[1]}: cut them into windows, as TextDataModule does."
+            )
+        return x, labels
+
+    def check(self, x: Texts, *, on_grid: bool = True, in_range: bool = True) -> Tensor:
+        """The batch as (B, L) tokens, −1 behind the end of each text, if it holds texts of this model.
+
+        Args:
+            x: (B, L) int64 of any length L; a string, or strings, where there is a vocabulary.
+            on_grid: for the interface's sake.
+            in_range: for the interface's sake.
+
+        Raises:
+            TypeError: if it is neither a tensor nor strings, or of the wrong kind of number.
+            ValueError: for other tokens, no data at all, a text without a token, or padding that others follow.
+        """
+        if not isinstance(x, Tensor):
+            try:
+                x = self.tokens([x] if isinstance(x, str) else x).to(self.embedding.weight.device)
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"x is no batch of a GPT: {error}") from None
+        shape = tuple(x.shape[1:]) if x.ndim == 2 else self.shape
+        observed = x != PADDING
+        if x.dtype == torch.int64 and x.ndim == 2 and bool((observed[:, 1:] > observed[:, :-1]).any()):
+            raise ValueError("x has padding (−1) within a text: it stands behind the end of one alone.")
+        if x.dtype == torch.int64 and x.ndim == 2 and not (x.shape[1] and bool(observed[:, 0].all())):
+            raise ValueError("x has a text without a token, of which there is nothing to say: leave it out.")
+        check_data(torch.where(observed, x, 0) if x.dtype == torch.int64 else x, shape, self.levels, set(), "GPT")
+        return x
+
+    def observed(self, x: Tensor) -> Tensor:
+        """Which of (B, L) are tokens of a text, and not behind its end; bool."""
+        return x != PADDING
+
+    def num_observed(self, x: Texts) -> Tensor:
+        """How many tokens each text has, (B,) int64."""
+        return self.observed(x if isinstance(x, Tensor) else self.check(x)).sum(1)
+
+    def codes(self, x: Tensor) -> Tensor:
+        """Tokens are their own codes; behind the end of a text anything is, for what is there counts nowhere."""
+        return x.clamp_min(0)
 
     @property
     def widest(self) -> int:
@@ -178,7 +286,7 @@ class GPT(AutoregressiveMixin, ZooModule):
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
-        prompt: str | Tensor | Sequence[int] | None = None,
+        prompt: str | Tensor | Sequence[int] | Sequence[str] | None = None,
         length: int | None = None,
     ) -> Tensor:
         """Texts, each token drawn given those before it.
@@ -190,9 +298,10 @@ class GPT(AutoregressiveMixin, ZooModule):
             temperature: what the logits are divided by; 0 always takes the likeliest token.
             top_k: draw from the k likeliest tokens only.
             top_p: draw from the fewest likeliest tokens only that together have this probability.
-            prompt: how every text begins: (P,) tokens, or a string where the model has a vocabulary.
-            length: of the texts, the prompt included; None is T, or beyond it the prompt's length and T. Beyond T
-                tokens the view slides, see `generate`.
+            prompt: how every text begins: (P,) tokens, or a string where the model has a vocabulary; or how each
+                one does: N strings, of any lengths.
+            length: of the texts, the prompt included; None is T, or beyond it the longest prompt's length and T.
+                Beyond T tokens the view slides, see `generate`.
 
         Returns:
             (N, length), int64.
@@ -201,15 +310,15 @@ class GPT(AutoregressiveMixin, ZooModule):
             ValueError: on arguments out of their range, or a prompt that is no shorter than `length`.
         """
         self.labels_to_sample(labels, num_samples, self.embedding.weight, generator)
-        device = self.embedding.weight.device
-        given = self._prompt(prompt).to(device)
+        given = self._prompts(prompt, num_samples).to(self.embedding.weight.device)
+        longest = given.shape[1]
         if length is None:
-            length = self.shape[0] + (len(given) if len(given) >= self.shape[0] else 0)
+            length = self.shape[0] + (longest if longest >= self.shape[0] else 0)
         check_count("length", length)
-        if len(given) >= length:
-            raise ValueError(f"The prompt has {len(given)} tokens: nothing is left to write of length={length}.")
-        tokens = F.pad(given, (0, length - len(given))).repeat(num_samples, 1)
-        known = (torch.arange(length, device=device) < len(given)).expand_as(tokens)
+        if longest >= length:
+            raise ValueError(f"The prompt has {longest} tokens: nothing is left to write of length={length}.")
+        tokens = F.pad(given, (0, length - longest), value=PADDING)
+        known = self.observed(tokens)
         noise = self.noise(tokens.shape, generator)
         return self.generate(tokens, known, noise, temperature=temperature, top_k=top_k, top_p=top_p)
 
@@ -236,39 +345,51 @@ class GPT(AutoregressiveMixin, ZooModule):
         tokens = self._checked(tokens, "A long text is (N,) tokens")
         batch_size = self.at_once if batch_size is None else batch_size
         check_count("batch_size", batch_size)
-        context = self.shape[0]
-        stride = max(1, context // 2) if stride is None else stride
-        check_count("stride", stride, most=context)  # or windows would leave a gap
-        begins = [*range(0, max(1, len(tokens) - context + stride), stride)]
-        padded = F.pad(tokens, (0, begins[-1] + context - len(tokens)))
-        windows = padded.unfold(0, context, stride)
-        nats = torch.cat([-self.log_prob_per_dim(part, None) for part in windows.split(batch_size)])
-        return torch.cat([nats[0], nats[1:, context - stride :].flatten()])[: len(tokens)]
+        stride = max(1, self.shape[0] // 2) if stride is None else stride
+        check_count("stride", stride, most=self.shape[0])  # or windows would leave a gap
+        return self.in_windows(tokens[None], stride, batch_size)[0]
 
     # ---- text
 
-    def text(self, tokens: Tensor | Sequence[int]) -> str:
-        """What (T,) tokens say; without a vocabulary, their numbers."""
+    @overload
+    def text(self, tokens: Sequence[int]) -> str: ...
+
+    @overload
+    def text(self, tokens: Tensor) -> Any: ...
+
+    def text(self, tokens: Tensor | Sequence[int]) -> str | list[str]:
+        """What (T,) tokens say; of a batch (B, T), what each of them says. Without a vocabulary, their numbers."""
+        if isinstance(tokens, Tensor) and tokens.ndim == 2:
+            return [self.text(row[self.observed(row)]) for row in tokens]
         numbers = self._checked(tokens, "What can be written as text is (T,) tokens").tolist()
         return " ".join(map(str, numbers)) if self.vocabulary is None else self.vocabulary.decode(numbers)
 
-    def tokens(self, text: str) -> Tensor:
-        """The tokens of a text, (T,) int64.
+    def tokens(self, text: str | Sequence[str]) -> Tensor:
+        """The tokens of a text, (T,) int64; of several, (B, the longest one's T), −1 behind the end of the others.
 
         Raises:
+            TypeError: if it is neither a string nor strings.
             ValueError: if the model has no vocabulary, or the text has characters that are not in it.
         """
-        if not isinstance(text, str):
-            raise TypeError(f"text is a string, but was given {type(text).__name__}.")
+        several = isinstance(text, list | tuple) and len(text) > 0 and all(isinstance(one, str) for one in text)
+        if not isinstance(text, str) and not several:
+            raise TypeError(f"text is a string, or a list of strings, but was given {type(text).__name__}.")
         if self.vocabulary is None:
             raise ValueError("This GPT was built without a vocabulary: give tokens instead of text.")
-        return torch.from_numpy(self.vocabulary.encode(text)).long()
+        if isinstance(text, str):
+            return torch.from_numpy(self.vocabulary.encode(text)).long()
+        return pad_sequence([self.tokens(one) for one in text], batch_first=True, padding_value=PADDING)
 
-    def _prompt(self, prompt: str | Tensor | Sequence[int] | None) -> Tensor:
-        if prompt is None:
-            return torch.zeros(0, dtype=torch.long)
-        given = self.tokens(prompt) if isinstance(prompt, str) else prompt
-        return self._checked(given, "A prompt is a text, or (P,) tokens")
+    def _prompts(self, prompt: str | Tensor | Sequence[int] | Sequence[str] | None, num_samples: int) -> Tensor:
+        """(N, P), −1 behind the end of a prompt that is shorter than others."""
+        if isinstance(prompt, list | tuple) and any(isinstance(one, str) for one in prompt):
+            if len(prompt) != num_samples:
+                raise ValueError(
+                    f"{len(prompt)} prompts were given for num_samples={num_samples}: one for each text."
+                )
+            return self.tokens(prompt)  # which sees whether all are strings
+        given = self.tokens(prompt) if isinstance(prompt, str) else () if prompt is None else prompt
+        return self._checked(given, "A prompt is a text, or (P,) tokens").repeat(num_samples, 1)  # type: ignore[arg-type]
 
     def _checked(self, tokens: Tensor | Sequence[int], expected: str) -> Tensor:
         try:

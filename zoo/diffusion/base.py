@@ -267,14 +267,22 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
         path = [great_circle(start.flatten(1), end.flatten(1), i / (steps - 1)) for i in range(steps)]
         return torch.stack([self.generate(z.view_as(start)) for z in path])
 
-    def fill_in(self, x: Tensor, known: Tensor, num_samples: int, generator: Generator | None) -> Tensor:
+    def fill_in(
+        self,
+        x: Tensor,
+        known: Tensor,
+        num_samples: int,
+        generator: Generator | None,
+        labels: Tensor | None = None,
+    ) -> Tensor:
         """By `repaint`: approximate."""
+        given = None if labels is None else labels.repeat(num_samples)
         mask = known.expand(num_samples, *x.shape).flatten(0, 1)
         target = self.to_model(x).expand(num_samples, *x.shape).flatten(0, 1)
         times = self.solver_times(self.completion_steps)
         y = normal(target.shape, like=target, generator=generator) * self.schedule.prior_std(times[0])
         y = repaint(
-            self.denoiser(clip=True), self.schedule, y, times, target, mask, self.completion_repeats, generator
+            self.denoiser(given, clip=True), self.schedule, y, times, target, mask, self.completion_repeats, generator
         )
         return self.from_model(y).unflatten(0, (num_samples, len(x)))
 

@@ -79,17 +79,34 @@ class InversionMixin(CompletionMixin):
         path = [self._between(start, end, i / (steps - 1)) for i in range(steps)]
         return torch.stack([self.on_grid(self.render(latents)) for latents in path])
 
-    def fill_in(self, x: Tensor, known: Tensor, num_samples: int, generator: Generator | None) -> Tensor:
+    def fill_in(
+        self,
+        x: Tensor,
+        known: Tensor,
+        num_samples: int,
+        generator: Generator | None,
+        labels: Tensor | None = None,
+    ) -> Tensor:
         """What the generator makes at latents found from the known dimensions, each from starts of its own.
 
         They are modes of the posterior p(z | known) rather than draws from it: completions differ where the search
         ends in different ones, and say too little of what else could be there. A datum of which nothing is known is
-        a plain sample.
+        a plain sample. Of data with labels the search stays within their class; without, it takes whichever is near.
         """
-        found = self._search(x, known, self._pool(num_samples, generator))
+        if labels is None:
+            found = self._search(x, known, self._pool(num_samples, generator))
+        else:
+            classes = labels.unique().tolist()
+            places = [(labels == label).nonzero().flatten() for label in classes]
+            parts = [
+                self._search(x[own], known[own], self._pool(num_samples, generator, labels.new_tensor(label)))
+                for label, own in zip(classes, places, strict=True)
+            ]
+            found = torch.cat(parts, 1)[:, torch.cat(places).argsort()]
         nothing = ~known.flatten(1).any(1)
         if bool(nothing.any()):
-            drawn = self.draw_latents(num_samples * len(x), None, generator).view_as(found)
+            given = None if labels is None else labels.repeat(num_samples)
+            drawn = self.draw_latents(num_samples * len(x), given, generator).view_as(found)
             found = torch.where(nothing[:, None], drawn, found)
         return self.on_grid(self.render(found.flatten(0, 1))).unflatten(0, found.shape[:2]).to(x.dtype)
 
@@ -100,11 +117,13 @@ class InversionMixin(CompletionMixin):
 
     # ---- the search
 
-    def _pool(self, num_samples: int, generator: Generator | None) -> Tensor:
-        """Latents to begin with, the same for each datum: (num_samples, pool, d)."""
+    def _pool(self, num_samples: int, generator: Generator | None, label: Tensor | None = None) -> Tensor:
+        """Latents to begin with, all of one class if a label is given: (num_samples, pool, d)."""
         if isinstance(generator, PerDatum):  # which asks for results that depend on the datum alone
             generator = torch.Generator().manual_seed(0)
-        return self.draw_latents(num_samples * self.inversion_pool, None, generator).unflatten(0, (num_samples, -1))
+        num = num_samples * self.inversion_pool
+        labels = None if label is None else label.expand(num)
+        return self.draw_latents(num, labels, generator).unflatten(0, (num_samples, -1))
 
     @torch.inference_mode(False)  # a measurement runs in inference mode, where nothing has a gradient
     @torch.no_grad()

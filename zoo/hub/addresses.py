@@ -1,7 +1,8 @@
-"""Where entries come from and go to: the zoo itself, a folder, Hugging Face, Weights & Biases, any URL of fsspec's.
+"""Where models come from and go to: the zoo itself, a folder, Hugging Face, Weights & Biases, any URL of fsspec's.
 
-An address is the name of an embedded entry, a folder, `hf://owner/name[@revision]`,
-`wandb://entity/project/artifact:alias`, or any URL that fsspec opens.
+Whoever asks for a model names it in one of these ways, which `find` tells apart: the name of an embedded entry; the
+folder of an entry; `hf://owner/name[@revision]`, `wandb://entity/project/artifact:alias`, or any URL that fsspec
+opens; the file of a checkpoint; the folder of a run.
 """
 
 import hashlib
@@ -12,10 +13,34 @@ from pathlib import Path
 
 from genzoo.zoo.files import cached, staged
 from genzoo.zoo.hub import entries
-from genzoo.zoo.hub.entries import CONFIG, FILES, NAME, WEIGHTS, file_of, list_models, read_config
+from genzoo.zoo.hub.checkpoints import FOLDER, Checkpoint, checkpoint_of
+from genzoo.zoo.hub.entries import CONFIG, FILES, NAME, WEIGHTS, Entry, file_of, list_models, read_config
 from genzoo.zoo.hub.schema import CONFIG_BYTES
 from genzoo.zoo.hub.weights import largest
 from genzoo.zoo.hub.wording import masked, one_line
+
+
+def find(source: str | Path, *, revision: str | None = None) -> Entry:
+    """The entry that `source` names, which is fetched first where it is remote; or the checkpoint.
+
+    Args:
+        source: A name, a folder or an address; the file of a checkpoint; the folder of a run, which stands for its
+            best checkpoint, or its last where no figure was monitored.
+        revision: The branch, tag or commit of a Hugging Face repository.
+
+    Raises:
+        FileNotFoundError: there is nothing of the kind.
+        OSError: the address could not be reached.
+        ValueError: the address is malformed, or a revision was given for what has none; or a run's last
+            checkpoint is damaged.
+    """
+    path = Path(source).expanduser()
+    if revision is None and "://" not in str(source) and _embedded(source) is None:
+        if path.is_file():
+            return Checkpoint(str(source), path)
+        if path.is_dir() and not (path / WEIGHTS).exists() and (found := checkpoint_of(path)):
+            return Checkpoint(str(source), found)
+    return Entry(str(source), resolve(source, revision=revision))
 
 
 def resolve(source: str | Path, *, revision: str | None = None) -> Path:
@@ -36,18 +61,31 @@ def resolve(source: str | Path, *, revision: str | None = None) -> Path:
         raise ValueError(f"revision={revision!r} goes with hf:// addresses only, not with {masked(address)}")
     if separator:
         folder = fetch(address, revision)
-    elif isinstance(source, str) and (entries.EMBEDDED / source / CONFIG).is_file() and NAME.fullmatch(source):
-        folder = entries.EMBEDDED / source
+    elif (embedded := _embedded(source)) is not None:
+        folder = embedded
     elif Path(source).expanduser().is_dir():
         folder = Path(source).expanduser()
     else:
-        names = [entry.name for entry in list_models()]
-        close = get_close_matches(address, names, n=3, cutoff=0.4)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"the zoo has: {', '.join(names) or 'no entry'}."
-        raise FileNotFoundError(f"{masked(address)!r} is neither an entry of the zoo nor a folder; {hint}")
+        close = get_close_matches(address, [entry.name for entry in list_models()], n=3, cutoff=0.4)
+        hint = f"; did you mean {' or '.join(close)}?" if close else ": `genzoo list` shows the entries."
+        raise FileNotFoundError(
+            f"{masked(address)!r} is neither an entry of the zoo nor a folder (of an entry, or of a run), nor a"
+            f" checkpoint's file, nor an address (hf://owner/name, wandb://…, https://…){hint}"
+        )
     if file_of(folder, CONFIG) is None or file_of(folder, WEIGHTS) is None:
-        raise FileNotFoundError(f"{masked(address)} is no entry of a zoo: it must hold {CONFIG} and {WEIGHTS}")
+        raise FileNotFoundError(
+            f"{masked(address)} is no entry of a zoo, which must hold {CONFIG} and {WEIGHTS}"
+            + ("" if separator else f", and no run's folder, which has checkpoints in {FOLDER}/")
+        )
     return folder
+
+
+def _embedded(source: str | Path) -> Path | None:
+    """The folder of the embedded entry of that name; None where there is none."""
+    if not isinstance(source, str) or not NAME.fullmatch(source):
+        return None
+    folder = entries.EMBEDDED / source
+    return folder if (folder / CONFIG).is_file() else None
 
 
 def check_address(address: str, *, publishing: bool = False) -> None:

@@ -1,13 +1,13 @@
 """From an entry, or a checkpoint, to a model: verified, rebuilt out of a fixed table of classes, never unpickled."""
 
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genzoo.zoo.hub.addresses import resolve
-from genzoo.zoo.hub.entries import CONFIG, WEIGHTS, read_config
-from genzoo.zoo.hub.weights import Stored, check_finite, check_fit, largest, read_header, read_weights
+from genzoo.zoo.hub.addresses import find
+from genzoo.zoo.hub.checkpoints import Checkpoint, read_checkpoint
+from genzoo.zoo.hub.entries import CONFIG, WEIGHTS, Entry
+from genzoo.zoo.hub.weights import Stored, as_stored, check_finite, check_fit, largest, read_header, read_weights
 from genzoo.zoo.hub.wording import blamed_on, one_line
 
 if TYPE_CHECKING:
@@ -15,36 +15,41 @@ if TYPE_CHECKING:
 
 
 def load(source: str | Path, *, revision: str | None = None, allow: tuple[type, ...] = ()) -> "LightningModule":
-    """The model of an entry, verified, on the CPU and in eval mode.
+    """The model of an entry or of a checkpoint, verified, on the CPU and in eval mode.
 
     Args:
-        source: A name (`mnist/vae`), a folder, or an address (`hf://owner/name[@revision]`,
-            `wandb://entity/project/artifact:version`, any URL that fsspec opens).
+        source: A name (`mnist/vae`), the folder of an entry, an address (`hf://owner/name[@revision]`,
+            `wandb://entity/project/artifact:version`, any URL that fsspec opens), the file of a checkpoint, or the
+            folder of a run: its best checkpoint, or its last where no figure was monitored.
         revision: The branch, tag or commit of a Hugging Face repository.
         allow: Classes beyond genzoo's and torch.nn's that its configuration may name.
 
     Raises:
-        FileNotFoundError: there is no such entry.
+        FileNotFoundError: there is no such entry, checkpoint or run.
         OSError: it could not be fetched.
         ValueError: its files are damaged, do not fit together, or name a class that is not allowed.
     """
-    folder = resolve(source, revision=revision)
-    config, path = read_config(folder), folder / WEIGHTS
-    weights = config["weights"]
-    if path.stat().st_size > largest(weights["parameters"]):
-        raise ValueError(f"{path} is too large for the {weights['parameters']:,} parameters that {CONFIG} states")
-    model = _build_to_fit(config["model"], read_header(path), allow, str(path))
-    stated = {name: config.get(name) for name in ("shape", "levels", "num_classes")}
-    stated["parameters"] = weights["parameters"]
-    own = {**contract(model), "parameters": sum(p.numel() for p in model.parameters())}
-    if wrong := [name for name in stated if stated[name] != own[name]]:
-        said, has = (", ".join(f"{name}={values[name]!r}" for name in wrong) for values in (stated, own))
-        raise ValueError(f"{folder / CONFIG} says {said}, but its model has {has}")
-    return _filled(model, read_weights(path, weights["sha256"]), str(path))
+    found = find(source, revision=revision)
+    return load_checkpoint(found.path, allow=allow) if isinstance(found, Checkpoint) else _load_entry(found, allow)
+
+
+def load_found(found: Entry, *, allow: tuple[type, ...] = ()) -> "LightningModule":
+    """The model of what `find` has found, with the weights that its entry has, or would have: as exact as stored.
+
+    Args:
+        found: An entry, or a checkpoint, whose weights are rounded if its run would have published them so.
+        allow: as in `load`, which also says what is raised.
+    """
+    if not isinstance(found, Checkpoint):
+        return _load_entry(found, allow)
+    model = load_checkpoint(found.path, allow=allow)
+    return _filled(model, as_stored(model.state_dict(), found.dtype), str(found.path))
 
 
 def load_checkpoint(path: str | Path, *, allow: tuple[type, ...] = ()) -> "LightningModule":
     """The model of a training checkpoint, rebuilt as carefully as that of an entry; on the CPU, in eval mode.
+
+    Where an `EMA` averaged the weights, they are the average.
 
     Args:
         path: A file that ModelCheckpoint wrote.
@@ -54,21 +59,31 @@ def load_checkpoint(path: str | Path, *, allow: tuple[type, ...] = ()) -> "Light
         FileNotFoundError: there is no such file.
         ValueError: it is no checkpoint of a model whose arguments are on record, or names other classes.
     """
-    import torch
-
-    if not zipfile.is_zipfile(path):  # raises nothing for a missing file
-        Path(path).stat()
-        raise ValueError(f"{path} is no checkpoint, or one that was cut short")
+    checkpoint = read_checkpoint(Path(path))
+    arguments, state = checkpoint["hyper_parameters"], checkpoint["state_dict"]
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        arguments, state = dict(checkpoint["hyper_parameters"]), dict(checkpoint["state_dict"])
         block = {"class_path": arguments.pop("_class_path"), "init_args": arguments}
         stored = {key: Stored(value.dtype, tuple(value.shape)) for key, value in state.items()}
-    except Exception as error:  # what is no checkpoint fails in a dozen ways
+    except Exception as error:  # as in `read_checkpoint`
         said = one_line(f"{path} does not say how its model was built ({type(error).__name__}: {error})")
         raise ValueError(said) from None
     arguments.pop("_instantiator", None)
     return _filled(_build_to_fit(block, stored, allow, str(path)), state, str(path))
+
+
+def _load_entry(entry: Entry, allow: tuple[type, ...]) -> "LightningModule":
+    config, path = entry.config, entry.path / WEIGHTS
+    weights = config["weights"]
+    if path.stat().st_size > largest(weights["parameters"]):
+        raise ValueError(f"{path} is too large for the {weights['parameters']:,} parameters that {CONFIG} states")
+    model = _build_to_fit(config["model"], read_header(path), allow, str(path))
+    stated = {name: config.get(name) for name in ("shape", "levels", "num_classes")}
+    stated["parameters"] = weights["parameters"]
+    own = {**contract(model), "parameters": sum(p.numel() for p in model.parameters())}
+    if wrong := [name for name in stated if stated[name] != own[name]]:
+        said, has = (", ".join(f"{name}={values[name]!r}" for name in wrong) for values in (stated, own))
+        raise ValueError(f"{entry.path / CONFIG} says {said}, but its model has {has}")
+    return _filled(model, read_weights(path, weights["sha256"]), str(path))
 
 
 def contract(module: Any) -> dict[str, Any]:

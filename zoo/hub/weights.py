@@ -72,6 +72,14 @@ def read_weights(path: Path, sha256: str) -> "dict[str, Tensor]":
         raise ValueError(f"{path} is no safetensors file: {error}") from None
 
 
+def as_stored(state: "Mapping[str, Tensor]", dtype: str) -> "dict[str, Tensor]":
+    """A state dict with its float32 tensors as exact as an entry of that dtype stores them."""
+    import torch
+
+    kept = getattr(torch, dtype)
+    return {name: value.to(kept) if value.dtype == torch.float32 else value for name, value in state.items()}
+
+
 def write_weights(path: Path, module: "nn.Module", dtype: str) -> dict[str, str | int]:
     """Writes the module's weights, and returns what config.yaml says of them; ValueError if some are not finite."""
     import torch

@@ -223,6 +223,18 @@ def test_completions_of_a_conditional_model_infer_the_class_from_what_is_known(c
     assert agrees(draws, space, joint / joint.sum())
 
 
+@pytest.mark.parametrize("label", range(3))
+def test_completions_given_the_class_are_drawn_given_it(conditional, label):
+    space = everything((1, 2, 3), 2)
+    known = torch.tensor([[[True, True, True], [True, False, False]]])
+    x, labels = space[[20, 20]], torch.tensor([label, (label + 1) % 3])
+    draws = conditional.complete(x, known, num_samples=4000, labels=labels, generator=seeded())
+    for place, y in enumerate(labels.tolist()):
+        joint = conditional.log_prob(space, labels=torch.full((64,), y)).exp()
+        joint = joint * (space[:, known] == space[20][known]).all(1)
+        assert agrees(draws[:, place], space, joint / joint.sum())
+
+
 def test_labels_are_asked_for_and_checked(conditional):
     x = everything((1, 2, 3), 2)[:2]
     with pytest.raises(ValueError, match="is conditional"):

@@ -198,6 +198,114 @@ def test_the_surprisal_of_a_long_text_counts_each_token_once():
     assert model.surprisal(text[:5]).shape == (5,)
 
 
+# --------------------------------------------------------------------------------------------- texts of any length
+
+
+def one_at_a_time(model, text, stride):
+    """log p of each token, asked for by itself: given exactly what the first window that holds it has before it."""
+    context = model.shape[0]
+    begins = [0 if i < context else math.ceil((i - context + 1) / stride) * stride for i in range(len(text))]
+    found = torch.empty(len(text), dtype=torch.float64)
+    for length in range(context):  # those that are given as many, in one call
+        places = [i for i, begin in enumerate(begins) if i - begin == length]
+        if places:
+            before = torch.stack([F.pad(text[begins[i] : i], (1, 0), value=model.start) for i in places])
+            with torch.no_grad():
+                last = model.next_logits(before)[:, -1].log_softmax(1)
+            found[places] = last.gather(1, text[places, None])[:, 0]
+    return found
+
+
+@pytest.mark.parametrize("length", [1, 2, 255, 256, 257, 383, 384, 385, 10_000])
+def test_a_text_of_any_length_is_the_sum_of_its_single_conditionals(length):
+    model = gpt(256, 5, width=4, depth=1, heads=1).double()
+    text = torch.randint(5, (length,), generator=seeded())
+    expected = one_at_a_time(model, text, 128)
+    (nats,) = model.log_prob(text[None])
+    assert abs(float(nats - expected.sum())) < 1e-4
+    torch.testing.assert_close(model.log_prob_per_dim(text[None], None)[0], expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(model.float().log_prob(text[None])[0].double(), expected.sum(), atol=0, rtol=1e-5)
+    assert model.bits_per_dim(text[None]).item() == pytest.approx(-float(nats) / length / math.log(2), rel=1e-4)
+
+
+def test_every_later_token_has_at_least_half_a_view_before_it():
+    model = gpt(12, 5)
+    text = torch.randint(5, (1, 40), generator=seeded())
+    nats = model.log_prob_per_dim(text, None)
+    for i in range(12, 40):
+        near = text.clone()
+        near[0, : i - 6] = (near[0, : i - 6] + 1) % 5
+        far = torch.equal(model.log_prob_per_dim(near, None)[0, i], nats[0, i])
+        assert far == ((i - 12) % 6 == 0)  # the first of a window's new tokens has six before it, the next ones more
+        near[0, i - 6] = (near[0, i - 6] + 1) % 5
+        assert not torch.equal(model.log_prob_per_dim(near, None)[0, i], nats[0, i])
+
+
+def test_padding_is_no_token_and_texts_may_be_strings():
+    model = gpt(6, 4, vocabulary=" abc")
+    texts = ["a", "abc abc abc cab", "cab ba"]
+    batch = model.tokens(texts)
+    assert batch.shape == (3, 15) and batch[0].tolist() == [1] + [-1] * 14
+    for method in (model.log_prob, model.anomaly_score, model.bits_per_dim):
+        alone = torch.cat([method(model.tokens(text)[None]) for text in texts])
+        torch.testing.assert_close(method(batch), alone, atol=1e-5, rtol=1e-5)
+        assert torch.equal(method(texts), method(batch))
+        assert torch.equal(method(texts[1]), method([texts[1]]))
+    assert model.num_observed(texts).tolist() == [1, 15, 6]
+    assert model.text(batch) == texts and model.text(batch[1]) == texts[1]
+    with_gap = batch.clone()
+    with_gap[1, 3] = -1
+    for wrong, message in ((with_gap, "padding"), (F.pad(batch[:, :0], (0, 3), value=-1), "a text without a token")):
+        with pytest.raises(ValueError, match=message):
+            model.log_prob(wrong)
+    for empty in (["abc", ""], "", batch[:, :0]):
+        with pytest.raises(ValueError, match="a text without a token"):
+            model.log_prob(empty)
+    with pytest.raises(ValueError, match="'x'"):
+        model.log_prob(["abc", "axb"])
+    with pytest.raises(TypeError, match="a string, or a list of strings"):
+        model.log_prob([["a"]])
+    with pytest.raises(ValueError, match="without a vocabulary"):
+        gpt().log_prob("abc")
+
+
+def test_a_training_takes_padding_and_no_more_than_it_sees():
+    model = gpt(6, 4, vocabulary=" abc")
+    texts = ["a", "cab ba", "bab"]
+    loss = model.objective(model.unpack(model.tokens(texts), "train")[0], None)["loss"]
+    alone = torch.cat([model.objective(model.tokens([text]), None)["loss"] for text in texts])
+    torch.testing.assert_close(loss, alone, atol=1e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"shape=\(6,\), the tokens that it sees at once, .* texts of 7"):
+        model.unpack(model.tokens(["a", "cab bac"]), "train")
+
+
+def test_texts_of_any_length_are_completed():
+    model = gpt(6, 4, vocabulary=" abc")
+    x = model.tokens(["abc abc abc cab", "cab"])
+    known = torch.arange(15) < 2
+    out = model.complete(model.tokens(["abc abc abc cab"]), known, num_samples=2, generator=seeded())
+    assert out.shape == (2, 1, 15) and [text[:2] for text in model.text(out[:, 0])] == ["ab", "ab"]
+    assert torch.equal(model.complete("abc", torch.tensor(True)), x[None, :1, :3])
+    with pytest.raises(ValueError, match="padding"):
+        model.complete(x, torch.tensor([True] * 4 + [False] * 11))
+
+
+def test_a_prompt_for_each_text():
+    model = gpt(12, 4, vocabulary=" abc")
+    prompts = ["abca", "", "cab abc"]
+    together = model.sample(3, prompt=prompts, generator=seeded())
+    assert together.shape == (3, 12) and int(together.min()) >= 0
+    assert [text.startswith(prompt) for text, prompt in zip(model.text(together), prompts, strict=True)] == [True] * 3
+    noise = model.noise(together.shape, seeded())
+    for row, prompt in enumerate(prompts):
+        given = F.pad(model.tokens(prompt), (0, 12 - len(prompt)))[None]
+        known = (torch.arange(12) < len(prompt))[None]
+        assert torch.equal(model.draw_uncached(given, known, None, noise[row : row + 1])[0], together[row])
+    assert model.sample(2, prompt=["abc" * 7, "a"]).shape == (2, 33)
+    with pytest.raises(ValueError, match=r"3 prompts were given for num_samples=2"):
+        model.sample(2, prompt=prompts)
+
+
 # ----------------------------------------------------------------------------------------------------- truncation
 
 

@@ -150,3 +150,19 @@ def test_the_likeliest_class_is_the_true_one():
     error = float((value - exact).std()) / math.sqrt(200)
     assert error < 0.6
     assert float((value - exact).mean()) == pytest.approx(0, abs=4 * error)
+
+
+@pytest.mark.parametrize("family", [DDPM, FlowMatching])
+def test_every_step_of_a_completion_is_told_the_class(family, monkeypatch):
+    torch.manual_seed(0)
+    model = family((6,), None, num_classes=3, conditional=True, width=16).eval()
+    x, labels, asked = torch.randn(2, 6), torch.tensor([2, 0]), []
+    predict = family.predict
+    monkeypatch.setattr(family, "predict", lambda self, x, t, y: asked.append(y) or predict(self, x, t, y))
+    known = torch.arange(6) < 3
+    out = model.complete(x, known, num_samples=2, labels=labels, generator=seeded())
+    assert asked and all(torch.equal(y, torch.tensor([2, 0, 2, 0])) for y in asked)
+    assert torch.equal(out[:, :, :3], x[:, :3].expand(2, 2, 3))
+    asked.clear()
+    model.complete(x, known, generator=seeded())
+    assert asked and all(y is None for y in asked)

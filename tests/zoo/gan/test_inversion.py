@@ -64,6 +64,32 @@ def test_starts_differ_from_completion_to_completion() -> None:
     assert not torch.equal(a, b)
 
 
+def test_completions_given_the_class_stay_within_it() -> None:
+    """G(z, y) = W z + V y: of a class, what is unknown has one optimum, by which another class has another."""
+    torch.manual_seed(0)
+    generator = nn.Linear(LATENT + 3, DIMS)
+    model = GAN(
+        (DIMS,), None, latent_dim=LATENT, generator=generator, width=8, num_classes=3, conditional=True
+    ).eval()
+    model.inversion_steps = 400
+    weight, of_class = generator.weight.detach().split([LATENT, 3], 1)
+    x, labels = torch.randn(4, DIMS, generator=torch.Generator().manual_seed(2)), torch.tensor([2, 0, 2, 1])
+    known = torch.tensor([1, 1, 1, 1, 1, 0, 0]).bool()
+    out = model.complete(x, known, num_samples=2, labels=labels, generator=torch.Generator().manual_seed(0))
+    for row, label in enumerate(labels.tolist()):
+        alike = GAN((DIMS,), None, latent_dim=LATENT, generator=nn.Linear(LATENT, DIMS), width=8)
+        with torch.no_grad():
+            alike.generator.weight.copy_(weight)
+            alike.generator.bias.copy_(generator.bias + of_class[:, label])
+        expected = alike.render(exact(alike, x[row : row + 1], known)).detach()[0]
+        for completion in out[:, row]:
+            torch.testing.assert_close(completion[5:], expected[5:], atol=0.01, rtol=0)
+    nothing = torch.zeros(DIMS, dtype=torch.bool)
+    drawn = model.complete(x[:1], nothing, num_samples=2000, labels=labels[:1])[:, 0]
+    centre = (generator.bias + of_class[:, 2]).detach()
+    torch.testing.assert_close(drawn.mean(0), centre, atol=0.1, rtol=0)
+
+
 def test_a_datum_of_which_nothing_is_known_is_a_sample(linear: GAN) -> None:
     """Not the one mode that the prior has: completions scatter as samples do, and other data are left in peace."""
     x = torch.randn(2, DIMS, generator=torch.Generator().manual_seed(2))

@@ -178,7 +178,7 @@ def test_embedded_entries_are_listed_in_natural_order(
     assert 'genzoo.load("digits/vae")' in (tmp_path / "digits/vae/README.md").read_text()
     with pytest.raises(FileNotFoundError, match="did you mean mnist/vae-2"):
         genzoo.load("mnist/vae-3")
-    with pytest.raises(FileNotFoundError, match="the zoo has: digits/vae"):
+    with pytest.raises(FileNotFoundError, match="`genzoo list` shows the entries"):
         genzoo.load("zzz")
 
 

@@ -1,0 +1,185 @@
+"""`genzoo complete`: what a model puts where a picture, a sound or a text of one's own is unknown."""
+
+import re
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genzoo.arguments import add_machine, add_model, device, load, ready
+from genzoo.commands.sample import add_settings, keywords
+from genzoo.zoo.hub.wording import blamed_on
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from genzoo.own_data import OwnData
+    from genzoo.zoo.media import Medium
+
+EXAMPLE = "genzoo complete mnist/vae seven.png --known upper"
+SAYS = "fill in what is missing of your own file"
+
+HALVES = {
+    "upper": (-2, 0),
+    "lower": (-2, 1),
+    "left": (-1, 0),
+    "right": (-1, 1),
+}  # which dimension, which of its halves
+WHITE = 250  # of 255: what a mask must reach to be known
+UNKNOWN = 0.5  # the grey that shows what is not known
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """By which model, of what, what is known of it, and where to."""
+    add = parser.add_argument
+    add_model(parser)
+    add("file", help="a picture, a sound or a text")
+    add(
+        "--known",
+        help="of a picture upper, lower, left, right or box:x,y,w,h (in the model's pixels, from the upper left);"
+        " of a sound its beginning, as 0.5s; of a text how many characters (default: all, it goes on from there)",
+    )
+    add("--mask", help="of a picture instead: another of the same size, white where it is known")
+    add("--num_samples", type=int, default=3, help="how many completions (default: 3)")
+    add("--out", help="the file to write (default: completed.png, or .wav or .txt)")
+    add("--seed", type=int, default=0, help="the same seed gives the same completions (default: 0)")
+    add_settings(parser, "complete", "labels='[3]'; of a text `sample`'s: temperature=0.8, length=500")
+    add_machine(parser)
+
+
+def run(given: Namespace) -> None:
+    """Completes a picture, a sound or a text, and shows what was known beside what was filled in."""
+    from genzoo.compare.families import cannot
+    from genzoo.own_data import OwnData, existing
+    from genzoo.zoo.drawing import seeded
+    from genzoo.zoo.interface import Completes
+
+    file = existing(given.file)
+    if file.is_dir():
+        raise ValueError(f"{file} is a folder: name a single file")
+    if given.num_samples < 1:
+        raise ValueError(f"--num_samples {given.num_samples}: give 1 or more")
+    _, module = load(given)
+    if not isinstance(module, Completes):
+        raise ValueError(cannot(module, "completes"))
+    own = OwnData(module)
+    medium_of = {"image": (picture, ".png"), "waveform": (sound, ".wav"), "tokens": (text, ".txt")}
+    if own.kind not in medium_of:
+        raise ValueError(f"{given.model} is of {own.kind}: pictures, sounds and texts are completed from a file")
+    if given.mask and own.kind != "image":
+        raise ValueError(
+            f"--mask {given.mask}: that is for pictures, but {given.model} is of {own.kind}; give --known"
+        )
+    make, suffix = medium_of[own.kind]
+    out = ready(given.out or f"completed{suffix}")
+    if out.suffix.lower() != suffix:
+        raise ValueError(f"--out {out}: this is written as {suffix}; name such a file")
+    own.say()
+    raw = own.raw(file)
+    with blamed_on(given.model), seeded(given.seed) as generator:
+        medium = make(own, raw, given, generator)
+    medium.write(out)
+    print(out)
+
+
+def completed(own: "OwnData", x: "Tensor", known: "Tensor", given: Namespace, generator: Any) -> "Tensor":
+    """(num_samples, *shape), on the CPU: completions of one datum."""
+    complete = own.module.complete
+    settings = keywords(given.set, complete, ("x", "known", "num_samples", "generator"))
+    at = device(given)
+    try:
+        filled = complete(
+            x[None].to(at), known.to(at), num_samples=given.num_samples, generator=generator, **settings
+        )
+    except TypeError as error:  # of a value that was given, and could be read, but is not what the model takes
+        raise ValueError(f"--set {' '.join(given.set)}: {error}") from error
+    return filled[:, 0].cpu()
+
+
+def picture(own: "OwnData", raw: Any, given: Namespace, generator: Any) -> "Medium":
+    """What is known, on grey, then the completions, side by side."""
+    import torch
+
+    from genzoo.zoo.media import render
+
+    x = own.fitted(raw)
+    known = mask_of(given, own.shape)
+    filled = completed(own, x, known, given, generator)
+    return render(torch.cat([torch.where(known, x, UNKNOWN)[None], filled]), given.num_samples + 1)
+
+
+def mask_of(given: Namespace, shape: tuple[int, ...]) -> "Tensor":
+    """(1, H, W), bool: the pixels of the model's that are known.
+
+    Raises:
+        ValueError: if it is not said which, or that cannot be.
+    """
+    import torch
+
+    from genzoo.datamodules.folder import decode, upright_size
+    from genzoo.own_data import existing
+
+    _, height, width = shape
+    if (given.mask is None) == (given.known is None):
+        raise ValueError(
+            "say what is known of the picture: --known upper, lower, left, right or box:x,y,w,h; or --mask FILE"
+        )
+    if given.mask is not None:
+        sizes = [upright_size(existing(path)) for path in (given.mask, given.file)]
+        if sizes[0] not in (sizes[1], (width, height)):
+            (w, h), (own_w, own_h) = sizes
+            raise ValueError(
+                f"--mask {given.mask} has {w} × {h} pixels, but {given.file} has {own_w} × {own_h}: a mask is of the"
+                f" picture's size (or of the model's, {width} × {height})"
+            )
+        known = torch.from_numpy(decode(Path(given.mask).expanduser(), (1, height, width)) >= WHITE)
+        if bool(known.all()):
+            raise ValueError(f"--mask {given.mask} is white all over: nothing is left to fill in; paint that black")
+        return known
+    known = torch.zeros(1, height, width, dtype=torch.bool)
+    if given.known in HALVES:
+        dimension, half = HALVES[given.known]
+        size = known.shape[dimension]
+        known.narrow(dimension, half * (size // 2), size - size // 2 if half else size // 2).fill_(True)
+        return known
+    if not (box := re.fullmatch(r"box:(\d+),(\d+),(\d+),(\d+)", given.known)):
+        raise ValueError(f"--known {given.known}: give upper, lower, left, right or box:x,y,w,h")
+    left, top, w, h = map(int, box.groups())
+    if w < 1 or h < 1 or left + w > width or top + h > height:
+        raise ValueError(f"--known {given.known}: no such box in the model's {width} × {height} pixels")
+    known[:, top : top + h, left : left + w] = True
+    return known
+
+
+def sound(own: "OwnData", raw: Any, given: Namespace, generator: Any) -> "Medium":
+    """What is known, then each completion, with a pause between."""
+    import torch
+
+    from genzoo.zoo.media import Sound
+
+    seconds = re.fullmatch(r"(\d+|\d*\.\d+)s?", given.known or "")
+    if not seconds:
+        raise ValueError(f"--known {given.known}: give how much of the sound's beginning is known, in seconds: 0.5s")
+    length, begin = own.shape[1], round(float(seconds[1]) * own.rate)
+    if not 1 <= begin <= min(length - 1, len(raw)):
+        raise ValueError(
+            f"--known {given.known}: {given.file} has {len(raw) / own.rate:.3g} s and the model's sounds"
+            f" {length / own.rate:.3g} s at {own.rate:,} Hz, so give less than that, and more than nothing"
+        )
+    known = torch.arange(length)[None] < begin
+    x = own.fitted(raw[:length])
+    filled = completed(own, x, known, given, generator)
+    return Sound(torch.cat([torch.where(known, x, 0.0)[None], filled]).squeeze(1), own.rate)
+
+
+def text(own: "OwnData", raw: str, given: Namespace, generator: Any) -> "Medium":
+    """What is known, then each text that goes on from there."""
+    from genzoo.zoo.media import Text
+
+    if given.known is not None and not re.fullmatch(r"[1-9]\d*", given.known):
+        raise ValueError(f"--known {given.known}: give how many characters of the text's beginning are known")
+    begin = raw if given.known is None else raw[: int(given.known)]
+    if not begin:
+        raise ValueError(f"{given.file} is empty: there is nothing to go on from")
+    settings = keywords(given.set, own.module.sample, ("num_samples", "generator", "prompt"))
+    drawn = own.module.sample(given.num_samples, prompt=begin, generator=generator, **settings)
+    return Text([begin, *map(own.module.text, drawn)])

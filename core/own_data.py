@@ -1,0 +1,279 @@
+"""A user's own files and rows as data of a model: found, read one after another, and fitted to the model's shape.
+
+| the model's data | files | rows |
+|---|---|---|
+| images | whatever Pillow reads; as `ImageFolderDataModule` fits them, rounded to the model's levels | .npy |
+| sounds | as `AudioDataModule` reads them: the first T samples, at the model's rate | .npy |
+| texts | UTF-8, of any length, where the model has a vocabulary | .npy of tokens |
+| points | | .csv, .parquet, .npy |
+
+Nothing is held but the datum at hand. What cannot be read is no error: it is handed on with the reason why.
+"""
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from genzoo.arguments import note
+from genzoo.datamodules.audio import read_sound, sound_suffixes
+from genzoo.datamodules.files import FileSearch
+from genzoo.datamodules.folder import decode, image_suffixes, natural
+from genzoo.datamodules.reading import each, with_bar
+from genzoo.datamodules.text import read_text
+from genzoo.zoo.media import SAMPLE_RATE
+from genzoo.zoo.modality import check_data, modality, sounding, to_grid
+
+TABLES = (".csv", ".npy", ".parquet")
+
+
+@dataclass(frozen=True)
+class Datum:
+    """One of them."""
+
+    #: the file; of a row also which, from 1 on: `table.csv:17`
+    name: str
+    #: of the model's shape; None where it cannot be had
+    x: Tensor | None = None
+    #: why not
+    why: str = ""
+    #: of a text, its length in UTF-8
+    num_bytes: int | None = None
+
+
+class OwnData:
+    """What a model takes of a user's files.
+
+    Args:
+        module: states `shape` and `levels`, of sounds perhaps `sample_rate`; of texts, it reads them by `tokens`.
+
+    Raises:
+        ValueError: if it does not say what its data are.
+    """
+
+    def __init__(self, module: Any) -> None:
+        if getattr(module, "shape", None) is None:
+            raise ValueError(f"{type(module).__name__} does not say what its data are: it has no `shape`")
+        self.module, self.shape, self.levels = module, tuple(module.shape), module.levels
+        self.kind = modality(self.shape, self.levels)
+        self.reads_text = self.kind == "tokens" and getattr(module, "vocabulary", None) is not None
+        self.rate = getattr(module, "sample_rate", None) or SAMPLE_RATE
+        self.num_cut = 0  # sounds that go on beyond the model's length
+
+    def say(self) -> None:
+        """Notes how data are fitted, where that is not to be expected."""
+        if self.kind == "image" and self.levels not in (None, 256):
+            note(f"images are rounded to the model's {self.levels} levels")
+        if self.kind == "waveform" and getattr(self.module, "sample_rate", None) is None:
+            note(f"the model does not say at which rate its sounds are: they are read at {SAMPLE_RATE:,} Hz")
+
+    # ---- finding
+
+    def find(self, paths: Sequence[str]) -> list[Path]:
+        """The files that are named, and those below the folders, each once and there in natural order.
+
+        Raises:
+            FileNotFoundError: if there is no such file or folder, or nothing in it that the model takes.
+        """
+        found: list[Path] = []
+        for path in map(existing, paths):
+            if not path.is_dir():
+                found.append(path)
+                continue
+            kinds = {"image": image_suffixes(), "waveform": sound_suffixes(), "points": TABLES, "tokens": None}
+            search = FileSearch(kinds[self.kind])
+            below = search.below(path).values()
+            left = search.in_words()
+            if not below:
+                what = {"image": "image", "waveform": "sound", "points": "table", "tokens": "text"}[self.kind]
+                raise FileNotFoundError(f"there is no {what} in {path}" + (f". There are: {left}" if left else ""))
+            if left:
+                note(f"{path}: {search.num_found} files are read. Left out: {left}")
+            found += sorted(below, key=lambda file: natural(str(file)))
+        return list(dict.fromkeys(found))
+
+    # ---- reading
+
+    def read(self, files: Sequence[Path], what: str) -> Iterator[Datum]:
+        """Each datum of the files, in their order.
+
+        Args:
+            files: as `find` found them.
+            what: what the bar says.
+        """
+        tables = [path for path in files if path.suffix.lower() in TABLES]
+        alone = [path for path in files if path.suffix.lower() not in TABLES]
+        for path, raw in zip(alone, each(self.attempt, alone, what), strict=True):
+            yield self.datum(str(path), raw, self.fitted)
+        for path in tables:
+            try:
+                rows, count = table(path)
+            except ValueError as error:
+                yield Datum(str(path), why=str(error))
+                continue
+            for row, values in enumerate(with_bar(rows, count, what), start=1):
+                yield self.datum(f"{path}:{row}", values, self.row)
+
+    def attempt(self, path: Path) -> Any:
+        """What a file holds, before it is fitted; or the error that it is."""
+        try:
+            return self.raw(path)
+        except (ValueError, OSError) as error:
+            return error
+
+    def raw(self, path: Path) -> Any:
+        """What a file holds, as it is read in a process that knows nothing of the model.
+
+        Raises:
+            OSError: if it cannot be opened.
+            ValueError: if it cannot be read, or is none that the model takes.
+        """
+        if self.kind == "image":
+            if self.shape[0] not in (1, 3):
+                raise ValueError(f"a file has 1 or 3 channels, but the model's images have the shape {self.shape}")
+            return decode(path, self.shape)
+        if self.kind == "waveform":
+            return read_sound(path, self.rate).numpy()
+        if self.reads_text:
+            return read_text(path)
+        if self.kind == "tokens":
+            raise ValueError("the model has no vocabulary, and reads no text: give a .npy of tokens")
+        raise ValueError(f"the model's data are rows of {self.shape[0]} numbers: give a .csv, .parquet or .npy")
+
+    def datum(self, name: str, raw: Any, fit: Callable[[Any], Tensor]) -> Datum:
+        """What was read, fitted; or why it was not."""
+        if isinstance(raw, Exception):
+            return Datum(name, why=str(raw))
+        try:
+            return Datum(name, fit(raw), num_bytes=len(raw.encode()) if isinstance(raw, str) else None)
+        except (TypeError, ValueError) as error:
+            return Datum(name, why=str(error))
+
+    # ---- fitting
+
+    def fitted(self, raw: Any) -> Tensor:
+        """What a file held, of the model's shape.
+
+        Raises:
+            ValueError: if it is no datum of the model.
+        """
+        if self.kind == "tokens":
+            return self.module.check(self.module.tokens(raw)[None])[0]
+        if self.kind == "image":
+            return self.row(raw)
+        kept, length = torch.from_numpy(raw[: self.shape[1]]), self.shape[1]
+        self.num_cut += len(raw) > length
+        kept = kept if self.levels is None else to_grid(kept, self.levels, "waveform")
+        return F.pad(kept, (0, length - len(kept)))[None]  # after its end a sound is 0
+
+    def row(self, values: np.ndarray) -> Tensor:
+        """A row of a table as a datum of the model: of its shape, in its range, on its levels.
+
+        Args:
+            values: of the shape that the model states; texts of any length; images as bytes, or in [0, 1].
+
+        Raises:
+            TypeError: if the numbers are of a kind that it does not take.
+            ValueError: if it is no datum of the model.
+        """
+        shape = values.shape if self.reads_text and values.ndim == 1 else self.shape
+        if values.shape != shape:
+            raise ValueError(f"it has the shape {values.shape}, but the model's data have {shape}")
+        if self.kind == "tokens":
+            x = torch.from_numpy(values.astype(np.int64) if values.dtype.kind in "iu" else values.astype(np.float32))
+        else:
+            x = torch.from_numpy(np.divide(values, 255 if values.dtype == np.uint8 else 1, dtype=np.float32))
+        check_data(x[None], shape, self.levels, set(), type(self.module).__name__, on_grid=False)
+        if self.levels is None or self.kind == "tokens":
+            return x
+        on_grid = to_grid(x, self.levels, self.kind)
+        return on_grid if self.kind == "image" else torch.where(sounding(x, self.levels), on_grid, 0.0)
+
+
+def existing(path: str) -> Path:
+    """The file or folder; FileNotFoundError if there is none."""
+    found = Path(path).expanduser()
+    if not found.exists():
+        raise FileNotFoundError(f"there is no file or folder {path}")
+    return found
+
+
+# ---- tables
+
+Rows = Iterator[np.ndarray | ValueError]  # each row, or why it is none
+
+
+def table(path: Path) -> tuple[Rows, int]:
+    """The rows of a table, one after another, and how many there are, more or less.
+
+    Raises:
+        ValueError: naming it, if it cannot be read.
+    """
+    try:
+        return {".csv": from_csv, ".npy": from_npy, ".parquet": from_parquet}[path.suffix.lower()](path)
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(f"{path} cannot be used: {error}") from error
+
+
+def from_csv(path: Path) -> tuple[Rows, int]:
+    """Of text: numbers with commas, semicolons or tabs between; a first line without numbers names the columns."""
+    with path.open(encoding="utf-8-sig") as file:
+        first, count = file.readline(), sum(1 for _ in file)
+    delimiter = max(",;\t", key=first.count)
+    header = not all(map(is_number, first.strip().split(delimiter)))
+
+    def rows() -> Rows:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            for place, cells in enumerate(csv.reader(file, delimiter=delimiter, quoting=csv.QUOTE_NONE)):
+                if not cells or (header and place == 0):
+                    continue
+                strange = next((cell for cell in cells if not is_number(cell)), None)
+                yield np.array(cells, np.float64) if strange is None else ValueError(f"{strange!r} is no number")
+
+    return rows(), count + (not header)
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell holds a number."""
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def from_npy(path: Path) -> tuple[Rows, int]:
+    """Of NumPy: along the first dimension; left on the disk but for the row at hand."""
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if array.ndim < 2 or array.dtype.kind not in "fiub":
+        raise ValueError(f"it has the shape {array.shape} and {array.dtype}, but must be rows of numbers")
+    return (np.array(row) for row in array), len(array)
+
+
+def from_parquet(path: Path) -> tuple[Rows, int]:
+    """Of Arrow: all columns must be of numbers."""
+    if find_spec("pyarrow") is None:
+        raise ValueError("it takes pyarrow to read it: pip install 'genzoo[parquet]'")
+    from pyarrow import ArrowException, parquet, types
+
+    try:
+        file = parquet.ParquetFile(path)
+    except ArrowException as error:
+        raise ValueError(str(error)) from None
+    for column in file.schema_arrow:
+        if not (types.is_integer(column.type) or types.is_floating(column.type)):
+            raise ValueError(f"its column {column.name!r} is of {column.type}, and not of numbers: leave it out")
+
+    def rows() -> Rows:
+        for batch in file.iter_batches():
+            columns = [column.to_numpy(zero_copy_only=False).astype(np.float64) for column in batch.columns]
+            yield from np.stack(columns, 1)
+
+    return rows(), file.metadata.num_rows

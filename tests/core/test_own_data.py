@@ -1,0 +1,405 @@
+"""`genzoo score` and `genzoo complete`: one's own files and rows, from the shell to the answer."""
+
+import csv
+import math
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fake_data import write_wav
+from PIL import Image
+from running import refused
+from torch import Tensor
+
+import genzoo
+from genzoo.cli import main
+from genzoo.commands.score import Ends
+from genzoo.datamodules import AudioDataModule, ImageFolderDataModule
+from genzoo.own_data import OwnData, table
+from genzoo.zoo import GPT, MADE, VAE, Classifier, PerDatum, PixelCNN, WaveNet, ZooModule
+from genzoo.zoo.media import GAP, RULE
+from genzoo.zoo.modality import to_grid
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def published(module: ZooModule) -> ZooModule:
+    """The module, in eval mode, as the entry `model` has it."""
+    genzoo.publish(module, "own/model", to="model")
+    return genzoo.load("model")  # type: ignore[return-value]
+
+
+def photos(number: int = 12, size: tuple[int, int] = (11, 8)) -> None:
+    """A folder of grey pictures of random pixels."""
+    Path("photos").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (number, *reversed(size)), dtype=np.uint8)
+    for name, picture in enumerate(pixels):
+        Image.fromarray(picture).save(f"photos/{name}.png")
+
+
+def scored(*arguments: str) -> tuple[list[str], dict[str, list[float]]]:
+    """The names and the columns of what `genzoo score` wrote."""
+    main(["score", "model", *arguments, "--out", "scores.csv", "--device", "cpu"])
+    with open("scores.csv", encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    return [row[0] for row in rows], {
+        name: [float(row[place]) for row in rows] for place, name in enumerate(header) if place
+    }
+
+
+def close(found: list[float], expected: Tensor) -> bool:
+    return torch.allclose(torch.tensor(found, dtype=torch.float64), expected.double(), rtol=1e-5, atol=1e-4)
+
+
+# ---- score
+
+
+@pytest.mark.parametrize("levels", [256, 17, 2])
+def test_a_folder_is_scored_as_the_datamodule_reads_it_most_odd_first(levels: int, capsys: Captured) -> None:
+    photos(70)
+    torch.manual_seed(0)
+    model = published(VAE((1, 8, 8), levels, latent_dim=2, network="mlp", width=8, depth=1))
+    names, columns = scored("photos", "--sheet", "odd.png", "--num_particles", "2")
+    data = ImageFolderDataModule("photos", size=8, channels=1, in_memory=True)
+    data.prepare_data()
+    source = [data.load(split) for split in ("train", "test")]
+    files = [name for part in source for name in part.files]  # type: ignore[attr-defined]
+    x = torch.cat([data.scale(next(part.read([torch.arange(len(part))]))) for part in source])
+    x = to_grid(x[[files.index(name) for name in names]], levels)
+    assert list(columns) == ["anomaly_score (higher is odder)", "log_prob (nats, lower_bound, num_particles=2)"]
+    odd, log_prob = columns.values()
+    assert odd == sorted(odd, reverse=True) and close(odd, model.anomaly_score(x))  # type: ignore[attr-defined]
+    assert close(log_prob, model.log_prob(x, num_particles=2, generator=PerDatum(x)))  # type: ignore[attr-defined]
+    printed = capsys.readouterr()
+    assert "70 scored" in printed.out and names[9] in printed.out and names[10] not in printed.out
+    assert ("rounded to the model's" in printed.err) == (levels != 256)
+    sheet = np.asarray(Image.open("odd.png"))[..., 0]
+    tiles = [sheet[GAP : GAP + 64 : 8, GAP + place * 66 : GAP + place * 66 + 64 : 8] for place in range(8)]
+    expected = (x[:8, 0] * 255).round().numpy()
+    assert all(np.array_equal(tile, image) for tile, image in zip(tiles, expected, strict=True))
+    last = sheet[-GAP - 64 : -GAP : 8, -GAP - 64 : -GAP : 8]  # the 32nd of the most usual
+    assert np.array_equal(last, (x[-32, 0] * 255).round().numpy())
+
+
+def test_what_cannot_be_read_is_counted_and_said_once(capsys: Captured) -> None:
+    photos(5)
+    published(VAE((1, 8, 8), 256, latent_dim=2, network="mlp", width=8, depth=1))
+    for name in ("a", "b", "c", "d"):
+        Path(f"photos/{name}.png").write_bytes(b"no picture")
+    Path("photos/notes.txt").write_text("none either")
+    names, _ = scored("photos")
+    assert len(names) == 5
+    left_out, missed = capsys.readouterr().err.splitlines()
+    assert "Left out: 1 of other kinds (.txt)" in left_out
+    assert "note: 4 of 9 have no score: the image photos/a.png cannot be used" in missed and missed.endswith("; …")
+    assert "none of 1 could be scored: the image photos/b.png" in refused(["score", "model", "photos/b.png"], capsys)
+
+
+def tables(values: np.ndarray) -> None:
+    """The same rows in files of every kind; in the text one, three that are none."""
+    import pyarrow
+    from pyarrow import parquet
+
+    np.save("rows.npy", values)
+    columns = {"a": values[:, 0], "b": values[:, 1].astype(np.float32)}
+    parquet.write_table(pyarrow.table(columns), "rows.parquet", row_group_size=7)
+    lines = [f"{a!r};{b!r}" for a, b in values.tolist()]
+    Path("rows.csv").write_text("\n".join(["a;b", lines[0], "nan;1.0", "1.0", "x;2.0", "", *lines[1:]]))
+
+
+def test_rows_are_scored_from_tables_of_every_kind(capsys: Captured) -> None:
+    torch.manual_seed(0)
+    model = published(MADE((2,), None, width=8))
+    values = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
+    tables(values.astype(np.float64))
+    for file in ("rows.npy", "rows.parquet", "rows.csv"):
+        names, columns = scored(file)
+        assert list(columns) == ["anomaly_score (higher is odder)", "log_prob (nats, exact)"]
+        places = [int(name.partition(":")[2]) for name in names]
+        skipped = 3 if file == "rows.csv" else 0  # after the first
+        rows = [place - 1 - (skipped if place > 1 else 0) for place in places]
+        assert sorted(rows) == list(range(20))
+        expected = model.log_prob(torch.from_numpy(values[rows]))  # type: ignore[attr-defined]
+        assert close(columns["log_prob (nats, exact)"], expected)
+        said = capsys.readouterr().err
+        if skipped:
+            assert "note: 3 of 23 have no score: rows.csv:2: 1 of 1 data" in said.replace("MADE: ", "")
+            assert "rows.csv:3: it has the shape (1,), but the model's data have (2,)" in said
+            assert "rows.csv:4: 'x' is no number" in said
+        else:
+            assert not said
+
+
+def test_rows_without_names_and_with_tabs_are_rows() -> None:
+    Path("rows.csv").write_text("1.5\t2\n3\t4\n")
+    rows, count = table(Path("rows.csv"))
+    assert count == 2 and [row.tolist() for row in rows] == [[1.5, 2.0], [3.0, 4.0]]  # type: ignore[union-attr]
+
+
+def test_arrays_are_data_of_any_kind() -> None:
+    torch.manual_seed(0)
+    image = OwnData(VAE((1, 8, 8), 17, latent_dim=2, network="mlp", width=8, depth=1))
+    raw = np.random.default_rng(0).integers(0, 256, (3, 1, 8, 8), dtype=np.uint8)
+    np.save("x.npy", raw)
+    expected = to_grid(torch.from_numpy(raw / 255).float(), 17)
+    found = list(image.read([Path("x.npy")], "reading"))
+    assert torch.equal(torch.stack([d.x for d in found if d.x is not None]), expected)
+    np.save("x.npy", np.stack([raw[0] / 255, raw[1] / 200, raw[2] / 255 * np.nan]))
+    assert [bool(datum.why) for datum in image.read([Path("x.npy")], "reading")] == [False, True, True]
+    sound = OwnData(WaveNet((1, 6), 256, channels=4, skip_channels=4, dilations=[1]))
+    np.save("x.npy", np.array([[[0.0, 0.5, 0.0, -0.5, 0.0, 0.0]]]))
+    (datum,) = sound.read([Path("x.npy")], "reading")
+    assert datum.x is not None
+    assert sound.module.observed(datum.x[None])[0, 0].tolist() == [True] * 4 + [False] * 2
+    tokens = OwnData(GPT((6,), 4, width=8, depth=1, heads=1))
+    np.save("x.npy", np.array([[0, 1, 2, 3, 3, 3], [0, 1, 2, 3, 3, 4]]))
+    assert [bool(datum.why) for datum in tokens.read([Path("x.npy")], "reading")] == [False, True]
+
+
+def test_sounds_are_read_as_the_datamodule_reads_them(capsys: Captured) -> None:
+    torch.manual_seed(0)
+    model = published(WaveNet((1, 50), 256, channels=4, skip_channels=4, dilations=[1, 2], sample_rate=4000))
+    for length in range(40, 70, 3):
+        write_wav(Path(f"sounds/{length}.wav"), torch.randn(2 * length).clamp(-4, 4) / 8, 8000)
+    names, columns = scored("sounds")
+    data = AudioDataModule("sounds", length=50, sample_rate=4000)
+    x = {name: row for s in ("train", "test") for name, row in rows_of(data, s)}
+    expected = model.log_prob(torch.stack([x[name] for name in names]))  # type: ignore[attr-defined]
+    assert len(names) == 10 and close(columns["log_prob (nats, exact)"], expected)
+    assert "6 sounds are longer than 50 samples" in capsys.readouterr().err
+
+
+def rows_of(data: AudioDataModule, split: str) -> list[tuple[str, Tensor]]:
+    source = data.load(split)
+    x = data.scale(next(iter(source.read([torch.arange(len(source))]))))
+    return list(zip(source.files, x, strict=True))  # type: ignore[attr-defined]
+
+
+def test_texts_of_any_length_have_a_perplexity_and_bits_per_byte(capsys: Captured) -> None:
+    torch.manual_seed(0)
+    model = published(GPT((6,), 5, width=8, depth=1, heads=1, vocabulary=" abcé"))
+    texts = {"long.txt": "abc cab é " * 5, "short.txt": "b", "middle.txt": "aé"}
+    Path("texts").mkdir()
+    for name, text in texts.items():
+        Path("texts", name).write_text(text, "utf-8")
+    Path("texts", "foreign.txt").write_text("xyz")
+    Path("texts", "empty.txt").write_text("")
+    names, columns = scored("texts")
+    odd, log_prob, tokens, perplexity, bits = columns.values()
+    assert list(columns)[1:] == ["log_prob (nats, exact)", "tokens", "perplexity (per token)", "bits_per_byte"]
+    assert next(iter(columns)) == "anomaly_score (per token, higher is odder)"
+    for place, name in enumerate(names):
+        text = texts[Path(name).name]
+        nats, score = -float(model.log_prob(text)), float(model.anomaly_score(text))  # type: ignore[attr-defined]
+        assert tokens[place] == len(text) and -log_prob[place] == pytest.approx(nats, rel=1e-5)
+        assert perplexity[place] == pytest.approx(math.exp(nats / len(text)), rel=1e-5)
+        assert bits[place] == pytest.approx(nats / math.log(2) / len(text.encode()), rel=1e-5)
+        assert odd[place] == pytest.approx(score / len(text), rel=1e-5)
+    assert odd == sorted(odd, reverse=True)
+    printed = capsys.readouterr()
+    total = -sum(log_prob)
+    assert f"53 tokens, perplexity {math.exp(total / 53):.4g} per token" in printed.out
+    assert f"{total / math.log(2) / 59:.4g} bits per byte" in printed.out
+    assert "2 of 5 have no score" in printed.err and "characters are not in the vocabulary" in printed.err
+    assert "a text without a token" in printed.err
+
+
+def test_the_ends_of_a_ranking_are_those_of_the_whole() -> None:
+    scores = torch.randint(30, (200,), generator=torch.Generator().manual_seed(0)).double()
+    x, ends = torch.arange(200.0), Ends(9)
+    for part in torch.arange(200).split(17):
+        ends.add(scores[part].tolist(), x[part])
+        assert all(len(held) <= 9 for held in ends.held[True])
+    order = scores.argsort(descending=True, stable=True)
+    assert torch.equal(ends.held[True][1], x[order][:9])
+    assert torch.equal(ends.held[False][1], x[scores.argsort(stable=True)][:9])
+
+
+def test_a_long_table_is_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("rows.csv").write_text("1,2\n" * 2000)
+    own, held = OwnData(MADE((2,), None, width=8)), []
+    data = own.read([Path("rows.csv")], "reading")
+    monkeypatch.setattr(own, "row", lambda values: held.append(values) or torch.zeros(2))
+    assert next(data).name == "rows.csv:1" and len(held) == 1
+
+
+def test_what_cannot_be_scored_is_one_line(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos(1)
+    Path("empty").mkdir()
+    published(Classifier((1, 8, 8), 256, 10, feature_dim=4, width=4))
+    can = "It has no anomaly score. It has no likelihood."
+    assert can in refused(["score", "model", "photos"], capsys)
+    published(MADE((2,), None, width=8))
+    assert "there is no file or folder nowhere" in refused(["score", "model", "nowhere"], capsys)
+    assert "there is no table in empty" in refused(["score", "model", "empty"], capsys)
+    assert "there is no table in photos. There are: 1 of other kinds (.png)" in refused(
+        ["score", "model", "photos"], capsys
+    )
+    assert "the model's data are rows of 2 numbers" in refused(["score", "model", "photos/0.png"], capsys)
+    assert "a sheet shows images" in refused(["score", "model", "photos", "--sheet", "a.png"], capsys)
+    assert "there is no 'all'" in refused(["score", "model", "photos", "--only", "all"], capsys)
+    Path("odd.csv").write_bytes(b"\xff\xfe\x00")
+    np.save("objects.npy", np.array([{}]), allow_pickle=True)
+    Path("odd.parquet").write_bytes(b"none")
+    for name, why in (("odd.csv", "decode"), ("objects.npy", "Python objects"), ("odd.parquet", "Parquet")):
+        said = refused(["score", "model", name], capsys)
+        assert f"none of 1 could be scored: {name} cannot be used" in said and why in said
+    monkeypatch.setattr("genzoo.own_data.find_spec", lambda name: None)
+    assert "pip install 'genzoo[parquet]'" in refused(["score", "model", "odd.parquet"], capsys)
+
+
+# ---- complete
+
+
+def strip(path: str, number: int, size: int = 8) -> list[np.ndarray]:
+    """The tiles of a picture in one row, as they were before they were enlarged."""
+    zoom = 64 // size
+    pixels = np.asarray(Image.open(path))[GAP : GAP + 64 : zoom, :, 0]
+    step = 64 + GAP
+    return [pixels[:, GAP + n * step : GAP + n * step + 64 : zoom] for n in range(number)]
+
+
+@pytest.fixture
+def pixelcnn() -> ZooModule:
+    torch.manual_seed(0)
+    sizes = {"channels": 8, "depth": 2}
+    return published(PixelCNN((1, 8, 8), 17, num_classes=3, conditional=True, **sizes))
+
+
+@pytest.mark.parametrize(
+    ("how", "rows", "columns"),
+    [
+        ("upper", slice(0, 4), slice(None)),
+        ("lower", slice(4, 8), slice(None)),
+        ("left", slice(None), slice(0, 4)),
+        ("right", slice(None), slice(4, 8)),
+        ("box:1,2,3,4", slice(2, 6), slice(1, 4)),
+    ],
+)
+def test_a_picture_is_completed_beside_what_is_known(
+    how: str, rows: slice, columns: slice, pixelcnn: ZooModule
+) -> None:
+    photos(1)
+    main(["complete", "model", "photos/0.png", "--known", how, "--device", "cpu", "--set", "labels=[2]"])
+    known = np.zeros((8, 8), bool)
+    known[rows, columns] = True
+    x = OwnData(pixelcnn).fitted(OwnData(pixelcnn).raw(Path("photos/0.png")))
+    before, *filled = strip("completed.png", 4)
+    image = (x[0] * 255).round().numpy()
+    assert np.array_equal(before, np.where(known, image, 128))
+    assert all(np.array_equal(tile[known], image[known]) for tile in filled)
+    expected = pixelcnn.complete(  # type: ignore[attr-defined]
+        x[None],
+        torch.from_numpy(known),
+        num_samples=3,
+        labels=torch.tensor([2]),
+        generator=torch.Generator().manual_seed(0),
+    )
+    assert all(np.array_equal(a, (b[0, 0] * 255).round().numpy()) for a, b in zip(filled, expected, strict=True))
+
+
+def test_a_mask_is_of_the_picture_s_size_or_of_the_model_s(pixelcnn: ZooModule, capsys: Captured) -> None:
+    Path("photos").mkdir()
+    Image.new("L", (24, 16), 255).save("photos/0.png")  # of which the middle 16 × 16 are the model's 8 × 8
+    mask = Image.new("L", (24, 16), 0)
+    mask.paste(255, (0, 0, 24, 8))
+    command = ["complete", "model", "photos/0.png", "--device", "cpu", "--num_samples", "1", "--mask"]
+    mask.save("mask.png")
+    main([*command, "mask.png"])
+    (before, _) = strip("completed.png", 2)
+    assert (before[:3] == 255).all() and (before[4:] == 128).all()
+    small = Image.new("L", (8, 8), 0)
+    small.putpixel((5, 6), 255)
+    small.save("small.png")
+    main([*command, "small.png"])
+    (before, _) = strip("completed.png", 2)
+    assert before[6, 5] == 255 and (before == 255).sum() == 1
+    Image.new("L", (9, 8), 0).save("odd.png")
+    said = last_line([*command, "odd.png"], capsys)
+    assert "odd.png has 9 × 8 pixels, but photos/0.png has 24 × 16" in said
+
+
+def last_line(argv: list[str], capsys: Captured) -> str:
+    """The error of a command, after its notes."""
+    with pytest.raises(SystemExit) as ended:
+        main(argv)
+    assert ended.value.code == 2
+    *notes, error = capsys.readouterr().err.strip().splitlines()
+    assert all(line.startswith("genzoo: note: ") for line in notes) and error.startswith("genzoo: error: ")
+    return error
+
+
+def test_what_cannot_be_completed_is_one_line(pixelcnn: ZooModule, capsys: Captured) -> None:
+    photos(1)
+    Image.new("L", (8, 8), 255).save("white.png")
+    command = ["complete", "model", "photos/0.png", "--device", "cpu"]
+    for options, message in (
+        ([], "say what is known of the picture"),
+        (["--known", "upper", "--mask", "white.png"], "say what is known of the picture"),
+        (["--known", "middle"], "--known middle: give upper, lower, left, right or box:x,y,w,h"),
+        (["--known", "box:0,0,9,1"], "no such box in the model's 8 × 8 pixels"),
+        (["--known", "box:0,0,0,1"], "no such box"),
+        (["--mask", "white.png"], "white all over"),
+        (["--mask", "nowhere.png"], "there is no file or folder nowhere.png"),
+        (["--known", "upper", "--set", "labels=[7]"], "labels lie in [0, 3)"),
+        (["--known", "upper", "--set", "known=1"], "`complete` takes labels"),
+        (["--known", "upper", "--out", "x.wav"], "written as .png"),
+    ):
+        assert message in last_line([*command, *options], capsys)
+    assert "there is no file or folder nowhere" in refused(["complete", "model", "nowhere"], capsys)
+    assert "photos is a folder: name a single file" in refused(["complete", "model", "photos"], capsys)
+    Path("photos/1.png").write_bytes(b"no picture")
+    assert "photos/1.png cannot be used" in last_line(
+        ["complete", "model", "photos/1.png", "--known", "left"], capsys
+    )
+    published(MADE((2,), None, width=8))
+    assert "pictures, sounds and texts are completed" in refused(command, capsys)
+    published(Classifier((1, 8, 8), 256, 10, feature_dim=4, width=4))
+    assert "It cannot fill in what is missing." in refused(command, capsys)
+
+
+def test_the_rest_of_a_sound_follows_its_beginning(capsys: Captured) -> None:
+    torch.manual_seed(0)
+    model = published(WaveNet((1, 400), 256, channels=4, skip_channels=4, dilations=[1, 2], sample_rate=4000))
+    write_wav(Path("x.wav"), torch.randn(300).clamp(-4, 4) / 8, 4000)
+    command = ["complete", "model", "x.wav", "--num_samples", "2", "--device", "cpu"]
+    main([*command, "--known", "0.05s"])
+    with wave.open("completed.wav") as file:
+        heard = np.frombuffer(file.readframes(9999), "<i2")
+    begin, *filled = (heard[n * 1400 : n * 1400 + 400] for n in range(3))  # a quarter of a second between
+    own = OwnData(model)
+    x = own.fitted(own.raw(Path("x.wav")))
+    expected = (x[0, :200] * 2**15).round().numpy()
+    assert np.array_equal(begin[:200], expected) and not begin[200:].any()
+    assert all(np.array_equal(sound[:200], expected) and sound[200:].any() for sound in filled)
+    for known, message in (("2s", "0.075 s"), ("0", "more than nothing"), ("upper", "in seconds: 0.5s")):
+        assert message in refused([*command, "--known", known], capsys)
+    assert "that is for pictures" in refused([*command, "--mask", "m.png"], capsys)
+
+
+def test_a_text_goes_on_from_its_beginning(capsys: Captured) -> None:
+    torch.manual_seed(0)
+    model = published(GPT((6,), 4, width=8, depth=1, heads=1, vocabulary=" abc"))
+    Path("x.txt").write_text("abc cab abc cab")
+    command = ["complete", "model", "x.txt", "--num_samples", "2", "--device", "cpu"]
+    main([*command, "--known", "4", "--set", "length=9"])
+    begin, *filled = Path("completed.txt").read_text().strip("\n").split(RULE)
+    assert begin == "abc " and all(text.startswith("abc ") and len(text) == 9 for text in filled)
+    drawn = model.sample(2, prompt="abc ", length=9, generator=torch.Generator().manual_seed(0))  # type: ignore
+    assert filled == model.text(drawn)  # type: ignore[attr-defined]
+    main(command)  # longer than what is in view
+    assert all(text.startswith("abc cab abc cab") for text in Path("completed.txt").read_text().split(RULE))
+    assert "how many characters" in refused([*command, "--known", "upper"], capsys)
+    Path("x.txt").write_text("")
+    assert "is empty" in refused(command, capsys)
+    Path("x.txt").write_text("xyz")
+    assert "not in the vocabulary" in refused(command, capsys)
+    published(GPT((6,), 4, width=8, depth=1, heads=1))
+    assert "the model has no vocabulary" in refused(command, capsys)

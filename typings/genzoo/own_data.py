@@ -1,0 +1,1 @@
+../../core/own_data.py

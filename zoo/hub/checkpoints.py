@@ -1,0 +1,125 @@
+"""A training's checkpoint: a model that is no entry yet, but can be asked whatever an entry is asked.
+
+Beside its checkpoints a run leaves its `config.yaml`, which says what data the model is for, and, where the run was
+to publish, how precisely the weights are stored and how they are measured. That is the user's own; the checkpoint
+itself is read as an entry is, without unpickling (`loading.py`).
+"""
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from genzoo.zoo.hub import schema
+from genzoo.zoo.hub.entries import CONFIG, Entry
+from genzoo.zoo.hub.wording import one_line
+
+FOLDER, LAST = "checkpoints", "last.ckpt"  # of a run, and of its newest state
+
+
+@dataclass(frozen=True)
+class Checkpoint(Entry):
+    """A file that a training wrote; `path` is that file, and what `Entry` reads of its files its run has said."""
+
+    @property
+    def run(self) -> dict[str, Any]:
+        """The resolved configuration of its run; {} where there is none beside it."""
+        above = run_config(self.path)
+        return {} if above is None else read_run(above)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the config.yaml of its entry would say of the model and the data."""
+        arguments = dict(read_checkpoint(self.path, mmap=True)["hyper_parameters"])
+        model = {"class_path": arguments.pop("_class_path", None), "init_args": arguments}
+        stated = {name: arguments.get(name) for name in ("shape", "levels")}
+        name = published(self.run).get("name") or self._called()
+        return {"name": name, "model": model, "data": self.run.get("data"), **stated}
+
+    def _called(self) -> str:
+        """`mnist/vae` of a checkpoint in runs/mnist/vae/<time>; of one elsewhere the file's own name."""
+        above = run_config(self.path)
+        parts = () if above is None else above.absolute().parent.parts
+        runs = len(parts) - parts[::-1].index("runs") if "runs" in parts else len(parts)
+        return "/".join(parts[runs:-1]) or self.path.stem
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """How its run would have it measured; it has no figures."""
+        return {"evaluation": published(self.run).get("evaluation") or {}}
+
+    @property
+    def dtype(self) -> str:
+        """How precisely its run would store the weights."""
+        return published(self.run).get("dtype") or "float32"
+
+
+def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
+    """What a checkpoint holds, on the CPU and without unpickling.
+
+    Args:
+        path: of the file.
+        mmap: leave the tensors on the disk until they are looked at.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no checkpoint of a model whose arguments are on record.
+    """
+    import torch
+
+    if not zipfile.is_zipfile(path):  # raises nothing for a missing file
+        path.stat()
+        raise ValueError(f"{path} is no checkpoint, or one that was cut short")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        return {**checkpoint, **{key: dict(checkpoint[key]) for key in ("hyper_parameters", "state_dict")}}
+    except Exception as error:  # what is no checkpoint fails in a dozen ways
+        said = one_line(f"{path} does not say how its model was built ({type(error).__name__}: {error})")
+        raise ValueError(said) from None
+
+
+def checkpoint_of(run: Path) -> Path | None:
+    """The best checkpoint in a run's folder, where one monitored a figure, else its last; None where it has none."""
+    found = sorted((run / FOLDER).rglob("*.ckpt"), key=lambda path: path.stat().st_mtime_ns)
+    if not found:
+        return None
+    last = run / FOLDER / LAST if (run / FOLDER / LAST).is_file() else found[-1]
+    callbacks = read_checkpoint(last, mmap=True).get("callbacks")
+    for state in callbacks.values() if isinstance(callbacks, dict) else ():
+        if isinstance(state, dict) and state.get("monitor") and state.get("best_model_path"):
+            best, then = (Path(str(state.get(key))) for key in ("best_model_path", "dirpath"))
+            here = run / FOLDER / best.relative_to(then) if best.is_relative_to(then) else best  # the folder may move
+            if here in found:
+                return here
+    return last
+
+
+def run_config(path: Path) -> Path | None:
+    """The configuration that a run left beside its checkpoints; None where there is none."""
+    above = list(path.absolute().parents)  # a metric with a slash in a file's name makes folders
+    names = [folder.name for folder in above]
+    for folder in above[: names.index(FOLDER) + 2 if FOLDER in names else 2]:
+        if (folder / CONFIG).is_file():
+            return folder / CONFIG
+    return None
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """A run's configuration; ValueError if it is damaged."""
+    return schema.checked(schema.read_yaml(path, own=True), schema.record({}), path)
+
+
+def published(run: dict[str, Any]) -> dict[str, Any]:
+    """What a run's configuration says of its `Publish`; {} where it had none.
+
+    Raises:
+        ValueError: if that is not what a `Publish` takes.
+    """
+    trainer = run.get("trainer")
+    callbacks = trainer.get("callbacks") if isinstance(trainer, dict) else None
+    for block in callbacks if isinstance(callbacks, list) else [callbacks]:
+        if isinstance(block, dict) and str(block.get("class_path")).rpartition(".")[2] == "Publish":
+            said = block.get("init_args") or {}
+            taken = {name: said[name] for name in schema.PUBLISHED if name in said} if isinstance(said, dict) else {}
+            return schema.checked(taken, schema.record({}, schema.PUBLISHED), Path(CONFIG))
+    return {}
