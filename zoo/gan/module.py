@@ -39,11 +39,12 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
     Capabilities: `sample`; by inversion also `invert`, `interpolate`, `complete`, `anomaly_score`. No `log_prob`.
 
     A batch is one iteration, whose data are shared out over the discriminator's steps and which ends with one step
-    of the generator, on the last share. A batch that has too few data for that (one for each step, or a pack), as an
-    epoch's last may have, is shown more than once: every iteration makes every step. So the Trainer's steps,
-    schedules, checkpoints and validation intervals all count iterations, and `trainer.gradient_clip_val` and
-    `accumulate_grad_batches`, which Lightning refuses where a module has several optimisers, are
-    `gradient_clip_norm` and `micro_batches` here.
+    of the generator, on the last share. What the generator makes of that one's latents both players are shown, the
+    discriminator before its step and after it (as in PyTorch's DCGAN example): it is made once, not twice. A batch
+    that has too few data for that (one for each step, or a pack), as an epoch's last may have, is shown more than
+    once: every iteration makes every step. So the Trainer's steps, schedules, checkpoints and validation intervals
+    all count iterations, and `trainer.gradient_clip_val` and `accumulate_grad_batches`, which Lightning refuses where
+    a module has several optimisers, are `gradient_clip_norm` and `micro_batches` here.
 
     Args:
         shape: of one datum: an image, a waveform or a point.
@@ -62,7 +63,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
             loss converge (Huang et al. 2024).
         discriminator_steps: of the discriminator in each iteration.
         micro_batches: how many parts the data of a step pass through the networks in, their gradients adding up; no
-            more than there are data (packs) in it.
+            more than there are data (packs) in it. With several of them the two players draw latents of their own.
         gradient_clip_norm: largest norm of a network's gradient; None: no clipping.
         num_classes: C, as the datamodule states it.
         conditional: train G(z, y) and D(x, y) on the data's labels.
@@ -212,16 +213,26 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
 
     # ---- what each of them minimises
 
-    def discriminator_loss(self, x: Tensor, labels: Tensor | None, step: int) -> dict[str, Tensor]:
+    def discriminator_loss(
+        self, x: Tensor, labels: Tensor | None, step: int, made: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """The discriminator's loss and the penalties due in its step of that number, (B,) each.
 
         It minimises their sum.
+
+        Args:
+            x: (B, *shape).
+            labels: (B,) or None.
+            step: how many it has made before.
+            made: (B, *shape), G(z) of latents drawn for these labels; None draws and makes them here.
         """
-        real = packed(self.to_networks(x), self.pack_size)
-        with torch.no_grad():
-            fake = packed(self.generate(self.draw_latents(len(x), labels)), self.pack_size)
-        # what PyTorch 2.6 casts here, without a gradient, would serve the generator in the same autocast
+        if made is None:
+            with torch.no_grad():
+                made = self.generate(self.draw_latents(len(x), labels))
+        # weights that were cast for the step before; and what PyTorch 2.6 casts in there, without a gradient, would
+        # serve the generator in the same autocast
         torch.clear_autocast_cache()
+        real, fake = packed(self.to_networks(x), self.pack_size), packed(made.detach(), self.pack_size)
         losses = {"loss_discriminator": self.loss.discriminator(self.score(real, labels), self.score(fake, labels))}
         for regulariser in self.regularisers:
             if regulariser.is_due(step):
@@ -230,9 +241,11 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
                 losses[regulariser.name] = penalty
         return losses
 
-    def generator_loss(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
-        """The generator's loss, (B,)."""
-        fake = self.score(packed(self.generate(self.draw_latents(len(x), labels)), self.pack_size), labels)
+    def generator_loss(self, x: Tensor, labels: Tensor | None, made: Tensor | None = None) -> dict[str, Tensor]:
+        """The generator's loss, (B,); `made` as in `discriminator_loss`, with its gradient."""
+        if made is None:
+            made = self.generate(self.draw_latents(len(x), labels))
+        fake = self.score(packed(made, self.pack_size), labels)
         if not self.loss.relativistic:
             return {"loss_generator": self.loss.generator(fake)}
         with torch.no_grad():
@@ -266,10 +279,12 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         which it was due; one that was due in none of them keeps its value. `train/loss` is the sum of what is logged.
         """
         x, labels = self.unpack(batch, "train")
-        logs, made = self._logs_this_step(), self._steps_made()  # before the steps, which move on what these count
-        shares = _shares(x, self._own_labels(x, labels), self.discriminator_steps, self.pack_size)
-        losses = [self.discriminator_step(*share, step) for step, share in enumerate(shares, made)]
-        losses.append(self.generator_step(*shares[-1]))
+        logs, steps = self._logs_this_step(), self._steps_made()  # before the steps, which move on what these count
+        *shares, last = _shares(x, self._own_labels(x, labels), self.discriminator_steps, self.pack_size)
+        losses = [self.discriminator_step(*share, step) for step, share in enumerate(shares, steps)]
+        made = self.generate(self.draw_latents(len(last[0]), last[1])) if self.micro_batches == 1 else None
+        losses.append(self.discriminator_step(*last, steps + len(shares), made))
+        losses.append(self.generator_step(*last, made))
         self.iteration += 1
         for schedule in self._schedules():
             schedule.step()
@@ -279,25 +294,26 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         if logs:
             self._log_training({"loss": total, **self._latest}, x)
 
-    def discriminator_step(self, x: Tensor, labels: Tensor | None, step: int) -> dict[str, Tensor]:
+    def discriminator_step(
+        self, x: Tensor, labels: Tensor | None, step: int, made: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """One step of the discriminator; the generator stays as it is.
 
         Args:
             x: (B, *shape), its share of the batch.
-            labels: (B,) or None.
-            step: how many it has made before.
+            labels, step, made: as in `discriminator_loss`; `made` with one micro-batch alone.
 
         Returns:
             The loss and the penalties due, (B,) each, without gradients.
         """
         _, optimizer = self.trainer.optimizers
         optimizer.zero_grad()
-        losses = self._backward(partial(self.discriminator_loss, step=step), x, labels)
+        losses = self._backward(partial(self.discriminator_loss, step=step, made=made), x, labels)
         # Through the strategy, not through Lightning's wrapper, which would count this as a step of the Trainer's.
         self.trainer.strategy.optimizer_step(optimizer, lambda: None)
         return losses
 
-    def generator_step(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+    def generator_step(self, x: Tensor, labels: Tensor | None, made: Tensor | None = None) -> dict[str, Tensor]:
         """One step of the generator; the discriminator stays as it is. It is the Trainer's step.
 
         Returns:
@@ -306,7 +322,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         optimizer = self.optimizers()[0]  # type: ignore[index]
         optimizer.zero_grad()
         with _frozen(self.discriminator):
-            losses = self._backward(self.generator_loss, x, labels)
+            losses = self._backward(partial(self.generator_loss, made=made), x, labels)
         optimizer.step()
         return losses
 
