@@ -6,6 +6,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from genzoo.zoo.likelihoods import Likelihood, Output, default_likelihood
+from genzoo.zoo.memory import within_memory
 from genzoo.zoo.mixins import LatentMixin
 from genzoo.zoo.modality import Modality
 from genzoo.zoo.networks.mlp import MLP
@@ -55,12 +56,22 @@ class EncoderDecoderMixin(LatentMixin):
             raise ValueError(f"network={network!r}: choose 'mlp' or 'resnet', or give `encoder` and `decoder`.")
         if network == "mlp":
             sizes = {"width": width or 512, "depth": 2 if depth is None else depth}
-            self.encoder = encoder or MLP(self.num_dims, code_features, **sizes)
-            self.decoder = decoder or MLP(latent_dim, self.num_parameters * self.num_dims, **sizes)
+            self.encoder, self.decoder = within_memory(
+                lambda: (
+                    encoder or MLP(self.num_dims, code_features, **sizes),
+                    decoder or MLP(latent_dim, self.num_parameters * self.num_dims, **sizes),
+                ),
+                f"network='resnet', for images, or a smaller width than {sizes['width']}",
+            )
         else:
             sizes = {"width": width or 32, "depth": 1 if depth is None else depth}
-            self.encoder = encoder or ResNetEncoder(self.shape, code_features, **sizes)
-            self.decoder = decoder or ResNetDecoder(latent_dim, self.shape, self.num_parameters, **sizes)
+            self.encoder, self.decoder = within_memory(
+                lambda: (
+                    encoder or ResNetEncoder(self.shape, code_features, **sizes),
+                    decoder or ResNetDecoder(latent_dim, self.shape, self.num_parameters, **sizes),
+                ),
+                f"smaller images, a smaller latent_dim than {latent_dim} or width than {sizes['width']}",
+            )
 
     def features(self, x: Tensor) -> Tensor:
         """What the encoder says of x: (B, code_features), in x's precision."""
