@@ -105,18 +105,18 @@ def bare_gan(case: Case, steps: int) -> None:
     model = case.model()
     (of_generator, of_discriminator), _ = model.configure_optimizers()
     for x, _ in islice(loader(case), steps):
+        with autocast():
+            made = model.generate(model.draw_latents(len(x)))
         for optimizer, losses in (
-            (of_discriminator, partial(model.discriminator_loss, step=0)),
-            (of_generator, model.generator_loss),
+            (of_discriminator, partial(model.discriminator_loss, step=0, made=made)),
+            (of_generator, partial(model.generator_loss, made=made)),
         ):
-            frozen = model.discriminator if optimizer is of_generator else model.generator
-            frozen.requires_grad_(False)
+            model.discriminator.requires_grad_(optimizer is of_discriminator)
             optimizer.zero_grad()
             with autocast():
                 loss = sum(value.mean() for value in losses(x, None).values())
             loss.backward()
             optimizer.step()
-            frozen.requires_grad_(True)
 
 
 def loader(case: Case) -> Iterator[Any]:

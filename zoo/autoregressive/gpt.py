@@ -26,6 +26,7 @@ from torch.nn.utils.rnn import pad_sequence
 from genzoo.zoo.autoregressive.base import AutoregressiveMixin
 from genzoo.zoo.autoregressive.token_loss import token_nats
 from genzoo.zoo.checks import check_count, check_number
+from genzoo.zoo.memory import within_memory
 from genzoo.zoo.mixins import known_to_all
 from genzoo.zoo.modality import check_data
 from genzoo.zoo.module import ZooModule
@@ -89,11 +90,16 @@ class GPT(AutoregressiveMixin, ZooModule):
         if self.vocabulary is not None and len(self.vocabulary) != levels:
             raise ValueError(f"The vocabulary has {len(self.vocabulary)} tokens, but levels={levels}.")
         self.start = levels  # a token of its own for what comes before the first
-        self.embedding = nn.Embedding(levels + 1, width)
-        nn.init.normal_(self.embedding.weight, std=0.02)
-        self.transformer = Transformer(
-            width, depth, heads, max_length=self.shape[0], expansion=expansion, dropout=dropout
-        )
+
+        def networks() -> tuple[nn.Embedding, Transformer]:
+            embedding = nn.Embedding(levels + 1, width)
+            nn.init.normal_(embedding.weight, std=0.02)
+            return embedding, Transformer(
+                width, depth, heads, max_length=self.shape[0], expansion=expansion, dropout=dropout
+            )
+
+        instead = f"a smaller width than {width}, or a smaller depth than {depth}"
+        self.embedding, self.transformer = within_memory(networks, instead)
         self.dropout = dropout
 
     def parameter_groups(self) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from genzoo.zoo.autoregressive.base import AutoregressiveMixin, raster_order
 from genzoo.zoo.likelihoods import MIN_LOG_SCALE
+from genzoo.zoo.memory import within_memory
 from genzoo.zoo.module import ZooModule
 from genzoo.zoo.networks.masked import MaskedLinear
 from genzoo.zoo.precision import full_precision
@@ -67,21 +68,27 @@ class MADE(AutoregressiveMixin, ZooModule):
         if order_seed is not None:
             order = order[torch.randperm(len(order), generator=torch.Generator().manual_seed(order_seed))]
         self._order = order  # stays on the CPU, where a loop over it need not wait
-
         tokens = self.modality == "tokens"
         self.num_inputs = (levels or 1) if tokens else 1  # for each dimension: a token has no magnitude, so one-hot
         self.num_outputs = levels or 3 * mixtures
-        place = order.argsort() + 1  # 1 … D
+        other = {"image": "PixelCNN, whose size does not depend on that of the images", "tokens": "GPT"}
+        self.network = within_memory(
+            lambda: self._perceptron(width, depth, mixtures, dropout),
+            f"{other.get(self.modality, 'fewer mixtures')}, or a smaller width than {width}",
+        )
+
+    def _perceptron(self, width: int, depth: int, mixtures: int, dropout: float) -> nn.Sequential:
+        place = self._order.to(torch.get_default_device()).argsort() + 1  # 1 … D
         between = (torch.arange(width) * (self.num_dims - 1) // width + 1).clamp_max(max(1, self.num_dims - 1))
         degrees = [place.repeat_interleave(self.num_inputs)] + [between] * depth
         layers: list[nn.Module] = []
         for before, after in pairwise(degrees):
             layers += [MaskedLinear(after[:, None] >= before), nn.SiLU(), nn.Dropout(dropout)]
         outlet = MaskedLinear(place.repeat(self.num_outputs)[:, None] > degrees[-1])
-        self.network = nn.Sequential(*layers, outlet)
-        if levels is None:
+        if self.levels is None:
             with torch.no_grad():  # components apart from one another, or they stay the same
                 outlet.bias.view(3, mixtures, -1)[1] = torch.linspace(-1, 1, mixtures)[:, None]
+        return nn.Sequential(*layers, outlet)
 
     @property
     def order(self) -> Tensor:

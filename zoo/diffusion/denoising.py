@@ -1,6 +1,7 @@
 """A network that denoises: how it is built, what it is told, and what it is trained for."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from genzoo.zoo.diffusion.parameterisation import PREDICTIONS, Prediction, error
 from genzoo.zoo.diffusion.schedules import Noise, Schedule, Spacing
 from genzoo.zoo.diffusion.solvers import Denoiser, Solver
 from genzoo.zoo.diffusion.weighting import Weighting
+from genzoo.zoo.memory import within_memory
 from genzoo.zoo.mixins import ClassPrior, Conditional, ConditionalMixin
 from genzoo.zoo.modality import to_grid
 from genzoo.zoo.module import ZooModule
@@ -115,7 +117,8 @@ class Denoising(ConditionalMixin, ZooModule):
         self.solver_times()  # refuses what cannot be
         self.data_scale, self.label_dropout = data_scale, label_dropout
         if network is None and self.modality == "image":
-            network = UNet(
+            build: Callable[[], nn.Module] = partial(
+                UNet,
                 self.shape,
                 width=width,
                 multipliers=multipliers,
@@ -124,8 +127,11 @@ class Denoising(ConditionalMixin, ZooModule):
                 dropout=dropout,
                 num_classes=self.num_classes,
             )
-        elif network is None:
-            network = TimedMLP(self.num_dims, width=width or 64, blocks=blocks or 3, num_classes=self.num_classes)
+        else:
+            sizes = {"width": width or 64, "blocks": blocks or 3}
+            build = partial(TimedMLP, self.num_dims, num_classes=self.num_classes, **sizes)
+        if network is None:
+            network = within_memory(build, "a smaller width, or fewer blocks or multipliers")
         self.network = network
 
     def solver_times(self, steps: int | None = None, spacing: Spacing | None = None) -> Tensor:

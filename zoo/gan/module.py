@@ -16,15 +16,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from genzoo.zoo.gan.augmentation import Augment, augmented, check_kinds
 from genzoo.zoo.gan.inversion import InversionMixin
 from genzoo.zoo.gan.losses import AdversarialLoss, Relativistic
 from genzoo.zoo.gan.regularisers import R1, R2, Penalty, Regulariser, packed
 from genzoo.zoo.learning_rates import schedule_for
+from genzoo.zoo.memory import within_memory
 from genzoo.zoo.mixins import ClassPrior, Conditional, ConditionalMixin
 from genzoo.zoo.modality import to_grid
 from genzoo.zoo.module import ZooModule
 from genzoo.zoo.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from genzoo.zoo.networks.mlp import MLP
+from genzoo.zoo.networks.r3gan import R3GANDiscriminator, R3GANGenerator
 from genzoo.zoo.networks.resnet import ResNetDecoder, ResNetEncoder
 from genzoo.zoo.optimizers import fused
 from genzoo.zoo.parts import Part, example, label_of
@@ -40,30 +43,37 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
     Capabilities: `sample`; by inversion also `invert`, `interpolate`, `complete`, `anomaly_score`. No `log_prob`.
 
     A batch is one iteration, whose data are shared out over the discriminator's steps and which ends with one step
-    of the generator, on the last share. A batch that has too few data for that (one for each step, or a pack), as an
-    epoch's last may have, is shown more than once: every iteration makes every step. So the Trainer's steps,
-    schedules, checkpoints and validation intervals all count iterations, and `trainer.gradient_clip_val` and
-    `accumulate_grad_batches`, which Lightning refuses where a module has several optimisers, are
-    `gradient_clip_norm` and `micro_batches` here.
+    of the generator, on the last share. What the generator makes of that one's latents both players are shown, the
+    discriminator before its step and after it (as in PyTorch's DCGAN example): it is made once, not twice. A batch
+    that has too few data for that (one for each step, or a pack), as an epoch's last may have, is shown more than
+    once: every iteration makes every step. So the Trainer's steps, schedules, checkpoints and validation intervals
+    all count iterations, and `trainer.gradient_clip_val` and `accumulate_grad_batches`, which Lightning refuses where
+    a module has several optimisers, are `gradient_clip_norm` and `micro_batches` here.
 
     Args:
         shape: of one datum: an image, a waveform or a point.
         levels: how many values each dimension can take; None for continuous data.
         latent_dim: d, the number of latent variables.
-        network: "mlp" (gated residual perceptrons, any data), "dcgan" or "resnet" (convolutions, images); None takes
-            "resnet" for images, "mlp" for the rest.
-        width: hidden units of the perceptrons, or channels of the convolutions (see there); None takes 128 or 32.
+        network: "mlp" (gated residual perceptrons, any data), "r3gan", "dcgan" or "resnet" (convolutions, images);
+            "auto" takes "r3gan" for images, "mlp" for the rest; None, as files from before there was "r3gan" state
+            it, "resnet" for images.
+        width: hidden units of the perceptrons, or channels of the convolutions (see there); None takes 128, for
+            "dcgan" and "resnet" 32.
         depth: residual blocks, for convolutions at each resolution ("dcgan" has none); None takes 2 or 1.
         generator: a module of your own, (B, d) to (B, *shape) up to reshaping; tanh follows unless the data are
-            continuous. If conditional it is given d + num_classes numbers, z and a one-hot class.
+            continuous (nor does it after "r3gan", whose samples are cut off at the ends of the data's range). If
+            conditional it is given d + num_classes numbers, z and a one-hot class.
         discriminator: a module of your own, (B, *shape) in [−1, 1] (in the data's range, if continuous) to (B, 1),
             or to (B, num_classes), one output for each class, if conditional.
         loss: what the two minimise; None takes `Relativistic()`.
         regularisers: of the discriminator; None takes `R1(0.1)` and `R2(0.1)`, which together with the relativistic
             loss converge (Huang et al. 2024).
+        augment: how real and generated images are changed at random before the discriminator is shown them in
+            training: some of "color", "translation", "cutout" (differentiable augmentation, Zhao et al. 2020). It
+            helps where there are a few thousand images.
         discriminator_steps: of the discriminator in each iteration.
         micro_batches: how many parts the data of a step pass through the networks in, their gradients adding up; no
-            more than there are data (packs) in it.
+            more than there are data (packs) in it. With several of them the two players draw latents of their own.
         gradient_clip_norm: largest norm of a network's gradient; None: no clipping.
         num_classes: C, as the datamodule states it.
         conditional: train G(z, y) and D(x, y) on the data's labels; "auto": if there are several classes.
@@ -87,13 +97,14 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         levels: int | None,
         *,
         latent_dim: int = 32,
-        network: Literal["mlp", "dcgan", "resnet"] | None = None,
+        network: Literal["auto", "mlp", "r3gan", "dcgan", "resnet"] | None = "auto",
         width: int | None = None,
         depth: int | None = None,
         generator: nn.Module | None = None,
         discriminator: nn.Module | None = None,
         loss: AdversarialLoss | None = None,
         regularisers: Sequence[Regulariser] | None = None,
+        augment: Sequence[Augment] = (),
         discriminator_steps: int = 1,
         micro_batches: int = 1,
         gradient_clip_norm: float | None = None,
@@ -124,13 +135,19 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         self.pack_size = max([r.size for r in self.regularisers], default=1)
         if self.pack_size > 1 and self.num_classes is not None:
             raise ValueError("Packing shows several data for one verdict; it does not go with conditional=True.")
+        self.augment = check_kinds(augment, self.modality)
         self.discriminator_steps, self.micro_batches = discriminator_steps, micro_batches
         self.gradient_clip_norm = gradient_clip_norm
         self.generator_optimizer, self.discriminator_optimizer = generator_optimizer, discriminator_optimizer
 
-        network = network or ("resnet" if self.modality == "image" else "mlp")
-        own = self._networks(network, width, depth, latent_dim + (self.num_classes or 0), self.num_classes or 1)
+        if network in ("auto", None):
+            network = "mlp" if self.modality != "image" else "r3gan" if network == "auto" else "resnet"
+        make = partial(self._networks, network, width, depth)
+        own = within_memory(make, "a smaller width, or convolutions for images")
         self.generator, self.discriminator = generator or own[0], discriminator or own[1]
+        #: whether tanh keeps what the generator makes within its range; a network without normalisation would get
+        #: stuck at its ends
+        self.bounded = self.levels is not None and not isinstance(self.generator, R3GANGenerator)
         for regulariser in self.regularisers:
             regulariser.constrain(self.discriminator)
         #: how many steps the generator has made
@@ -138,9 +155,8 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         #: each loss and penalty per datum, as of the last iteration that had it
         self._latest: dict[str, Tensor] = {}
 
-    def _networks(
-        self, network: str, width: int | None, depth: int | None, inputs: int, outputs: int
-    ) -> tuple[nn.Module, nn.Module]:
+    def _networks(self, network: str | None, width: int | None, depth: int | None) -> tuple[nn.Module, nn.Module]:
+        inputs, outputs = self.latent_dim + (self.num_classes or 0), self.num_classes or 1
         seen = (self.pack_size * self.shape[0], *self.shape[1:])
         if network == "mlp":
             sizes = {"width": width or 128, "depth": 2 if depth is None else depth}
@@ -152,11 +168,15 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
                 DCGANGenerator(inputs, self.shape, width=width or 32),
                 DCGANDiscriminator(seen, outputs, width=width or 32),
             )
+        if network == "r3gan":
+            sizes = {"width": width or 128, "depth": 1 if depth is None else depth}
+            return R3GANGenerator(inputs, self.shape, **sizes), R3GANDiscriminator(seen, outputs, **sizes)
         if network == "resnet":
             sizes = {"width": width or 32, "depth": 1 if depth is None else depth}
             return ResNetDecoder(inputs, self.shape, **sizes), ResNetEncoder(seen, outputs, **sizes)
         raise ValueError(
-            f"network={network!r}: choose 'mlp', 'dcgan' or 'resnet', or give `generator` and `discriminator`."
+            f"network={network!r}: choose 'mlp', 'r3gan', 'dcgan' or 'resnet', or give `generator` and"
+            " `discriminator`."
         )
 
     # ---- the two networks; inside, images and waveforms lie in [−1, 1]
@@ -180,7 +200,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
                 f" gave {tuple(made.shape)}."
             )
         made = made.reshape(latents.shape[0], *self.shape).to(latents.dtype)
-        return made if self.levels is None else made.tanh()
+        return made.tanh() if self.bounded else made
 
     def score(self, seen: Tensor, labels: Tensor | None) -> Tensor:
         """D of data (of packs) in the networks' range, (B,): the output of their class, if conditional."""
@@ -203,7 +223,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         return 2 * x - 1 if self.levels is not None and self.modality == "image" else x
 
     def render(self, latents: Tensor) -> Tensor:
-        """G(z) in the data's range, (B, *shape), not yet on the grid; differentiable."""
+        """G(z) in the data's units, (B, *shape), not yet on the grid; differentiable."""
         made = self.generate(latents)
         return (made + 1) / 2 if self.levels is not None and self.modality == "image" else made
 
@@ -220,16 +240,26 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
 
     # ---- what each of them minimises
 
-    def discriminator_loss(self, x: Tensor, labels: Tensor | None, step: int) -> dict[str, Tensor]:
+    def discriminator_loss(
+        self, x: Tensor, labels: Tensor | None, step: int, made: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """The discriminator's loss and the penalties due in its step of that number, (B,) each.
 
         It minimises their sum.
+
+        Args:
+            x: (B, *shape).
+            labels: (B,) or None.
+            step: how many it has made before.
+            made: (B, *shape), G(z) of latents drawn for these labels; None draws and makes them here.
         """
-        real = packed(self.to_networks(x), self.pack_size)
-        with torch.no_grad():
-            fake = packed(self.generate(self.draw_latents(len(x), labels)), self.pack_size)
-        # what PyTorch 2.6 casts here, without a gradient, would serve the generator in the same autocast
+        if made is None:
+            with torch.no_grad():
+                made = self.generate(self.draw_latents(len(x), labels))
+        # weights that were cast for the step before; and what PyTorch 2.6 casts in there, without a gradient, would
+        # serve the generator in the same autocast
         torch.clear_autocast_cache()
+        real, fake = self._to_show(self.to_networks(x)), self._to_show(made.detach())
         losses = {"loss_discriminator": self.loss.discriminator(self.score(real, labels), self.score(fake, labels))}
         for regulariser in self.regularisers:
             if regulariser.is_due(step):
@@ -238,13 +268,15 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
                 losses[regulariser.name] = penalty
         return losses
 
-    def generator_loss(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
-        """The generator's loss, (B,)."""
-        fake = self.score(packed(self.generate(self.draw_latents(len(x), labels)), self.pack_size), labels)
+    def generator_loss(self, x: Tensor, labels: Tensor | None, made: Tensor | None = None) -> dict[str, Tensor]:
+        """The generator's loss, (B,); `made` as in `discriminator_loss`, with its gradient."""
+        if made is None:
+            made = self.generate(self.draw_latents(len(x), labels))
+        fake = self.score(self._to_show(made), labels)
         if not self.loss.relativistic:
             return {"loss_generator": self.loss.generator(fake)}
         with torch.no_grad():
-            real = self.score(packed(self.to_networks(x), self.pack_size), labels)
+            real = self.score(self._to_show(self.to_networks(x)), labels)
         return {"loss_generator": self.loss.generator(fake, real)}
 
     def objective(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
@@ -261,6 +293,10 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         fake = self.generate(self.draw_latents(len(x), labels, generator))
         return {"score_real": self.score(self.to_networks(x), labels), "score_fake": self.score(fake, labels)}
 
+    def _to_show(self, x: Tensor) -> Tensor:
+        """What the discriminator is shown in training of data in the networks' range: augmented anew, in packs."""
+        return packed(augmented(x, self.augment), self.pack_size)
+
     def _own_labels(self, x: Tensor, labels: Tensor | None) -> Tensor | None:
         """The labels, where the model is one that reads them."""
         return None if self.num_classes is None else self.checked_labels(labels, len(x))
@@ -274,10 +310,12 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         which it was due; one that was due in none of them keeps its value. `train/loss` is the sum of what is logged.
         """
         x, labels = self.unpack(batch, "train")
-        logs, made = self._logs_this_step(), self._steps_made()  # before the steps, which move on what these count
-        shares = _shares(x, self._own_labels(x, labels), self.discriminator_steps, self.pack_size)
-        losses = [self.discriminator_step(*share, step) for step, share in enumerate(shares, made)]
-        losses.append(self.generator_step(*shares[-1]))
+        logs, steps = self._logs_this_step(), self._steps_made()  # before the steps, which move on what these count
+        *shares, last = _shares(x, self._own_labels(x, labels), self.discriminator_steps, self.pack_size)
+        losses = [self.discriminator_step(*share, step) for step, share in enumerate(shares, steps)]
+        made = self.generate(self.draw_latents(len(last[0]), last[1])) if self.micro_batches == 1 else None
+        losses.append(self.discriminator_step(*last, steps + len(shares), made))
+        losses.append(self.generator_step(*last, made))
         self.iteration += 1
         for schedule in self._schedules():
             self.lr_scheduler_step(schedule, None)
@@ -287,25 +325,26 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         if logs:
             self._log_training({"loss": total, **self._latest}, x)
 
-    def discriminator_step(self, x: Tensor, labels: Tensor | None, step: int) -> dict[str, Tensor]:
+    def discriminator_step(
+        self, x: Tensor, labels: Tensor | None, step: int, made: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """One step of the discriminator; the generator stays as it is.
 
         Args:
             x: (B, *shape), its share of the batch.
-            labels: (B,) or None.
-            step: how many it has made before.
+            labels, step, made: as in `discriminator_loss`; `made` with one micro-batch alone.
 
         Returns:
             The loss and the penalties due, (B,) each, without gradients.
         """
         _, optimizer = self.trainer.optimizers
         optimizer.zero_grad()
-        losses = self._backward(partial(self.discriminator_loss, step=step), x, labels)
+        losses = self._backward(partial(self.discriminator_loss, step=step, made=made), x, labels)
         # Through the strategy, not through Lightning's wrapper, which would count this as a step of the Trainer's.
         self.trainer.strategy.optimizer_step(optimizer, lambda: None)
         return losses
 
-    def generator_step(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+    def generator_step(self, x: Tensor, labels: Tensor | None, made: Tensor | None = None) -> dict[str, Tensor]:
         """One step of the generator; the discriminator stays as it is. It is the Trainer's step.
 
         Returns:
@@ -314,7 +353,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         optimizer = self.optimizers()[0]  # type: ignore[index]
         optimizer.zero_grad()
         with _frozen(self.discriminator):
-            losses = self._backward(self.generator_loss, x, labels)
+            losses = self._backward(partial(self.generator_loss, made=made), x, labels)
         optimizer.step()
         return losses
 

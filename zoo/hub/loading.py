@@ -107,8 +107,10 @@ def _build_to_fit(
     import torch
 
     from genzoo.zoo.hub.rehearsal import check_tables, rehearsal
+    from genzoo.zoo.memory import only_to_use
 
-    with torch.random.fork_rng(devices=[]), blamed_on(origin):  # the initial weights are drawn, then overwritten
+    # the initial weights are drawn, then overwritten; nobody is going to train them
+    with only_to_use(), torch.random.fork_rng(devices=[]), blamed_on(origin):
         if not _is_foreign(block, allow):
             with rehearsal(len(stored)):
                 rehearsed = _build_model(block, allow)

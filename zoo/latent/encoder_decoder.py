@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from genzoo.zoo.likelihoods import Likelihood, Output, default_likelihood
+from genzoo.zoo.memory import within_memory
 from genzoo.zoo.mixins import LatentMixin
 from genzoo.zoo.modality import Modality
 from genzoo.zoo.networks.mlp import MLP
@@ -63,13 +64,24 @@ class EncoderDecoderMixin(LatentMixin):
             raise ValueError(f"network={network!r}: choose 'mlp' or 'resnet', or give `encoder` and `decoder`.")
         if network == "mlp":
             sizes = {"width": width or 512, "depth": 2 if depth is None else depth}
-            self.encoder = encoder or MLP(self.num_dims, code_features, **sizes)
-            self.decoder = decoder or MLP(self.code_dim, math.prod(self.parameter_shape), **sizes)
+            outputs = math.prod(self.parameter_shape)
+            self.encoder, self.decoder = within_memory(
+                lambda: (
+                    encoder or MLP(self.num_dims, code_features, **sizes),
+                    decoder or MLP(self.code_dim, outputs, **sizes),
+                ),
+                f"network='resnet', for images, or a smaller width than {sizes['width']}",
+            )
         else:
             sizes = {"width": width or 32, "depth": 1 if depth is None else depth}
-            self.encoder = encoder or ResNetEncoder(self.shape, code_features, **sizes)
             planes = math.prod(self.parameter_shape) // math.prod(self.shape[1:])
-            self.decoder = decoder or ResNetDecoder(self.code_dim, (planes, *self.shape[1:]), **sizes)
+            self.encoder, self.decoder = within_memory(
+                lambda: (
+                    encoder or ResNetEncoder(self.shape, code_features, **sizes),
+                    decoder or ResNetDecoder(self.code_dim, (planes, *self.shape[1:]), **sizes),
+                ),
+                f"smaller images, a smaller latent_dim than {latent_dim} or width than {sizes['width']}",
+            )
         self.class_ = None
         if num_classes is not None:
             self.class_ = nn.Embedding.from_pretrained(torch.zeros(num_classes, self.num_dims), freeze=False)

@@ -1,5 +1,7 @@
 """What one iteration is made of: which data each step sees, when a penalty is due, and what of it all is logged."""
 
+from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +9,12 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 from test_gan_training import BATCH, data, gan, trainer
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import SGD
 from torch.utils.data import DataLoader, TensorDataset
 
-from genzoo.zoo import GAN, R1, NonSaturating, Packing
+from genzoo.zoo import GAN, R1, NonSaturating, Packing, Relativistic
+from genzoo.zoo.gan.losses import AdversarialLoss
 
 
 class Watched(GAN):
@@ -21,24 +25,25 @@ class Watched(GAN):
         self.steps: list[list[tuple[Tensor, Tensor | None]]] = []  # of each of the discriminator's steps, its parts
         self.losses: list[list[dict[str, Tensor]]] = []
 
-    def discriminator_step(self, x: Tensor, labels: Tensor | None, step: int) -> dict[str, Tensor]:
+    def discriminator_step(self, x: Tensor, labels: Tensor | None, *rest: Any, **options: Any) -> dict[str, Tensor]:
         self.steps.append([])
         self.losses.append([])
-        return super().discriminator_step(x, labels, step)
+        return super().discriminator_step(x, labels, *rest, **options)
 
-    def discriminator_loss(self, x: Tensor, labels: Tensor | None, step: int) -> dict[str, Tensor]:
-        losses = super().discriminator_loss(x, labels, step)
+    def discriminator_loss(self, x: Tensor, labels: Tensor | None, *rest: Any, **options: Any) -> dict[str, Tensor]:
+        losses = super().discriminator_loss(x, labels, *rest, **options)
         self.steps[-1].append((x, labels))
         self.losses[-1].append({name: value.detach() for name, value in losses.items()})
         return losses
 
     def draw_latents(self, num: int, labels: Tensor | None = None, generator: Any = None) -> Tensor:
-        """Rows of a fixed table, so that they do not depend on how many are drawn at a time."""
+        """Rows of a fixed table, a share of a batch long: they do not depend on how many are drawn at a time."""
         if labels is not None:
             return super().draw_latents(num, labels, generator)
         table = torch.randn(BATCH, self.latent_dim, generator=torch.Generator().manual_seed(1))
-        self.drawn = getattr(self, "drawn", 0) + num
-        return table.roll(-((self.drawn - num) % BATCH), 0)[:num]
+        rows = getattr(self, "drawn", 0) + torch.arange(num)
+        self.drawn = int(rows[-1]) + 1
+        return table[rows % (BATCH // self.discriminator_steps)]
 
 
 def watched(**arguments: Any) -> Watched:
@@ -195,3 +200,41 @@ def test_the_objective_shows_the_penalties_of_the_step_to_come() -> None:
     x = torch.randn(4, 2)
     assert "r1" in gan(regularisers=[R1()]).objective(x, None)
     assert "r1" not in gan(regularisers=[R1(every=2)]).objective(x, None)
+
+
+# ---- what the generator makes is made once
+
+
+@pytest.mark.parametrize(("steps", "parts", "calls"), [(1, 1, 1), (3, 1, 3), (1, 2, 4)])
+def test_an_iteration_generates_once_for_both_players(tmp_path: Path, steps: int, parts: int, calls: int) -> None:
+    """Once for each step of the discriminator; micro-batches, which are to save memory, keep no graph in between."""
+    model = watched(discriminator_steps=steps, micro_batches=parts)
+    made: list[int] = []
+    model.generator.register_forward_hook(lambda *_: made.append(1))
+    trainer(tmp_path, max_steps=5, limit_val_batches=0).fit(model, data())
+    assert len(made) == 5 * calls
+
+
+@pytest.mark.parametrize("loss", [NonSaturating(), Relativistic()], ids=lambda loss: type(loss).__name__)
+def test_an_iteration_is_a_step_of_each_player_on_the_same_data(tmp_path: Path, loss: AdversarialLoss) -> None:
+    """By hand: D descends on its loss and R1; then G on what the new D says of the data that the old one saw."""
+    descent = {"generator_optimizer": partial(SGD, lr=0.1), "discriminator_optimizer": partial(SGD, lr=0.2)}
+    model = watched(loss=loss, regularisers=[R1(0.3)], **descent)
+    g, d = deepcopy(model.generator), deepcopy(model.discriminator)
+    (x,) = next(iter(data()))
+    made, critic = g(watched().draw_latents(BATCH)), lambda x: d(x)[:, 0]
+    descend(d, loss.discriminator(critic(x), critic(made.detach())) + R1(0.3).penalty(critic, x, made), 0.2)
+    descend(g, loss.generator(critic(made), critic(x).detach()), 0.1)
+    trainer(tmp_path, max_steps=1).fit(model, data())
+    for ours, by_hand in ((model.generator, g), (model.discriminator, d)):
+        for p, q in zip(ours.parameters(), by_hand.parameters(), strict=True):
+            torch.testing.assert_close(p, q, atol=1e-6, rtol=1e-5)
+
+
+def descend(network: nn.Module, losses: Tensor, rate: float) -> None:
+    """One step of gradient descent on the mean."""
+    parameters = list(network.parameters())
+    gradients = torch.autograd.grad(losses.mean(), parameters)
+    with torch.no_grad():
+        for p, gradient in zip(parameters, gradients, strict=True):
+            p -= rate * gradient

@@ -79,15 +79,15 @@ def test_steps_are_iterations_of_the_generator(tmp_path: Path) -> None:
 class Steps(GAN):
     """Looks at what each step moves."""
 
-    def discriminator_step(self, x: Tensor, labels: Tensor | None, step: int) -> dict[str, Tensor]:
+    def discriminator_step(self, x: Tensor, labels: Tensor | None, *rest: Any, **options: Any) -> dict[str, Tensor]:
         generator, discriminator = weights(self.generator), weights(self.discriminator)
-        losses = super().discriminator_step(x, labels, step)
+        losses = super().discriminator_step(x, labels, *rest, **options)
         assert (moved(generator, self.generator), moved(discriminator, self.discriminator)) == ({False}, {True})
         return losses
 
-    def generator_step(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+    def generator_step(self, x: Tensor, labels: Tensor | None, *rest: Any) -> dict[str, Tensor]:
         generator, discriminator = weights(self.generator), weights(self.discriminator)
-        losses = super().generator_step(x, labels)
+        losses = super().generator_step(x, labels, *rest)
         assert (moved(generator, self.generator), moved(discriminator, self.discriminator)) == ({True}, {False})
         assert all(p.requires_grad for p in self.parameters())
         return losses
@@ -98,9 +98,11 @@ def test_each_step_moves_one_network_on_its_share_of_the_batch(tmp_path: Path, p
     shares: list[int] = []
 
     class Shares(Steps):
-        def discriminator_loss(self, x: Tensor, labels: Tensor | None, step: int) -> dict[str, Tensor]:
+        def discriminator_loss(
+            self, x: Tensor, labels: Tensor | None, *rest: Any, **options: Any
+        ) -> dict[str, Tensor]:
             shares.append(len(x))
-            return super().discriminator_loss(x, labels, step)
+            return super().discriminator_loss(x, labels, *rest, **options)
 
     model = Shares((2,), None, width=8, discriminator_steps=5, loss=NonSaturating())
     trainer(tmp_path, max_steps=2, precision=precision).fit(model, data())

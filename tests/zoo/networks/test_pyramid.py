@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from genzoo.zoo.networks import DCGANDiscriminator, DCGANGenerator, ResNetDecoder, ResNetEncoder, UNet
+from genzoo.zoo.networks import (
+    DCGANDiscriminator,
+    DCGANGenerator,
+    R3GANDiscriminator,
+    R3GANGenerator,
+    ResNetDecoder,
+    ResNetEncoder,
+    UNet,
+)
 from genzoo.zoo.networks.pyramid import pad_to_multiple, pyramid
 
 SHAPES = [(1, 28, 28), (3, 32, 32), (1, 8, 8), (2, 7, 9), (3, 17, 30), (1, 5, 64), (2, 1, 1)]
@@ -37,7 +45,13 @@ def test_padding_is_the_least_that_n_divides(n):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(
-    ("down", "up"), [(DCGANDiscriminator, DCGANGenerator), (ResNetEncoder, ResNetDecoder)], ids=["dcgan", "resnet"]
+    ("down", "up"),
+    [
+        (DCGANDiscriminator, DCGANGenerator),
+        (ResNetEncoder, ResNetDecoder),
+        (R3GANDiscriminator, R3GANGenerator),
+    ],
+    ids=["dcgan", "resnet", "r3gan"],
 )
 def test_networks_take_and_give_images_of_any_size_and_read_every_pixel(down, up, shape):
     torch.manual_seed(0)
@@ -54,6 +68,8 @@ def test_networks_take_and_give_images_of_any_size_and_read_every_pixel(down, up
     [
         lambda: DCGANGenerator(3, (12,)),
         lambda: DCGANDiscriminator((12,), 3),
+        lambda: R3GANGenerator(3, (12,)),
+        lambda: R3GANDiscriminator((1, 16), 3),
         lambda: ResNetEncoder((1, 16), 3),
         lambda: ResNetDecoder(3, (1, 16)),
         lambda: UNet((2, 3, 4, 5)),
