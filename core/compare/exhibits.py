@@ -15,7 +15,7 @@ from torch import Tensor
 
 from genzoo.compare.families import CAPABILITIES, Family, capabilities_of, family_of, in_order, why_not
 from genzoo.compare.figures import Column, columns_of, floors
-from genzoo.compare.pictures import TILE, Picture, film, ink, sheet, still
+from genzoo.compare.pictures import TILE, Picture, film, ink, png, sheet, still
 from genzoo.metrics.anomalies import ODD
 from genzoo.metrics.copying import nearest_data
 from genzoo.metrics.data import Rows
@@ -34,6 +34,7 @@ FILM = 2**24  # most pixels of a film that an entry brings along
 COMPLETED = 6  # data that are completed, three times each
 PAIRS, STEPS = 4, 9  # of an interpolation
 USUAL = 200  # data among which an odd one is ranked
+QUIZ, ASKED = 16, 3  # images of the quiz: real ones, and of each model
 BESIDE = 8  # samples that are shown beside their nearest training data
 CLOUD = 2000  # points that show where a density is
 
@@ -75,6 +76,7 @@ class Exhibit:
     can: set[str]
     figures: dict[str, dict[str, Any]]
     samples: Picture | None = None
+    drawn: list[Tensor] = field(default_factory=list)  # of images, the first samples
     neighbours: Picture | None = None  # samples, and below each its nearest training datum
     process: Picture | None = None
     process_kind: str = ""
@@ -135,6 +137,26 @@ class Exhibition:
         """What is known in each of the two completions."""
         return halves(self.kind)
 
+    @property
+    def banner(self) -> Picture | None:
+        """Of images, a row of what one model of each family draws: what the page is about, at a glance."""
+        first = {exhibit.family.key: exhibit.drawn for exhibit in reversed(self.exhibits) if exhibit.drawn}
+        if self.kind != "image" or not first:
+            return None
+        images = torch.stack([image for drawn in reversed(first.values()) for image in drawn[:2]])[None]
+        return still(sheet(images, zoom=zoom(images)), f"samples of {len(first)} families of models")
+
+    @property
+    def quiz(self) -> list[dict[str, str]]:
+        """Single images, real and drawn, each with whose it is: for "real or drawn?"."""
+        pool = [("real", "real", image) for exhibit in self.exhibits[:1] for image in exhibit.question.real[:QUIZ]]
+        pool += [(e.family.key, self.short(e), image) for e in self.exhibits for image in e.drawn[:ASKED]]
+        kind = "ink" if pool and pool[0][2].shape[0] == 1 else ""
+        return [
+            {"family": family, "name": name, "kind": kind, "uri": png(sheet(image[None, None], zoom=zoom(image)))}
+            for family, name, image in pool
+        ]
+
     def short(self, exhibit: Exhibit) -> str:
         """Its name; without the data's, where that is the same for all."""
         alike = len({e.name.partition("/")[0] for e in self.exhibits}) == 1
@@ -152,6 +174,7 @@ class Exhibition:
                 x = self._draw(module, SAMPLES if self.kind == "image" else CLOUD)
                 exhibit.samples = picture(x, question, f"{exhibit.name}: samples")
                 if self.kind == "image":
+                    exhibit.drawn = list(x[:BESIDE])
                     pairs = torch.stack([x[:BESIDE], nearest_data(x[:BESIDE], question.training)])
                     alt = f"{exhibit.name}: samples, and below each its nearest training image"
                     exhibit.neighbours = still(sheet(pairs, zoom=zoom(pairs)), alt)

@@ -98,6 +98,37 @@ for (const button of all("[data-toggle]")) {
   });
 }
 
+// ---- real or drawn?
+
+if (one("#quiz-data")) {
+  const pool = JSON.parse(one("#quiz-data").textContent);
+  const picture = one("#quiz-image");
+  const titles = Object.fromEntries(all("[data-toggle]").map((button) => [button.dataset.toggle, button.textContent]));
+  const score = {}; // by family: how many were asked, and how many were told
+  let asked = null;
+  const ask = () => {
+    const kinds = [pool.filter((one) => one.family === "real"), pool.filter((one) => one.family !== "real")];
+    const among = kinds[Math.floor(2 * Math.random())]; // as often real as drawn
+    asked = among[Math.floor(among.length * Math.random())];
+    picture.src = asked.uri;
+    picture.className = asked.kind;
+  };
+  for (const button of all("[data-answer]")) {
+    button.addEventListener("click", () => {
+      const right = (asked.family === "real") === (button.dataset.answer === "real");
+      const whose = asked.family === "real" ? "It is real." : `It was drawn by ${asked.name}.`;
+      one("#quiz-verdict").textContent = `${right ? "Right." : "Wrong."} ${whose}`;
+      const tally = (score[asked.family] ??= { asked: 0, told: 0 });
+      tally.asked += 1;
+      tally.told += right;
+      const said = ([family, { asked, told }]) => `${titles[family] ?? family} ${told} of ${asked}`;
+      one("#quiz-score").textContent = `You were right about: ${Object.entries(score).map(said).join(", ")}.`;
+      ask();
+    });
+  }
+  ask();
+}
+
 // ---- the table: sorted by a click on a column's head, the best of each column marked
 
 const table = one("#table");

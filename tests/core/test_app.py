@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image, ImageDraw
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 import genzoo
 from genzoo.app import STYLE, answers, build
@@ -32,21 +32,19 @@ def painted(box: tuple[int, ...], paper: str = "white", paint: str = "black") ->
 
 
 @pytest.fixture(scope="module")
-def page() -> Iterator[tuple[Page, list[str]]]:
+def page(browser: Browser) -> Iterator[tuple[Page, list[str]]]:
     """The app in Chromium, and what its console complains of."""
     app = build(shown(*DIGITS))
     _, address, _ = app.launch(server_name="127.0.0.1", quiet=True, css=STYLE, prevent_thread_lock=True)
     errors: list[str] = []
-    with sync_playwright() as playwright:
-        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=options)
-        page = browser.new_page(viewport={"width": 1200, "height": 1000})
-        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(address)
-        page.wait_for_selector("#canvas canvas")
-        yield page, errors
-        browser.close()
+    page = browser.new_page(viewport={"width": 1200, "height": 1000})
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.set_default_timeout(120_000)  # of a busy machine
+    page.goto(address)
+    page.wait_for_selector("#canvas canvas")
+    yield page, errors
+    page.close()
     app.close()
 
 

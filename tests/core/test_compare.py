@@ -279,24 +279,6 @@ def test_figures_are_written_with_what_they_are() -> None:
 # ---- in a browser
 
 
-@pytest.fixture(scope="module")
-def browser():
-    """A real Chromium, headless: the system's, or GENZOO_CHROMIUM. The one test that needs it says so without."""
-    import os
-    import shutil
-
-    names = (os.environ.get("GENZOO_CHROMIUM"), "chromium", "chromium-browser", "google-chrome")
-    path = next((found for name in names if name and (found := shutil.which(name))), None)
-    if path is None:
-        pytest.skip("needs a browser: apt-get install chromium, or name one in GENZOO_CHROMIUM")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield started
-        started.close()
-
-
 def test_it_works_in_a_browser_on_a_phone_by_keyboard_in_light_and_dark(page: Path, browser) -> None:
     complaints: list[str] = []
 
@@ -323,6 +305,15 @@ def test_it_works_in_a_browser_on_a_phone_by_keyboard_in_light_and_dark(page: Pa
     film = tab.locator("canvas.film").first
     last = film.evaluate(drawn)
     assert last != tab.locator("canvas.film").nth(1).evaluate(drawn)
+
+    # the quiz counts, and goes on to another image
+    tab.locator("[data-answer=real]").click()
+    assert tab.locator("#quiz-verdict").inner_text().startswith(("Right. It is real.", "Wrong. It was drawn by "))
+    for _ in range(20):
+        tab.locator("[data-answer=drawn]").click()
+    told = re.findall(r"(\d+) of (\d+)", tab.locator("#quiz-score").inner_text())
+    assert sum(int(of) for _, of in told) == 21 and 0 < sum(int(right) for right, _ in told) < 21
+    assert tab.locator(".banner img").bounding_box()["y"] < 844  # above the fold
 
     # step by step, by keyboard alone
     tab.locator("#back").focus()
