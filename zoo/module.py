@@ -20,6 +20,7 @@ from genzoo.zoo.modality import (
     in_full,
     modality,
     no_number,
+    parted,
     sounding,
     unusual_scale,
     value_range,
@@ -244,12 +245,12 @@ class ZooModule(MeasuredBuffers, StatedModule):
     # ---- the data's contract
 
     def unpack(self, batch: Any, stage: str | None = None) -> tuple[Tensor, Tensor | None]:
-        """A batch, `x` or `(x, y)`, as data and labels. The first of each stage is checked, and any odd one.
+        """A batch, `x`, `(x, y)` or `{"x": x, "y": y}`, as data and labels. The first of each stage is checked, and any odd one.
 
         Whether one is odd is seen while it is still on the CPU. Of batches that a loader hands out on an accelerator
         only the first of each stage is checked: to look at all would have every step wait for the accelerator.
         """
-        x, labels = _parted(batch)
+        x, labels = parted(batch)
         if not isinstance(x, Tensor):
             self.check(x)  # which says what it should be
         if self._must_check(stage):
@@ -271,7 +272,7 @@ class ZooModule(MeasuredBuffers, StatedModule):
         The hook of this name without the underscore would do, if Lightning did not warn of it in every run.
         """
         batch = super()._on_before_batch_transfer(batch, dataloader_idx)
-        x, labels = _parted(batch)
+        x, labels = parted(batch)
         classes = (0.0, (getattr(self, "num_classes", None) or math.inf) - 1)
         are_classes = _within(labels, classes, ())
         self._suspicious = not (_within(x, self._value_range, self.shape) and are_classes)
@@ -396,12 +397,6 @@ class ZooModule(MeasuredBuffers, StatedModule):
         torch.set_rng_state(cpu.cpu())
         if cuda and len(cuda) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all([state.cpu() for state in cuda])
-
-
-def _parted(batch: Any) -> tuple[Any, Any]:
-    """Data and labels of a batch `x`, `(x,)` or `(x, y)`."""
-    x, labels = (batch[0], batch[1]) if isinstance(batch, list | tuple) and len(batch) > 1 else (batch, None)
-    return (x[0] if isinstance(x, list | tuple) else x), labels
 
 
 def _is_on_cpu(t: Any) -> bool:

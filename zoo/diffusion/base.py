@@ -232,7 +232,8 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
 
         def denoiser(w: Tensor, u: float) -> Tensor:
             noise = self.schedule.at(torch.tensor(-2 * u, dtype=torch.float64))
-            return self.denoise(w * math.hypot(noise.alpha, noise.sigma), noise, labels)
+            given = None if labels is None else labels.clone()  # they may come from inference mode
+            return self.denoise(w * math.hypot(noise.alpha, noise.sigma), noise, given)
 
         return ProbabilityFlow(denoiser, ratios, self.flow_steps)
 
