@@ -234,8 +234,13 @@ def unusual_scale(x: Tensor, data_scale: float | None = None) -> str | None:
     return (
         f"{name} {worst} of the data has the mean {float(mean[worst]):.3g} and the standard deviation"
         f" {float(std[worst]):.3g}{divided}, and {int(far.sum())} of {len(far)} {name}s are far from 0 and 1: a model"
-        f" learns that badly, or not at all. Standardise each {name}: subtract its mean and divide by its standard"
-        " deviation" + ("" if data_scale is None else ", or set data_scale if all of them are of one size around 0")
+        f" learns that badly, or not at all. Standardise each {name}: "
+        + (
+            "model.standardise(mean, std) before it is trained"
+            if x.ndim == 2
+            else "subtract its mean and divide by its standard deviation"
+        )
+        + ("" if data_scale is None else ", or set data_scale if all of them are of one size around 0")
     )
 
 

@@ -30,10 +30,11 @@ from genzoo.zoo.plain import make_plain
 from genzoo.zoo.precision import MeasuredBuffers, full_precision
 from genzoo.zoo.processes import gather
 from genzoo.zoo.randomness import Generator, PerDatum
+from genzoo.zoo.standardising import StandardisingMixin
 from genzoo.zoo.statement import StatedModule
 
 
-class ZooModule(MeasuredBuffers, StatedModule):
+class ZooModule(StandardisingMixin, MeasuredBuffers, StatedModule):
     """The base of every module: the data's contract, the optimiser, logging, hyperparameters that can be stated.
 
     A family implements `objective`, the per-datum quantities of a training step with "loss" among them, and
@@ -79,6 +80,7 @@ class ZooModule(MeasuredBuffers, StatedModule):
         self._shown: dict[str, Tensor] = {}
         self._random_states: list[list[Tensor]] | None = None
         self._later_buffers: list[str] = []
+        self.begin_in_own_units()
 
     @property
     def num_dims(self) -> int:
@@ -139,7 +141,7 @@ class ZooModule(MeasuredBuffers, StatedModule):
         if not bool(torch.isfinite(means["train/loss"])):
             raise ValueError(
                 f"The loss is {float(means['train/loss'])} at step {self.global_step}:"
-                f" {no_number(x, getattr(self, 'data_scale', None))}."
+                f" {no_number(self.standardised(x), getattr(self, 'data_scale', None))}."
                 " Nothing after the last checkpoint is worth going on from."
             )
         self.log("train/loss", means.pop("train/loss"), prog_bar=True, batch_size=len(x))
@@ -245,7 +247,9 @@ class ZooModule(MeasuredBuffers, StatedModule):
     # ---- the data's contract
 
     def unpack(self, batch: Any, stage: str | None = None) -> tuple[Tensor, Tensor | None]:
-        """A batch, `x`, `(x, y)` or `{"x": x, "y": y}`, as data and labels. The first of each stage is checked, and any odd one.
+        """A batch, `x`, `(x, y)` or `{"x": x, "y": y}`, as data and labels.
+
+        The first of each stage is checked, and any odd one.
 
         Whether one is odd is seen while it is still on the CPU. Of batches that a loader hands out on an accelerator
         only the first of each stage is checked: to look at all would have every step wait for the accelerator.
@@ -257,7 +261,8 @@ class ZooModule(MeasuredBuffers, StatedModule):
             self.check(x)
             self._checked_stages.add(str(stage))
             continuous = stage == "train" and self.levels is None
-            if continuous and (unusual := unusual_scale(x, getattr(self, "data_scale", None))):
+            in_networks = self.standardised(x) if continuous else x
+            if continuous and (unusual := unusual_scale(in_networks, getattr(self, "data_scale", None))):
                 rank_zero_warn(f"{type(self).__name__}: {unusual}.")
         return in_full(x, self.levels, self.modality), labels
 
@@ -341,9 +346,15 @@ class ZooModule(MeasuredBuffers, StatedModule):
     # ---- an interrupted run goes on with what it had gathered, and the random numbers it would have drawn
 
     def setup(self, stage: str) -> None:
-        """A training gathers anew; one that goes on gets what it had from the checkpoint, after this."""
+        """A training gathers anew; one that goes on gets what it had from the checkpoint, after this.
+
+        Points are standardised as the datamodule states, unless the model is told otherwise or was before.
+        """
         super().setup(stage)
         if stage == TrainerFn.FITTING:
+            stated = getattr(self.trainer.datamodule, "standardisation", None)  # type: ignore[attr-defined]
+            if stated is not None and self.modality == "points" and not self.is_standardising:
+                self.standardise(*stated)
             for name in self.gathered:
                 setattr(self, name, type(getattr(self, name))())
 

@@ -196,7 +196,7 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
             y = self.to_model(self.dequantised(x, generator))
             probe = None if exact else normal(y.shape, like=y, generator=generator).sign()
             total += flow.log_prob(y, probe)
-        return total / num_particles + bins - self.num_dims * math.log(self.data_scale)
+        return total / num_particles + bins - self.num_dims * math.log(self.data_scale) - self.log_volume
 
     @property
     def log_prob_protocol(self) -> str:

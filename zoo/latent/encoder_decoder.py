@@ -1,6 +1,7 @@
 """The two networks that autoencoders of every kind are made of, and what can be done with the codes between them."""
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 from torch import Tensor, nn
@@ -25,6 +26,8 @@ class EncoderDecoderMixin(LatentMixin):
     levels: int | None
     num_dims: int
     modality: Modality
+    standardised: Callable[[Tensor], Tensor]
+    output_in_own_units: Callable[[Output], Output]
 
     def build_networks(
         self,
@@ -64,7 +67,7 @@ class EncoderDecoderMixin(LatentMixin):
 
     def features(self, x: Tensor) -> Tensor:
         """What the encoder says of x: (B, code_features), in x's precision."""
-        h = self.encoder(to_network(x if self.levels is None else 2 * x - 1, self.encoder))
+        h = self.encoder(to_network(self.standardised(x) if self.levels is None else 2 * x - 1, self.encoder))
         if h.shape != (len(x), self.code_features):
             raise ValueError(
                 f"The encoder must map (B, *shape) to (B, code_features) = {(len(x), self.code_features)},"
@@ -97,4 +100,4 @@ class EncoderDecoderMixin(LatentMixin):
                 f"The decoder must map (B, {self.latent_dim}) to {self.num_parameters} numbers for each dimension of"
                 f" the datum, {size} up to reshaping, but gave {tuple(parameters.shape)}."
             )
-        return self.likelihood.output(parameters.reshape(size), self.levels)
+        return self.output_in_own_units(self.likelihood.output(parameters.reshape(size), self.levels))

@@ -54,7 +54,8 @@ class VAE(LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
         width: hidden units of the perceptrons, or channels of the convolutions at full image size; None takes 512 or
             32.
         depth: residual blocks, for convolutions at each resolution; None takes 2 or 1.
-        encoder: a module of your own, (B, *shape) in [−1, 1] (in the data's range, if continuous) to (B, 2 d): μ and
+        encoder: a module of your own, (B, *shape) in [−1, 1] (if continuous: as they are, points standardised)
+            to (B, 2 d): μ and
             log σ.
         decoder: a module of your own, (B, d) to P numbers for each dimension of the datum, (B, P, *shape) up to
             reshaping, where P is the likelihood's `num_parameters(levels)`.
