@@ -204,8 +204,11 @@ def scales_of(x: Tensor, names: Sequence[str]) -> tuple[Tensor, Tensor]:
     """The mean and the standard deviation of each column, float64 (D,).
 
     Raises:
-        ValueError: for a column that is constant, and so has no density, or as good as that in single precision.
+        ValueError: for a column that is constant, and so has no density, or as good as that in single precision; for
+            a single row.
     """
+    if len(x) < 2:
+        raise ValueError(f"{len(x)} example(s) are left for training, which have no standard deviation: give more")
     mean, std = x.double().mean(0), x.double().std(0, correction=0)
     finest = torch.from_numpy(np.spacing(x.abs().amax(0).numpy())).double()
     for column in (std < FINEST * finest).nonzero().flatten().tolist():

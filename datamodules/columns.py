@@ -170,7 +170,7 @@ def _read_csv(path: Path) -> dict[str, np.ndarray]:
             )
         rows.append(row)
     if not rows:
-        raise ValueError("it names columns, but has no rows")
+        raise ValueError("there is no row below the names of the columns")
     return {name: _numbers_or_text(values) for name, values in zip(header, zip(*rows, strict=True), strict=True)}
 
 

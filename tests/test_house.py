@@ -65,7 +65,7 @@ def undeclared(site: Path) -> list[str]:
     """What the genzoo in `site` imports though pyproject.toml does not say so: an extra's only when it is needed."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     always = {plain_name(requirement) for requirement in project["dependencies"]}
-    extras = [project["optional-dependencies"][extra] for extra in ("inception", "tensorboard")]
+    extras = [project["optional-dependencies"][extra] for extra in ("inception", "tensorboard", "parquet")]
     at_times = always.union(*({plain_name(requirement) for requirement in extra} for extra in extras))
     providers, found = packages_distributions(), set()
     for file in (site / "genzoo").rglob("*.py"):

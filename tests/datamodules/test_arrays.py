@@ -326,7 +326,7 @@ def with_value(name: str, row: int, value: Any) -> dict[str, list[Any]]:
             {},
             "'height' has the mean 1.7e.09.*too few steps",
         ),
-        ({name: [] for name in GOOD}, {}, "it names columns, but has no rows"),
+        ({name: [] for name in GOOD}, {}, "there is no row below the names of the columns"),
         ({name: values[:2] for name, values in GOOD.items()}, {}, r"2 example\(s\) are too few: give at least 3"),
         (GOOD, {"flip": True}, "these data are no images"),
         (GOOD, {"val_fraction": 1.0}, "val_fraction is 1.0"),
