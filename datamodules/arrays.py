@@ -139,8 +139,7 @@ class ArrayDataModule(DataModule):
             train, _ = self.split(self._rows_in_classes(source))
             scales = scales_of(source.select(train).x, names)
             self.standardisation = scales if standardise else None
-        self.save_hyperparameters(ignore=["x", "y"], logger=False)
-        self.hparams.update(x=None, y=None)  # which no file can state
+        self.save_hyperparameters(ignore=["x", "y"], logger=False)  # which no file can state
 
     def load(self, split: str) -> InMemory:
         """The rows of a split."""

@@ -57,6 +57,9 @@ class ZooModule(StandardisingMixin, MeasuredBuffers, StatedModule):
     #: part of its checkpoints, in each process its own
     gathered: tuple[str, ...] = ("_noted", "_shown")
 
+    #: what the classes 0, 1, … are called, where the data say so; in every checkpoint and entry
+    class_names: tuple[str, ...] = ()
+
     def __init__(
         self,
         shape: Sequence[int],
@@ -315,6 +318,21 @@ class ZooModule(StandardisingMixin, MeasuredBuffers, StatedModule):
         """How many dimensions of each datum its likelihood counts, (B,) int64, at least 1."""
         return self.observed(x).flatten(1).sum(1)
 
+    def name_classes(self, names: Sequence[str]) -> None:
+        """States what the classes are called.
+
+        Raises:
+            ValueError: unless there is a name, text of its own in one line, for each of the model's classes.
+        """
+        number = getattr(self, "num_classes", None)
+        good = isinstance(names, list | tuple) and all(isinstance(n, str) and n.isprintable() for n in names)
+        if not good or len(set(names)) < len(names) or len(names) != number:
+            raise ValueError(
+                f"{type(self).__name__}: class_names are a name in one line for each of num_classes={number} classes,"
+                f" all different, but were given {str(names)[:80]}."
+            )
+        self.class_names = tuple(names)
+
     # ---- weights published before a buffer existed
 
     def register_later_buffer(self, name: str, value: Tensor) -> None:
@@ -348,13 +366,17 @@ class ZooModule(StandardisingMixin, MeasuredBuffers, StatedModule):
     def setup(self, stage: str) -> None:
         """A training gathers anew; one that goes on gets what it had from the checkpoint, after this.
 
-        Points are standardised as the datamodule states, unless the model is told otherwise or was before.
+        Points are standardised as the datamodule states, unless the model is told otherwise or was before; and the
+        classes are called as there.
         """
         super().setup(stage)
         if stage == TrainerFn.FITTING:
-            stated = getattr(self.trainer.datamodule, "standardisation", None)  # type: ignore[attr-defined]
+            data = self.trainer.datamodule  # type: ignore[attr-defined]
+            stated = getattr(data, "standardisation", None)
             if stated is not None and self.modality == "points" and not self.is_standardising:
                 self.standardise(*stated)
+            if (names := getattr(data, "class_names", ())) and getattr(self, "num_classes", None) is not None:
+                self.name_classes(names)
             for name in self.gathered:
                 setattr(self, name, type(getattr(self, name))())
 
@@ -375,10 +397,14 @@ class ZooModule(StandardisingMixin, MeasuredBuffers, StatedModule):
         mine = [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])]
         checkpoint["random_state"] = gather(mine)
         checkpoint["gathered"] = gather({name: getattr(self, name) for name in self.gathered})
+        if self.class_names:
+            checkpoint["class_names"] = list(self.class_names)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restores them, if it is a training run that goes on."""
+        """Restores them, if it is a training run that goes on; and what the classes are called."""
         super().on_load_checkpoint(checkpoint)
+        if "class_names" in checkpoint:
+            self.name_classes(checkpoint["class_names"])
         if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
             for name, value in dict(enumerate(checkpoint.get("gathered", []))).get(self.global_rank, {}).items():
                 setattr(self, name, value)

@@ -1,15 +1,20 @@
 """`genzoo sample`: what an entry draws, as a picture, a sound or a text."""
 
 import inspect
+import re
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
 
 from genzoo.arguments import add_compile, add_machine, allowed, compiled, device
 from genzoo.errors import did_you_mean
 from genzoo.zoo import hub
 from genzoo.zoo.hub.wording import blamed_on
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 EXAMPLE = "genzoo sample mnist/vae --out grid.png"
 SAYS = "draw samples of an entry"
@@ -27,8 +32,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="an argument of this model's own `sample`: temperature=0.8, prompt='To be', labels='[3, 3, 7]',"
-        " solver=Heun",
+        help="an argument of this model's own `sample`: temperature=0.8, prompt='To be', labels=horse,"
+        " labels='[3, 3, 7]', solver=Heun",
     )
     add_compile(parser)
     add_machine(parser)
@@ -42,7 +47,8 @@ def run(given: Namespace) -> None:
 
     module = hub.load(given.entry, allow=allowed(given)).to(device(given))
     compiled(module, given)
-    settings = keywords(given.set, getattr(module, "sample", None))
+    names = getattr(module, "class_names", ())
+    settings = keywords(given.set, getattr(module, "sample", None), names, given.num_samples)
     with blamed_on(given.entry):
         try:
             medium = samples_of(module, given.num_samples, given.seed, **settings)
@@ -59,11 +65,13 @@ def run(given: Namespace) -> None:
     print(out)
 
 
-def keywords(settings: list[str], function: Any) -> dict[str, Any]:
+def keywords(
+    settings: list[str], function: Any, class_names: Sequence[str] = (), num_samples: int = 1
+) -> dict[str, Any]:
     """What `--set name=value` gives a function: each value as the annotation of its parameter has it.
 
     Text stays as it is where text is taken; a list is made a tensor; an object is stated by its class's name
-    (`solver=Heun`), or by {"class_path": ..., "init_args": {...}}.
+    (`solver=Heun`), or by {"class_path": ..., "init_args": {...}}; `labels` as `classes` reads them.
 
     Raises:
         ValueError: for a name that the function does not take, or a value that it cannot be.
@@ -86,6 +94,9 @@ def keywords(settings: list[str], function: Any) -> dict[str, Any]:
         except NameError:  # annotations that do not resolve say nothing
             hint = Any
         kinds = alternatives(hint)
+        if name == "labels":
+            given[name] = classes(setting.partition("=")[2], class_names, num_samples)
+            continue
         read_as = str if str in kinds else list if torch.Tensor in kinds else hint
         parser = ArgumentParser(exit_on_error=False)
         parser.add_argument(f"--{name}", type=read_as)
@@ -95,6 +106,33 @@ def keywords(settings: list[str], function: Any) -> dict[str, Any]:
         except (ArgumentError, TypeError, ValueError):
             raise ValueError(f"--set {setting}: {name} must be {' or '.join(map(in_words, kinds))}") from None
     return given
+
+
+def classes(text: str, names: Sequence[str], num_samples: int) -> "Tensor":
+    """The labels that a command line states, int64.
+
+    Args:
+        text: one class, for all samples, or a list with one for each: by number, or by name.
+        names: of the classes 0, 1, …, where they have some.
+        num_samples: how many samples there are.
+
+    Raises:
+        ValueError: for a name that no class has.
+    """
+    import torch
+    import yaml
+
+    try:
+        read = text if text in names else yaml.load(text, yaml.BaseLoader)  # which leaves text as it is
+    except yaml.YAMLError:
+        read = text
+    members = [str(member) for member in (read if isinstance(read, list) else [read] * num_samples)]
+    for one in members:
+        if one not in names and not re.fullmatch(r"-?\d+", one):
+            called = f"there are {', '.join(names)}" if names else "they have none: give numbers, like '[3, 3, 7]'"
+            near = did_you_mean(one, names)
+            raise ValueError(f"--set labels={text}: no class has the name {one!r}{near}; {called}")
+    return torch.tensor([names.index(one) if one in names else int(one) for one in members])
 
 
 def alternatives(annotation: Any) -> list[Any]:
