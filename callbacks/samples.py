@@ -1,6 +1,6 @@
 """What the model draws, writes or says, while it trains."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -106,13 +106,14 @@ class SampleLogger(AtValidation):
             self._keep(pl_module if not has_validations(trainer) else None, batch)
 
     def _keep(self, module: LightningModule | None, batch: Any) -> None:
-        if self._data_range is None and isinstance(
-            x := batch[0] if isinstance(batch, list | tuple) else batch, Tensor
-        ):
+        x = batch.get("x") if isinstance(batch, Mapping) else data_of(batch)
+        if not isinstance(x, Tensor):  # a module of one's own may train on anything
+            return
+        if self._data_range is None:
             found = range_of(x)
             self._data_range = None if found is None else (tuple(x.shape[1:]), found)
         if self._examples is None and self.num_examples and isinstance(module, Completes | HasLatents):
-            self._examples = data_of(batch)[: self.num_examples].detach().clone()
+            self._examples = x[: self.num_examples].detach().clone()
 
     @property
     def state_key(self) -> str:

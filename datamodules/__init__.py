@@ -1,5 +1,6 @@
 """Data: every datamodule states `shape`, `levels` and `num_classes`, and yields batches `(x, y)`."""
 
+from genzoo.datamodules.arrays import ArrayDataModule
 from genzoo.datamodules.audio import AudioDataModule, FSDDDataModule
 from genzoo.datamodules.augmentation import Augmentation
 from genzoo.datamodules.base import BatchPlan, DataModule, InMemory, Loader, Source
@@ -17,6 +18,7 @@ from genzoo.datamodules.points import PointsDataModule
 from genzoo.datamodules.text import TextDataModule
 
 __all__ = [
+    "ArrayDataModule",
     "AudioDataModule",
     "Augmentation",
     "BatchPlan",

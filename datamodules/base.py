@@ -283,6 +283,8 @@ class DataModule(LightningDataModule):
     class_names: Sequence[str] = ()  # what the labels 0, 1, … stand for, where that is known
     vocabulary: str | None = None  # of tokens: what they stand for
     sample_rate: int | None = None  # of waveforms: Hz
+    #: of points: the mean and the standard deviation of each column, (D,), by which a model standardises them
+    standardisation: tuple[Tensor, Tensor] | None = None
     #: how models of these data are measured: arguments of `genzoo.callbacks.evaluate`
     protocol: Mapping[str, Any] = {}
     augmentation: Augmentation | None = None  # what makes more of the pictures of training

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import PIL
@@ -26,6 +26,8 @@ from genzoo.datamodules.reading import each, kept
 # Formats that Pillow knows by sight only, or reads by way of another program.
 NOT_READ = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
 SEVERAL_FRAMES = {"AVIF", "DCX", "FLI", "GIF", "PNG", "TIFF", "WEBP"}  # formats of animations, or of several pages
+
+Item = TypeVar("Item")
 
 TEST_SEED = 20_150_000  # which files are test files, where there is no folder of them
 
@@ -275,8 +277,8 @@ def part_of(number: int, fraction: float) -> int:
     return max(1, min(round(fraction * number), number - 1))
 
 
-def hold_out(files: list[LabelledFile], fraction: float) -> tuple[list[LabelledFile], list[LabelledFile]]:
-    """The files that are kept and those that are held out for testing, by a fixed random choice."""
+def hold_out(files: Sequence[Item], fraction: float) -> tuple[list[Item], list[Item]]:
+    """The files (or rows) that are kept and those that are held out for testing, by a fixed random choice."""
     order = torch.randperm(len(files), generator=seeded(TEST_SEED)).tolist()
     held_out = set(order[: part_of(len(files), fraction)])
     kept = [file for row, file in enumerate(files) if row not in held_out]

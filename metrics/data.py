@@ -18,13 +18,14 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from genzoo.zoo.drawing import seeded
+from genzoo.zoo.modality import parted
 
 SPLITS = ("train", "val", "test")
 
 
 def data_of(batch: Any) -> Tensor:
-    """x of a batch that is `x` or `(x, y, ...)`."""
-    return batch if isinstance(batch, Tensor) else batch[0]
+    """x of a batch that is `x`, `(x, y, ...)` or `{"x": x, "y": y}`."""
+    return parted(batch)[0]
 
 
 def to_module(x: Tensor, module: Any) -> Tensor:

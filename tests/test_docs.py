@@ -51,6 +51,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         write_wav(tmp_path / "recordings" / ("anna", "ben")[i % 2] / f"{i}.wav", sound, 8000)
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "today.md").write_text("- To do: nothing in particular.\n" * 100)
+    people = np.random.default_rng(0).normal((170, 40_000, 0), (10, 30_000, 0.01), (200, 3))
+    np.savetxt("people.csv", people, delimiter=",", header="height,income,share", comments="")
     for split in ("train", "test"):
         np.save(f"faces_{split}.npy", pixels[:, None])
     monkeypatch.setenv("MPLBACKEND", "agg")

@@ -7,13 +7,15 @@
 | tokens | int64 in [0, levels) | (T,) | the vocabulary's size |
 | points | any float | (D,) | None: continuous |
 
+A batch is x, (x, y) with a label y for each datum, or {"x": …, "y": …}: `parted` tells the two apart.
+
 A likelihood of discrete data is one of the codes 0 … levels − 1: `to_codes` and `from_codes` go between them and x.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -50,6 +52,23 @@ def modality(shape: Sequence[int], levels: int | None) -> Modality:
 
 def _is_whole(number: object) -> bool:
     return isinstance(number, Integral) and not isinstance(number, bool)
+
+
+def parted(batch: Any) -> tuple[Any, Any]:
+    """Data and labels, None where there are none, of a batch x, (x,), (x, y, …), or {"x": x, "y": y, …}.
+
+    Raises:
+        ValueError: if a mapping has nothing under "x".
+    """
+    if isinstance(batch, Mapping):
+        if "x" not in batch:
+            raise ValueError(
+                "a batch that is a mapping has its data under 'x', and its labels under 'y', but this one has"
+                f" {', '.join(map(repr, batch)) or 'nothing'}: rename them"
+            )
+        return batch["x"], batch.get("y")
+    x, labels = (batch[0], batch[1]) if isinstance(batch, list | tuple) and len(batch) > 1 else (batch, None)
+    return (x[0] if isinstance(x, list | tuple) else x), labels
 
 
 def to_codes(x: Tensor, levels: int, kind: Modality = "image") -> Tensor:
@@ -215,8 +234,13 @@ def unusual_scale(x: Tensor, data_scale: float | None = None) -> str | None:
     return (
         f"{name} {worst} of the data has the mean {float(mean[worst]):.3g} and the standard deviation"
         f" {float(std[worst]):.3g}{divided}, and {int(far.sum())} of {len(far)} {name}s are far from 0 and 1: a model"
-        f" learns that badly, or not at all. Standardise each {name}: subtract its mean and divide by its standard"
-        " deviation" + ("" if data_scale is None else ", or set data_scale if all of them are of one size around 0")
+        f" learns that badly, or not at all. Standardise each {name}: "
+        + (
+            "model.standardise(mean, std) before it is trained"
+            if x.ndim == 2
+            else "subtract its mean and divide by its standard deviation"
+        )
+        + ("" if data_scale is None else ", or set data_scale if all of them are of one size around 0")
     )
 
 

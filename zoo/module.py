@@ -20,6 +20,7 @@ from genzoo.zoo.modality import (
     in_full,
     modality,
     no_number,
+    parted,
     sounding,
     unusual_scale,
     value_range,
@@ -29,10 +30,11 @@ from genzoo.zoo.plain import make_plain
 from genzoo.zoo.precision import MeasuredBuffers, full_precision
 from genzoo.zoo.processes import gather
 from genzoo.zoo.randomness import Generator, PerDatum
+from genzoo.zoo.standardising import StandardisingMixin
 from genzoo.zoo.statement import StatedModule
 
 
-class ZooModule(MeasuredBuffers, StatedModule):
+class ZooModule(StandardisingMixin, MeasuredBuffers, StatedModule):
     """The base of every module: the data's contract, the optimiser, logging, hyperparameters that can be stated.
 
     A family implements `objective`, the per-datum quantities of a training step with "loss" among them, and
@@ -54,6 +56,9 @@ class ZooModule(MeasuredBuffers, StatedModule):
     #: attributes, lists or dictionaries, in which a training gathers what it uses later: empty where it begins, and
     #: part of its checkpoints, in each process its own
     gathered: tuple[str, ...] = ("_noted", "_shown")
+
+    #: what the classes 0, 1, … are called, where the data say so; in every checkpoint and entry
+    class_names: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -78,6 +83,7 @@ class ZooModule(MeasuredBuffers, StatedModule):
         self._shown: dict[str, Tensor] = {}
         self._random_states: list[list[Tensor]] | None = None
         self._later_buffers: list[str] = []
+        self.begin_in_own_units()
 
     @property
     def num_dims(self) -> int:
@@ -138,7 +144,7 @@ class ZooModule(MeasuredBuffers, StatedModule):
         if not bool(torch.isfinite(means["train/loss"])):
             raise ValueError(
                 f"The loss is {float(means['train/loss'])} at step {self.global_step}:"
-                f" {no_number(x, getattr(self, 'data_scale', None))}."
+                f" {no_number(self.standardised(x), getattr(self, 'data_scale', None))}."
                 " Nothing after the last checkpoint is worth going on from."
             )
         self.log("train/loss", means.pop("train/loss"), prog_bar=True, batch_size=len(x))
@@ -251,19 +257,22 @@ class ZooModule(MeasuredBuffers, StatedModule):
     # ---- the data's contract
 
     def unpack(self, batch: Any, stage: str | None = None) -> tuple[Tensor, Tensor | None]:
-        """A batch, `x` or `(x, y)`, as data and labels. The first of each stage is checked, and any odd one.
+        """A batch, `x`, `(x, y)` or `{"x": x, "y": y}`, as data and labels.
+
+        The first of each stage is checked, and any odd one.
 
         Whether one is odd is seen while it is still on the CPU. Of batches that a loader hands out on an accelerator
         only the first of each stage is checked: to look at all would have every step wait for the accelerator.
         """
-        x, labels = _parted(batch)
+        x, labels = parted(batch)
         if not isinstance(x, Tensor):
             self.check(x)  # which says what it should be
         if self._must_check(stage):
             self.check(x)
             self._checked_stages.add(str(stage))
             continuous = stage == "train" and self.levels is None
-            if continuous and (unusual := unusual_scale(x, getattr(self, "data_scale", None))):
+            in_networks = self.standardised(x) if continuous else x
+            if continuous and (unusual := unusual_scale(in_networks, getattr(self, "data_scale", None))):
                 rank_zero_warn(f"{type(self).__name__}: {unusual}.")
         return in_full(x, self.levels, self.modality), labels
 
@@ -278,7 +287,7 @@ class ZooModule(MeasuredBuffers, StatedModule):
         The hook of this name without the underscore would do, if Lightning did not warn of it in every run.
         """
         batch = super()._on_before_batch_transfer(batch, dataloader_idx)
-        x, labels = _parted(batch)
+        x, labels = parted(batch)
         classes = (0.0, (getattr(self, "num_classes", None) or math.inf) - 1)
         are_classes = _within(labels, classes, ())
         self._suspicious = not (_within(x, self._value_range, self.shape) and are_classes)
@@ -316,6 +325,21 @@ class ZooModule(MeasuredBuffers, StatedModule):
         """How many dimensions of each datum its likelihood counts, (B,) int64, at least 1."""
         return self.observed(x).flatten(1).sum(1)
 
+    def name_classes(self, names: Sequence[str]) -> None:
+        """States what the classes are called.
+
+        Raises:
+            ValueError: unless there is a name, text of its own in one line, for each of the model's classes.
+        """
+        number = getattr(self, "num_classes", None)
+        good = isinstance(names, list | tuple) and all(isinstance(n, str) and n.isprintable() for n in names)
+        if not good or len(set(names)) < len(names) or len(names) != number:
+            raise ValueError(
+                f"{type(self).__name__}: class_names are a name in one line for each of num_classes={number} classes,"
+                f" all different, but were given {str(names)[:80]}."
+            )
+        self.class_names = tuple(names)
+
     # ---- weights published before a buffer existed
 
     def register_later_buffer(self, name: str, value: Tensor) -> None:
@@ -347,9 +371,19 @@ class ZooModule(MeasuredBuffers, StatedModule):
     # ---- an interrupted run goes on with what it had gathered, and the random numbers it would have drawn
 
     def setup(self, stage: str) -> None:
-        """A training gathers anew; one that goes on gets what it had from the checkpoint, after this."""
+        """A training gathers anew; one that goes on gets what it had from the checkpoint, after this.
+
+        Points are standardised as the datamodule states, unless the model is told otherwise or was before; and the
+        classes are called as there.
+        """
         super().setup(stage)
         if stage == TrainerFn.FITTING:
+            data = self.trainer.datamodule  # type: ignore[attr-defined]
+            stated = getattr(data, "standardisation", None)
+            if stated is not None and self.modality == "points" and not self.is_standardising:
+                self.standardise(*stated)
+            if (names := getattr(data, "class_names", ())) and getattr(self, "num_classes", None) is not None:
+                self.name_classes(names)
             for name in self.gathered:
                 setattr(self, name, type(getattr(self, name))())
 
@@ -370,10 +404,14 @@ class ZooModule(MeasuredBuffers, StatedModule):
         mine = [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])]
         checkpoint["random_state"] = gather(mine)
         checkpoint["gathered"] = gather({name: getattr(self, name) for name in self.gathered})
+        if self.class_names:
+            checkpoint["class_names"] = list(self.class_names)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restores them, if it is a training run that goes on."""
+        """Restores them, if it is a training run that goes on; and what the classes are called."""
         super().on_load_checkpoint(checkpoint)
+        if "class_names" in checkpoint:
+            self.name_classes(checkpoint["class_names"])
         if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
             for name, value in dict(enumerate(checkpoint.get("gathered", []))).get(self.global_rank, {}).items():
                 setattr(self, name, value)
@@ -404,12 +442,6 @@ class ZooModule(MeasuredBuffers, StatedModule):
         torch.set_rng_state(cpu.cpu())
         if cuda and len(cuda) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all([state.cpu() for state in cuda])
-
-
-def _parted(batch: Any) -> tuple[Any, Any]:
-    """Data and labels of a batch `x`, `(x,)` or `(x, y)`."""
-    x, labels = (batch[0], batch[1]) if isinstance(batch, list | tuple) and len(batch) > 1 else (batch, None)
-    return (x[0] if isinstance(x, list | tuple) else x), labels
 
 
 def _is_on_cpu(t: Any) -> bool:

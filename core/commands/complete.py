@@ -84,7 +84,9 @@ def run(given: Namespace) -> None:
 def completed(own: "OwnData", x: "Tensor", known: "Tensor", given: Namespace, generator: Any) -> "Tensor":
     """(num_samples, *shape), on the CPU: completions of one datum."""
     complete = own.module.complete
-    settings = keywords(given.set, complete, ("x", "known", "num_samples", "generator"))
+    settings = keywords(
+        given.set, complete, ("x", "known", "num_samples", "generator"), getattr(own.module, "class_names", ())
+    )
     at = device(given)
     try:
         filled = complete(

@@ -1,15 +1,19 @@
 """`genzoo sample`: what a model draws, as a picture, a sound or a text."""
 
 import inspect
+import re
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
 
 from genzoo.arguments import add_compile, add_machine, add_model, load
 from genzoo.errors import did_you_mean
 from genzoo.zoo.hub.wording import blamed_on
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 EXAMPLE = "genzoo sample mnist/vae --out grid.png"
 SAYS = "draw samples of a model"
@@ -22,7 +26,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--num_samples", type=int, default=64, help="how many (default: 64)")
     add("--out", help="the file to write (default: samples.png, or .wav or .txt where the model makes such)")
     add("--seed", type=int, default=0, help="the same seed draws the same samples (default: 0)")
-    add_settings(parser, "sample", "temperature=0.8, prompt='To be', labels='[3, 3, 7]', solver=Heun")
+    add_settings(parser, "sample", "temperature=0.8, prompt='To be', labels=horse, labels='[3, 3, 7]', solver=Heun")
     add_compile(parser)
     add_machine(parser)
 
@@ -40,7 +44,10 @@ def run(given: Namespace) -> None:
     from genzoo.zoo.media import samples_of
 
     _, module = load(given)
-    settings = keywords(given.set, getattr(module, "sample", None), ("num_samples", "generator"))
+    names = getattr(module, "class_names", ())
+    settings = keywords(
+        given.set, getattr(module, "sample", None), ("num_samples", "generator"), names, given.num_samples
+    )
     with blamed_on(given.model):
         try:
             medium = samples_of(module, given.num_samples, given.seed, **settings)
@@ -57,16 +64,24 @@ def run(given: Namespace) -> None:
     print(out)
 
 
-def keywords(settings: list[str], function: Any, without: Sequence[str]) -> dict[str, Any]:
+def keywords(
+    settings: list[str],
+    function: Any,
+    without: Sequence[str],
+    class_names: Sequence[str] = (),
+    num_labels: int = 1,
+) -> dict[str, Any]:
     """What `--set name=value` gives a function: each value as the annotation of its parameter has it.
 
     Text stays as it is where text is taken; a list is made a tensor; an object is stated by its class's name
-    (`solver=Heun`), or by {"class_path": ..., "init_args": {...}}.
+    (`solver=Heun`), or by {"class_path": ..., "init_args": {...}}; `labels` as `classes` reads them.
 
     Args:
         settings: as they were given.
         function: a method of the model's.
         without: its arguments that are no settings.
+        class_names: of the classes 0, 1, …, where they have some.
+        num_labels: how many `labels` one class stands for.
 
     Raises:
         ValueError: for a name that the function does not take, or a value that it cannot be.
@@ -89,6 +104,9 @@ def keywords(settings: list[str], function: Any, without: Sequence[str]) -> dict
         except NameError:  # annotations that do not resolve say nothing
             hint = Any
         kinds = alternatives(hint)
+        if name == "labels":
+            given[name] = classes(setting.partition("=")[2], class_names, num_labels)
+            continue
         read_as = str if str in kinds else list if torch.Tensor in kinds else hint
         parser = ArgumentParser(exit_on_error=False)
         parser.add_argument(f"--{name}", type=read_as)
@@ -98,6 +116,33 @@ def keywords(settings: list[str], function: Any, without: Sequence[str]) -> dict
         except (ArgumentError, TypeError, ValueError):
             raise ValueError(f"--set {setting}: {name} must be {' or '.join(map(in_words, kinds))}") from None
     return given
+
+
+def classes(text: str, names: Sequence[str], num_samples: int) -> "Tensor":
+    """The labels that a command line states, int64.
+
+    Args:
+        text: one class, for all samples, or a list with one for each: by number, or by name.
+        names: of the classes 0, 1, …, where they have some.
+        num_samples: how many samples there are.
+
+    Raises:
+        ValueError: for a name that no class has.
+    """
+    import torch
+    import yaml
+
+    try:
+        read = text if text in names else yaml.load(text, yaml.BaseLoader)  # which leaves text as it is
+    except yaml.YAMLError:
+        read = text
+    members = [str(member) for member in (read if isinstance(read, list) else [read] * num_samples)]
+    for one in members:
+        if one not in names and not re.fullmatch(r"-?\d+", one):
+            called = f"there are {', '.join(names)}" if names else "they have none: give numbers, like '[3, 3, 7]'"
+            near = did_you_mean(one, names)
+            raise ValueError(f"--set labels={text}: no class has the name {one!r}{near}; {called}")
+    return torch.tensor([names.index(one) if one in names else int(one) for one in members])
 
 
 def alternatives(annotation: Any) -> list[Any]:

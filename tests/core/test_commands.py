@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from running import refused
 
 import genzoo
@@ -253,16 +254,36 @@ def test_what_is_set_is_read_as_its_parameter_has_it() -> None:
         ("steps=2.5", "steps must be a whole number"),
         ("solver=heun", "solver must be Ancestral, DDIM, DPMSolver, Euler, Heun or PredictorCorrector"),
         ("spacing=foo", "spacing must be uniform or karras"),
-        ("labels=3", "labels must be a list of numbers"),
-        ('labels=["a"]', "labels must be a list of numbers"),
+        ('labels=["a"]', "no class has the name 'a'; they have none: give numbers"),
         ("steps=0", "steps"),
-        ("labels=[0.5]", "labels"),
+        ("labels=[0.5]", "no class has the name '0.5'"),
     ],
 )
 def test_a_wrong_value_is_refused_in_one_line(setting: str, message: str, tmp_path: Path, capsys: Captured) -> None:
     genzoo.publish(DDPM(shape=(2,), levels=None, width=8), "own/ddpm", to=tmp_path / "entry")
     command = ["sample", str(tmp_path / "entry"), "--num_samples", "1", "--device", "cpu"]
     assert message in refused([*command, "--set", setting], capsys)
+
+
+def test_classes_are_named_on_the_command_line(tmp_path: Path, capsys: Captured) -> None:
+    from genzoo.zoo import FlowMatching
+
+    animals = ("cat", "dog", "horse", "3")
+    net = FlowMatching((2,), None, width=8, num_classes=4, conditional=True)
+    net.name_classes(animals)
+    genzoo.publish(net, "own/animals", to=tmp_path / "entry")
+    stated = yaml.safe_load((tmp_path / "entry" / "config.yaml").read_text())
+    assert stated["class_names"] == list(animals) and "cat, dog, horse" in (tmp_path / "entry/README.md").read_text()
+    command = ["sample", str(tmp_path / "entry"), "--num_samples", "2", "--device", "cpu", "--out"]
+    drawn = []
+    for number, labels in enumerate(("horse", "2", "[horse, 2]", "cat", "[cat, dog]")):
+        main([*command, str(tmp_path / f"{number}.png"), "--set", f"labels={labels}"])
+        drawn.append((tmp_path / f"{number}.png").read_bytes())
+    assert drawn[0] == drawn[1] == drawn[2] and len(set(drawn)) == 3
+    assert keywords(["labels=3"], net.sample, animals, 2)["labels"].tolist() == [3, 3]
+    said = refused([*command, str(tmp_path / "x.png"), "--set", "labels=hors"], capsys)
+    assert "no class has the name 'hors'; did you mean horse?; there are cat, dog, horse, 3" in said
+    assert "Labels for 2 data" in refused([*command, str(tmp_path / "x.png"), "--set", "labels=[cat]"], capsys)
 
 
 def test_evaluate_uses_the_published_protocol(entry: Path, tmp_path: Path, capsys: Captured) -> None:

@@ -74,6 +74,18 @@ def test_an_image_folder_built_by_the_command_line(tmp_path: Path, in_memory: st
     assert data.in_memory is (in_memory != "false")
 
 
+def test_a_table_built_by_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("age,pay,name\n" + "".join(f"{i},{i * i},{i % 2 == 0}\n" for i in range(20)))
+    named = ["--data.columns=[pay,age]", "--data.label=name"]
+    data = cli("ArrayDataModule", f"--data.path={tmp_path / 'table.csv'}", *named, "--data.batch_size=5")
+    assert (data.shape, data.levels, data.num_classes, data.class_names) == ((2,), None, 2, ["False", "True"])
+    torch.save(dict(data.hparams), tmp_path / "hparams.pt")
+    assert torch.load(tmp_path / "hparams.pt", weights_only=True) == dict(data.hparams)
+    plain = {key: value for key, value in data.hparams.items() if not key.startswith("_")}
+    assert set(plain) == set(inspect.signature(type(data)).parameters) - {"x", "y"}
+    assert type(data)(**plain).hparams == {**plain}
+
+
 def test_a_mistake_is_said_by_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli("MNISTDataModule", "--data.binarize=otsu")

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from genzoo import datamodules
 from genzoo.datamodules import (
+    ArrayDataModule,
     AudioDataModule,
     CIFAR10DataModule,
     DataModule,
@@ -79,6 +80,12 @@ def points(root: Path, **options: Any) -> DataModule:
     return PointsDataModule(**{"train_size": 600, "val_size": 100, "test_size": 600, **options})
 
 
+def arrays(root: Path, **options: Any) -> DataModule:
+    rows = torch.arange(60)
+    x = rows.view(60, 1, 1, 1).expand(60, 1, 6, 6).byte() if options.pop("images") else rows.view(60, 1).double()
+    return ArrayDataModule(x, rows % 10, **options)
+
+
 def folder(root: Path, under: tuple[str, ...] = ("",), labelled: bool = True, **options: Any) -> DataModule:
     for part, name in enumerate(under):
         for i in range(20):
@@ -126,6 +133,13 @@ CASES: dict[type[DataModule], tuple[Callable[..., DataModule], list[dict[str, An
         [{}, {"val_size": 1}, {"limit": 5}, {"classes": [3, 7], "val_size": 30}, {"flip": True, "shift": 3}],
     ),
     PointsDataModule: (points, [{"name": name} for name in get_args(Name)] + [{"val_size": 599}, {"limit": 5}]),
+    ArrayDataModule: (
+        arrays,
+        [
+            *({"images": True, "val_fraction": v, "test_fraction": t} for v in (1e-9, 0.99) for t in (1e-9, 0.85)),
+            *({"images": False, **options} for options in ({}, {"limit": 5}, {"classes": [3, 7]}, {"seed": 4})),
+        ],
+    ),
     ImageFolderDataModule: (
         folder,
         [

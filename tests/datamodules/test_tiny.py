@@ -13,6 +13,7 @@ from test_splits import CASES, say
 from torch import Tensor
 
 from genzoo.datamodules import (
+    ArrayDataModule,
     AudioDataModule,
     DataModule,
     FSDDDataModule,
@@ -37,6 +38,18 @@ def images(
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.new("L", (4, 4), i).save(file)
     return ImageFolderDataModule(str(root), 4, **options)
+
+
+def arrays(root: Path, num: int, size: int = 4, **options: Any) -> DataModule:
+    x = torch.arange(num).view(num, 1, 1, 1).expand(num, 1, size, size).byte()
+    return ArrayDataModule(x, [("cat", "dog")[i % 2] for i in range(num)], **options)
+
+
+def tables(root: Path, num: int, **options: Any) -> DataModule:
+    (root / "table.csv").write_text(
+        "\n".join(["height,animal", *(f"{i}.5,{('cat', 'dog')[i % 2]}" for i in range(num))])
+    )
+    return ArrayDataModule(path=str(root / "table.csv"), label="animal", **options)
 
 
 def sounds(root: Path, num: int, **options: Any) -> DataModule:
@@ -86,6 +99,8 @@ TINY: list[tuple[Callable[..., DataModule], type[DataModule], list[dict[str, Any
             *({"under": ("train", "val", "test")}, {"under": ("train", "val"), "labelled": True, "classes": [1]}),
         ],
     ),
+    (arrays, ArrayDataModule, [{}, *FRACTIONS, {"classes": [1]}, {"limit": 1}]),
+    (tables, ArrayDataModule, [{}, *FRACTIONS, {"classes": [1]}, {"standardise": False}]),
     (
         sounds,
         AudioDataModule,

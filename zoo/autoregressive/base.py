@@ -51,6 +51,8 @@ class AutoregressiveMixin(ConditionalMixin, CompletionMixin, LogProbMixin):
     modality: Modality
     like: Tensor
     observed: Callable[[Tensor], Tensor]
+    standardised: Callable[[Tensor], Tensor]
+    in_own_units: Callable[[Tensor], Tensor]
 
     # ---- what a family states
 
@@ -314,13 +316,13 @@ class AutoregressiveMixin(ConditionalMixin, CompletionMixin, LogProbMixin):
     # ---- data and codes
 
     def codes(self, x: Tensor) -> Tensor:
-        """The codes of data; continuous data are their own."""
-        return x if self.levels is None else to_codes(x, self.levels, self.modality)
+        """The codes of data; continuous data are their own, points standardised."""
+        return self.standardised(x) if self.levels is None else to_codes(x, self.levels, self.modality)
 
     def data(self, codes: Tensor) -> Tensor:
         """The data of codes, in the model's precision, but never in half of it."""
         if self.levels is None:
-            return codes
+            return self.in_own_units(codes)
         data = from_codes(codes, self.levels, self.modality)
         return data.to(self.like.dtype) if data.is_floating_point() else data
 

@@ -116,9 +116,11 @@ class MADE(AutoregressiveMixin, ZooModule):
         """(B, *shape), nats: log p(x_i | x_<i); for continuous data log Σ_k π_k N(x_i; μ_k, σ_k²)."""
         if self.levels is not None:
             return super().log_prob_per_dim(x, labels)
-        weight, mean, log_scale = self.components(self.logits(x, labels))
-        z = (x.unsqueeze(1) - mean) * (-log_scale).exp()
-        return (weight.log_softmax(1) - log_scale - 0.5 * z.square()).logsumexp(1) - 0.5 * math.log(2 * math.pi)
+        y = self.codes(x)
+        weight, mean, log_scale = self.components(self.logits(y, labels))
+        z = (y.unsqueeze(1) - mean) * (-log_scale).exp()
+        log_prob = (weight.log_softmax(1) - log_scale - 0.5 * z.square()).logsumexp(1) - 0.5 * math.log(2 * math.pi)
+        return log_prob - self.units.log()
 
     def choose(self, logits: Tensor, noise: Tensor) -> Tensor:
         """A level, as in `AutoregressiveMixin.choose`; of continuous data a component, and a value from it."""

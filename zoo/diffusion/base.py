@@ -196,7 +196,7 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
             y = self.to_model(self.dequantised(x, generator))
             probe = None if exact else normal(y.shape, like=y, generator=generator).sign()
             total += flow.log_prob(y, probe)
-        return total / num_particles + bins - self.num_dims * math.log(self.data_scale)
+        return total / num_particles + bins - self.num_dims * math.log(self.data_scale) - self.log_volume
 
     @property
     def log_prob_protocol(self) -> str:
@@ -232,7 +232,8 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
 
         def denoiser(w: Tensor, u: float) -> Tensor:
             noise = self.schedule.at(torch.tensor(-2 * u, dtype=torch.float64))
-            return self.denoise(w * math.hypot(noise.alpha, noise.sigma), noise, labels)
+            given = None if labels is None else labels.clone()  # they may come from inference mode
+            return self.denoise(w * math.hypot(noise.alpha, noise.sigma), noise, given)
 
         return ProbabilityFlow(denoiser, ratios, self.flow_steps)
 

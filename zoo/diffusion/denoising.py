@@ -55,8 +55,8 @@ class Denoising(ConditionalMixin, ZooModule):
         dropout: in the U-Net.
         network: a module of your own, (x, c_noise, labels) to the shape of x, where x has about unit variance,
             c_noise of (B,) is ¼ ln(σ/α), and labels are (B,) in [0, num_classes], the last for "no class", or None.
-        data_scale: what data are divided by, so that they have about unit variance; images, which have been
-            scaled to [−1, 1], do well with 1.
+        data_scale: what data, points standardised before, are divided by, so that they have about unit variance;
+            images, which have been scaled to [−1, 1], do well with 1.
         num_classes: how many classes the labels name.
         conditional: whether to learn p(x | label); "auto": if there are several classes.
         class_prior: p(y) where no label is given: the classes' shares in the "training" data, or "uniform" over
@@ -154,14 +154,17 @@ class Denoising(ConditionalMixin, ZooModule):
     # ---- data as the model sees them
 
     def to_model(self, x: Tensor) -> Tensor:
-        """Images from [0, 1] to [−1, 1]; then anything divided by `data_scale`. In float32 at least."""
+        """Images from [0, 1] to [−1, 1], points standardised; then anything divided by `data_scale`.
+
+        In float32 at least.
+        """
         x = full_precision(x)
-        return (x if self.levels is None else 2 * x - 1) / self.data_scale
+        return (self.standardised(x) if self.levels is None else 2 * x - 1) / self.data_scale
 
     def from_model(self, y: Tensor) -> Tensor:
         """Back, and to the nearest level."""
         y = y * self.data_scale
-        return y if self.levels is None else to_grid((y + 1) / 2, self.levels)
+        return self.in_own_units(y) if self.levels is None else to_grid((y + 1) / 2, self.levels)
 
     def dequantised(self, x: Tensor, generator: Generator | None = None) -> Tensor:
         """x + u, u uniform over the bin of x's level, of which x is the middle. In float32 at least."""

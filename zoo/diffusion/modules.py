@@ -78,7 +78,8 @@ class DDPM(FittedVariances):
         chain, y, denoiser = self.chain(), self.to_model(x), self.denoiser(labels, clip=True)
         decoder = self.decoder(chain.last_look(denoiser, y, generator), chain.last_std)
         divergences = chain.divergences(denoiser, y, num_particles, generator)
-        return decoder.log_prob(full_precision(x)).double() - chain.prior(y) - divergences
+        reconstruction = decoder.log_prob(self.standardised(full_precision(x))).double() - self.log_volume
+        return reconstruction - chain.prior(y) - divergences
 
     def chain(self, variance: Variance | None = None) -> ReverseChain:
         """The chain whose bound is `log_prob`, with the variances that it has now, or with given ones."""
@@ -99,7 +100,10 @@ class DDPM(FittedVariances):
         return times[noisy | (times == 0)]
 
     def decoder(self, mean: Tensor, std: float | Tensor) -> GaussianOutput:
-        """p(x | x_t1), the chain's last step, from its mean and standard deviation as the model sees data."""
+        """p(x | x_t1), the chain's last step, from its mean and standard deviation as the model sees data.
+
+        Of points x is here the standardised one.
+        """
         location = mean * self.data_scale
         scale = torch.as_tensor(std * self.data_scale).to(location).expand_as(location)
         if self.levels is not None:  # from [−1, 1] to [0, 1]
@@ -131,7 +135,8 @@ class ScoreModel(Diffusion):
         """∇_x ln p_t(x) = (α D(x, t) − x)/σ² (Tweedie's formula), for noisy data x in the data's own range.
 
         Args:
-            x: (B, *shape): images as 2 x − 1 would be corrupted, points as they are.
+            x: (B, *shape): images as 2 x − 1 would be corrupted, points as standardised ones would be, in their own
+                units.
             t: a time, float64, in (0, 1]; one for all, or (B,).
             labels: (B,) or None.
 
@@ -148,8 +153,9 @@ class ScoreModel(Diffusion):
             raise ValueError(f"t={t.tolist()}: the score is that of noisy data; give a time above 0, up to 1.")
         labels = None if labels is None else self.checked_labels(labels, len(x))
         noise = self.schedule(t).like(x)
-        y = x / self.data_scale
-        return (noise.alpha * self.denoiser(labels)(y, t) - y) / noise.sigma.square() / self.data_scale
+        y = self.standardised(x) / self.data_scale
+        score = (noise.alpha * self.denoiser(labels)(y, t) - y) / noise.sigma.square()
+        return score / (self.data_scale * self.units)
 
 
 class FlowMatching(Diffusion):

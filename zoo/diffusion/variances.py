@@ -58,7 +58,10 @@ class FittedVariances(Diffusion):
 
     @abstractmethod
     def decoder(self, mean: Tensor, std: float) -> Output:
-        """p(x | x_t1), the chain's last step, from its mean and standard deviation as the model sees data."""
+        """p(x | x_t1), the chain's last step, from its mean and standard deviation as the model sees data.
+
+        Of points x is here the standardised one.
+        """
 
     @torch.no_grad()
     def fit_variances(
@@ -105,7 +108,7 @@ class FittedVariances(Diffusion):
             if self.num_classes is not None:
                 given = self.checked_labels(labels, len(x))
                 given = None if given is None else given.to(self.device)
-            yield full_precision(x), self.to_model(x), self.denoiser(given, clip=True)
+            yield self.standardised(full_precision(x)), self.to_model(x), self.denoiser(given, clip=True)
 
     # ---- in a run
 

@@ -11,6 +11,7 @@ tells how far a datum is from everything the generator makes (AnoGAN, Schlegl et
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -29,7 +30,7 @@ class InversionMixin(CompletionMixin):
     shape: tuple[int, ...]
     latent_dim: int
 
-    #: σ, in the data's units
+    #: σ, in the data's units; of points, in which each column is standardised
     inversion_noise = 0.1
     #: how many latents are looked at first, how many of the best are followed, and over how many steps of what size
     inversion_pool, inversion_starts, inversion_steps, inversion_rate = 256, 3, 60, 0.2
@@ -38,9 +39,16 @@ class InversionMixin(CompletionMixin):
     def draw_latents(self, num: int, labels: Tensor | None = None, generator: Generator | None = None) -> Tensor:
         """(num, d), of which the first `latent_dim` numbers are z and the rest say the class."""
 
+    # from ZooModule
+    standardised: Callable[[Tensor], Tensor]
+
+    @abstractmethod
+    def made(self, latents: Tensor) -> Tensor:
+        """(B, *shape) from latents, as `render`, but points standardised."""
+
     @abstractmethod
     def render(self, latents: Tensor) -> Tensor:
-        """(B, *shape) from latents, in the data's range though not on its grid, differentiable."""
+        """(B, *shape) from latents, in the data's range and units though not on its grid, differentiable."""
 
     @abstractmethod
     def on_grid(self, x: Tensor) -> Tensor:
@@ -112,8 +120,8 @@ class InversionMixin(CompletionMixin):
 
     @torch.no_grad()
     def residual(self, x: Tensor) -> Tensor:
-        """‖x − G(z)‖² at the latent of x, (B,), in squared units of the data."""
-        return (x - self.render(self.invert(x))).square().flatten(1).sum(1)
+        """‖x − G(z)‖² at the latent of x, (B,), in squared units of the data; of points, standardised."""
+        return (self.standardised(x) - self.made(self.invert(x))).square().flatten(1).sum(1)
 
     # ---- the search
 
@@ -130,10 +138,10 @@ class InversionMixin(CompletionMixin):
     def _search(self, x: Tensor, known: Tensor, pool: Tensor) -> Tensor:
         """The best latent for each datum from each pool: (num_samples, B, d)."""
         x, known, pool = x.clone(), known.clone(), pool.clone()
-        target = torch.where(known, x, 0.0)
+        target = torch.where(known, self.standardised(x), 0.0)
         starts = []
         for latents in pool:
-            made = self.render(latents).to(x.dtype).flatten(1)
+            made = self.made(latents).to(x.dtype).flatten(1)
             distance = known.flatten(1).to(x.dtype) @ made.square().T - 2 * target.flatten(1) @ made.T  # + ‖x‖²
             nearest = distance.topk(min(self.inversion_starts, len(latents)), largest=False).indices
             starts.append(latents[nearest].transpose(0, 1))  # (starts, B, d)
@@ -149,8 +157,8 @@ class InversionMixin(CompletionMixin):
         z, classes = latents[:, : self.latent_dim].clone().requires_grad_(), latents[:, self.latent_dim :]
 
         def energy() -> Tensor:
-            rendered = self.render(torch.cat([z, classes], 1)).to(target.dtype)
-            residual = torch.where(known, target - rendered, 0.0).flatten(1)
+            made = self.made(torch.cat([z, classes], 1)).to(target.dtype)
+            residual = torch.where(known, target - made, 0.0).flatten(1)
             return residual.square().sum(1) / (2 * self.inversion_noise**2) + 0.5 * z.square().sum(1)
 
         optimizer = torch.optim.Adam([z])

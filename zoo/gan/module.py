@@ -63,8 +63,8 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         generator: a module of your own, (B, d) to (B, *shape) up to reshaping; tanh follows unless the data are
             continuous (nor does it after "r3gan", whose samples are cut off at the ends of the data's range). If
             conditional it is given d + num_classes numbers, z and a one-hot class.
-        discriminator: a module of your own, (B, *shape) in [−1, 1] (in the data's range, if continuous) to (B, 1),
-            or to (B, num_classes), one output for each class, if conditional.
+        discriminator: a module of your own, (B, *shape) in [−1, 1] (if continuous: as they are, points
+            standardised) to (B, 1), or to (B, num_classes), one output for each class, if conditional.
         loss: what the two minimise; None takes `Relativistic()`.
         regularisers: of the discriminator; None takes `R1(0.1)` and `R2(0.1)`, which together with the relativistic
             loss converge (Huang et al. 2024).
@@ -220,12 +220,16 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
 
     def to_networks(self, x: Tensor) -> Tensor:
         """Data in the networks' range."""
-        return 2 * x - 1 if self.levels is not None and self.modality == "image" else x
+        return 2 * x - 1 if self.levels is not None and self.modality == "image" else self.standardised(x)
 
-    def render(self, latents: Tensor) -> Tensor:
-        """G(z) in the data's units, (B, *shape), not yet on the grid; differentiable."""
+    def made(self, latents: Tensor) -> Tensor:
+        """G(z) in the data's range, (B, *shape), not yet on the grid, points standardised; differentiable."""
         made = self.generate(latents)
         return (made + 1) / 2 if self.levels is not None and self.modality == "image" else made
+
+    def render(self, latents: Tensor) -> Tensor:
+        """G(z) in the data's range and units, (B, *shape), not yet on the grid; differentiable."""
+        return self.in_own_units(self.made(latents))
 
     def parts(self) -> dict[str, Part]:
         """The generator, from latents, with the one-hot class behind them if conditional, to data."""
@@ -430,7 +434,8 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
 
         Args:
             x: (B, *shape).
-            scorer: "reconstruction" (the default): ‖x − G(z)‖² after inversion, in squared units of the data;
+            scorer: "reconstruction" (the default): ‖x − G(z)‖² after inversion, in squared units of the data (of
+                points, in which each column is standardised);
                 "discriminator": −D(x), of the class that x fits best, if conditional. D was trained to tell real
                 from generated data, not usual from odd.
 

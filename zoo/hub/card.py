@@ -96,6 +96,8 @@ def _data(config: Mapping[str, Any]) -> str:
     shape, levels = config.get("shape"), config.get("levels")
     values = "real values" if levels is None else f"{levels} levels in [0, 1]"
     text = f"Data of shape {tuple(shape)}, {values}." if shape else "Not stated."
+    if names := config.get("class_names"):
+        text += f" Their classes: {', '.join(names[:100])}{', …' if len(names) > 100 else ''}."
     if config.get("data"):
         arguments = ", ".join(f"{key}={value!r}" for key, value in (config["data"].get("init_args") or {}).items())
         text += f" They come from `{config['data']['class_path'].rpartition('.')[2]}({arguments})`."

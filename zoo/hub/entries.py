@@ -36,7 +36,7 @@ class Entry:
 
     @property
     def config(self) -> dict[str, Any]:
-        """What config.yaml holds: `genzoo`, `model`, `data`, `shape`, `levels`, `num_classes`, `weights`."""
+        """What config.yaml holds: `genzoo`, `model`, `weights`, `data`, `shape`, `levels`, `num_classes`, …"""
         return read_config(self.path)
 
     @property

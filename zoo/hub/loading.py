@@ -68,7 +68,9 @@ def load_checkpoint(path: str | Path, *, allow: tuple[type, ...] = ()) -> "Light
         said = one_line(f"{path} does not say how its model was built ({type(error).__name__}: {error})")
         raise ValueError(said) from None
     arguments.pop("_instantiator", None)
-    return _filled(_build_to_fit(block, stored, allow, str(path)), state, str(path))
+    model = _build_to_fit(block, stored, allow, str(path))
+    _name_classes(model, checkpoint.get("class_names"), str(path))
+    return _filled(model, state, str(path))
 
 
 def _load_entry(entry: Entry, allow: tuple[type, ...]) -> "LightningModule":
@@ -83,17 +85,28 @@ def _load_entry(entry: Entry, allow: tuple[type, ...]) -> "LightningModule":
     if wrong := [name for name in stated if stated[name] != own[name]]:
         said, has = (", ".join(f"{name}={values[name]!r}" for name in wrong) for values in (stated, own))
         raise ValueError(f"{entry.path / CONFIG} says {said}, but its model has {has}")
+    _name_classes(model, config.get("class_names"), str(entry.path / CONFIG))
     return _filled(model, read_weights(path, weights["sha256"]), str(path))
 
 
 def contract(module: Any) -> dict[str, Any]:
     """What a module says of the data that it is for, as config.yaml states it."""
-    shape = getattr(module, "shape", None)
+    shape, names = getattr(module, "shape", None), getattr(module, "class_names", None)
     return {
         "shape": None if shape is None else list(shape),
         "levels": getattr(module, "levels", None),
         "num_classes": getattr(module, "num_classes", None),
+        **({"class_names": list(names)} if names else {}),
     }
+
+
+def _name_classes(model: "LightningModule", names: Any, origin: str) -> None:
+    """Tells a model what its file says that its classes are called, if it says so."""
+    from genzoo.zoo.module import ZooModule
+
+    if names and isinstance(model, ZooModule):
+        with blamed_on(origin):
+            model.name_classes(names)
 
 
 def _build_to_fit(

@@ -227,6 +227,7 @@ CONFIG = record(
         "shape": nullable(_shape),
         "levels": nullable(whole(2, 2**31)),
         "num_classes": nullable(whole(1, 2**31)),
+        "class_names": nullable(every(LINE, most=10_000)),
         "card": nullable(CARD),
     },
 )

@@ -85,10 +85,15 @@ def write_weights(path: Path, module: "nn.Module", dtype: str) -> dict[str, str 
     import torch
     from safetensors.torch import save
 
+    from genzoo.zoo.module import ZooModule
+
+    measured = module.with_later_buffers({}).keys() if isinstance(module, ZooModule) else set()
     state = {}
     for key, value in module.state_dict().items():
-        # only float32 is narrowed: tables that are kept in float64 are kept so for a reason
-        stored = value.detach().cpu().to(getattr(torch, dtype) if value.dtype == torch.float32 else value.dtype)
+        # only float32 is narrowed, and only weights: tables that are kept in float64 are kept so for a reason, and a
+        # column's mean of 70,000 is none in half precision
+        narrowed = value.dtype == torch.float32 and key not in measured
+        stored = value.detach().cpu().to(getattr(torch, dtype) if narrowed else value.dtype)
         if not bool(torch.isfinite(stored).all()):
             raise ValueError(f"{key} holds NaN or infinite values as {stored.dtype}; these weights are not published")
         state[key] = stored.contiguous().clone()

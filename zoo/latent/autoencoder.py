@@ -45,7 +45,8 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
         shape, levels, optimizer, lr_scheduler: as in `ZooModule`.
         latent_dim: d, the size of the code.
         network, width, depth, decoder, likelihood: as in `VAE`.
-        encoder: a module of your own, (B, *shape) in [−1, 1] (in the data's range, if continuous) to (B, d).
+        encoder: a module of your own, (B, *shape) in [−1, 1] (if continuous: as they are, points standardised)
+            to (B, d).
         density_components: Gaussians in the mixture that is fitted to the codes before each validation, so that
             every checkpoint has one that fits its weights; 0 for none. `fit_density` does it by hand.
 
@@ -160,11 +161,12 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
         mask = known.expand(num_samples, *x.shape).flatten(0, 1)
         target = x.expand(num_samples, *x.shape).flatten(0, 1)
         draw = normal if self.levels is None else uniform
-        state = torch.where(mask, target, draw(target.shape, like=target, generator=generator))
+        noise = self.in_own_units(draw(target.shape, like=target, generator=generator))
+        state = torch.where(mask, target, noise)
         for _ in range(self.completion_sweeps):
             restored = self.decoded(self.features(state)).mean
             before, state = state, torch.where(mask, target, restored)
-            if bool((state - before).abs().max() < 1e-4):
+            if bool((self.standardised(state) - self.standardised(before)).abs().max() < 1e-4):
                 break
         if self.levels is not None:
             state = to_grid(state, self.levels)
@@ -263,16 +265,22 @@ class DenoisingAutoencoder(Autoencoder):
 
     def objective(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
         """−log p(x | z = f(x̃)) with one draw of the corruption, nats."""
-        return self.losses(x, self.corruption.corrupt(x))
+        return self.losses(x, self.corrupted(x))
 
     def evaluation(self, x: Tensor, labels: Tensor | None, generator: Generator) -> dict[str, Tensor]:
         """The loss, and what it would be without corruption."""
-        noisy = self.corruption.corrupt(x, generator)
+        noisy = self.corrupted(x, generator)
         return {"loss": self.reconstruction_error(x, noisy), "clean_loss": self.reconstruction_error(x, x)}
+
+    def corrupted(self, x: Tensor, generator: Generator | None = None) -> Tensor:
+        """x̃ ~ C(x̃ | x); the columns of points are corrupted in their standard units."""
+        return self.in_own_units(self.corruption.corrupt(self.standardised(x), generator))
 
     @torch.no_grad()
     def score(self, x: Tensor) -> Tensor:
         """(r(x) − x)/σ² ≈ ∇_x log p_σ(x), the score of data with noise (Alain & Bengio 2014, theorem 1).
+
+        Of points, each column's σ is in units of the standard deviation by which it is standardised.
 
         Args:
             x: (B, *shape), noisy data, in the data's units but not on their grid.
@@ -286,7 +294,8 @@ class DenoisingAutoencoder(Autoencoder):
         if not isinstance(self.corruption, GaussianNoise):
             raise ValueError(f"score: the corruption is {self.corruption}, but only GaussianNoise gives a score.")
         restored = self.decoded(self.features(self.check(x, in_range=False))).mean
-        return (restored - x) / self.corruption.scale**2
+        difference = self.standardised(restored) - self.standardised(x)
+        return difference / self.corruption.scale**2 / self.units
 
 
 # -------------------------------------------------------------------------------------------------- the corruptions
@@ -305,7 +314,7 @@ class GaussianNoise(Corruption):
     """x̃ = x + σ ε.
 
     Args:
-        scale: σ, in the data's units.
+        scale: σ, in the data's units; of points that are standardised, in standard deviations of each column.
     """
 
     scale: float = 0.3

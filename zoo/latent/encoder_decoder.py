@@ -1,6 +1,7 @@
 """The two networks that autoencoders of every kind are made of, and what can be done with the codes between them."""
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -28,6 +29,8 @@ class EncoderDecoderMixin(LatentMixin):
     levels: int | None
     num_dims: int
     modality: Modality
+    standardised: Callable[[Tensor], Tensor]
+    output_in_own_units: Callable[[Output], Output]
 
     def build_networks(
         self,
@@ -88,7 +91,7 @@ class EncoderDecoderMixin(LatentMixin):
 
     def features(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """What the encoder says of x, and of its class: (B, code_features), in x's precision."""
-        seen = to_network(x if self.levels is None else 2 * x - 1, self.encoder)
+        seen = to_network(self.standardised(x) if self.levels is None else 2 * x - 1, self.encoder)
         if self.class_ is not None and labels is not None:
             seen = seen + self.class_(labels).view_as(seen)
         h = self.encoder(seen)
@@ -133,4 +136,4 @@ class EncoderDecoderMixin(LatentMixin):
                 f"The decoder must map (B, {self.code_dim}) to what {type(self.likelihood).__name__} needs for each"
                 f" datum, {size} up to reshaping, but gave {tuple(parameters.shape)}."
             )
-        return self.likelihood.output(parameters.reshape(size), self.levels)
+        return self.output_in_own_units(self.likelihood.output(parameters.reshape(size), self.levels))

@@ -59,8 +59,8 @@ class VAE(ConditionalMixin, LogProbMixin, CompletionMixin, EncoderDecoderMixin, 
         width: hidden units of the perceptrons, or channels of the convolutions at full image size; None takes 512 or
             32.
         depth: residual blocks, for convolutions at each resolution; None takes 2 or 1.
-        encoder: a module of your own, (B, *shape) in [−1, 1] (in the data's range, if continuous; where the model is
-            conditional, plus what was learned of the class) to (B, 2 d): μ and log σ.
+        encoder: a module of your own, (B, *shape) in [−1, 1] (if continuous: as they are, points standardised; where
+            the model is conditional, plus what was learned of the class) to (B, 2 d): μ and log σ.
         decoder: a module of your own, (B, d), or (B, d + C) of a conditional model of C classes, to the numbers that
             the likelihood needs, (B, *parameter_shape(shape, levels)) up to reshaping.
         likelihood: p(x | z); None takes `default_likelihood(levels)`. Of colour images with many levels

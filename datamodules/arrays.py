@@ -1,0 +1,358 @@
+"""A user's own arrays: images, sounds or the rows of a table, from memory or from one file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
+from torch import Tensor
+
+from genzoo.datamodules.augmentation import Augmentation
+from genzoo.datamodules.base import DataModule, InMemory
+from genzoo.datamodules.columns import TEXT, columns_of, listed, read_file, shown
+from genzoo.datamodules.folder import hold_out, natural, part_of
+from genzoo.datamodules.images import rescale
+from genzoo.zoo.modality import from_codes, sounding, to_codes
+from genzoo.zoo.value_range import BYTES, SYMMETRIC, UNIT, in_words
+
+SOUND_LEVELS = 256  # mu-law codes, as of every sound here
+MOST_CLASSES = 10_000  # labels beyond are no classes, but numbers of something
+ROUNDING = 0.1  # of a level, by which images in half precision are off
+FINEST = 64  # steps of single precision that a standard deviation has at least
+
+
+class Understood(NamedTuple):
+    """What an array was found to be."""
+
+    stored: Tensor  # (N, *shape): images as uint8 from 0 to levels − 1, anything else as float32
+    levels: int | None
+    said: str
+    changed: str = ""  # how its values were changed, if they were
+
+
+class ArrayDataModule(DataModule):
+    """Images, sounds or points from arrays of the user's own.
+
+    What the numbers are is found out and said once:
+
+    - images: (N, H, W, C) or (N, C, H, W) with C of 1 or 3, or (N, H, W); bytes, or floats in [0, 1], [−1, 1] or
+      [0, 255]; 256 levels, or 2 where only the lowest and the highest value occur;
+    - sounds, or time series of one channel: (N, 1, T) floats in [−1, 1], brought to the values of the 256 mu-law
+      codes; zeros at the end of one are no part of it;
+    - points, the rows of a table: (N, D) or (N,) numbers, or D columns of N numbers; continuous.
+
+    The columns of points are standardised inside the model, which answers in the user's own units: the datamodule
+    states their means and standard deviations (`standardisation`), those of the training rows.
+
+    A fixed random part of the rows is held out for testing, and one of the rest for validation, by the same choice as
+    of `ImageFolderDataModule`.
+
+    Args:
+        x: a tensor or an array; a mapping from names to such, a `datasets.Dataset` of Hugging Face's or a frame of
+            pandas', whose columns have names; or a `torch.utils.data.Dataset` of x, (x, y) or mappings.
+        y: (N,), labels of x: whole numbers from 0 on, or names, which become classes in their natural order.
+        path: of a .npy, .npz, .csv, .tsv or .parquet file, in place of x. A table's first line names its columns.
+        columns: the names of those that are the data: one that holds an array in each row, or several that hold a
+            number each. None: all but the label.
+        label: the name of the column with the labels; None: there are none (of a data set of pairs, the second).
+        standardise: state the columns' means and standard deviations, so that a model standardises them.
+        sample_rate: of sounds, in Hz: how fast they are played.
+        batch_size, classes, limit, seed: see `DataModule`.
+        val_fraction: part of the rows, without those for testing, that is held out for validation.
+        test_fraction: part of the rows that is held out for testing.
+        flip, shift: of the training images, see `Augmentation`.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ModuleNotFoundError: for a Parquet file, without pyarrow (`pip install "genzoo[parquet]"`).
+        TypeError: if x is no data of any kind.
+        ValueError: for any argument out of its range; for rows that are not alike, NaN, infinite or missing values,
+            text among numbers, constant columns, names that are not there, and arrays of other shapes or ranges.
+    """
+
+    def __init__(
+        self,
+        x: Any = None,
+        y: Any = None,
+        *,
+        path: str | None = None,
+        columns: Sequence[str] | None = None,
+        label: str | None = None,
+        standardise: bool = True,
+        sample_rate: int | None = None,
+        batch_size: int = 128,
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.1,
+        classes: list[int] | None = None,
+        limit: int | None = None,
+        seed: int = 0,
+        flip: bool = False,
+        shift: int = 0,
+    ):
+        if (x is None) == (path is None) or isinstance(x, str | Path):
+            raise ValueError(
+                "give either x, the data themselves, or path, the name of a file"
+                + (f": path={str(x)!r}" if isinstance(x, str | Path) else "")
+            )
+        if not (0 < val_fraction < 1 and 0 < test_fraction < 1):
+            raise ValueError(
+                f"val_fraction is {val_fraction} and test_fraction {test_fraction}: each must lie between 0 and 1"
+            )
+        named = columns_of(x) if path is None else read_file(Path(path).expanduser())
+        if y is not None:
+            if label is not None or "y" in named:
+                raise ValueError("labels are given twice: leave out y, or the label in the data")
+            named |= {"y": columns_of(y)["x"]}
+        label = "y" if label is None and path is None and "y" in named else label
+        array, labels, names = chosen(named, columns, label)
+        found = understood(array, names)
+        self.shape, self.levels, self.sample_rate = tuple(found.stored.shape[1:]), found.levels, sample_rate
+        classes_said = ""
+        if labels is None:
+            self.data = InMemory(found.stored)
+        else:
+            numbers, self.class_names = classes_of(labels, str(label), class_label(x, label))
+            self.data = InMemory(found.stored, numbers)
+            self.num_classes = len(self.class_names) or int(numbers.max()) + 1
+            classes_said = f", in {self.num_classes} classes"
+        rank_zero_info(f"ArrayDataModule: {len(array):,} {found.said}{classes_said}.")
+        if found.changed:
+            rank_zero_warn(f"ArrayDataModule: {found.changed}.")
+        if len(self.shape) == 3:
+            self.augmentation = Augmentation(flip, shift, self.shape)
+        elif flip or shift:
+            raise ValueError(f"flip is {flip} and shift {shift}, but these data are no images: leave them out")
+        if len(array) < 3:
+            raise ValueError(f"{len(array)} example(s) are too few: give at least 3, to train, validate and test on")
+        kept, held_out = hold_out(range(len(array)), test_fraction)
+        self.rows = {"train": torch.tensor(kept), "test": torch.tensor(held_out)}
+        inside = len(kept)
+        if classes is not None and self.data.labels is not None:
+            inside = int(torch.isin(self.data.labels[self.rows["train"]], torch.tensor(classes)).sum())
+        super().__init__(
+            batch_size=batch_size, val_size=part_of(inside, val_fraction), classes=classes, limit=limit, seed=seed
+        )
+        if found.levels is None:
+            source = self.load("train")
+            train, _ = self.split(self._rows_in_classes(source))
+            scales = scales_of(source.select(train).x, names)
+            self.standardisation = scales if standardise else None
+        self.save_hyperparameters(ignore=["x", "y"], logger=False)  # which no file can state
+
+    def load(self, split: str) -> InMemory:
+        """The rows of a split."""
+        return self.data.select(self.rows[split])
+
+    def scale(self, stored: Tensor) -> Tensor:
+        """Images from levels to [0, 1]; anything else as it is."""
+        return rescale(stored, self.levels - 1) if self.levels and len(self.shape) == 3 else stored
+
+
+# ---------------------------------------------------------------------------------------- which columns are the data
+
+
+def chosen(
+    named: dict[str, np.ndarray], columns: Sequence[str] | None, label: str | None
+) -> tuple[np.ndarray, np.ndarray | None, list[str]]:
+    """The data, (N, …) finite numbers, the labels, (N,), and the names of the data's columns where they have some.
+
+    Raises:
+        ValueError: if columns are not there, or cannot stand side by side, or hold what is no finite number.
+    """
+    names = [name for name in named if name != label] if columns is None else list(columns)
+    if strangers := [name for name in (*names, *([] if label is None else [label])) if name not in named]:
+        raise ValueError(f"there is no column {listed(strangers)}: there are {listed(named) or 'none'}")
+    if not names or len(set(names)) < len(names) or label in names:
+        raise ValueError(f"columns is {names}: name one or more, each once, and not the label")
+    lengths = {name: len(named[name]) for name in (*names, *([] if label is None else [label]))}
+    if len(set(lengths.values())) > 1:
+        said = ", ".join(f"{name!r} has {length}" for name, length in lengths.items())
+        raise ValueError(f"each column has a value for every row, but {said}")
+    if not lengths[names[0]]:
+        raise ValueError("there are no rows: give data")
+    for name in names:
+        if named[name].dtype.kind in TEXT:
+            raise ValueError(why_no_numbers(name, named[name]))
+    arrays = [named[name] for name in names]
+    if len(arrays) > 1 and (odd := next((n for n, a in zip(names, arrays, strict=True) if a.ndim != 1), None)):
+        raise ValueError(
+            f"the columns {listed(names)} cannot stand side by side, as {odd!r} has {named[odd].shape[1:]} numbers"
+            " in each row: choose by `columns`" + ("" if label else ", and name the labels by `label`")
+        )
+    array = arrays[0] if len(arrays) == 1 else np.stack(arrays, axis=1)
+    return array, None if label is None else named[label], names if array.ndim < 3 and arrays[0].ndim == 1 else []
+
+
+def why_no_numbers(name: str, values: np.ndarray) -> str:
+    """What is wrong with a column of text that is to be one of numbers."""
+    for row, value in enumerate(values.flat, start=1):
+        try:
+            float(value)
+        except ValueError:
+            what = "nothing" if not value.strip() else shown(value)
+            return (
+                f"column {name!r} has {what} in row {row}, where a number belongs: mend it, leave the column or the"
+                " row out, or name it as `label`"
+            )
+    return f"column {name!r} holds numbers as text: convert them"
+
+
+def scales_of(x: Tensor, names: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """The mean and the standard deviation of each column, float64 (D,).
+
+    Raises:
+        ValueError: for a column that is constant, and so has no density, or as good as that in single precision; for
+            a single row.
+    """
+    if len(x) < 2:
+        raise ValueError(f"{len(x)} example(s) are left for training, which have no standard deviation: give more")
+    mean, std = x.double().mean(0), x.double().std(0, correction=0)
+    finest = torch.from_numpy(np.spacing(x.abs().amax(0).numpy())).double()
+    for column in (std < FINEST * finest).nonzero().flatten().tolist():
+        name = repr(names[column]) if names else column
+        if x[:, column].amin() == x[:, column].amax():
+            raise ValueError(
+                f"column {name} is {float(mean[column]):g} in every row of the training data, and what is constant"
+                " has no density: leave it out"
+            )
+        raise ValueError(
+            f"column {name} has the mean {float(mean[column]):g} and the standard deviation {float(std[column]):.3g},"
+            " in which single precision has too few steps: subtract a constant from it"
+        )
+    return mean, std
+
+
+# ------------------------------------------------------------------------------------------------- what they are
+
+
+def understood(x: np.ndarray, names: Sequence[str] = ()) -> Understood:
+    """What the numbers are, by their shape and range, in the form in which they are kept.
+
+    Args:
+        x: (N, …).
+        names: of the columns, for messages.
+
+    Raises:
+        ValueError: if they are nothing that a model is for.
+    """
+    if x.dtype.kind == "f" and not np.isfinite(x).all():
+        bad = ~np.isfinite(x).reshape(len(x), -1)
+        row, place = np.argwhere(bad)[0]
+        where = f" in column {names[place]!r}" if len(names) > 1 else ""
+        raise ValueError(
+            f"{int(bad.any(1).sum())} of {len(x)} rows hold NaN or infinite values, the first of them row"
+            f" {row + 1}{where}: fill them, or leave the rows out"
+        )
+    if x.ndim in (1, 2):
+        points = torch.from_numpy(np.ascontiguousarray(x.reshape(len(x), -1), dtype=np.float32))
+        return Understood(points, None, f"points of {points.shape[1]} column(s)")
+    if x.ndim == 3 and x.dtype.kind == "f":
+        if x.shape[1] == 1:
+            return of_sounds(x)
+        in_range = float(x.min()) >= -1 and float(x.max()) <= BYTES[1]
+        if in_range and not (grey := of_images(x[:, None], "grey")).changed:
+            return grey
+        raise ValueError(
+            f"floats of the shape {x.shape[1:]} are grey images on the grid of 256 levels, or sounds and time series"
+            " of one channel, (1, T). For series of several channels there is no family: give each channel by itself,"
+            " (N, 1, T), or rows of numbers, (N, D)"
+        )
+    if x.ndim == 3:
+        return of_images(x[:, None], "grey")
+    if x.ndim == 4:
+        first, last = x.shape[1] in (1, 3), x.shape[3] in (1, 3)
+        if not (first or last):
+            raise ValueError(
+                f"images have 1 or 3 channels, first or last, but these are {x.shape[1:]}: leave an alpha channel out"
+            )
+        return of_images(x if first else np.moveaxis(x, 3, 1), "channels first" if first else "channels last")
+    raise ValueError(
+        f"data of the shape {x.shape[1:]} are none that a model is for: images (H, W, C), sounds (1, T), points (D,)"
+    )
+
+
+def of_images(x: np.ndarray, layout: str) -> Understood:
+    """Images (N, C, H, W) of whatever range, as levels."""
+    low, high = float(x.min()), float(x.max())
+    whole = x.dtype.kind != "f"
+    ranges = (UNIT, BYTES) if whole else (UNIT, SYMMETRIC, BYTES)
+    found = next((known for known in ranges if known[0] <= low and high <= known[1]), None)
+    if found is None:
+        raise ValueError(
+            "images are bytes, or floats in [0, 1], [−1, 1] or [0, 255], but these have values in"
+            f" {in_words((low, high))}: undo any normalisation"
+        )
+    levels, off = x.astype(np.uint8), 0.0
+    if not whole or found != BYTES:
+        scaled = (x.astype(np.float64) - found[0]) * (255 / (found[1] - found[0]))
+        levels = np.rint(scaled).astype(np.uint8)
+        off = float(np.abs(scaled - levels).max())
+    binary = bool(((levels == 0) | (levels == 255)).all())
+    stored = torch.from_numpy(np.ascontiguousarray(levels // 255 if binary else levels))
+    kind = "bytes" if whole and found == BYTES else f"in {in_words(found)}"
+    said = f"images {tuple(stored.shape[1:])}, {kind}, {layout}, of {2 if binary else 256} levels"
+    changed = f"the images' values are rounded to 256 levels, by up to {off:.2g} of one" if off > ROUNDING else ""
+    return Understood(stored, 2 if binary else 256, said, changed)
+
+
+def of_sounds(x: np.ndarray) -> Understood:
+    """Sounds (N, 1, T), on the values of mu-law codes."""
+    low, high = float(x.min()), float(x.max())
+    if low < -1 or high > 1:
+        raise ValueError(
+            f"sounds and time series of one channel are in [−1, 1], but these have values in {in_words((low, high))}:"
+            " divide them by their largest; or give (N, T) rows, which are points in their own units"
+        )
+    sounds = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
+    quantised = from_codes(to_codes(sounds, SOUND_LEVELS, "waveform"), SOUND_LEVELS, "waveform")
+    stored = torch.where(sounding(sounds, SOUND_LEVELS), quantised, 0.0)
+    return Understood(stored, SOUND_LEVELS, f"sounds of {x.shape[2]} samples, on {SOUND_LEVELS} mu-law codes")
+
+
+# ------------------------------------------------------------------------------------------------------- labels
+
+
+def class_label(x: Any, label: str | None) -> Sequence[str] | None:
+    """The names of the classes, where a data set of Hugging Face's states them (`ClassLabel`)."""
+    features = getattr(x, "features", None)
+    return getattr(features[label], "names", None) if features and label in features else None
+
+
+def classes_of(labels: np.ndarray, name: str, names: Sequence[str] | None) -> tuple[Tensor, Sequence[str]]:
+    """The number of each row's class, int64 (N,), and what the classes are called, if anything.
+
+    Args:
+        labels: (N,), text or whole numbers from 0 on.
+        name: of their column.
+        names: what the numbers stand for, where that is known.
+
+    Raises:
+        ValueError: if they are no classes.
+    """
+    if labels.ndim != 1:
+        raise ValueError(
+            f"labels are one to a row, (N,), but {name!r} is {labels.shape}: of one-hot labels give the argmax"
+        )
+    if labels.dtype.kind in TEXT:
+        if missing := int((np.char.strip(labels) == "").sum()):
+            raise ValueError(f"{missing} of {len(labels)} rows have no label in {name!r}: leave them out")
+        found = sorted(set(labels.tolist()), key=natural)
+        numbers = {one: number for number, one in enumerate(found)}
+        return check_classes(torch.tensor([numbers[one] for one in labels.tolist()]), name), found
+    if labels.dtype.kind == "f" and not (np.isfinite(labels) & (np.rint(labels) == labels)).all():
+        raise ValueError(
+            f"labels are whole numbers, or names, but {name!r} holds {shown(labels[np.rint(labels) != labels][0])}"
+        )
+    return check_classes(torch.from_numpy(labels.astype(np.int64)), name), tuple(names or ())
+
+
+def check_classes(numbers: Tensor, name: str) -> Tensor:
+    """The numbers; ValueError if they count no classes."""
+    low, high = int(numbers.min()), int(numbers.max())
+    if low < 0 or high >= MOST_CLASSES:
+        raise ValueError(
+            f"labels number classes from 0 on, up to {MOST_CLASSES - 1:,}, but {name!r} goes from {low} to {high}"
+        )
+    return numbers

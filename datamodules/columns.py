@@ -1,0 +1,202 @@
+"""Named columns, each with a value for every row: read from a file, or from what Python has in memory.
+
+A file and a data set of anybody's library come down to the same thing, a name and an array for each column; what the
+arrays are good for is found out in `arrays.py`. What cannot be read is one line that says where it stands.
+"""
+
+import csv
+import io
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SHOWN = 12  # names that a message has room for
+NUMBERS, TEXT = "biuf", "U"  # NumPy's kinds
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names in a message: the first few, and how many more there are."""
+    names = list(names)
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(map(repr, names[:SHOWN])) + more
+
+
+# ------------------------------------------------------------------------------------------------------ in memory
+
+
+def columns_of(data: Any) -> dict[str, np.ndarray]:
+    """The columns of data in memory, by name; of a bare array the one column "x".
+
+    Args:
+        data: a tensor or an array; a mapping from names to such; what has `column_names` (a data set of Hugging
+            Face's `datasets`, a table of pyarrow's) or `columns` (a frame of pandas'), and gives a column by its
+            name; or a `torch.utils.data.Dataset` of x, (x, y) or mappings.
+
+    Raises:
+        TypeError: if it is none of these.
+        ValueError: if its rows are not alike.
+    """
+    if isinstance(data, Tensor | np.ndarray):
+        return {"x": as_array(data, "x")}
+    names = getattr(data, "column_names", None)
+    names = getattr(data, "columns", None) if names is None else names
+    if isinstance(names, Mapping) or (
+        isinstance(data, Mapping) and any(hasattr(v, "features") for v in data.values())
+    ):
+        raise ValueError(f"these are several data sets, {listed(data)}: give one of them")
+    if isinstance(data, Mapping) or names is not None:
+        return {str(name): as_array(data[name], str(name)) for name in (data if names is None else names)}
+    if isinstance(data, list | tuple):
+        return {"x": as_array(data, "x")}
+    if not hasattr(data, "__getitem__") or not hasattr(data, "__len__"):
+        raise TypeError(
+            f"x is {type(data).__name__}: give a tensor, an array, a mapping from names to arrays, or a data set that"
+            " has a length and gives its rows by number"
+        )
+    rows = [data[row] for row in range(len(data))]
+    if rows and isinstance(rows[0], Mapping):
+        return {str(name): as_array([row[name] for row in rows], str(name)) for name in rows[0]}
+    if rows and isinstance(rows[0], tuple):
+        return {name: as_array([row[k] for row in rows], name) for k, name in enumerate("xy"[: len(rows[0])])}
+    return {"x": as_array(rows, "x")}
+
+
+def as_array(values: Any, name: str) -> np.ndarray:
+    """One column as an array, (N, …): numbers, or text.
+
+    Raises:
+        ValueError: if its rows have several shapes, or are neither numbers nor text throughout.
+    """
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        return values.numpy() if values.dtype != torch.bfloat16 else values.float().numpy()
+    if not isinstance(values, np.ndarray) or values.dtype.kind == "O":
+        rows: list[np.ndarray] = []
+        for number, value in enumerate(values, start=1):
+            try:
+                row = as_array(value, name) if isinstance(value, Tensor) else np.asarray(value)
+            except ValueError:  # a list of lists of several lengths
+                raise ValueError(f"row {number} of {name!r} is ragged: its own parts differ in length") from None
+            if row.dtype.kind not in NUMBERS + TEXT:
+                raise ValueError(f"row {number} of {name!r} is {shown(value)}, which is neither a number nor text")
+            first = rows[0] if rows else row
+            if row.shape != first.shape:
+                raise ValueError(
+                    f"the rows of {name!r} are not alike: row 1 has the shape {first.shape}, row {number} {row.shape}"
+                )
+            if (row.dtype.kind in TEXT) != (first.dtype.kind in TEXT):
+                raise ValueError(
+                    f"{name!r} mixes numbers and text: row 1 is {shown(first)}, row {number} {shown(row)}"
+                )
+            rows.append(row)
+        values = np.stack(rows) if rows else np.empty(0)
+    if values.dtype.kind not in NUMBERS + TEXT:
+        raise ValueError(f"{name!r} holds {values.dtype}: give numbers (of a date, such as days), or text")
+    return values
+
+
+def shown(value: Any) -> str:
+    """A value in a message."""
+    text = str(value)
+    return repr(text if len(text) < 30 else f"{text[:29]}…")
+
+
+# --------------------------------------------------------------------------------------------------------- files
+
+
+def read_file(path: Path) -> dict[str, np.ndarray]:
+    """The columns of a .npy, .npz, .csv, .tsv or .parquet file; the one array of a .npy file is called "x".
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ModuleNotFoundError: for Parquet without pyarrow.
+        ValueError: if it is of another kind, or damaged.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path.resolve()}: pass as path the file that has the data")
+    read = READERS.get(path.suffix.lower())
+    if read is None:
+        raise ValueError(f"{path} is none of the kinds that are read: {', '.join(READERS)}")
+    if not path.stat().st_size:
+        raise ValueError(f"{path} is empty: give a file with data")
+    try:
+        return read(path)
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile, csv.Error) as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{path} cannot be used: {said}") from error
+
+
+def _read_npy(path: Path) -> dict[str, np.ndarray]:
+    array = np.load(path, allow_pickle=False)
+    return {name: array[name] for name in array.dtype.names} if array.dtype.names else columns_of(array)
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: as_array(arrays[name], name) for name in arrays.files}
+
+
+def _read_parquet(path: Path) -> dict[str, np.ndarray]:
+    try:
+        from pyarrow.parquet import read_table
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(f'{path}: Parquet is read by pyarrow: pip install "genzoo[parquet]"') from None
+    return columns_of(read_table(path))
+
+
+def _read_csv(path: Path) -> dict[str, np.ndarray]:
+    """A header and rows of as many values; numbers where all of a column's values are, else text."""
+    try:
+        text = path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is no text in UTF-8 ({error.reason} at byte {error.start})") from None
+    delimiter = max(",;\t|", key=text.partition("\n")[0].count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    header = [name.strip() for name in next(reader, [])]
+    if not all(header) or len(set(header)) < len(header) or all(map(_is_number, header)):
+        raise ValueError(f"its first line must name the columns, each once, but is {listed(header)}")
+    rows = []
+    for row in reader:
+        if len(row) != len(header):
+            if not row:
+                continue
+            raise ValueError(
+                f"line {reader.line_num} has {len(row)} values, but the first line names {len(header)} columns"
+            )
+        rows.append(row)
+    if not rows:
+        raise ValueError("there is no row below the names of the columns")
+    return {name: _numbers_or_text(values) for name, values in zip(header, zip(*rows, strict=True), strict=True)}
+
+
+def _numbers_or_text(values: Sequence[str]) -> np.ndarray:
+    text = np.array(values, dtype=str)
+    try:
+        return text.astype(np.int64)
+    except (ValueError, OverflowError):
+        try:
+            return text.astype(np.float64)
+        except ValueError:
+            return np.char.strip(text)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+READERS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {
+    ".npy": _read_npy,
+    ".npz": _read_npz,
+    ".csv": _read_csv,
+    ".tsv": _read_csv,
+    ".parquet": _read_parquet,
+}

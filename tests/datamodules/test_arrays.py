@@ -1,0 +1,441 @@
+"""A user's own arrays: from anywhere the same batches, bit for bit; what they are is found out, and what is odd."""
+
+import csv
+import logging
+import math
+import pickle
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset, TensorDataset
+
+import genzoo
+from genzoo.datamodules import ArrayDataModule, ImageFolderDataModule
+from genzoo.datamodules.folder import natural
+from genzoo.zoo import GAN, VAE, WaveNet
+from genzoo.zoo.hub import publish
+from genzoo.zoo.modality import to_codes
+
+NAMES = ["cat", "dog", "ox10", "ox9"]  # the natural order is another one: ox9 before ox10
+
+
+class HuggingFace:
+    """What is used of a `datasets.Dataset`: names of columns, features, a column by its name, a row by its number.
+
+    The library itself takes hundreds of megabytes of others; these are its names and what it returns: a column as a
+    list of Python's numbers, lists and strings, or of Pillow's images, and a `ClassLabel` with its `names`.
+    """
+
+    class ClassLabel:
+        def __init__(self, names: Sequence[str]) -> None:
+            self.names = list(names)
+
+    def __init__(self, columns: dict[str, list[Any]], features: dict[str, Any] | None = None) -> None:
+        self.columns_by_name = columns
+        self.features = dict.fromkeys(columns) | (features or {})
+
+    @property
+    def column_names(self) -> list[str]:
+        return list(self.columns_by_name)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns_by_name.values())))
+
+    def __getitem__(self, key: str | int) -> Any:
+        if isinstance(key, str):
+            return self.columns_by_name[key]
+        return {name: values[key] for name, values in self.columns_by_name.items()}
+
+
+class Pairs(Dataset):
+    """A data set of torchvision's kind: an image of Pillow's and a number."""
+
+    def __init__(self, images: np.ndarray, numbers: np.ndarray) -> None:
+        self.images, self.numbers = images, numbers
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, row: int) -> tuple[Image.Image, int]:
+        return Image.fromarray(self.images[row]), int(self.numbers[row])
+
+
+class Mappings(Dataset):
+    """A data set of mappings."""
+
+    def __init__(self, images: np.ndarray, names: np.ndarray) -> None:
+        self.images, self.names = images, names
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        return {"picture": torch.from_numpy(self.images[row]), "animal": str(self.names[row])}
+
+
+def pictures(num: int = 1000) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Images (N, 6, 6, 3), uint8, in the order in which a folder has them; their classes, by name and by number."""
+    generator = np.random.default_rng(0)
+    classes = sorted(NAMES, key=natural)
+    numbers = np.sort(generator.integers(0, len(classes), num))
+    return generator.integers(0, 256, (num, 6, 6, 3), dtype=np.uint8), np.array(classes)[numbers], numbers
+
+
+def batches(data: Any) -> list[tuple[Tensor, Tensor]]:
+    """Two epochs of training, the validation and the test data."""
+    train = data.train_dataloader()
+    return [*train, *train, *data.val_dataloader(), *data.test_dataloader()]
+
+
+def assert_same_batches(one: Any, other: Any) -> None:
+    ours, theirs = batches(one), batches(other)
+    assert len(ours) == len(theirs) > 10
+    for (x, y), (x2, y2) in zip(ours, theirs, strict=True):
+        assert x.dtype == x2.dtype == torch.float32 and torch.equal(x, x2)
+        assert y.dtype == y2.dtype == torch.int64 and torch.equal(y, y2)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> ImageFolderDataModule:
+    root = tmp_path_factory.mktemp("pictures")
+    images, names, _ = pictures()
+    for row, (image, name) in enumerate(zip(images, names, strict=True)):
+        (root / name).mkdir(exist_ok=True)
+        Image.fromarray(image).save(root / name / f"{row}.png")
+    return ImageFolderDataModule(str(root), 6, num_workers=0)
+
+
+def sources(tmp_path: Path) -> dict[str, Callable[[], ArrayDataModule]]:
+    """The same images from everywhere."""
+    images, names, numbers = pictures()
+    first = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    unit = first.astype(np.float32) / 255
+    pil = [Image.fromarray(image) for image in images]
+    labelled = HuggingFace(
+        {"image": pil, "label": numbers.tolist(), "file": [f"{i}.png" for i in range(len(pil))]},
+        {"label": HuggingFace.ClassLabel(sorted(NAMES, key=natural))},
+    )
+    np.savez(tmp_path / "pictures.npz", pictures=images, animals=names)
+    np.savez(tmp_path / "floats.npz", pictures=unit, animals=numbers)
+    return {
+        "tensor": lambda: ArrayDataModule(torch.from_numpy(first), torch.from_numpy(numbers)),
+        "tensor of floats": lambda: ArrayDataModule(torch.from_numpy(unit), numbers),
+        "half precision": lambda: ArrayDataModule(torch.from_numpy(unit).half(), numbers),
+        "ndarray": lambda: ArrayDataModule(images, names),
+        "ndarray, names in a list": lambda: ArrayDataModule(images, names.tolist()),
+        "symmetric": lambda: ArrayDataModule(2 * unit - 1, numbers.astype(np.float64)),
+        "float bytes": lambda: ArrayDataModule(images.astype(np.float64), numbers.astype(np.int16)),
+        "mapping": lambda: ArrayDataModule({"picture": images, "animal": names}, label="animal"),
+        "dataset of tensors": lambda: ArrayDataModule(
+            TensorDataset(torch.from_numpy(unit), torch.from_numpy(numbers))
+        ),
+        "dataset of pairs": lambda: ArrayDataModule(Pairs(images, numbers)),
+        "dataset of mappings": lambda: ArrayDataModule(Mappings(first, names), label="animal"),
+        "hugging face": lambda: ArrayDataModule(labelled, columns=["image"], label="label"),
+        "npz": lambda: ArrayDataModule(path=str(tmp_path / "pictures.npz"), label="animals"),
+        "npz of floats": lambda: ArrayDataModule(
+            path=str(tmp_path / "floats.npz"), columns=["pictures"], label="animals"
+        ),
+    }
+
+
+#: what `sources` has
+SOURCES = [
+    *("tensor", "tensor of floats", "half precision", "ndarray", "ndarray, names in a list", "symmetric"),
+    *("float bytes", "mapping", "dataset of tensors", "dataset of pairs", "dataset of mappings", "hugging face"),
+    *("npz", "npz of floats"),
+]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_the_same_images_give_the_same_batches(source: str, folder: ImageFolderDataModule, tmp_path: Path) -> None:
+    data = sources(tmp_path)[source]()
+    assert (data.shape, data.levels, data.num_classes) == ((3, 6, 6), 256, 4)
+    assert_same_batches(data, folder)
+    if source in ("ndarray", "mapping", "dataset of mappings", "hugging face", "npz"):
+        assert list(data.class_names) == list(folder.class_names) == ["cat", "dog", "ox9", "ox10"]
+    if source.startswith("tensor"):
+        assert list(data.class_names) == []
+
+
+def test_classes_and_limits_are_those_of_every_datamodule(folder: ImageFolderDataModule) -> None:
+    images, names, _ = pictures()
+    options: dict[str, Any] = {"classes": [1, 3], "limit": 200, "seed": 3, "batch_size": 16, "val_fraction": 0.2}
+    theirs = ImageFolderDataModule(str(folder.hparams["root"]), 6, num_workers=0, flip=True, shift=1, **options)
+    assert_same_batches(ArrayDataModule(images, names, flip=True, shift=1, **options), theirs)
+
+
+@pytest.mark.parametrize(
+    ("array", "shape", "levels", "says"),
+    [
+        (np.arange(30 * 64).reshape(30, 8, 8).astype(np.uint8), (1, 8, 8), 256, "30 images (1, 8, 8), bytes, grey"),
+        (np.arange(30 * 64).reshape(30, 8, 8) % 2 == 0, (1, 8, 8), 2, "of 2 levels"),
+        (np.arange(30 * 64).reshape(30, 1, 8, 8) % 2, (1, 8, 8), 2, "in [0, 1], channels first, of 2 levels"),
+        (torch.linspace(-1, 1, 256)[torch.randint(256, (30, 8, 8, 1))], (1, 8, 8), 256, "in [−1, 1], channels last"),
+        (torch.linspace(-1, 1, 30 * 50).view(30, 1, 50), (1, 50), 256, "30 sounds of 50 samples, on 256 mu"),
+        (torch.randn(30, 4), (4,), None, "30 points of 4 column(s)"),
+        (torch.randn(30).bfloat16(), (1,), None, "30 points of 1 column(s)"),
+    ],
+)  # fmt: skip
+def test_what_arrays_are_is_found_out_and_said_once(
+    array: Any, shape: tuple[int, ...], levels: int | None, says: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "lightning.pytorch"):
+        data = ArrayDataModule(array, batch_size=4)
+        x = next(iter(data.train_dataloader()))
+    assert (data.shape, data.levels, data.num_classes) == (shape, levels, None)
+    assert [record.message for record in caplog.records if says in record.message] and len(caplog.records) == 1
+    family = WaveNet if len(shape) == 2 else VAE
+    family(shape, levels).check(x)  # type: ignore[operator]
+
+
+def test_values_between_the_levels_are_rounded_and_that_is_said() -> None:
+    x = torch.rand(20, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    with pytest.warns(UserWarning, match=r"rounded to 256 levels, by up to 0\.[45]"):
+        data = ArrayDataModule(x, batch_size=4)
+    assert float((data.data.x / 255 - x).abs().max()) <= 0.5 / 255 + 1e-6
+
+
+def test_sounds_keep_their_end() -> None:
+    """Exact zeros at the end fill a sound up, and those amid it are sound: on a code, of which none is 0."""
+    x = torch.full((8, 1, 10), 0.3)
+    x[:, :, 4], x[:, :, 7:] = 0, 0
+    data = ArrayDataModule(x, sample_rate=8000)
+    assert data.sample_rate == 8000
+    assert bool((data.data.x[:, :, 7:] == 0).all()) and bool((data.data.x[:, :, :7] != 0).all())
+    assert torch.equal(to_codes(data.data.x, 256, "waveform"), to_codes(x, 256, "waveform"))
+
+
+# ---------------------------------------------------------------------------------------------------------- tables
+
+
+def table(num: int = 60) -> dict[str, list[Any]]:
+    generator = np.random.default_rng(0)
+    return {
+        "height": (180 + 10 * generator.standard_normal(num)).round(3).tolist(),
+        "income": (50_000 + 30_000 * generator.standard_normal(num)).round().astype(int).tolist(),
+        "share": (0.01 * generator.standard_normal(num)).tolist(),
+        "animal": [NAMES[i % 4] for i in range(num)],
+    }
+
+
+def write_csv(path: Path, columns: dict[str, list[Any]], delimiter: str = ",") -> str:
+    with path.open("w", newline="", encoding="utf-8-sig") as file:
+        writer = csv.writer(file, delimiter=delimiter)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+    return str(path)
+
+
+COLUMNS = ["height", "income", "share"]
+
+
+@pytest.mark.parametrize(
+    "kind", ["csv", "semicolons", "tsv", "npz", "npy", "parquet", "hugging face", "mapping", "rows"]
+)
+def test_tables_of_every_kind_give_the_same_rows(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    columns = table()
+    matrix = np.stack([np.array(columns[name], dtype=np.float64) for name in COLUMNS], 1)
+    expected = ArrayDataModule(matrix, columns["animal"], batch_size=8)
+    named: dict[str, Any] = {"columns": COLUMNS, "label": "animal", "batch_size": 8}
+    if kind in ("csv", "semicolons", "tsv"):
+        path = tmp_path / ("table.tsv" if kind == "tsv" else "table.csv")
+        data = ArrayDataModule(path=write_csv(path, columns, {"csv": ",", "tsv": "\t"}.get(kind, ";")), **named)
+    elif kind == "npz":
+        np.savez(tmp_path / "table.npz", **{name: np.array(values) for name, values in columns.items()})
+        data = ArrayDataModule(path=str(tmp_path / "table.npz"), **named)
+    elif kind == "npy":
+        fields = [(name, "U5" if name == "animal" else "f8") for name in columns]
+        np.save(tmp_path / "table.npy", np.array(list(zip(*columns.values(), strict=True)), dtype=fields))
+        data = ArrayDataModule(path=str(tmp_path / "table.npy"), **named)
+    elif (
+        kind == "parquet"
+    ):  # what pyarrow returns has `column_names` and gives a column by its name, as that other does
+        pyarrow, parquet = ModuleType("pyarrow"), ModuleType("pyarrow.parquet")
+        parquet.read_table = lambda path: HuggingFace(pickle.loads(Path(path).read_bytes()))  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "pyarrow", pyarrow)
+        monkeypatch.setitem(sys.modules, "pyarrow.parquet", parquet)
+        (tmp_path / "table.parquet").write_bytes(pickle.dumps(columns))
+        data = ArrayDataModule(path=str(tmp_path / "table.parquet"), **named)
+    elif kind == "rows":
+        data = ArrayDataModule(matrix.tolist(), columns["animal"], batch_size=8)
+    else:
+        data = ArrayDataModule(HuggingFace(columns) if kind == "hugging face" else columns, **named)
+    assert (data.shape, data.levels, list(data.class_names)) == ((3,), None, ["cat", "dog", "ox9", "ox10"])
+    assert_same_batches(data, expected)
+    assert data.standardisation is not None and expected.standardisation is not None
+    assert all(map(torch.equal, data.standardisation, expected.standardisation))
+
+
+def test_columns_are_standardised_as_the_training_rows_have_them() -> None:
+    data = ArrayDataModule(table(), columns=COLUMNS, batch_size=8, val_fraction=0.4)
+    data.setup()
+    train = data.sources["train"].x.double()  # type: ignore[attr-defined]
+    assert data.standardisation is not None and len(train) < 36
+    mean, std = data.standardisation
+    torch.testing.assert_close(mean, train.mean(0), rtol=1e-12, atol=0)
+    torch.testing.assert_close(std, train.std(0, correction=0), rtol=1e-12, atol=0)
+    assert ArrayDataModule(table(), columns=COLUMNS, standardise=False).standardisation is None
+
+
+def test_without_parquets_reader_it_is_said_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    (tmp_path / "table.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ModuleNotFoundError, match=r'Parquet is read by pyarrow: pip install "genzoo\[parquet\]"'):
+        ArrayDataModule(path=str(tmp_path / "table.parquet"))
+
+
+GOOD = table(12)
+
+
+def with_value(name: str, row: int, value: Any) -> dict[str, list[Any]]:
+    """A table in which one value is odd."""
+    columns = {key: list(values) for key, values in GOOD.items()}
+    columns[name][row - 1] = value
+    return columns
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "says"),
+    [
+        (with_value("height", 7, ""), {}, "column 'height' has nothing in row 7, where a number belongs"),
+        (with_value("height", 7, "tall"), {}, "column 'height' has 'tall' in row 7, where a number belongs"),
+        (with_value("height", 7, "nan"), {}, "1 of 12 rows hold NaN or infinite values.* row 7 in column 'height'"),
+        (with_value("income", 3, "-inf"), {}, "row 3 in column 'income'"),
+        (with_value("animal", 3, " "), {}, "1 of 12 rows have no label in 'animal'"),
+        (GOOD, {"columns": None, "label": None}, "column 'animal' has 'cat' in row 1.*name it as `label`"),
+        (GOOD, {"columns": ["height", "age"]}, r"there is no column 'age': there are 'height', 'income', 'share'"),
+        (GOOD, {"label": "specis"}, "there is no column 'specis'"),
+        (GOOD, {"columns": []}, "name one or more"),
+        (GOOD, {"columns": ["height", "height"]}, "each once"),
+        (GOOD, {"columns": ["height", "animal"]}, "and not the label"),
+        (GOOD, {"label": "share", "columns": ["height"]}, "whole numbers, or names, but 'share' holds"),
+        (GOOD, {"label": "income", "columns": ["height"]}, "'income' goes from"),
+        ({**GOOD, "height": [3.5] * 12}, {}, "column 'height' is 3.5 in every row of the training data"),
+        (
+            {**GOOD, "height": [1.7e9 + 100 * i for i in range(12)]},
+            {},
+            "'height' has the mean 1.7e.09.*too few steps",
+        ),
+        ({name: [] for name in GOOD}, {}, "there is no row below the names of the columns"),
+        ({name: values[:2] for name, values in GOOD.items()}, {}, r"2 example\(s\) are too few: give at least 3"),
+        (GOOD, {"flip": True}, "these data are no images"),
+        (GOOD, {"val_fraction": 1.0}, "val_fraction is 1.0"),
+        (GOOD, {"classes": [7]}, r"classes is \[7\]"),
+    ],
+)
+def test_odd_tables_get_one_clear_line(
+    columns: dict[str, list[Any]], options: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    options = {"columns": COLUMNS, "label": "animal"} | options
+    with pytest.raises(ValueError, match=says) as error:
+        ArrayDataModule(path=write_csv(tmp_path / "table.csv", columns), **options)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("table.csv", b"", "is empty"),
+        ("table.csv", b"a,b\n1,2\n3\n", "line 3 has 1 values, but the first line names 2 columns"),
+        ("table.csv", b"a,b\n1,2\n3,4,5\n", "line 3 has 3 values"),
+        ("table.csv", b"1,2\n3,4\n", "its first line must name the columns"),
+        ("table.csv", b"a,a\n3,4\n", "each once"),
+        ("table.csv", b"a,\n3,4\n", "must name the columns"),
+        ("table.csv", b"a,b\n\xff\xfe,4\n", "no text in UTF-8"),
+        ("table.npy", b"nonsense", "cannot be used"),
+        ("table.npz", b"PK\x03\x04nonsense", "cannot be used"),
+        ("table.xlsx", b"nonsense", r"none of the kinds that are read: \.npy, \.npz, \.csv, \.tsv, \.parquet"),
+    ],
+)
+def test_odd_files_get_one_clear_line(name: str, content: bytes, says: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=says) as error:
+        ArrayDataModule(path=str(tmp_path / name))
+    assert "\n" not in str(error.value) and name in str(error.value)
+
+
+def test_objects_in_a_file_are_not_unpickled(tmp_path: Path) -> None:
+    np.save(tmp_path / "table.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(ValueError, match=r"table\.npy cannot be used: Object arrays cannot be loaded"):
+        ArrayDataModule(path=str(tmp_path / "table.npy"))
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        ArrayDataModule(path=str(tmp_path / "other.npy"))
+
+
+IMAGES = torch.randint(256, (12, 3, 4, 4), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        ({}, ValueError, "give either x, the data themselves, or path"),
+        ({"x": "table.csv"}, ValueError, "path='table.csv'"),
+        ({"x": IMAGES, "path": "table.csv"}, ValueError, "give either x"),
+        ({"x": 3.0}, TypeError, "x is float: give a tensor"),
+        ({"x": iter([1, 2])}, TypeError, "has a length"),
+        ({"x": IMAGES[:0]}, ValueError, "there are no rows"),
+        ({"x": IMAGES[:, :2]}, ValueError, r"1 or 3 channels, first or last, but these are \(2, 4, 4\)"),
+        ({"x": IMAGES.permute(0, 2, 3, 1).repeat(1, 1, 1, 2)[..., :4]}, ValueError, "leave an alpha channel out"),
+        ({"x": IMAGES.int() - 128}, ValueError, r"values in \[-?−?1.*undo any normalisation"),
+        ({"x": 4 * torch.randn(12, 3, 4, 4)}, ValueError, "undo any normalisation"),
+        ({"x": IMAGES / 255 * torch.nan}, ValueError, "12 of 12 rows hold NaN.*the first of them row 1:"),
+        ({"x": torch.randn(12, 5, 40)}, ValueError, "For series of several channels there is no family"),
+        ({"x": torch.rand(12, 5, 40)}, ValueError, "For series of several channels there is no family"),
+        ({"x": 2 * torch.randn(12, 1, 40)}, ValueError, r"are in \[−1, 1\].*divide them by their largest"),
+        ({"x": torch.rand(12, 1, 1, 1, 1)}, ValueError, "none that a model is for"),
+        ({"x": IMAGES, "y": [0] * 11}, ValueError, "'x' has 12, 'y' has 11"),
+        ({"x": IMAGES, "y": torch.eye(12)}, ValueError, "of one-hot labels give the argmax"),
+        ({"x": IMAGES, "y": [-1] * 12}, ValueError, "'y' goes from -1 to -1"),
+        ({"x": IMAGES, "y": [0.5] * 12}, ValueError, "holds '0.5'"),
+        ({"x": IMAGES, "y": [0, "a"] * 6}, ValueError, "'x' mixes numbers and text: row 1 is '0', row 2 'a'"),
+        ({"x": {"a": IMAGES, "y": [0] * 12}, "y": [0] * 12}, ValueError, "labels are given twice"),
+        ({"x": {"a": IMAGES, "b": torch.rand(12)}}, ValueError, "'a', 'b' cannot stand side by side, as 'a'"),
+        ({"x": {"train": HuggingFace(GOOD), "test": HuggingFace(GOOD)}}, ValueError, "'test': give one of them"),
+        ({"x": [[1.0, 2.0], [3.0]]}, ValueError, r"not alike: row 1 has the shape \(2,\), row 2 \(1,\)"),
+        ({"x": [[[1.0], [2.0, 3.0]]] * 4}, ValueError, "row 1 of 'x' is ragged"),
+        ({"x": {"a": [1.0, None, 2.0]}}, ValueError, "row 2 of 'a' is 'None', which is neither a number nor text"),
+        ({"x": np.array(["2020-01-01"] * 4, dtype="datetime64[D]")}, ValueError, "holds datetime64"),
+        ({"x": torch.rand(12, 2), "shift": 1}, ValueError, "no images"),
+    ],
+)  # fmt: skip
+def test_odd_arrays_get_one_clear_line(arguments: dict[str, Any], error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says) as raised:
+        ArrayDataModule(**arguments)
+    assert "\n" not in str(raised.value)
+
+
+# ------------------------------------------------------------------------------------------------- with a model
+
+
+def test_a_model_of_a_table_answers_in_the_users_units_wherever_it_is_loaded(tmp_path: Path) -> None:
+    data = ArrayDataModule(path=write_csv(tmp_path / "table.csv", table()), columns=COLUMNS, batch_size=8)
+    model = VAE(data.shape, data.levels, width=8)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    trainer = Trainer(max_epochs=1, enable_checkpointing=False, **quiet)
+    trainer.fit(model, datamodule=data)
+    trainer.test(model, datamodule=data, verbose=False)
+    entry = publish(model, "table/vae", to=tmp_path / "entry", data=data)
+    loaded = genzoo.load(entry)
+    assert data.standardisation is not None
+    torch.testing.assert_close(loaded.column_mean, data.standardisation[0].float())
+    torch.testing.assert_close(loaded.column_std, data.standardisation[1].float())
+    size = loaded.sample(500, generator=torch.Generator().manual_seed(0)).std(0) / data.standardisation[1]
+    assert bool(((size > 0.2) & (size < 5)).all())  # next to untrained, but in units that differ by millions
+
+
+def test_a_gan_of_images_from_a_tensor() -> None:
+    data = ArrayDataModule(IMAGES, list(NAMES * 3), batch_size=4)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    model = GAN(data.shape, data.levels, num_classes=data.num_classes, conditional=True, width=4)
+    Trainer(max_epochs=1, enable_checkpointing=False, **quiet).fit(model, datamodule=data)
+    assert int(model.class_counts.sum()) == 8 and math.prod(model.shape) == 48

@@ -1,0 +1,77 @@
+"""What the classes are called goes from the data to the model, and with it into checkpoints and entries."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from families import CONDITIONAL, Case, Noise
+from lightning.pytorch import Trainer
+
+import genzoo
+from genzoo.datamodules import FashionMNISTDataModule
+from genzoo.zoo import VAE, Classifier
+from genzoo.zoo.hub import load_checkpoint, publish
+
+ANIMALS = ["cat", "dog", "ox"]
+QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+NAMED = [*CONDITIONAL, Case(Classifier, (1, 8, 8), 17, frozenset(), {"num_classes": 3})]
+
+
+def fitted(case: Case, names: Any = ANIMALS) -> tuple[Any, Trainer]:
+    model, data = case.build(), Noise(case.shape, case.levels)
+    data.class_names = names
+    trainer = Trainer(max_steps=1, limit_val_batches=0, enable_checkpointing=False, **QUIET)
+    trainer.fit(model, datamodule=data)
+    return model, trainer
+
+
+@pytest.mark.parametrize("case", NAMED, ids=str)
+def test_names_travel(case: Case, tmp_path: Path) -> None:
+    model, trainer = fitted(case)
+    trainer.save_checkpoint(tmp_path / "model.ckpt")
+    entry = publish(load_checkpoint(tmp_path / "model.ckpt"), "own/model", to=tmp_path / "entry")
+    for named in (
+        model,
+        load_checkpoint(tmp_path / "model.ckpt"),
+        case.family.load_from_checkpoint(tmp_path / "model.ckpt"),
+        genzoo.load(entry),
+    ):
+        assert named.class_names == ("cat", "dog", "ox")
+
+
+def test_data_without_names_leave_none(tmp_path: Path) -> None:
+    model, trainer = fitted(CONDITIONAL[0], ())
+    trainer.save_checkpoint(tmp_path / "model.ckpt")
+    assert "class_names" not in torch.load(tmp_path / "model.ckpt", weights_only=True)
+    config = yaml.safe_load((Path(publish(model, "own/model", to=tmp_path / "entry")) / "config.yaml").read_text())
+    assert "class_names" not in config and genzoo.load(tmp_path / "entry").class_names == ()
+
+
+def test_a_model_that_is_told_no_classes_has_no_names() -> None:
+    model, _ = fitted(Case(VAE, (1, 8, 8), 17, frozenset()))
+    assert model.class_names == ()
+
+
+@pytest.mark.parametrize(
+    "names", [["cat", "dog"], ["cat", "dog", "dog"], ["cat", "dog", "o\nx"], ["cat", "dog", 3], "cat"]
+)
+def test_names_that_are_none_are_refused(names: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="class_names are a name in one line for each of num_classes=3 classes"):
+        fitted(CONDITIONAL[0], names)
+    model, trainer = fitted(CONDITIONAL[0])
+    entry = Path(publish(model, "own/model", to=tmp_path / "entry"))
+    config = yaml.safe_load((entry / "config.yaml").read_text())
+    (entry / "config.yaml").write_text(yaml.safe_dump(config | {"class_names": names}))
+    with pytest.raises(ValueError, match="class_names"):
+        genzoo.load(entry)
+    trainer.save_checkpoint(tmp_path / "model.ckpt")
+    kept = torch.load(tmp_path / "model.ckpt", weights_only=True)
+    torch.save(kept | {"class_names": names}, tmp_path / "model.ckpt")
+    with pytest.raises(ValueError, match="class_names"):
+        load_checkpoint(tmp_path / "model.ckpt")
+
+
+def test_names_of_known_data_fit_their_number() -> None:
+    assert len(FashionMNISTDataModule.class_names) == FashionMNISTDataModule.num_classes
