@@ -280,7 +280,7 @@ def test_classes_are_named_on_the_command_line(tmp_path: Path, capsys: Captured)
         main([*command, str(tmp_path / f"{number}.png"), "--set", f"labels={labels}"])
         drawn.append((tmp_path / f"{number}.png").read_bytes())
     assert drawn[0] == drawn[1] == drawn[2] and len(set(drawn)) == 3
-    assert keywords(["labels=3"], net.sample, animals, 2)["labels"].tolist() == [3, 3]
+    assert keywords(["labels=3"], net.sample, ("num_samples", "generator"), animals, 2)["labels"].tolist() == [3, 3]
     said = refused([*command, str(tmp_path / "x.png"), "--set", "labels=hors"], capsys)
     assert "no class has the name 'hors'; did you mean horse?; there are cat, dog, horse, 3" in said
     assert "Labels for 2 data" in refused([*command, str(tmp_path / "x.png"), "--set", "labels=[cat]"], capsys)
