@@ -35,6 +35,7 @@ from genzoo.advice import in_our_words
 from genzoo.arguments import import_from_here
 from genzoo.callbacks import Forecast, Newest, PredictionWriter
 from genzoo.errors import debugging, refuse
+from genzoo.fine_tuning import with_source
 from genzoo.parsing import Parser, parsable, readable, refuse_nulls, taken
 from genzoo.precision import settled
 from genzoo.resuming import FitLoop, WholeFiles
@@ -67,6 +68,7 @@ def run(argv: list[str]) -> None:
     import_from_here()
     try:
         argv, name = find_recipes(argv)
+        argv = with_source(argv)
     except (OSError, ValueError) as error:
         refuse(str(error))
     GenzooCLI(argv, name)

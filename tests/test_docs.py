@@ -95,7 +95,7 @@ def accepted(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as ended:
             main(argv if {"--model.help", "--print_config"} & set(argv) else [*argv, "--print_config"])
         assert not ended.value.code, capsys.readouterr().err
-        if Path(config).is_file() and not {"--ckpt_path", "--print_config"} & set(argv):
+        if Path(config).is_file() and not {"--ckpt_path", "--from", "--print_config"} & set(argv):
             main([*argv, "--trainer.fast_dev_run=1", "--trainer.accelerator=cpu", "--trainer.logger=false"])
     elif argv[0] in {"--help", "list", "cp"} or can_run(argv) or argv[0] == "export":
         main(argv)

@@ -1,0 +1,1 @@
+../../core/fine_tuning.py
