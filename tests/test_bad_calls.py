@@ -34,21 +34,22 @@ BATCH = 3
 
 #: the parts that a family's methods are made of: they take what was checked before, from each other
 PARTS = """
-    beta_at build_networks chain chain_times checked_labels choose choose_variance classes code codes components
-    condition_on data decoded decoder default_optimizer denoise denoiser dequantised discriminator_loss
-    discriminator_step draw draw_latents draw_turn draw_uncached elbo errors evaluation features fill_in flow
-    flow_ratios from_model generator_loss generator_step kl labels_to_sample log_joint log_likelihood
-    log_prob_given log_prob_per_dim losses log_weights logits next_logits noise num_observed objective observed
-    on_grid output outputs parameter_groups place posterior predict present_classes prior reconstruction_error
-    register_later_buffer render residual scaled shifted stated solver_times to_model to_networks unpack
-    with_later_buffers GPT.generate GPT.in_windows GAN.generate GAN.score
+    beta_at begin_in_own_units build_networks chain chain_times checked_labels choose choose_variance classes code
+    codes components condition_on data decoded decoder default_optimizer denoise denoiser dequantised
+    discriminator_loss corrupted discriminator_step draw draw_latents draw_turn draw_uncached elbo errors
+    evaluation features fill_in flow flow_ratios from_model generator_loss generator_step in_own_units kl
+    labels_to_sample log_joint log_likelihood log_prob_given log_prob_per_dim losses log_weights logits made
+    next_logits noise num_observed objective observed on_grid output output_in_own_units outputs parameter_groups
+    parts place posterior predict present_classes prior reconstruction_error register_later_buffer render residual
+    scaled shifted standardised stated solver_times to_model to_networks unpack with_later_buffers GPT.generate
+    GPT.in_windows GAN.generate GAN.score
 """
 
 #: the capabilities' methods, and what single families offer besides
 METHODS = """
     anomaly_score bits_per_dim check complete completion_kind count_classes decode encode fit_density
-    fit_variances generate interpolate invert log_prob reconstruct sample sample_path score surprisal text
-    tokens traverse
+    fit_variances generate interpolate invert log_prob name_classes reconstruct sample sample_path score
+    standardise surprisal text tokens traverse
 """
 
 ALL = [*CASES, *CONDITIONAL, Case(GPT, (12,), 11, frozenset(), {"vocabulary": "abcdefghijk"})]

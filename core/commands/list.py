@@ -47,14 +47,14 @@ def run(given: Namespace) -> None:
         columns = chosen(list(measured.values()))
         best = [best_of(column, list(measured.values())) for column in columns]
         rows = [
-            [name, *(emphasised(c.text(f), c.number(f) == b) for c, b in zip(columns, best, strict=True))]
+            [(name, False), *((c.text(f), c.number(f) == b is not None) for c, b in zip(columns, best, strict=True))]
             for name, f in measured.items()
         ]
         show(task, [column.title for column in columns], rows)
     if damaged:
-        show("not to be used", [], [[name, damage] for name, damage in damaged.items()])
+        show("not to be used", [], [[(name, False), (damage, False)] for name, damage in damaged.items()])
     if found:
-        show("recipes", [], [[name, first_comment(recipes.find(name))] for name in found])
+        show("recipes", [], [[(name, False), (first_comment(recipes.find(name)), False)] for name in found])
 
 
 def chosen(measured: "Sequence[Figures]") -> "list[Column]":
@@ -74,23 +74,25 @@ def best_of(column: "Column", measured: "Sequence[Figures]") -> float | None:
     return (max if column.better > 0 else min)(numbers) if column.better and len(numbers) > 1 else None
 
 
-def emphasised(text: str, best: bool) -> str:
-    """In bold, as rich's markup says it, if it is the best of several."""
-    return f"[bold]{text}[/bold]" if best and text != "–" else text
+def show(title: str, heads: Sequence[str], rows: Sequence[Sequence[tuple[str, bool]]]) -> None:
+    """One block, as wide as the terminal; without columns of figures the second is a sentence, which is wrapped.
 
-
-def show(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """One block, as wide as the terminal; without columns of figures the second is a sentence, which is wrapped."""
+    Args:
+        title: of the block.
+        heads: of the columns after the first.
+        rows: of cells, each with whether it is in bold; a cell is text, and nothing in it is markup.
+    """
     from rich.console import Console
     from rich.padding import Padding
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False, show_header=bool(heads), header_style="dim")
     table.add_column("", no_wrap=True)
     for head in heads or [""]:
         table.add_column(head, justify="right" if heads else "left", no_wrap=bool(heads))
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(Text(text, "bold" if bold else "") for text, bold in row))
     console = Console(highlight=False)
     console.print(title, style="bold", markup=False)
     console.print(Padding(table, (0, 0, 1, 2), expand=False))
