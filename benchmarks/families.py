@@ -10,13 +10,15 @@ from torch.optim import Adam, AdamW
 
 from benchmarks import data, peers
 from benchmarks.contest import Contest, Rival
-from benchmarks.training import Case, as_convolutions, as_matrices, bare
+from benchmarks.training import Case, as_convolutions, as_matrices, bare, fit
 from genzoo.callbacks import EMA
 from genzoo.zoo import (
     DDPM,
     GAN,
     GPT,
     MADE,
+    R1,
+    R2,
     VAE,
     Autoencoder,
     FlowMatching,
@@ -42,6 +44,7 @@ def contests() -> Iterator[Contest]:
     yield from pixelcnn()
     yield from vae()
     yield from dcgan()
+    yield from gan()
     yield from others()
 
 
@@ -194,6 +197,25 @@ def dcgan() -> Iterator[Contest]:
     )
 
 
+def gan() -> Iterator[Contest]:
+    """Our default beside what was the default, in the same loop, and beside the networks of PyTorch's example."""
+    images = partial(data.Images, COLOUR, 64)
+    case = Case("GAN, 3×32×32, batch 64", lambda: GAN(COLOUR, 256), images, (3, 35))
+    before = Case(
+        "GAN before R3GAN",
+        lambda: GAN(COLOUR, 256, network="resnet", regularisers=[R1(0.1), R2(0.1)]),
+        images,
+        (1, 5),
+    )
+    theirs = partial(peers.dcgan_loop, make_generator=peers.generator_of_the_example)
+    theirs = partial(theirs, make_discriminator=peers.discriminator_of_the_example)
+    yield case.contest(
+        case.bare(LARGE),
+        Rival("the default before, penalties in each step", partial(fit, before), 6.0, steps=before.steps),
+        Rival("the networks of PyTorch's example", lambda n: theirs(islice(cycle(case.x), n)), 1.0),
+    )
+
+
 def others() -> Iterator[Contest]:
     """Families that no peer has, or whose networks are our own defaults, beside a bare loop alone."""
     bits, grey = partial(data.Images, GREY, 128, binary=True), partial(data.Images, GREY, 32)
@@ -206,7 +228,7 @@ def others() -> Iterator[Contest]:
             SMALL,
         ),
         "VAE, convolutions, batch 32": (lambda: VAE(GREY, 256), grey, (1, 11), LARGE),
-        "GAN, convolutions, batch 32": (lambda: GAN(GREY, 256), grey, (1, 7), LARGE),
+        "GAN, convolutions, batch 32": (lambda: GAN(GREY, 256), grey, (3, 35), LARGE),
         "WaveNet, 4,096 samples, batch 4": (
             lambda: WaveNet((1, 4096), 256),
             lambda: data.Sounds(4096, 4),

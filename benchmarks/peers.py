@@ -10,6 +10,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -277,7 +278,7 @@ def pythae_trainer(x: Tensor, *, batch_size: int, fused: bool) -> None:
     trainer.train()
 
 
-# ---- the networks of pytorch/examples' `dcgan`, for 28×28
+# ---- the networks of pytorch/examples' `dcgan`, for 28×28, and as they are there but for 32×32
 
 LATENT_DIM, WIDTH = 64, 32
 ADAM = {"lr": 2e-4, "betas": (0.5, 0.999)}
@@ -320,9 +321,35 @@ class Discriminator(nn.Sequential):
         )
 
 
-def dcgan_loop(batches: Iterable[Tensor]) -> None:
+def generator_of_the_example() -> nn.Sequential:
+    """(B, d) to (B, 3, 32, 32), before the tanh: 64 channels at half size; the example has one doubling more."""
+    widths = (256, 128, 64)
+    layers: list[nn.Module] = [
+        nn.Unflatten(1, (LATENT_DIM, 1, 1)),
+        nn.ConvTranspose2d(LATENT_DIM, widths[0], 4, 1, 0, bias=False),
+    ]
+    for before, after in pairwise((*widths, 3)):
+        layers += [nn.BatchNorm2d(before), nn.ReLU(True), nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False)]
+    return nn.Sequential(*layers)
+
+
+def discriminator_of_the_example() -> nn.Sequential:
+    """(B, 3, 32, 32) to (B, 1), before the sigmoid; as the generator."""
+    layers: list[nn.Module] = [nn.Conv2d(3, 64, 4, 2, 1, bias=False), nn.LeakyReLU(0.2, inplace=True)]
+    for before, after in pairwise((64, 128, 256)):
+        convolution = nn.Conv2d(before, after, 4, 2, 1, bias=False)
+        layers += [convolution, nn.BatchNorm2d(after), nn.LeakyReLU(0.2, inplace=True)]
+    return nn.Sequential(*layers, nn.Conv2d(256, 1, 4, 1, 0, bias=False), nn.Flatten())
+
+
+def dcgan_loop(
+    batches: Iterable[Tensor],
+    make_generator: Callable[[], nn.Module] = Generator,
+    make_discriminator: Callable[[], nn.Module] = Discriminator,
+) -> None:
     """As the example trains them, but for its printing and saving: real and fake batches apart, each loss read."""
-    generator, discriminator = nn.Sequential(Generator(), nn.Tanh()), nn.Sequential(Discriminator(), nn.Sigmoid())
+    generator = nn.Sequential(make_generator(), nn.Tanh())
+    discriminator = nn.Sequential(make_discriminator(), nn.Sigmoid())
     criterion = nn.BCELoss()
     of_discriminator = torch.optim.Adam(discriminator.parameters(), **ADAM)
     of_generator = torch.optim.Adam(generator.parameters(), **ADAM)

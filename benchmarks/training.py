@@ -104,11 +104,11 @@ def bare_gan(case: Case, steps: int) -> None:
     """The plainest loop of two networks in turns, each with its own loss."""
     model = case.model()
     (of_generator, of_discriminator), _ = model.configure_optimizers()
-    for x, _ in islice(loader(case), steps):
+    for step, (x, _) in enumerate(islice(loader(case), steps)):
         with autocast():
             made = model.generate(model.draw_latents(len(x)))
         for optimizer, losses in (
-            (of_discriminator, partial(model.discriminator_loss, step=0, made=made)),
+            (of_discriminator, partial(model.discriminator_loss, step=step, made=made)),
             (of_generator, partial(model.generator_loss, made=made)),
         ):
             model.discriminator.requires_grad_(optimizer is of_discriminator)

@@ -66,8 +66,8 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         discriminator: a module of your own, (B, *shape) in [−1, 1] (if continuous: as they are, points
             standardised) to (B, 1), or to (B, num_classes), one output for each class, if conditional.
         loss: what the two minimise; None takes `Relativistic()`.
-        regularisers: of the discriminator; None takes `R1(0.1)` and `R2(0.1)`, which together with the relativistic
-            loss converge (Huang et al. 2024).
+        regularisers: of the discriminator; None takes `R1(0.1, every=16)` and `R2(0.1, every=16)`, which together
+            with the relativistic loss converge (Huang et al. 2024), as rarely as in StyleGAN2 (Karras et al. 2020).
         augment: how real and generated images are changed at random before the discriminator is shown them in
             training: some of "color", "translation", "cutout" (differentiable augmentation, Zhao et al. 2020). It
             helps where there are a few thousand images.
@@ -129,7 +129,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         self.condition_on(num_classes, conditional, class_prior)
         self.latent_dim = latent_dim
         self.loss = loss or Relativistic()
-        self.regularisers = tuple((R1(0.1), R2(0.1)) if regularisers is None else regularisers)
+        self.regularisers = tuple((R1(0.1, every=16), R2(0.1, every=16)) if regularisers is None else regularisers)
         if len({type(r) for r in self.regularisers}) < len(self.regularisers):
             raise ValueError(f"regularisers={list(self.regularisers)}: state each kind once, with its weight.")
         self.pack_size = max([r.size for r in self.regularisers], default=1)

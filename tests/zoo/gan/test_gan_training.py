@@ -293,6 +293,35 @@ def test_networks_of_the_wrong_size_are_refused() -> None:
         GAN((2,), None, discriminator=nn.Linear(2, 2)).objective(x, None)
 
 
+def test_files_from_before_there_was_r3gan_mean_the_networks_that_they_meant() -> None:
+    """They state `network: null`, what was the default then; the one of today has a name."""
+    for shape, levels, then, now in (((1, 9, 8), 17, "resnet", "r3gan"), ((2,), None, "mlp", "mlp")):
+        torch.manual_seed(0)
+        before = GAN(shape, levels, network=then, width=8)
+        model = GAN(shape, levels, network=None, width=8)
+        model.load_state_dict(before.state_dict())
+        draws = [m.sample(3, generator=torch.Generator().manual_seed(0)) for m in (before, model)]
+        assert torch.equal(*draws)
+        assert (
+            GAN(shape, levels, width=8).state_dict().keys()
+            == GAN(shape, levels, network=now, width=8).state_dict().keys()
+        )
+        assert before.hparams["network"] == then and GAN(shape, levels).hparams["network"] == "auto"
+
+
+def test_what_r3gan_makes_is_cut_off_at_the_ends_of_the_range_and_no_sooner() -> None:
+    """So that it learns there, too: the other networks' tanh keeps what they make within."""
+    latents = 20 * torch.randn(5, 32)
+    for network in ("r3gan", "dcgan", "resnet", "mlp"):
+        torch.manual_seed(0)
+        model = GAN((1, 8, 8), 17, network=network, width=16)
+        made, raw = model.generate(latents), model.generator(latents).view(5, 1, 8, 8)
+        assert torch.equal(made, raw if network == "r3gan" else raw.tanh())
+        samples = model.on_grid(model.render(latents))
+        assert torch.equal(samples, (16 * (made / 2 + 0.5).clamp(0, 1)).round() / 16)
+    assert float(GAN((1, 8, 8), 17).generate(10 * latents).detach().abs().max()) > 1
+
+
 # ------------------------------------------------------------------------------------------------ two processes
 
 RECIPE = """\
