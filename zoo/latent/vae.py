@@ -64,7 +64,8 @@ class VAE(ConditionalMixin, LogProbMixin, CompletionMixin, EncoderDecoderMixin, 
         decoder: a module of your own, (B, d), or (B, d + C) of a conditional model of C classes, to the numbers that
             the likelihood needs, (B, *parameter_shape(shape, levels)) up to reshaping.
         likelihood: p(x | z); None takes `default_likelihood(levels)`. Of colour images with many levels
-            `LogisticMixture` says more: samples then have the right colours, rather than each channel its own noise.
+            `LogisticMixture` says more: a pixel's channels go together, rather than each with its own noise. With few
+            components the latents have to tell more; pixels remain independent of each other given z.
         num_particles: K of the bound that is trained and validated. 1 is the VAE, more the importance-weighted
             autoencoder; the decoder's work grows with K, the encoder's does not.
         estimator: of the gradient with respect to the encoder: "pathwise", or "score_function" with a leave-one-out
