@@ -1,17 +1,21 @@
 """Validations keep step with training, be it bounded by steps, by epochs or by time; by a clock of the tests' own."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from foreign import Foreign
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from ticking import Clock
 
 from genzoo.callbacks import EvenValidations
+from genzoo.datamodules import DigitsDataModule
 from genzoo.resuming import FitLoop
+from genzoo.zoo import VAE, Cosine
 
 Fit = Callable[..., Any]
 Make = Callable[..., Trainer]
@@ -105,3 +109,34 @@ def test_refused(trainer: Make, fit: Fit) -> None:
     with pytest.raises(ValueError, match="which has no end here: give the Trainer max_steps"):
         fit(trainer(seen, EvenValidations(), max_epochs=-1), Foreign())
     assert not seen.steps
+
+
+class Alike(Callback):
+    """Fails where the processes have other learning rates, or are not in the same validation after the same step."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def compare(self, trainer: Trainer, module: LightningModule) -> None:
+        here = torch.tensor([trainer.global_step, trainer.optimizers[0].param_groups[0]["lr"]], dtype=torch.float64)
+        both = module.all_gather(here)
+        assert bool((both == both[0]).all()), both
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        time.sleep(0.05 * (1 + trainer.global_rank))  # their clocks tell them apart
+        self.compare(trainer, pl_module)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self.seen += 1
+            self.compare(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert self.seen >= 1 and trainer.optimizers[0].param_groups[0]["lr"] < 1e-3
+
+
+def test_two_processes_go_by_one_clock(trainer: Make) -> None:
+    """Else one would wait for the other, which does not validate, for ever."""
+    model = VAE((1, 8, 8), 17, latent_dim=2, network="mlp", width=8, depth=1, lr_scheduler=Cosine)
+    timed = {"max_epochs": -1, "max_time": "00:00:00:06", "devices": 2, "strategy": "ddp_spawn"}
+    trainer(EvenValidations(5), Alike(), **timed).fit(model, DigitsDataModule(limit=64, batch_size=8))
