@@ -248,6 +248,14 @@ def test_weights_from_before_there_were_units_load_and_change_nothing(case: Case
         again.load_state_dict({name: old[name] for name in old if name != next(iter(dict(model.named_parameters())))})
 
 
+@pytest.mark.parametrize("std", [0.0, -1.0])
+def test_an_entry_with_standard_deviations_that_are_none_is_refused(std: float, tmp_path: Path) -> None:
+    model = VAE((2,), None, width=8)
+    model.column_std.fill_(std)
+    with pytest.raises(ValueError, match="holds standard deviations in column_std that are not above 0"):
+        publish(model, "own/model", to=tmp_path / "entry")
+
+
 def test_images_have_no_units() -> None:
     model = VAE((1, 8, 8), 2)
     assert "column_mean" not in model.state_dict() and not model.is_standardising

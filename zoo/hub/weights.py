@@ -123,12 +123,14 @@ def check_fit(module: "nn.Module", stored: Mapping[str, Stored], origin: str) ->
 
 
 def check_finite(module: "nn.Module", origin: str) -> None:
-    """Raises ValueError if one of the module's weights is NaN or infinite."""
+    """Raises ValueError if a weight of the module is NaN or infinite, or a column's standard deviation is none."""
     import torch
 
     for key, value in module.state_dict().items():
         if not bool(torch.isfinite(value).all()):
             raise ValueError(f"{origin} holds NaN or infinite values in {key}: such weights are of no use")
+        if key.rpartition(".")[2] == "column_std" and not bool((value > 0).all()):
+            raise ValueError(f"{origin} holds standard deviations in {key} that are not above 0: no data have such")
 
 
 def _same_kind(own: "Tensor", stored: Stored) -> bool:
