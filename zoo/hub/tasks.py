@@ -9,14 +9,15 @@ from typing import Any
 
 #: arguments of a datamodule that leave the task as it is, or that `shape` and `levels` have said already
 ASIDE = {
-    *("root", "path", "label", "test"),  # where the data lie, and what the files are called
+    *("root", "path", "x", "y", "label", "test"),  # where the data lie, and what the files are called
     *("batch_size", "num_workers", "in_memory", "memory_limit"),  # how they are read
     *("train_size", "val_size", "test_size", "val_fraction", "test_fraction", "limit", "seed"),  # how many there are
     *("flip", "shift"),  # what training makes more of them by
+    "standardise",  # how a model is told of columns' units, in which it answers either way
     *("size", "channels", "length", "context_length", "vocab_size"),  # the shape and the levels
 }
 #: datamodules of anybody's files, of whose data the entry's own name alone says what they are: `faces/vae`
-OF_FILES = {"Audio", "ImageFolder", "Text"}
+OF_FILES = {"Array", "Audio", "ImageFolder", "Text"}
 
 
 def task_of(config: Mapping[str, Any]) -> str:

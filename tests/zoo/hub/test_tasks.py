@@ -10,7 +10,7 @@ from genzoo.datamodules import DataModule
 from genzoo.zoo.hub import by_task
 from genzoo.zoo.hub.tasks import ASIDE, OF_FILES, task_of
 
-SAID = {"name", "source", "binarize", "tokenizer", "pieces", "classes", "noise", "sample_rate"}
+SAID = {"name", "source", "binarize", "tokenizer", "pieces", "classes", "noise", "sample_rate", "columns"}
 KINDS = {
     name.removesuffix("DataModule"): inspect.signature(cls).parameters
     for name in genzoo.datamodules.__all__
@@ -51,6 +51,8 @@ def test_how_a_run_read_its_data_is_no_other_task(aside: dict[str, int]) -> None
 def test_what_lies_in_files_of_ones_own_the_entry_s_name_says() -> None:
     assert task("ImageFolder", (3, 64, 64), 256, "faces/vae", size=64) == "faces, 256 levels, 3×64×64"
     assert task("ImageFolder", (3, 64, 64), 256, "cats/vae", size=64) == "cats, 256 levels, 3×64×64"
+    table = {"columns": ["height", "income"], "standardise": True, "label": None, "path": "people.csv"}
+    assert task("Array", (2,), None, "people/vae", **table) == "people, columns ['height', 'income']"
     assert task_of({"name": "faces/vae", "data": None, "shape": [8], "levels": None}) == "faces, 8 dimensions"
 
 
