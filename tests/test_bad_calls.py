@@ -34,6 +34,7 @@ BATCH = 3
 
 #: the parts that a family's methods are made of: they take what was checked before, from each other
 PARTS = """
+    name_classes standardise
     beta_at begin_in_own_units build_networks chain chain_times checked_labels choose choose_variance classes code
     codes components condition_on data decoded decoder default_optimizer denoise denoiser dequantised
     discriminator_loss corrupted discriminator_step draw draw_latents draw_turn draw_uncached elbo errors
@@ -48,8 +49,8 @@ PARTS = """
 #: the capabilities' methods, and what single families offer besides
 METHODS = """
     anomaly_score bits_per_dim check complete completion_kind count_classes decode encode fit_density
-    fit_variances generate interpolate invert log_prob name_classes reconstruct sample sample_path score
-    standardise surprisal text tokens traverse
+    fit_variances generate interpolate invert log_prob reconstruct sample sample_path score
+    surprisal text tokens traverse
 """
 
 ALL = [*CASES, *CONDITIONAL, Case(GPT, (12,), 11, frozenset(), {"vocabulary": "abcdefghijk"})]

@@ -35,7 +35,14 @@ OF_THE_DATA = {"parameters", "nll", "bits_per_dim", "accuracy"}
 # than half a minute of one core, and all together less than four. Most models take a few milliseconds for a datum;
 # those named here 0.1 to 0.7 seconds, because they ask for each of ten classes, solve an equation, or draw 5,000
 # samples. Each number divides that of the data published: those measured, spread over the split, are then among them.
-FEW = {"mnist/ddpm": 50, "mnist/flow-matching": 50, "mnist/score": 50, "mnist/iwae": 100, "fsdd/wavenet": 60}
+FEW = {
+    "emoji/flow-matching": 8,
+    "mnist/ddpm": 50,
+    "mnist/flow-matching": 50,
+    "mnist/score": 50,
+    "mnist/iwae": 100,
+    "fsdd/wavenet": 60,
+}
 MANY = 500  # of all others
 # Data that are a folder of files, of which the entry does not say where it lies: packed, under GENZOO_DATA.
 PACKED = {"cifar10": "cifar10-jpeg.tar"}

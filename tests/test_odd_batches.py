@@ -26,7 +26,7 @@ ODD = [
     (WAVE, 1.5, r"in \[-1, 1\]"),
     (WAVE, -32768.0, r"in \[-1, 1\]"),
     (TEXT, 5, "levels=5"),
-    (TEXT, -1, "levels=5"),
+    (TEXT, -2, "levels=5"),
     (POINT, math.nan, "NaN"),
     (POINT, -math.inf, "infinite"),
 ]

@@ -49,9 +49,9 @@ class Column:
 
     def write(self, number: float) -> str:
         """A number with as many digits as mean something."""
-        if float(number).is_integer():
+        if float(number).is_integer() and abs(number) < 1e15:
             return f"{int(number):,}"
-        if abs(number) >= 1000:
+        if 1000 <= abs(number) < 1e15:
             return f"{number:,.0f}"
         return f"{number:.{self.digits}g}"
 

@@ -423,7 +423,7 @@ def test_labels_that_are_no_classes_are_refused_in_one_line(tmp_path: Path, caps
     model = DDPM(shape=(2,), levels=None, width=8, num_classes=3, conditional=True)
     genzoo.publish(model, "own/ddpm", to=tmp_path / "entry")
     command = ["sample", str(tmp_path / "entry"), "--num_samples", "2", "--device", "cpu", "--set"]
-    assert "takes labels as int64" in refused([*command, "labels=[1.0, 2.0]"], capsys)
+    assert "no class has the name '1.0'" in refused([*command, "labels=[1.0, 2.0]"], capsys)
     assert "labels lie in [0, 3)" in refused([*command, "labels=[1, 3]"], capsys)
 
 

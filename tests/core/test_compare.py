@@ -153,7 +153,7 @@ def test_each_model_is_shown_beside_its_own_data(tmp_path: Path) -> None:
 
 def test_what_cannot_be_compared_is_refused(zoo: Path, tmp_path: Path, capsys: Captured) -> None:
     error = refused(["compare", "digitss"], capsys)
-    assert "no models of 'digitss'" in error and "digits, fashion, fsdd, mnist" in error
+    assert "no models of 'digitss'" in error and "digits, emoji, fashion, fsdd, mnist" in error
     torch.manual_seed(0)
     other = VAE((1, 4, 4), 2, latent_dim=2, network="mlp", width=8, depth=1)
     genzoo.publish(other, "x/vae", to=tmp_path / "x", data=DIGITS)

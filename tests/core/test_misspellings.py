@@ -176,7 +176,7 @@ def test_a_choice_is_spelt_wrongly(capsys: Captured) -> None:
     publish = ["publish", "--ckpt_path=last.ckpt", "--name=mine", "--dtype=float61"]
     assert "did you mean float16?" in refused(publish, capsys)
     assert "did you mean --num_samples?" in refused(["sample", "digits/vae", "--num", "3"], capsys)  # nor passes
-    assert "arguments are required: entry" in refused(["sample"], capsys)
+    assert "arguments are required: model" in refused(["sample"], capsys)
     assert "did you mean temperature?" in refused(["sample", "shakespeare/gpt", "--set", "temprature=1"], capsys)
 
 

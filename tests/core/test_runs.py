@@ -142,7 +142,7 @@ def test_a_dry_run_leaves_nothing() -> None:
 def test_the_data_state_shape_and_levels() -> None:
     hparams = checkpoint(fit("--data.binarize=threshold", "--model.likelihood=Bernoulli"))["hyper_parameters"]
     assert tuple(hparams["shape"]) == (1, 8, 8)
-    assert hparams["levels"] == 2 and "num_classes" not in hparams  # a VAE takes no such argument
+    assert hparams["levels"] == 2 and "vocabulary" not in hparams  # a VAE takes no such argument
 
 
 def test_a_checkpoint_loads_in_a_fresh_interpreter() -> None:

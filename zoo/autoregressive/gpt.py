@@ -165,7 +165,7 @@ class GPT(AutoregressiveMixin, ZooModule):
         Returns:
             (B,), nats of the whole text; divided by `num_observed(x)`, of a token.
         """
-        return super().log_prob(self.check(x), labels=labels, num_particles=num_particles, generator=generator)
+        return super().log_prob(x, labels=labels, num_particles=num_particles, generator=generator)  # type: ignore[arg-type]
 
     @torch.no_grad()
     def anomaly_score(self, x: Texts, *, scorer: str | None = None) -> Tensor:

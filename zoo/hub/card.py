@@ -51,7 +51,7 @@ def model_card(address: str, config: Mapping[str, Any], metrics: Mapping[str, An
         "## Limits\n\n" + said.get("limits", LIMITS),
         "## Licence\n\n" + said.get("licence", f"{said['spdx']}, of the weights." if "spdx" in said else LICENCE),
     ]
-    return f"---\n{_header(config, metrics)}\n---\n\n" + _without_html("\n\n".join(parts)) + "\n"
+    return _without_html(f"---\n{_header(config, metrics)}\n---\n\n" + "\n\n".join(parts)) + "\n"
 
 
 def _header(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:

@@ -368,19 +368,28 @@ class VAE(ConditionalMixin, LogProbMixin, CompletionMixin, EncoderDecoderMixin, 
             return self.evaluation(x, None, PerDatum(x))["nll"]
         raise ValueError(f"scorer={scorer!r}: a VAE knows 'reconstruction' and 'nll'.")
 
-    def fill_in(self, x: Tensor, known: Tensor, num_samples: int, generator: Generator | None) -> Tensor:
+    def fill_in(
+        self,
+        x: Tensor,
+        known: Tensor,
+        num_samples: int,
+        generator: Generator | None,
+        labels: Tensor | None = None,
+    ) -> Tensor:
         """Metropolis-within-Gibbs (Mattei & Frellsen 2018, algorithm 1), which leaves p(x_unknown | x_known) fixed.
 
         Each sweep proposes z' ~ q(z | x), accepts it with probability min(1, w(z') / w(z)) where
         w(z) = p(x, z) / q(z | x), and draws the unknown dimensions anew from p(x | z). The burn-in accepts every
         proposal (pseudo-Gibbs, Rezende et al. 2014, appendix F), which finds the typical set sooner. Of a conditional
-        model all of this is given the class, which with the unknown dimensions is drawn anew given z and what is
-        known. Where a likelihood couples the channels of a pixel, one that is known does not tell of those before it.
+        model all of this is given the class: that of `labels`, or one that is drawn anew with the unknown dimensions,
+        given z and what is known. Where a likelihood couples the channels of a pixel, one that is known does not tell
+        of those before it.
         """
         mask = known.expand(num_samples, *x.shape).flatten(0, 1)
         target = x.expand(num_samples, *x.shape).flatten(0, 1)
         z = normal((len(target), self.latent_dim), like=target, generator=generator)
-        labels = self._classes_given(z, target, mask, generator)
+        stated = None if labels is None else labels.repeat(num_samples)
+        labels = self._classes_given(z, target, mask, generator) if stated is None else stated
         state = self.decoded(self.code(z, labels)).sample_rest(target, mask, generator)
         for sweep in range(self.completion_sweeps):
             q = self.posterior(state, labels)
@@ -391,7 +400,7 @@ class VAE(ConditionalMixin, LogProbMixin, CompletionMixin, EncoderDecoderMixin, 
                 log_ratio = self.log_weights(state, q, torch.stack([proposal, z]), labels)
                 accept = uniform((len(z),), like=z, generator=generator).log() < log_ratio[0] - log_ratio[1]
                 z = torch.where(accept[:, None], proposal, z)
-            labels = self._classes_given(z, target, mask, generator)
+            labels = self._classes_given(z, target, mask, generator) if stated is None else stated
             state = self.decoded(self.code(z, labels)).sample_rest(target, mask, generator)
         return state.unflatten(0, (num_samples, len(x)))
 
