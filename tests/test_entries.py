@@ -36,7 +36,7 @@ OF_THE_DATA = {"parameters", "nll", "bits_per_dim", "accuracy"}
 # those named here 0.1 to 0.7 seconds, because they ask for each of ten classes, solve an equation, or draw 5,000
 # samples. Each number divides that of the data published: those measured, spread over the split, are then among them.
 FEW = {
-    "emoji/flow-matching": 8,
+    "emoji/flow-matching": 10,
     "mnist/ddpm": 50,
     "mnist/flow-matching": 50,
     "mnist/score": 50,
