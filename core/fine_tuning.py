@@ -7,22 +7,24 @@ anything of it at all.
 import atexit
 import os
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 import yaml
 
 from genzoo.zoo import hub
-
-#: what the data say of a model, and what is training's alone
-ELSEWHERE = {"shape", "levels", "num_classes", "vocabulary", "sample_rate"}
-TRAINING = ("optimizer", "lr_scheduler")
+from genzoo.zoo.hub.loading import TRAINING
 
 
-def with_source(argv: list[str]) -> list[str]:
+def with_source(argv: list[str], contract: Collection[str]) -> list[str]:
     """The arguments without `--from`, and with what stands for it: the model's block before all recipes, `StartFrom`.
 
     The source is loaded first: it names no class but genzoo's and torch.nn's, or is refused, so that its block may be
     read as a recipe is. Of its optimisers and schedules nothing is taken.
+
+    Args:
+        argv: starting with the subcommand.
+        contract: the names of what data say of a model, which is left to them.
 
     Raises:
         FileNotFoundError: there is no such model.
@@ -48,7 +50,7 @@ def with_source(argv: list[str]) -> list[str]:
     kept = {
         name: value
         for name, value in (block.get("init_args") or {}).items()
-        if name not in ELSEWHERE and not name.startswith("_") and not name.endswith(TRAINING) and value is not None
+        if name not in contract and not name.startswith("_") and not name.endswith(TRAINING) and value is not None
     }
     model = _written({"model": {"class_path": block["class_path"], "init_args": kept}})
     begin = ["--trainer.callbacks+=genzoo.callbacks.StartFrom", f"--trainer.callbacks.source={source}"]

@@ -68,7 +68,7 @@ def run(argv: list[str]) -> None:
     import_from_here()
     try:
         argv, name = find_recipes(argv)
-        argv = with_source(argv)
+        argv = with_source(argv, CONTRACT)
     except (OSError, ValueError) as error:
         refuse(str(error))
     GenzooCLI(argv, name)

@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from genzoo.arguments import note
 from genzoo.datamodules.audio import read_sound, sound_suffixes
+from genzoo.datamodules.columns import delimiter_of, is_number
 from genzoo.datamodules.files import FileSearch
 from genzoo.datamodules.folder import decode, image_suffixes, natural
 from genzoo.datamodules.reading import each, with_bar
@@ -223,10 +224,10 @@ def table(path: Path) -> tuple[Rows, int]:
 
 
 def from_csv(path: Path) -> tuple[Rows, int]:
-    """Of text: numbers with commas, semicolons or tabs between; a first line without numbers names the columns."""
+    """Of text: commas, semicolons, tabs or bars between numbers; a first line without numbers names the columns."""
     with path.open(encoding="utf-8-sig") as file:
         first, count = file.readline(), sum(1 for _ in file)
-    delimiter = max(",;\t", key=first.count)
+    delimiter = delimiter_of(first)
     header = not all(map(is_number, first.strip().split(delimiter)))
 
     def rows() -> Rows:
@@ -238,15 +239,6 @@ def from_csv(path: Path) -> tuple[Rows, int]:
                 yield np.array(cells, np.float64) if strange is None else ValueError(f"{strange!r} is no number")
 
     return rows(), count + (not header)
-
-
-def is_number(cell: str) -> bool:
-    """Whether a cell holds a number."""
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
 
 
 def from_npy(path: Path) -> tuple[Rows, int]:

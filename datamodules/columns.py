@@ -155,10 +155,10 @@ def _read_csv(path: Path) -> dict[str, np.ndarray]:
         text = path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"it is no text in UTF-8 ({error.reason} at byte {error.start})") from None
-    delimiter = max(",;\t|", key=text.partition("\n")[0].count)
+    delimiter = delimiter_of(text.partition("\n")[0])
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     header = [name.strip() for name in next(reader, [])]
-    if not all(header) or len(set(header)) < len(header) or all(map(_is_number, header)):
+    if not all(header) or len(set(header)) < len(header) or all(map(is_number, header)):
         raise ValueError(f"its first line must name the columns, each once, but is {listed(header)}")
     rows = []
     for row in reader:
@@ -185,7 +185,13 @@ def _numbers_or_text(values: Sequence[str]) -> np.ndarray:
             return np.char.strip(text)
 
 
-def _is_number(text: str) -> bool:
+def delimiter_of(line: str) -> str:
+    """What stands between the values of a table's first line: a comma, a semicolon, a tab or a bar."""
+    return max(",;\t|", key=line.count)
+
+
+def is_number(text: str) -> bool:
+    """Whether a cell holds a number."""
     try:
         float(text)
     except ValueError:

@@ -5,8 +5,10 @@ A model is asked what it can do (`isinstance(module, Completes)`), and is not in
 
 import html
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -64,6 +66,12 @@ def kind_of(models: Sequence[Shown]) -> str:
 
 def is_ink(models: Sequence[Shown]) -> bool:
     """Whether the images are grey and mostly black: white ink, which is drawn black on white as on paper."""
+    return _is_ink(tuple(models))
+
+
+@lru_cache(maxsize=8)
+def _is_ink(models: tuple[Shown, ...]) -> bool:
+    """Every stroke asks, and samples answer: so they are drawn once."""
     module = next((m.module for m in models if isinstance(m.module, Samples)), None)
     return models[0].module.shape[0] == 1 and (module is None or float(draw(module.sample, 16, 0).mean()) < 0.5)
 
@@ -213,7 +221,7 @@ def surprise(models: Sequence[Shown], text: str) -> str:
             rows.append([model.name, html.escape(str(error))])
             continue
         with torch.no_grad():
-            bits = model.module.surprisal(tokens) / torch.log(torch.tensor(2.0))
+            bits = model.module.surprisal(tokens) / math.log(2)
         marked = "".join(
             f'<span class="token" title="{b:.1f} bits" style="background: rgb(255 60 40 / {min(1, b / 12):.2f})">'
             f"{html.escape(model.module.text(t[None]))}</span>"

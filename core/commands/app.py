@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from importlib.util import find_spec
 
-from genzoo.arguments import add_allow, allowed
+from genzoo.arguments import MODEL, add_allow, allowed, found
 from genzoo.zoo import hub
 
 EXAMPLE = "genzoo app"
@@ -15,9 +15,7 @@ DEFAULT = tuple(f"digits/{name}" for name in ("vae", "ae", "gan", "made", "pixel
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Which models, and where the page is."""
-    parser.add_argument(
-        "entries", nargs="*", default=[], help="models of data of one shape: names, folders or addresses"
-    )
+    parser.add_argument("models", nargs="*", default=[], help=f"of data of one shape, each {MODEL}")
     parser.add_argument("--port", type=int, default=7860, help="where the page is (default: 7860)")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets others on the network in (default: nobody)")
     add_allow(parser)
@@ -30,5 +28,6 @@ def run(given: Namespace) -> None:
     from genzoo.app import STYLE, build
     from genzoo.app.answers import Shown
 
-    models = [Shown(name, hub.load(name, allow=allowed(given))) for name in given.entries or DEFAULT]
+    named = given.models or DEFAULT
+    models = [Shown(name, hub.load_found(found(name), allow=allowed(given))) for name in named]
     build(models).launch(server_name=given.host, server_port=given.port, css=STYLE, quiet=True)

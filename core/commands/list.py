@@ -47,7 +47,10 @@ def run(given: Namespace) -> None:
         columns = chosen(list(measured.values()))
         best = [best_of(column, list(measured.values())) for column in columns]
         rows = [
-            [(name, False), *((c.text(f), c.number(f) == b is not None) for c, b in zip(columns, best, strict=True))]
+            [
+                (name, False),
+                *((c.text(f), b is not None and c.number(f) == b) for c, b in zip(columns, best, strict=True)),
+            ]
             for name, f in measured.items()
         ]
         show(task, [column.title for column in columns], rows)

@@ -7,6 +7,7 @@ instead of a picture.
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -137,7 +138,7 @@ class Exhibition:
         """What is known in each of the two completions."""
         return halves(self.kind)
 
-    @property
+    @cached_property
     def banner(self) -> Picture | None:
         """Of images, a row of what one model of each family draws: what the page is about, at a glance."""
         first = {exhibit.family.key: exhibit.drawn for exhibit in reversed(self.exhibits) if exhibit.drawn}
@@ -146,7 +147,7 @@ class Exhibition:
         images = torch.stack([image for drawn in reversed(first.values()) for image in drawn[:2]])[None]
         return still(sheet(images, zoom=zoom(images)), f"samples of {len(first)} families of models")
 
-    @property
+    @cached_property
     def quiz(self) -> list[dict[str, str]]:
         """Single images, real and drawn, each with whose it is: for "real or drawn?"."""
         pool = [("real", "real", image) for exhibit in self.exhibits[:1] for image in exhibit.question.real[:QUIZ]]

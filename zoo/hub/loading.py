@@ -13,6 +13,9 @@ from genzoo.zoo.hub.wording import blamed_on, one_line
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule
 
+#: how the names of arguments end that say how a model was trained: on record in its file, and never built
+TRAINING = ("optimizer", "lr_scheduler")
+
 
 def load(source: str | Path, *, revision: str | None = None, allow: tuple[type, ...] = ()) -> "LightningModule":
     """The model of an entry or of a checkpoint, verified, on the CPU and in eval mode.
@@ -159,8 +162,7 @@ def _build_model(block: Mapping[str, Any], allow: tuple[type, ...]) -> "Lightnin
     from genzoo.zoo.hub.building import build, model_classes
 
     path, arguments = block["class_path"], block.get("init_args") or {}
-    # How it was trained is on record in the file, but none of that is built: it names optimiser classes.
-    kept = {k: v for k, v in arguments.items() if not k.endswith(("optimizer", "lr_scheduler"))}
+    kept = {k: v for k, v in arguments.items() if not k.endswith(TRAINING)}
     classes = model_classes(allow)
     if path in classes and not issubclass(classes[path], LightningModule):
         raise ValueError(f"{path} is no model, but a part of one")
