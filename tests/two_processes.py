@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 from families import CONDITIONAL, FIRST, Noise
-from lightning.pytorch import Trainer
 
 from genzoo.callbacks import EMA
+from genzoo.trainer import AutoTrainer
 
 
 def main(folder: Path) -> None:
@@ -17,7 +17,7 @@ def main(folder: Path) -> None:
     for case in FIRST + CONDITIONAL:
         model = case.build()
         quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-        trainer = Trainer(
+        trainer = AutoTrainer(
             max_epochs=1,
             accelerator="cpu",
             devices=2,

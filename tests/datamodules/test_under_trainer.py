@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from genzoo.datamodules import DigitsDataModule, TextDataModule
+from genzoo.trainer import AutoTrainer
 
 
 class Witness(LightningModule):
@@ -48,8 +50,8 @@ class Interrupt(Callback):
             raise RuntimeError("power cut")
 
 
-def quiet(folder: Path, **kwargs: object) -> Trainer:
-    return Trainer(
+def quiet(folder: Path, **kwargs: Any) -> Trainer:
+    return AutoTrainer(
         default_root_dir=folder,
         accelerator="cpu",
         logger=False,

@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 from torch.utils.data import DataLoader
 
+from genzoo.trainer import AutoTrainer
 from genzoo.zoo import GAN, VAE
 from genzoo.zoo.gan.regularisers import R1
 from genzoo.zoo.module import ZooModule
@@ -59,7 +60,7 @@ def fit(folder, module, *callbacks, size=10, val=True, **options):
     x = torch.arange(size).float()[:, None]
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "accelerator": "cpu"}
     quiet["enable_checkpointing"] = any(isinstance(callback, ModelCheckpoint) for callback in callbacks)
-    run = Trainer(default_root_dir=folder, callbacks=list(callbacks), **{**quiet, **options})
+    run = AutoTrainer(default_root_dir=folder, callbacks=list(callbacks), **{**quiet, **options})
     run.fit(module, DataLoader(x, batch_size=4), DataLoader(x, batch_size=4) if val else None)
     return run
 
