@@ -18,7 +18,15 @@ from lightning.pytorch.utilities import rank_zero_info
 from genzoo.callbacks.at_validation import AtValidation
 from genzoo.metrics.data import Rows
 from genzoo.metrics.environment import hardware
-from genzoo.metrics.evaluation import GROUPS, Evaluation, checked_arguments, checked_data, evaluate, measuring
+from genzoo.metrics.evaluation import (
+    GROUPS,
+    Evaluation,
+    checked_arguments,
+    checked_data,
+    evaluate,
+    measuring,
+    unmeasured,
+)
 from genzoo.zoo import hub
 from genzoo.zoo.drawing import seeded
 from genzoo.zoo.hub.card import Card
@@ -52,6 +60,7 @@ class Publish(AtValidation):
         card: what only a person knows: sections of the model card, see `genzoo.publish`.
         num_samples: samples in the entry's picture.
         seed: of the picture.
+        measure: False publishes at once, without figures; `genzoo evaluate ENTRY --write` measures them later.
 
     Raises:
         ValueError: at construction without name and recipe; before training if there is no datamodule to evaluate on,
@@ -69,6 +78,7 @@ class Publish(AtValidation):
         card: Card | None = None,
         num_samples: int = 64,
         seed: int = 0,
+        measure: bool = True,
     ) -> None:
         super().__init__()
         if num_samples < 1:
@@ -83,6 +93,7 @@ class Publish(AtValidation):
         self.card: Mapping[str, Any] | None = card
         self.num_samples = num_samples
         self.seed = seed
+        self.measure = measure
         self._seconds = 0.0  # of earlier runs that this one goes on from
         self._start: float | None = None
         self._hardware: str | None = None
@@ -170,6 +181,7 @@ class Publish(AtValidation):
                 steps=steps,
                 seed=int(os.environ["PL_GLOBAL_SEED"]) if "PL_GLOBAL_SEED" in os.environ else None,
                 device=trainer.strategy.root_device,
+                measure=self.measure,
             )
         rank_zero_info(f"published {self.name_for(trainer.datamodule)}: {place}")  # type: ignore[attr-defined]
 
@@ -192,6 +204,7 @@ class Publish(AtValidation):
         steps: int,
         seed: int | None,
         device: torch.device | str,
+        measure: bool = True,
         allow: tuple[type, ...] = (),
     ) -> Path | str | None:
         """Measures a module and writes its entry: for a run at its end, or for a checkpoint of one, later.
@@ -203,13 +216,17 @@ class Publish(AtValidation):
             steps: of the optimiser, that made the weights.
             seed: of the run.
             device: where to measure.
+            measure: False leaves the figures to `genzoo evaluate --write`, and only states how.
             allow: classes beyond genzoo's and the module's own that it consists of.
 
         Returns:
             Where it is; None on all ranks but the first.
         """
-        metrics = evaluate(module, datamodule, device=device, **self.evaluation)
-        rank_zero_info(f"measured: {_in_words(metrics['figures'])}")
+        if measure:
+            metrics = evaluate(module, datamodule, device=device, **self.evaluation)
+            rank_zero_info(f"measured: {_in_words(metrics['figures'])}")
+        else:
+            metrics = unmeasured(module, datamodule, **self.evaluation)
         training = {"recipe": self.recipe or self.name_for(datamodule), "steps": steps, "seed": seed}
         if self._hardware is not None:  # the clock has run
             training |= {
@@ -241,7 +258,7 @@ class Publish(AtValidation):
         to: str | Path | None,
         *,
         allow: tuple[type, ...] = (),
-        **pictures: Path | None,
+        **pictures: Any,
     ) -> Path | str:
         return hub.publish(
             module,

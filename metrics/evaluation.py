@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from functools import partial
+from operator import itemgetter
 from typing import Any, Literal, TypedDict
 
 import torch
@@ -173,19 +174,62 @@ def evaluate(
     for figure in found:
         if math.isnan(figure.get("standard_error", 0.0)):  # of a single datum or subset there is none
             del figure["standard_error"]
-    arguments = {
-        name: value for name, value in {"split": split, **how, "seed": seed}.items() if _can_be_stated(value)
-    }
-    return {"figures": found, "evaluation": arguments, "environment": environment()}
+    return {"figures": found, "evaluation": _stated(split, how, seed), "environment": environment()}
+
+
+def unmeasured(module: LightningModule, datamodule: LightningDataModule, **arguments: Any) -> dict[str, Any]:
+    """What `evaluate` would return with these arguments, but for the figures: how they are to be measured.
+
+    Raises:
+        ValueError: for arguments that `evaluate` would refuse.
+    """
+    how = checked_arguments(module, datamodule, **arguments)
+    split, seed = arguments.get("split", "test"), arguments.get("seed", 0)
+    return {"figures": [], "evaluation": _stated(split, how, seed), "environment": environment()}
 
 
 # ---- how
+
+
+def _stated(split: str, how: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """The arguments of `evaluate` that give the same figures again, as far as a file can state them."""
+    return {name: value for name, value in {"split": split, **how, "seed": seed}.items() if _can_be_stated(value)}
 
 
 def arguments_of(name: str) -> set[str]:
     """The arguments of `evaluate` that the figure of that name depends on: figures of other ones do not compare."""
     known = (arguments for names, arguments in DEPENDS.items() if any(fnmatch(name, pattern) for pattern in names))
     return next(known, {*PROTOCOL, "split", "seed"})
+
+
+def remeasured(before: Mapping[str, Any], now: Mapping[str, Any], origin: str) -> dict[str, Any]:
+    """An entry's metrics with figures that were measured anew in place of those of their names.
+
+    Args:
+        before: the contents of its metrics.json.
+        now: what `evaluate` returned.
+        origin: of the new figures, for the error.
+
+    Raises:
+        ValueError: they were measured otherwise than those that stay.
+    """
+    key = itemgetter("name")
+    new = {key(figure): figure for figure in now["figures"]}
+    names = dict.fromkeys([*map(key, before.get("figures", [])), *new])
+    old = {key(figure): figure for figure in before.get("figures", []) if key(figure) not in new}
+    asked, then = now["evaluation"], before.get("evaluation", {})
+    changed = {name for name in then if then[name] != asked.get(name)}
+    if stale := {name: both for name in old if (both := sorted(changed & arguments_of(name)))}:
+        raise ValueError(
+            f"{origin} was measured with another {', '.join(sorted(set().union(*stale.values())))} than the figures"
+            f" that stay ({', '.join(stale)}): measure all of them again, or give the same arguments"
+        )
+    return {
+        **before,
+        **now,
+        "figures": [new.get(name) or old[name] for name in names],
+        "evaluation": {**then, **asked},
+    }
 
 
 def checked_arguments(module: LightningModule, datamodule: LightningDataModule, **arguments: Any) -> dict[str, Any]:

@@ -30,11 +30,12 @@ from genzoo.zoo.plain import make_plain
 from genzoo.zoo.precision import MeasuredBuffers, full_precision
 from genzoo.zoo.processes import gather
 from genzoo.zoo.randomness import Generator, PerDatum
+from genzoo.zoo.sharing import SharingMixin
 from genzoo.zoo.standardising import StandardisingMixin
 from genzoo.zoo.statement import StatedModule
 
 
-class ZooModule(StandardisingMixin, MeasuredBuffers, StatedModule):
+class ZooModule(SharingMixin, StandardisingMixin, MeasuredBuffers, StatedModule):
     """The base of every module: the data's contract, the optimiser, logging, hyperparameters that can be stated.
 
     A family implements `objective`, the per-datum quantities of a training step with "loss" among them, and

@@ -2,12 +2,14 @@
 
 import json
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 from typing import Any
 
 from genzoo.arguments import (
     add_compile,
     add_model,
     add_protocol,
+    allowed,
     data_of,
     device,
     load,
@@ -15,7 +17,9 @@ from genzoo.arguments import (
     ready,
     stated_protocol,
 )
-from genzoo.zoo.hub import Checkpoint
+from genzoo.zoo import hub
+from genzoo.zoo.hub.entries import EMBEDDED
+from genzoo.zoo.hub.publishing import checked_target
 from genzoo.zoo.hub.wording import blamed_on
 
 EXAMPLE = "genzoo evaluate mnist/vae"
@@ -31,16 +35,21 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--only", help="groups of figures alone, with commas between: likelihood,anomaly (default: all)"
     )
     parser.add_argument("--out", help="a metrics.json to write")
+    parser.add_argument(
+        "--write", action="store_true", help="into the entry, in place of its figures of the same names"
+    )
 
 
 def run(given: Namespace) -> None:
     """Measures an entry again, as it was measured for its publication; a checkpoint, as it would be."""
-    from genzoo.metrics.evaluation import evaluate
+    from genzoo.metrics.evaluation import evaluate, remeasured
     from genzoo.zoo.files import whole
 
     out = ready(given.out) if given.out else None
     entry, module = load(given)
-    data, own = data_of(entry, given), isinstance(entry, Checkpoint)
+    if given.write:
+        home = home_of(entry)
+    data, own = data_of(entry, given), isinstance(entry, hub.Checkpoint)
     options = stated_protocol(entry.metrics.get("evaluation", {}))
     options |= protocol(given, entry.config.get("data"), own=own)
     if given.only:
@@ -58,6 +67,25 @@ def run(given: Namespace) -> None:
         with whole(out) as half:
             half.write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         print(out)
+    if given.write:
+        anew = remeasured(entry.metrics, metrics, given.model)
+        print(
+            f"written into {hub.republish(entry, entry.config['name'], to=home, metrics=anew, allow=allowed(given))}"
+        )
+
+
+def home_of(entry: hub.Entry) -> str | Path | None:
+    """Where its figures go, as `publish` takes it: looked at before they are measured.
+
+    Raises:
+        ValueError: nothing can be written there, or it is a checkpoint, which has no figures.
+    """
+    if isinstance(entry, hub.Checkpoint):
+        raise ValueError(f"--write is for entries, and {entry.name} is a checkpoint: `genzoo publish` it")
+    embedded = entry.path.resolve().is_relative_to(EMBEDDED.resolve())
+    home = entry.name if "://" in entry.name else None if embedded else entry.path
+    checked_target(entry.config["name"], home)
+    return home
 
 
 def floor_in_words(figure: dict[str, Any]) -> str:

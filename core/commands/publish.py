@@ -1,7 +1,6 @@
 """`genzoo publish`: from a checkpoint, or from another entry, to an entry of the zoo."""
 
 from argparse import ArgumentParser, Namespace
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from genzoo.arguments import (
 from genzoo.zoo import hub
 from genzoo.zoo.hub import schema
 from genzoo.zoo.hub.checkpoints import published, read_checkpoint, read_run, run_config
-from genzoo.zoo.hub.entries import LEARNING, SAMPLES, file_of
 from genzoo.zoo.hub.weights import as_stored
 from genzoo.zoo.hub.wording import blamed_on
 
@@ -45,13 +43,20 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--name", required=True, help="the entry's name, like mnist/vae")
     add(
         "--to",
-        help="a folder, hf://owner/name or wandb://entity/project/artifact (default: the embedded zoo)",
+        help="a folder, hf://owner/name, wandb://entity/project/artifact, or a URL that fsspec writes"
+        " (s3://bucket/name) (default: the embedded zoo)",
     )
     add("--config", help="the run's config.yaml (default: the one beside the checkpoints)")
     add(
         "--dtype",
         choices=["float32", "float16", "bfloat16"],
         help="of the stored weights (default: what the run's Publish says, or float32)",
+    )
+    add(
+        "--no-evaluate",
+        dest="evaluate",
+        action="store_false",
+        help="measure nothing now; `genzoo evaluate ENTRY --write` does it later",
     )
     add_protocol(parser)
 
@@ -69,8 +74,19 @@ def run(given: Namespace) -> None:
             place = publish_checkpoint(model, given)
     else:
         refuse_beside(how, given, "config", "dtype", "root", *PROTOCOL, "odd", "device")
-        place = republish(model, given)
+        from genzoo.metrics.evaluation import remeasured
+
+        metrics = remeasured(model.metrics, measured(given.metrics), given.metrics) if given.metrics else None
+        place = hub.republish(model, given.name, to=given.to, metrics=metrics, allow=allowed(given))
     print(f"published {given.name}: {place}")
+
+
+def measured(file: str) -> dict[str, Any]:
+    """What `genzoo evaluate` wrote to a file; ValueError if that is something else."""
+    now = schema.read_json(Path(file))
+    if not isinstance(now, dict) or not {"figures", "evaluation", "environment"} <= now.keys():
+        raise ValueError(f"{file} does not hold what `genzoo evaluate --out` writes")
+    return schema.checked(now, schema.METRICS, Path(file))
 
 
 def refuse_beside(source: str, given: Namespace, *names: str) -> None:
@@ -81,54 +97,6 @@ def refuse_beside(source: str, given: Namespace, *names: str) -> None:
             " precision it has, and its figures but for those in the file of `genzoo evaluate … --out` that --metrics"
             " names"
         )
-
-
-def republish(entry: hub.Entry, given: Namespace) -> Path | str:
-    """An entry as it is, under another name or at another address; or in its place, with figures measured anew."""
-    config = entry.config
-    return hub.publish(
-        hub.load(entry.path, allow=allowed(given)),
-        given.name,
-        to=given.to,
-        data=config.get("data"),
-        metrics=remeasured(entry.metrics, given.metrics) if given.metrics else entry.metrics,
-        card=config.get("card"),
-        samples=next(filter(None, (file_of(entry.path, name) for name in SAMPLES)), None),
-        learning=file_of(entry.path, LEARNING),
-        dtype=config["weights"]["dtype"],
-        allow=allowed(given),
-    )
-
-
-def remeasured(before: dict[str, Any], file: str) -> dict[str, Any]:
-    """An entry's metrics with the figures that `genzoo evaluate` wrote to `file`, in place of those of their names.
-
-    Raises:
-        ValueError: the file holds no figures, or they were measured otherwise than those that stay.
-    """
-    from genzoo.metrics.evaluation import arguments_of
-
-    now = schema.read_json(Path(file))
-    if not isinstance(now, dict) or not {"figures", "evaluation", "environment"} <= now.keys():
-        raise ValueError(f"{file} does not hold what `genzoo evaluate --out` writes")
-    schema.checked(now, schema.METRICS, Path(file))
-    key = itemgetter("name")
-    new = {key(figure): figure for figure in now["figures"]}
-    names = dict.fromkeys([*map(key, before.get("figures", [])), *new])
-    old = {key(figure): figure for figure in before.get("figures", []) if key(figure) not in new}
-    asked, then = now["evaluation"], before.get("evaluation", {})
-    changed = {name for name in then if then[name] != asked.get(name)}
-    if stale := {name: both for name in old if (both := sorted(changed & arguments_of(name)))}:
-        raise ValueError(
-            f"{file} was measured with another {', '.join(sorted(set().union(*stale.values())))} than the figures"
-            f" that stay ({', '.join(stale)}): measure all of them again, or give the same arguments"
-        )
-    return {
-        **before,
-        **now,
-        "figures": [new.get(name) or old[name] for name in names],
-        "evaluation": {**then, **asked},
-    }
 
 
 def publish_checkpoint(checkpoint: hub.Checkpoint, given: Namespace) -> Path | str:
@@ -156,6 +124,7 @@ def publish_checkpoint(checkpoint: hub.Checkpoint, given: Namespace) -> Path | s
         steps=kept["global_step"],
         seed=None if config.get("seed_everything") is False else config.get("seed_everything"),
         device=device(given),
+        measure=given.evaluate,
         allow=allowed(given),
     )
     assert place is not None  # there is one process

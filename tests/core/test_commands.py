@@ -409,6 +409,32 @@ def test_an_entry_is_published_again_with_figures_measured_anew(
     assert "does not hold what `genzoo evaluate --out` writes" in refused(publish, capsys)
 
 
+def test_evaluate_writes_into_the_entry(entry: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = hub.Entry("digits/vae", entry)
+    weights, config = (entry / "model.safetensors").read_bytes(), before.config
+    measure = ["evaluate", str(entry), "--device", "cpu", "--write", "--only", "likelihood", "--num_particles", "2"]
+    main(measure)
+    assert f"written into {entry}" in capsys.readouterr().out
+    after = hub.Entry("digits/vae", entry)
+    values = {figure["name"]: figure["value"] for figure in after.metrics["figures"]}
+    assert values["nll"] != 99.0 and after.metrics["evaluation"]["num_particles"] == 2
+    assert f"{values['nll']:.6g}" in (entry / "README.md").read_text("utf-8")
+    assert (entry / "model.safetensors").read_bytes() == weights and after.config == config
+    (entry / "notes.txt").touch()  # which would be lost: known before anything is measured
+    monkeypatch.setattr("genzoo.metrics.evaluation.evaluate", None)
+    assert "notes.txt would be lost" in refused(measure, capsys)
+
+
+def test_whose_data_are_somebody_s_own_says_where_they_were(tmp_path: Path, capsys: Captured) -> None:
+    model = VAE(shape=(1, 8, 8), levels=256, latent_dim=2, network="mlp", width=8, depth=1)
+    data = {"class_path": "genzoo.datamodules.ImageFolderDataModule", "init_args": {"root": "/home/me/photos"}}
+    entry = str(genzoo.publish(model, "own/vae", to=tmp_path / "entry", data=data))
+    assert "/home/me" not in (tmp_path / "entry" / "config.yaml").read_text()
+    for command in (["evaluate", entry], ["compare", entry]):
+        said = refused([*command, "--device", "cpu"], capsys)
+        assert "in a folder 'photos' when it was trained): say with --root where they are" in said
+
+
 def test_evaluate_refuses_a_hostile_data_block(entry: Path, tmp_path: Path, capsys: Captured) -> None:
     text = (entry / "config.yaml").read_text()
     (entry / "config.yaml").write_text(text.replace("genzoo.datamodules.DigitsDataModule", "os.system"))

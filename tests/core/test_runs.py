@@ -362,6 +362,19 @@ def test_from_a_checkpoint_to_an_entry(capsys: Captured) -> None:
     again = json.loads(Path("again.json").read_text("utf-8"))
     nll = [next(f["value"] for f in m["figures"] if f["name"] == "nll") for m in (published, again)]
     assert nll[0] == nll[1]  # measured on the weights as they are stored
+    main([*publish, "--num_particles", "2", "--no-evaluate"])  # at once, and measured later, to the same figures
+    unmeasured = json.loads((entry / "metrics.json").read_text("utf-8"))
+    assert unmeasured == published | {"figures": []}
+    assert "None were measured." in (entry / "README.md").read_text("utf-8")
+    capsys.readouterr()
+    main(["evaluate", "entry", "--device", "cpu", "--write"])
+    later = json.loads((entry / "metrics.json").read_text("utf-8"))
+    timed = [figure for figure in later["figures"] if figure["name"] != "sampling_time"]
+    assert timed == [figure for figure in published["figures"] if figure["name"] != "sampling_time"]
+    assert later["training"] == training
+    with pytest.raises(SystemExit):
+        main(["evaluate", str(path), "--device", "cpu", "--write"])
+    assert "is a checkpoint: `genzoo publish` it" in capsys.readouterr().err
 
 
 def test_a_checkpoint_named_after_a_metric_is_published(capsys: Captured) -> None:

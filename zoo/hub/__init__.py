@@ -9,11 +9,14 @@ Loading never unpickles, and builds only classes of genzoo, of torch.nn and thos
 imported when a model is loaded or published, not before.
 """
 
+import sys
+
+from genzoo.zoo import sharing
 from genzoo.zoo.hub.addresses import find, resolve
 from genzoo.zoo.hub.checkpoints import Checkpoint
 from genzoo.zoo.hub.entries import Entry, by_task, list_models, read_config
 from genzoo.zoo.hub.loading import load, load_checkpoint, load_found
-from genzoo.zoo.hub.publishing import publish
+from genzoo.zoo.hub.publishing import publish, republish
 
 __all__ = [
     "Checkpoint",
@@ -26,5 +29,8 @@ __all__ = [
     "load_found",
     "publish",
     "read_config",
+    "republish",
     "resolve",
 ]
+
+sharing.hub = sys.modules[__name__]

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from genzoo.zoo.files import cached, staged
 from genzoo.zoo.hub import entries
@@ -18,6 +19,9 @@ from genzoo.zoo.hub.entries import CONFIG, FILES, NAME, WEIGHTS, Entry, file_of,
 from genzoo.zoo.hub.schema import CONFIG_BYTES
 from genzoo.zoo.hub.weights import largest
 from genzoo.zoo.hub.wording import masked, one_line
+
+#: schemes of URLs that are there to be read
+READ_ONLY = ("http", "https", "data", "github", "zip", "tar", "libarchive")
 
 
 def find(source: str | Path, *, revision: str | None = None) -> Entry:
@@ -89,13 +93,45 @@ def _embedded(source: str | Path) -> Path | None:
 
 
 def check_address(address: str, *, publishing: bool = False) -> None:
-    """Raises ValueError for an address that no entry can have, or to which none can be published."""
+    """Looks at an address before anything is fetched from it, or measured to be sent there.
+
+    Raises:
+        ValueError: it is none that an entry can have; or, if `publishing`, none that can be written to, or one where
+            there is anything but an entry.
+        OSError: it is to be published to, and could not be reached.
+    """
     scheme, _, rest = address.partition("://")
     forms = {"hf": (1, "hf://owner/name"), "wandb": (2, "wandb://entity/project/artifact")}
-    if scheme not in forms and publishing:
-        raise ValueError(f"{masked(address)}: publish to a folder, {forms['hf'][1]} or {forms['wandb'][1]}")
-    if scheme in forms and (rest.count("/") != forms[scheme][0] or not all(rest.split("/"))):
-        raise ValueError(f"{masked(address)}: such an address has the form {forms[scheme][1]}")
+    if scheme in forms:
+        if rest.count("/") != forms[scheme][0] or not all(rest.split("/")):
+            raise ValueError(f"{masked(address)}: such an address has the form {forms[scheme][1]}")
+    elif publishing:
+        _check_writable(address, scheme)
+
+
+def _check_writable(address: str, scheme: str) -> None:
+    """`check_address` of a URL that is to be published to."""
+    from fsspec import get_filesystem_class
+    from fsspec.core import url_to_fs
+
+    try:
+        get_filesystem_class(scheme)
+    except (ValueError, ImportError) as error:  # there is none of that name, or what it needs is not installed
+        raise ValueError(f"{masked(address)}: nothing is known that writes there ({one_line(str(error))})") from None
+    if scheme in READ_ONLY:
+        raise ValueError(
+            f"{masked(address)} can only be read: publish to a folder, hf://owner/name,"
+            " wandb://entity/project/artifact, or a URL that fsspec writes, like s3://bucket/name"
+        )
+    with _boundary(f"publish to {address}"):
+        system, root = url_to_fs(address.rstrip("/"))
+        inside = {path.rpartition("/")[2] for path in system.ls(root, detail=False)} if system.isdir(root) else set()
+    if inside and (foreign := sorted(inside - set(FILES)) or sorted({CONFIG, WEIGHTS} - inside)):
+        lacks = "would be lost" if foreign[0] in inside else "it lacks"
+        raise ValueError(
+            f"{masked(address)} exists and is no entry of a zoo, so it is not replaced; choose another"
+            f" ({lacks}: {', '.join(foreign[:3])})"
+        )
 
 
 def fetch(address: str, revision: str | None = None) -> Path:
@@ -112,15 +148,22 @@ def fetch(address: str, revision: str | None = None) -> Path:
     return _fetch_wandb(rest) if scheme == "wandb" else _fetch_url(address)
 
 
-def upload(folder: Path, address: str) -> str:
-    """Sends an entry to `hf://owner/name` or `wandb://entity/project/artifact`; returns the address to load.
+def upload(folder: Path, address: str, **sending: Any) -> str:
+    """Sends an entry to an address; returns the one to load it from.
+
+    Args:
+        folder: of the entry.
+        address: `hf://owner/name`, `wandb://entity/project/artifact`, or any URL that fsspec writes.
+        sending: `private` and `commit_message` of Hugging Face's alone.
 
     Raises:
         OSError: the service could not be reached, or refused.
     """
     scheme, _, rest = address.partition("://")
     with _boundary(f"publish to {address}"):
-        return _upload_hugging_face(folder, rest) if scheme == "hf" else _upload_wandb(folder, rest)
+        if scheme == "hf":
+            return _upload_hugging_face(folder, rest, **sending)
+        return _upload_wandb(folder, rest) if scheme == "wandb" else _upload_url(folder, address)
 
 
 @contextmanager
@@ -190,13 +233,33 @@ def _cached(address: str) -> Path:
     return cached(f"entries/{hashlib.sha256(address.encode()).hexdigest()[:32]}")
 
 
-def _upload_hugging_face(folder: Path, repository: str) -> str:
+def _upload_hugging_face(
+    folder: Path, repository: str, *, private: bool | None = None, commit_message: str = "genzoo publish"
+) -> str:
     from huggingface_hub import HfApi
 
     api = HfApi()
-    api.create_repo(repository, exist_ok=True)
-    api.upload_folder(repo_id=repository, folder_path=str(folder), commit_message="genzoo publish")
+    api.create_repo(repository, private=private, exist_ok=True)
+    former = sorted(set(FILES) - {path.name for path in folder.iterdir()})  # of an entry that is replaced
+    api.upload_folder(
+        repo_id=repository, folder_path=str(folder), commit_message=commit_message, delete_patterns=former
+    )
     return f"hf://{repository}"
+
+
+def _upload_url(folder: Path, address: str) -> str:
+    """config.yaml goes last: it states the hash of the weights, so a half that has arrived is never taken for all."""
+    from fsspec.core import url_to_fs
+
+    system, root = url_to_fs(address.rstrip("/"))
+    if root.startswith("/"):  # a store of objects has no folders, and a bucket is not made by mistake
+        system.makedirs(root, exist_ok=True)
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == CONFIG):
+        system.put_file(str(path), f"{root}/{path.name}")
+    for former in set(FILES) - {path.name for path in folder.iterdir()}:  # of an entry that was replaced
+        if system.exists(f"{root}/{former}"):
+            system.rm_file(f"{root}/{former}")
+    return address.rstrip("/")
 
 
 def _upload_wandb(folder: Path, rest: str) -> str:

@@ -15,7 +15,19 @@ from genzoo.zoo.files import staged
 from genzoo.zoo.hub import entries
 from genzoo.zoo.hub.addresses import check_address, upload
 from genzoo.zoo.hub.card import model_card
-from genzoo.zoo.hub.entries import CARD, CONFIG, FILES, LEARNING, METRICS, NAME, PLACES, SAMPLES, WEIGHTS, Entry
+from genzoo.zoo.hub.entries import (
+    CARD,
+    CONFIG,
+    FILES,
+    LEARNING,
+    METRICS,
+    NAME,
+    PLACES,
+    SAMPLES,
+    WEIGHTS,
+    Entry,
+    file_of,
+)
 from genzoo.zoo.hub.loading import contract, load
 from genzoo.zoo.hub.schema import SECTIONS
 from genzoo.zoo.hub.weights import write_weights
@@ -36,15 +48,16 @@ def publish(
     learning: str | Path | None = None,
     dtype: Literal["float32", "float16", "bfloat16"] = "float32",
     allow: tuple[type, ...] = (),
+    sending: Mapping[str, Any] | None = None,
 ) -> Path | str:
     """Makes an entry of a model: written aside, loaded back as a proof, then put in its place in one step.
 
     Args:
         module: The model, with the weights that are to be published.
         name: Its name, `<data>/<model>`.
-        to: Where: a folder that becomes the entry, `hf://owner/name` or `wandb://entity/project/artifact`;
-            None is the embedded zoo of this installation, where `load(name)` finds it. An entry there is
-            replaced; a folder that holds anything else is not.
+        to: Where: a folder that becomes the entry, `hf://owner/name`, `wandb://entity/project/artifact`, or any URL
+            that fsspec writes (`s3://bucket/name`); None is the embedded zoo of this installation, where `load(name)`
+            finds it. An entry there is replaced; a folder that holds anything else is not.
         data: The datamodule it was trained on, or its {class_path, init_args}.
         metrics: The contents of metrics.json.
         card: What the model card says about `description`, `data`, `limits` and `licence`; and `spdx`,
@@ -54,6 +67,7 @@ def publish(
             are `metrics["training"]["film"]`.
         dtype: How the floating-point weights are stored. Loading casts them back.
         allow: Classes beyond genzoo's and torch.nn's that the model consists of.
+        sending: Of a Hugging Face repository: whether one that is made is `private`, and the `commit_message`.
 
     Returns:
         What `load` takes to load it: the folder, or the address.
@@ -99,7 +113,39 @@ def publish(
         return target
     with tempfile.TemporaryDirectory() as temporary:
         write(Path(temporary))
-        return upload(Path(temporary), address)
+        return upload(Path(temporary), address, **(sending or {}))
+
+
+def republish(
+    entry: Entry,
+    name: str,
+    *,
+    to: str | Path | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    allow: tuple[type, ...] = (),
+) -> Path | str:
+    """An entry as it is, under another name or at another address; or in its place, with other figures.
+
+    Args:
+        entry: whose weights, pictures and words are kept.
+        name: the new entry's.
+        to: as of `publish`, which also says what is raised.
+        metrics: the contents of metrics.json; None keeps the entry's.
+        allow: as of `publish`.
+    """
+    config = entry.config
+    return publish(
+        load(entry.path, allow=allow),
+        name,
+        to=to,
+        data=config.get("data"),
+        metrics=entry.metrics if metrics is None else metrics,
+        card=config.get("card"),
+        samples=next(filter(None, (file_of(entry.path, sample) for sample in SAMPLES)), None),
+        learning=file_of(entry.path, LEARNING),
+        dtype=config["weights"]["dtype"],
+        allow=allow,
+    )
 
 
 def _stated_value(value: Any) -> Any:
@@ -135,11 +181,12 @@ def checked_target(name: str, to: str | Path | None) -> Path | None:
 
     Raises:
         ValueError: where there can be none.
+        OSError: the address could not be reached.
     """
-    if to is not None and "://" in str(to):
+    if to is not None and "://" in str(to) and not str(to).startswith("file://"):
         check_address(str(to), publishing=True)
         return None
-    target = entries.EMBEDDED / name if to is None else Path(to).expanduser()
+    target = entries.EMBEDDED / name if to is None else Path(str(to).removeprefix("file://")).expanduser()
     check_replaceable(target)
     above = next(folder for folder in target.absolute().parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
@@ -171,5 +218,8 @@ def _stated(built: Any) -> dict[str, Any]:
 
 
 def _without_root(data: dict[str, Any]) -> dict[str, Any]:
+    """Without where somebody keeps the data; the name of that folder or file stays, as a hint for its owner."""
     arguments = data.get("init_args") or {}
-    return {**data, "init_args": {key: value for key, value in arguments.items() if key not in PLACES}}
+    kept = {**data, "init_args": {key: value for key, value in arguments.items() if key not in PLACES}}
+    names = [Path(str(arguments[place])).expanduser().resolve().name for place in PLACES if arguments.get(place)]
+    return {**kept, "hint": names[0]} if names and names[0] else kept

@@ -203,6 +203,12 @@ BLOCK = record(
     {"init_args": nullable(record({}))},
     only=True,
 )
+#: the data's also has the name, not the path, of the folder or file that they were read from
+DATA = record(
+    {"class_path": like(r"[A-Za-z_][\w.]*", "a class's dotted name")},
+    {"init_args": nullable(record({})), "hint": nullable(LINE)},
+    only=True,
+)
 CARD = record(
     {},
     dict.fromkeys(SECTIONS, PROSE) | {"spdx": like(r"[\w.+-]{1,40}", "a licence's identifier, like apache-2.0")},
@@ -223,7 +229,7 @@ CONFIG = record(
         ),
     },
     {
-        "data": nullable(BLOCK),
+        "data": nullable(DATA),
         "shape": nullable(_shape),
         "levels": nullable(whole(2, 2**31)),
         "num_classes": nullable(whole(1, 2**31)),
