@@ -75,6 +75,8 @@ def as_array(values: Any, name: str) -> np.ndarray:
     if isinstance(values, Tensor):
         values = values.detach().cpu()
         return values.numpy() if values.dtype != torch.bfloat16 else values.float().numpy()
+    if hasattr(values, "to_numpy"):  # a column of pyarrow's, pandas' or polars'
+        values = values.to_numpy()
     if not isinstance(values, np.ndarray) or values.dtype.kind == "O":
         rows: list[np.ndarray] = []
         for number, value in enumerate(values, start=1):

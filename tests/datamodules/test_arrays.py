@@ -3,18 +3,21 @@
 import csv
 import logging
 import math
-import pickle
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from datetime import date
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import datasets
 import numpy as np
+import pandas
+import pyarrow
 import pytest
 import torch
 from lightning.pytorch import Trainer
 from PIL import Image
+from pyarrow import parquet
 from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
@@ -26,34 +29,6 @@ from genzoo.zoo.hub import publish
 from genzoo.zoo.modality import to_codes
 
 NAMES = ["cat", "dog", "ox10", "ox9"]  # the natural order is another one: ox9 before ox10
-
-
-class HuggingFace:
-    """What is used of a `datasets.Dataset`: names of columns, features, a column by its name, a row by its number.
-
-    The library itself takes hundreds of megabytes of others; these are its names and what it returns: a column as a
-    list of Python's numbers, lists and strings, or of Pillow's images, and a `ClassLabel` with its `names`.
-    """
-
-    class ClassLabel:
-        def __init__(self, names: Sequence[str]) -> None:
-            self.names = list(names)
-
-    def __init__(self, columns: dict[str, list[Any]], features: dict[str, Any] | None = None) -> None:
-        self.columns_by_name = columns
-        self.features = dict.fromkeys(columns) | (features or {})
-
-    @property
-    def column_names(self) -> list[str]:
-        return list(self.columns_by_name)
-
-    def __len__(self) -> int:
-        return len(next(iter(self.columns_by_name.values())))
-
-    def __getitem__(self, key: str | int) -> Any:
-        if isinstance(key, str):
-            return self.columns_by_name[key]
-        return {name: values[key] for name, values in self.columns_by_name.items()}
 
 
 class Pairs(Dataset):
@@ -120,9 +95,13 @@ def sources(tmp_path: Path) -> dict[str, Callable[[], ArrayDataModule]]:
     first = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
     unit = first.astype(np.float32) / 255
     pil = [Image.fromarray(image) for image in images]
-    labelled = HuggingFace(
+    labelled = datasets.Dataset.from_dict(
         {"image": pil, "label": numbers.tolist(), "file": [f"{i}.png" for i in range(len(pil))]},
-        {"label": HuggingFace.ClassLabel(sorted(NAMES, key=natural))},
+        datasets.Features(
+            image=datasets.Image(),
+            label=datasets.ClassLabel(names=sorted(NAMES, key=natural)),
+            file=datasets.Value("string"),
+        ),
     )
     np.savez(tmp_path / "pictures.npz", pictures=images, animals=names)
     np.savez(tmp_path / "floats.npz", pictures=unit, animals=numbers)
@@ -240,9 +219,10 @@ COLUMNS = ["height", "income", "share"]
 
 
 @pytest.mark.parametrize(
-    "kind", ["csv", "semicolons", "tsv", "npz", "npy", "parquet", "hugging face", "mapping", "rows"]
+    "kind",
+    ["csv", "semicolons", "tsv", "npz", "npy", "parquet", "arrow", "pandas", "hugging face", "mapping", "rows"],
 )
-def test_tables_of_every_kind_give_the_same_rows(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_of_every_kind_give_the_same_rows(kind: str, tmp_path: Path) -> None:
     columns = table()
     matrix = np.stack([np.array(columns[name], dtype=np.float64) for name in COLUMNS], 1)
     expected = ArrayDataModule(matrix, columns["animal"], batch_size=8)
@@ -257,19 +237,15 @@ def test_tables_of_every_kind_give_the_same_rows(kind: str, tmp_path: Path, monk
         fields = [(name, "U5" if name == "animal" else "f8") for name in columns]
         np.save(tmp_path / "table.npy", np.array(list(zip(*columns.values(), strict=True)), dtype=fields))
         data = ArrayDataModule(path=str(tmp_path / "table.npy"), **named)
-    elif (
-        kind == "parquet"
-    ):  # what pyarrow returns has `column_names` and gives a column by its name, as that other does
-        pyarrow, parquet = ModuleType("pyarrow"), ModuleType("pyarrow.parquet")
-        parquet.read_table = lambda path: HuggingFace(pickle.loads(Path(path).read_bytes()))  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, "pyarrow", pyarrow)
-        monkeypatch.setitem(sys.modules, "pyarrow.parquet", parquet)
-        (tmp_path / "table.parquet").write_bytes(pickle.dumps(columns))
+    elif kind == "parquet":
+        parquet.write_table(pyarrow.table(columns), tmp_path / "table.parquet")
         data = ArrayDataModule(path=str(tmp_path / "table.parquet"), **named)
+    elif kind in ("arrow", "pandas"):
+        data = ArrayDataModule(pyarrow.table(columns) if kind == "arrow" else pandas.DataFrame(columns), **named)
     elif kind == "rows":
         data = ArrayDataModule(matrix.tolist(), columns["animal"], batch_size=8)
     else:
-        data = ArrayDataModule(HuggingFace(columns) if kind == "hugging face" else columns, **named)
+        data = ArrayDataModule(datasets.Dataset.from_dict(columns) if kind == "hugging face" else columns, **named)
     assert (data.shape, data.levels, list(data.class_names)) == ((3,), None, ["cat", "dog", "ox9", "ox10"])
     assert_same_batches(data, expected)
     assert data.standardisation is not None and expected.standardisation is not None
@@ -287,6 +263,21 @@ def test_columns_are_standardised_as_the_training_rows_have_them() -> None:
     assert ArrayDataModule(table(), columns=COLUMNS, standardise=False).standardisation is None
 
 
+@pytest.mark.parametrize(
+    ("column", "says"),
+    [
+        ([1, None, 3], "1 of 3 rows hold NaN or infinite values, the first of them row 2"),
+        (["a", None, "b"], "row 2 of 'x' is 'None', which is neither a number nor text"),
+        ([date(2026, 1, 1)] * 3, r"'x' holds datetime64|neither a number nor text"),
+        ([[1.0, 2.0], [3.0], [4.0, 5.0]], "the rows of 'x' are not alike"),
+    ],
+)
+def test_what_parquet_has_and_a_model_has_not_is_said(column: list[Any], says: str, tmp_path: Path) -> None:
+    parquet.write_table(pyarrow.table({"x": column, "y": [1.0, 2.0, 3.0]}), tmp_path / "table.parquet")
+    with pytest.raises(ValueError, match=says):
+        ArrayDataModule(path=str(tmp_path / "table.parquet"), columns=["x"])
+
+
 def test_without_parquets_reader_it_is_said_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     (tmp_path / "table.parquet").write_bytes(b"PAR1")
@@ -295,6 +286,7 @@ def test_without_parquets_reader_it_is_said_what_to_install(tmp_path: Path, monk
 
 
 GOOD = table(12)
+IN_A_SET = datasets.Dataset.from_dict(GOOD)
 
 
 def with_value(name: str, row: int, value: Any) -> dict[str, list[Any]]:
@@ -400,7 +392,7 @@ IMAGES = torch.randint(256, (12, 3, 4, 4), dtype=torch.uint8)
         ({"x": IMAGES, "y": [0, "a"] * 6}, ValueError, "'x' mixes numbers and text: row 1 is '0', row 2 'a'"),
         ({"x": {"a": IMAGES, "y": [0] * 12}, "y": [0] * 12}, ValueError, "labels are given twice"),
         ({"x": {"a": IMAGES, "b": torch.rand(12)}}, ValueError, "'a', 'b' cannot stand side by side, as 'a'"),
-        ({"x": {"train": HuggingFace(GOOD), "test": HuggingFace(GOOD)}}, ValueError, "'test': give one of them"),
+        ({"x": datasets.DatasetDict(train=IN_A_SET, test=IN_A_SET)}, ValueError, "'test': give one of them"),
         ({"x": [[1.0, 2.0], [3.0]]}, ValueError, r"not alike: row 1 has the shape \(2,\), row 2 \(1,\)"),
         ({"x": [[[1.0], [2.0, 3.0]]] * 4}, ValueError, "row 1 of 'x' is ragged"),
         ({"x": {"a": [1.0, None, 2.0]}}, ValueError, "row 2 of 'a' is 'None', which is neither a number nor text"),
