@@ -1,6 +1,7 @@
 """What the model draws, writes or says, while it trains."""
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from genzoo.metrics.data import data_of
 from genzoo.zoo.drawing import draw, seeded, supported
 from genzoo.zoo.hub.run_folder import run_folder
 from genzoo.zoo.interface import Completes, HasLatents, Samples
-from genzoo.zoo.media import can_render, render
+from genzoo.zoo.media import can_render, in_classes, render
 from genzoo.zoo.value_range import (
     UNIT,
     ValueRange,
@@ -30,7 +31,7 @@ class SampleLogger(AtValidation):
     """Shows samples from fixed noise, and whatever else the model can do, while it trains and at the end.
 
     * `samples`: `sample(num_samples)`, from the same seed every time, so that the eye follows one set of
-      samples.
+      samples; of a conditional model whose classes have names each class in turn, with its name below.
     * `reconstructions`: images above their reconstructions (models with latents).
     * `completions`: images of which the left half (then the top half) is known, and completions below them; sounds
       and texts of which the first half is known, each followed by one completion.
@@ -132,10 +133,12 @@ class SampleLogger(AtValidation):
     def act(self, trainer: Trainer, module: LightningModule) -> dict[str, float]:
         """Draws on every rank, which keeps them in step, and writes on the first."""
         folder, step = run_folder(trainer) / "samples", trainer.global_step
+        captions = in_classes(module, self.num_samples)[1]
         for kind, x, columns in self._pages(module):
             if not (trainer.is_global_zero and can_render(x)):
                 continue
-            medium = render(x if x.ndim != 4 else to_unit(x, self._range), columns, module)
+            shown, words = x if x.ndim != 4 else to_unit(x, self._range), captions if kind == "samples" else None
+            medium = render(shown, columns, module, words)
             medium.write(folder / f"{kind}-{step:08d}{medium.suffix}")
             for logger in trainer.loggers:
                 medium.send(logger, kind, step)
@@ -143,7 +146,10 @@ class SampleLogger(AtValidation):
 
     def _pages(self, module: LightningModule) -> Iterator[tuple[str, Tensor, int]]:
         """(kind, data in reading order, columns) for each capability of the module."""
-        samples = draw(module.sample, self.num_samples, self.seed) if isinstance(module, Samples) else None
+        samples = None
+        if isinstance(module, Samples):
+            classes, _ = in_classes(module, self.num_samples)
+            samples = draw(partial(module.sample, **classes), self.num_samples, self.seed)
         self._find_range(samples)
         if samples is not None:
             yield "samples", samples, _columns(self.num_samples)

@@ -7,6 +7,7 @@ callbacks know no more than that.
 import math
 import tempfile
 import wave
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,10 +21,12 @@ from torch.nn.functional import pad
 from genzoo.zoo.drawing import draw
 from genzoo.zoo.files import whole
 from genzoo.zoo.interface import Samples
+from genzoo.zoo.mixins import is_conditional
 from genzoo.zoo.value_range import plain_range, to_unit
 
 GAP = 2  # pixels between the tiles of a grid
 MIN_TILE = 64  # a smaller picture is enlarged by a whole factor, up to about this many pixels
+CAPTION = 12  # pixels below each tile, where it has one
 PAUSE = 0.25  # seconds of silence between one sound and the next
 SAMPLE_RATE = 16_000  # Hz, of sounds whose module does not say
 RULE = "\n" + 40 * "-" + "\n"  # between one text and the next
@@ -127,7 +130,7 @@ def can_render(x: Tensor) -> bool:
     return shape == (2,) or (len(shape) == 2 and shape[0] == 1) or (len(shape) == 3 and shape[0] in (1, 3))
 
 
-def render(x: Tensor, columns: int = 8, module: Any = None) -> Medium:
+def render(x: Tensor, columns: int = 8, module: Any = None, captions: Sequence[str] | None = None) -> Medium:
     """Shows a batch: images as a grid, points in the plane as a picture of where they lie, sound, text.
 
     Args:
@@ -136,6 +139,7 @@ def render(x: Tensor, columns: int = 8, module: Any = None) -> Medium:
         columns: images in one row of the grid.
         module: knows how fast its sounds are played (`sample_rate`, in Hz) and what its tokens mean (`text(ids)`).
             Tokens whose meaning is unknown are shown as numbers.
+        captions: of images, N words or few, each shown as far as its tile is wide.
 
     Raises:
         ValueError: for data of another shape.
@@ -152,29 +156,74 @@ def render(x: Tensor, columns: int = 8, module: Any = None) -> Medium:
     x = x.float()
     if x.ndim == 3:
         return Sound(x.squeeze(1), getattr(module, "sample_rate", None) or SAMPLE_RATE)
-    return Picture(_grid(x, columns) if x.ndim == 4 else density(x))
+    return Picture(_grid(x, columns, captions) if x.ndim == 4 else density(x))
+
+
+def in_classes(
+    module: Any, num_samples: int, labels: Tensor | None = None
+) -> tuple[dict[str, Any], list[str] | None]:
+    """How samples are drawn to be looked at: what to give `sample`, and their captions if they have some.
+
+    Of a conditional model whose classes have names that is each class in turn, as often as the others to within one
+    sample, but for those that it has never seen.
+
+    Args:
+        module: that draws them.
+        num_samples: N.
+        labels: (N,), where the classes are chosen already.
+    """
+    names = getattr(module, "class_names", ())
+    if not is_conditional(module) or not names:
+        return ({} if labels is None else {"labels": labels}), None
+    if labels is None:
+        seen = module.class_counts.nonzero().flatten().cpu()
+        classes = seen if len(seen) else torch.arange(len(names))
+        labels = classes[torch.arange(num_samples) * len(classes) // max(num_samples, len(classes))]
+    return {"labels": labels}, [names[label] for label in labels.tolist()]
 
 
 @torch.inference_mode()
-def samples_of(module: Any, num_samples: int, seed: int, **options: Any) -> Medium | None:
-    """`sample(num_samples, **options)` for a fixed seed; None for a module without samples that can be shown."""
+def samples_of(
+    module: Any, num_samples: int, seed: int, *, labels: Tensor | None = None, **options: Any
+) -> Medium | None:
+    """`sample(num_samples, **options)` for a fixed seed; None for a module without samples that can be shown.
+
+    Where nobody says of which classes they are (`labels`), `in_classes` does.
+    """
     if not isinstance(module, Samples):
         return None
-    x = draw(partial(module.sample, **options), num_samples, seed)
+    classes, captions = in_classes(module, num_samples, labels)
+    x = draw(partial(module.sample, **classes, **options), num_samples, seed)
     if x.ndim == 4:
         x = to_unit(x, plain_range(x))
-    return render(x, max(1, round(num_samples**0.5)), module) if can_render(x) else None
+    return render(x, max(1, round(num_samples**0.5)), module, captions) if can_render(x) else None
 
 
-def _grid(images: Tensor, columns: int) -> Tensor:
+def _grid(images: Tensor, columns: int, captions: Sequence[str] | None = None) -> Tensor:
     n, _, height, width = images.shape
     pixels = (images.nan_to_num(0).clamp(0, 1) * 255).round().to(torch.uint8).expand(n, 3, height, width)
     zoom = max(1, MIN_TILE // max(height, width))
     pixels = pixels.repeat_interleave(zoom, -1).repeat_interleave(zoom, -2)
+    if captions is not None:
+        strips = torch.stack([_caption(caption, pixels.shape[-1]) for caption in captions])
+        pixels = torch.cat([pixels, strips[:, None].expand(-1, 3, -1, -1)], dim=2)
     rows = math.ceil(n / columns)
     tiles = pad(pixels, (0, GAP, 0, GAP, 0, 0, 0, rows * columns - n), value=128)  # missing tiles are grey
     tiles = tiles.unflatten(0, (rows, columns)).permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)
     return pad(tiles.permute(2, 0, 1), (GAP, 0, GAP, 0), value=128).permute(1, 2, 0).contiguous()
+
+
+def _caption(text: str, width: int) -> Tensor:
+    """Black on white, uint8 (CAPTION, width); what has no room ends in an ellipsis."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.load_default(size=10)
+    shown = text
+    while font.getlength(shown) > width - 2 and len(shown) > 1:
+        shown = shown.rstrip("…")[:-1].rstrip() + "…"
+    strip = Image.new("L", (width, CAPTION), 255)
+    ImageDraw.Draw(strip).text((1, 0), shown, fill=0, font=font)
+    return torch.tensor(list(strip.getdata()), dtype=torch.uint8).view(CAPTION, width)
 
 
 Window = tuple[Tensor, Tensor]  # centre (2,) and half the side of the square that a picture of points shows

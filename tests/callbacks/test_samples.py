@@ -3,6 +3,7 @@
 import json
 import wave
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from genzoo.callbacks import EMA, SampleLogger, run_folder
-from genzoo.zoo.media import can_render, render
+from genzoo.datamodules import DigitsDataModule
+from genzoo.zoo import VAE
+from genzoo.zoo.media import can_render, in_classes, render
 from genzoo.zoo.modality import from_codes, to_codes
 
 
@@ -217,6 +220,40 @@ def test_colour_and_ragged_grids() -> None:
     assert page.shape == (3 * 66 + 2, 2 * 66 + 2, 3)
     assert page[10, 10].tolist() == [255, 0, 0]
     assert page[-10, -10].tolist() == [128, 128, 128]  # there is no sixth image
+
+
+def test_captions_stand_below_their_tiles() -> None:
+    x = torch.ones(3, 1, 64, 64)
+    words = ["", "cat", "a name that no tile has room for"]
+    page = render(x, 2, captions=words).pixels  # type: ignore[attr-defined]
+    assert page.shape == (2 * (64 + 12 + 2) + 2, 2 * 66 + 2, 3)
+    ink = [255 - page[66:78, 2:66].float(), 255 - page[66:78, 68:132].float(), 255 - page[144:156, 2:66].float()]
+    assert ink[0].sum() == 0 < ink[1].sum() < ink[2].sum()
+    assert (
+        ink[1][:, 40:].sum() == 0 < ink[2][:, 40:].sum() and ink[2][:, 63:].sum() == 0
+    )  # three letters; an ellipsis
+    assert bool((page[2:66, 2:66] == 255).all())
+
+
+def test_classes_with_names_are_shown_in_turn(tmp_path: Path, trainer: Callable[..., Trainer]) -> None:
+    model = VAE((1, 8, 8), 17, latent_dim=2, network="mlp", width=8, depth=1, num_classes=10, conditional=True)
+    assert in_classes(model, 4) == ({}, None)  # they have no names
+    model.name_classes([f"digit {k}" for k in range(10)])
+    data = DigitsDataModule(limit=64, batch_size=8, classes=[0, 3, 4])
+    run = trainer(SampleLogger(5, num_examples=0), max_epochs=1, limit_val_batches=1)
+    model.count_classes(torch.tensor([0, 3, 4, 4]))
+    given, captions = in_classes(model, 5)
+    assert given["labels"].tolist() == [0, 0, 3, 3, 4]
+    assert captions == ["digit 0", "digit 0", "digit 3", "digit 3", "digit 4"]
+    assert in_classes(model, 2)[1] == ["digit 0", "digit 3"]
+    assert in_classes(model, 2, torch.tensor([7, 9]))[1] == ["digit 7", "digit 9"]
+    run.fit(model, datamodule=data)
+    from genzoo.zoo.drawing import draw
+
+    (file,) = sorted((tmp_path / "samples").glob("samples-*.png"))[-1:]
+    with torch.no_grad():
+        x = draw(partial(model.eval().sample, labels=given["labels"]), 5, 0)
+    np.testing.assert_array_equal(pixels(file), render(x, 2, captions=captions).pixels.numpy())  # type: ignore[attr-defined]
 
 
 def test_points_are_shown_where_they_lie() -> None:
