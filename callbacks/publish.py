@@ -35,6 +35,7 @@ from genzoo.zoo.hub.publishing import checked_target
 from genzoo.zoo.hub.run_folder import run_folder
 from genzoo.zoo.hub.schema import NAME
 from genzoo.zoo.hub.weights import as_stored
+from genzoo.zoo.hub.wording import masked
 from genzoo.zoo.interface import Samples
 from genzoo.zoo.media import samples_of
 from genzoo.zoo.processes import rank, world_size
@@ -183,7 +184,7 @@ class Publish(AtValidation):
                 device=trainer.strategy.root_device,
                 measure=self.measure,
             )
-        rank_zero_info(f"published {self.name_for(trainer.datamodule)}: {place}")  # type: ignore[attr-defined]
+        rank_zero_info(f"published {self.name_for(trainer.datamodule)}: {masked(str(place))}")  # type: ignore[attr-defined]
 
     def name_for(self, data: LightningDataModule) -> str:
         """The entry's name."""

@@ -20,7 +20,7 @@ from genzoo.arguments import (
 from genzoo.zoo import hub
 from genzoo.zoo.hub.entries import EMBEDDED
 from genzoo.zoo.hub.publishing import checked_target
-from genzoo.zoo.hub.wording import blamed_on
+from genzoo.zoo.hub.wording import blamed_on, masked
 
 EXAMPLE = "genzoo evaluate mnist/vae"
 SAYS = "measure a model, beside what it published"
@@ -69,9 +69,8 @@ def run(given: Namespace) -> None:
         print(out)
     if given.write:
         anew = remeasured(entry.metrics, metrics, given.model)
-        print(
-            f"written into {hub.republish(entry, entry.config['name'], to=home, metrics=anew, allow=allowed(given))}"
-        )
+        place = hub.republish(entry, entry.config["name"], to=home, metrics=anew, allow=allowed(given))
+        print(f"written into {masked(str(place))}")
 
 
 def home_of(entry: hub.Entry) -> str | Path | None:

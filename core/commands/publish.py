@@ -20,7 +20,7 @@ from genzoo.zoo import hub
 from genzoo.zoo.hub import schema
 from genzoo.zoo.hub.checkpoints import published, read_checkpoint, read_run, run_config
 from genzoo.zoo.hub.weights import as_stored
-from genzoo.zoo.hub.wording import blamed_on
+from genzoo.zoo.hub.wording import blamed_on, masked
 
 EXAMPLE = "genzoo publish best.ckpt --name mnist/vae"
 SAYS = "make an entry of a checkpoint"
@@ -78,7 +78,7 @@ def run(given: Namespace) -> None:
 
         metrics = remeasured(model.metrics, measured(given.metrics), given.metrics) if given.metrics else None
         place = hub.republish(model, given.name, to=given.to, metrics=metrics, allow=allowed(given))
-    print(f"published {given.name}: {place}")
+    print(f"published {given.name}: {masked(str(place))}")
 
 
 def measured(file: str) -> dict[str, Any]:

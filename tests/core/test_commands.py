@@ -425,6 +425,17 @@ def test_evaluate_writes_into_the_entry(entry: Path, capsys: Captured, monkeypat
     assert "notes.txt would be lost" in refused(measure, capsys)
 
 
+def test_evaluate_writes_into_an_entry_that_lies_elsewhere(
+    entry: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GENZOO_CACHE", str(tmp_path / "cache"))
+    there = hub.republish(hub.Entry("digits/vae", entry), "digits/vae", to="memory://zoo/written")
+    main(["evaluate", str(there), "--device", "cpu", "--write", "--only", "likelihood"])
+    assert "written into memory://zoo/written" in capsys.readouterr().out
+    values = {figure["name"]: figure["value"] for figure in hub.find(str(there)).metrics["figures"]}
+    assert values["nll"] != 99.0 and "bits_per_dim" in values
+
+
 def test_whose_data_are_somebody_s_own_says_where_they_were(tmp_path: Path, capsys: Captured) -> None:
     model = VAE(shape=(1, 8, 8), levels=256, latent_dim=2, network="mlp", width=8, depth=1)
     data = {"class_path": "genzoo.datamodules.ImageFolderDataModule", "init_args": {"root": "/home/me/photos"}}

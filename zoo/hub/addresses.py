@@ -15,8 +15,8 @@ from typing import Any
 from genzoo.zoo.files import cached, staged
 from genzoo.zoo.hub import entries
 from genzoo.zoo.hub.checkpoints import FOLDER, Checkpoint, checkpoint_of
-from genzoo.zoo.hub.entries import CONFIG, FILES, NAME, WEIGHTS, Entry, file_of, list_models, read_config
-from genzoo.zoo.hub.schema import CONFIG_BYTES
+from genzoo.zoo.hub.entries import CONFIG, FILES, METRICS, NAME, WEIGHTS, Entry, file_of, list_models, read_config
+from genzoo.zoo.hub.schema import CONFIG_BYTES, METRICS_BYTES
 from genzoo.zoo.hub.weights import largest
 from genzoo.zoo.hub.wording import masked, one_line
 
@@ -211,21 +211,28 @@ def _fetch_url(address: str) -> Path:
         system, root = url_to_fs(address.rstrip("/"))
         if isinstance(system, LocalFileSystem):
             return Path(root)
-        with system.open(f"{root}/{CONFIG}", "rb") as file:
-            config = file.read(CONFIG_BYTES + 1)  # one too many is refused when it is read
+        stated = {CONFIG: _head(system, f"{root}/{CONFIG}", CONFIG_BYTES)}
+        if system.exists(f"{root}/{METRICS}"):
+            stated[METRICS] = _head(system, f"{root}/{METRICS}", METRICS_BYTES)
         folder = _cached(address.rstrip("/"))
-        # config.yaml states the hash of the weights, so the cached copy is good while that file is the same
-        if not (folder / CONFIG).is_file() or (folder / CONFIG).read_bytes() != config:
+        # config.yaml states the hash of the weights: the cached copy is good while that and the figures are the same
+        if {name: (folder / name).read_bytes() for name in stated if (folder / name).is_file()} != stated:
             with staged(folder) as staging:
-                (staging / CONFIG).write_bytes(config)
-                stated, size = read_config(staging)["weights"]["parameters"], system.size(f"{root}/{WEIGHTS}")
-                if size is not None and size > largest(stated):
-                    raise ValueError(f"its weights are {size:,} bytes, too many for {stated:,} parameters")
+                (staging / CONFIG).write_bytes(stated[CONFIG])
+                number, size = read_config(staging)["weights"]["parameters"], system.size(f"{root}/{WEIGHTS}")
+                if size is not None and size > largest(number):
+                    raise ValueError(f"its weights are {size:,} bytes, too many for {number:,} parameters")
                 system.get_file(f"{root}/{WEIGHTS}", str(staging / WEIGHTS))
                 for optional in set(FILES) - {CONFIG, WEIGHTS}:
                     if system.exists(f"{root}/{optional}"):
                         system.get_file(f"{root}/{optional}", str(staging / optional))
         return folder
+
+
+def _head(system: Any, path: str, most: int) -> bytes:
+    """A small file; of a larger one as much as is refused when it is read."""
+    with system.open(path, "rb") as file:
+        return bytes(file.read(most + 1))
 
 
 def _cached(address: str) -> Path:

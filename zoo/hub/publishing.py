@@ -31,6 +31,7 @@ from genzoo.zoo.hub.entries import (
 from genzoo.zoo.hub.loading import contract, load
 from genzoo.zoo.hub.schema import SECTIONS
 from genzoo.zoo.hub.weights import write_weights
+from genzoo.zoo.hub.wording import masked
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule
@@ -103,7 +104,7 @@ def publish(
         if learning is not None:
             shutil.copyfile(learning, folder / LEARNING)
         written, loaded_by = Entry(name, folder), address if target is None or to is None else "path/to/this/folder"
-        (folder / CARD).write_text(model_card(loaded_by, written.config, written.metrics), "utf-8")
+        (folder / CARD).write_text(model_card(masked(loaded_by), written.config, written.metrics), "utf-8")
         load(folder, allow=(type(module), *allow))
 
     if target is not None:

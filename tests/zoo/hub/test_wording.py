@@ -66,7 +66,7 @@ ADDRESSES = [
     f"http://me:{SECRET}@127.0.0.1:9/x",
     f"https://{SECRET}@127.0.0.1:9/x",
     f"ftp://me:{SECRET}@127.0.0.1:9/x",
-    f"memory://me:{SECRET}@nowhere",
+    f"sftp://me:{SECRET}@127.0.0.1:9/x",
     f"nonsense://me:{SECRET}@nowhere",
     f"http://127.0.0.1:9/x?token={SECRET}",
     f"hf://me:{SECRET}@owner",
@@ -111,6 +111,23 @@ def test_no_command_says_the_password(
     said = capsys.readouterr()
     assert ended.value.code == 2 and "error:" in said.err
     assert SECRET not in said.out + said.err
+
+
+def test_where_it_is_published_to_is_said_without_the_password(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither in what is printed nor on the card, which everybody reads."""
+    monkeypatch.setenv("GENZOO_CACHE", str(tmp_path))
+    address = f"memory://me:{SECRET}@somewhere"
+    with pytest.raises(OSError) as raised:
+        genzoo.load(address)
+    assert SECRET not in "".join(traceback.format_exception(raised.value))
+    main(["publish", "--entry", "points/gan-collapse", "--name", "x", "--to", address])
+    said = capsys.readouterr()
+    assert "published x: memory://***@somewhere" in said.out and SECRET not in said.out + said.err
+    files = {path.name: path.read_bytes() for path in hub.resolve(address).iterdir()}
+    assert b"memory://***@somewhere" in files["README.md"]
+    assert not [name for name, content in files.items() if SECRET.encode() in content]
 
 
 def test_what_is_published_of_an_extractor_has_no_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
