@@ -80,9 +80,10 @@ def write_page(
     from genzoo.zoo.files import whole
 
     exhibition: Exhibition = open_exhibition(entries, data_of=data_of, device=device, seed=seed, allow=allow)
-    for exhibit in track(exhibition.exhibits, description="asking the models", transient=True):
-        with blamed_on(exhibit.name):
-            exhibition.fill(exhibit)
+    for ask, doing in ((exhibition.fill, "asking the models"), (exhibition.judge, "asking what they find odd")):
+        for exhibit in track(exhibition.exhibits, description=doing, transient=True):
+            with blamed_on(exhibit.name):
+                ask(exhibit)
     here = files(__name__)
     template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         (here / "page.html").read_text("utf-8")

@@ -14,10 +14,11 @@ from running import refused
 import genzoo
 from genzoo.cli import main
 from genzoo.compare import entries_to_compare
-from genzoo.compare.exhibits import SAMPLES, USUAL, _tiles, ask, half_known, picture
+from genzoo.compare.exhibits import _tiles
 from genzoo.compare.families import CAPABILITIES, FAMILIES, OTHER, capabilities_of, family_of, why_not
 from genzoo.compare.figures import COLUMNS, columns_of, floors
 from genzoo.compare.pictures import ink, png, sheet
+from genzoo.compare.questions import SAMPLES, USUAL, ask, half_known, picture
 from genzoo.datamodules import DigitsDataModule
 from genzoo.datamodules.base import Source
 from genzoo.zoo import GAN, MADE, VAE, Autoencoder, Classifier
