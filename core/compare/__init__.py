@@ -1,8 +1,8 @@
 """`genzoo compare`: one page, for any browser, that shows models of the same data side by side.
 
-The data that all are asked about are chosen in `questions.py`. What a model is asked depends on its capabilities alone
-(`exhibits.py`, and `samples.py` for what it draws); what is said about its family stands in one table (`families.py`).
-The page (`page.html`, `page.css`, `page.js`) is one file, with its pictures inside.
+The data that all are asked about are chosen in `questions.py`. What a model is asked depends on its capabilities
+alone (`exhibits.py`, and `samples.py` for what it draws); what is said about its family stands in one table
+(`families.py`). The page (`page.html`, `page.css`, `page.js`) is one file, with its pictures inside.
 """
 
 from collections.abc import Callable, Sequence
