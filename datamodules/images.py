@@ -113,7 +113,9 @@ def draw_once(images: Tensor, top: int, split: str) -> Tensor:
 
 
 class DigitsDataModule(ImageDataModule):
-    """The 8 × 8 digits of the UCI repository with 17 grey levels, as scikit-learn ships them: no download.
+    """The 8 × 8 digits of the UCI repository with 17 grey levels, as scikit-learn ships them.
+
+    Nothing is downloaded.
 
     1,797 images: 1,437 for training and validation, 360 for testing (a fixed random choice).
 

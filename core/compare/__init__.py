@@ -1,7 +1,8 @@
 """`genzoo compare`: one page, for any browser, that shows models of the same data side by side.
 
-What a model is asked depends on its capabilities alone (`exhibits.py`); what is said about its family stands in one
-table (`families.py`). The page (`page.html`, `page.css`, `page.js`) is one file, with its pictures inside.
+The data that all are asked about are chosen in `questions.py`. What a model is asked depends on its capabilities
+alone (`exhibits.py`, and `samples.py` for what it draws); what is said about its family stands in one table
+(`families.py`). The page (`page.html`, `page.css`, `page.js`) is one file, with its pictures inside.
 """
 
 from collections.abc import Callable, Sequence
@@ -80,9 +81,10 @@ def write_page(
     from genzoo.zoo.files import whole
 
     exhibition: Exhibition = open_exhibition(entries, data_of=data_of, device=device, seed=seed, allow=allow)
-    for exhibit in track(exhibition.exhibits, description="asking the models", transient=True):
-        with blamed_on(exhibit.name):
-            exhibition.fill(exhibit)
+    for ask, doing in ((exhibition.fill, "asking the models"), (exhibition.judge, "asking what they find odd")):
+        for exhibit in track(exhibition.exhibits, description=doing, transient=True):
+            with blamed_on(exhibit.name):
+                ask(exhibit)
     here = files(__name__)
     template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         (here / "page.html").read_text("utf-8")

@@ -14,55 +14,25 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from torch import Tensor
 
-from genzoo.compare.families import CAPABILITIES, Family, capabilities_of, family_of, in_order, why_not
+from genzoo.compare.families import CAPABILITIES, Family, capabilities_of, family_of, in_order, said, why_not
 from genzoo.compare.figures import Column, columns_of, floors
-from genzoo.compare.pictures import TILE, Picture, film, ink, png, sheet, still
-from genzoo.metrics.anomalies import ODD
-from genzoo.metrics.copying import nearest_data
-from genzoo.metrics.data import Rows
+from genzoo.compare.pictures import Picture, film, ink, png, sheet, still
+from genzoo.compare.questions import Question, Shown, ask, half_known, halves, picture, show, zoom
+from genzoo.compare.samples import Drawing, class_names, drawings, find_nearest, judge, present_classes
 from genzoo.zoo import hub
-from genzoo.zoo.drawing import draw, seeded, supported
+from genzoo.zoo.drawing import seeded, supported
 from genzoo.zoo.hub import Entry
 from genzoo.zoo.hub.entries import LEARNING, file_of
-from genzoo.zoo.media import GAP, Window, window_of
+from genzoo.zoo.media import GAP
 from genzoo.zoo.mixins import is_conditional
-from genzoo.zoo.modality import modality
+from genzoo.zoo.modality import Modality, modality
 
-SAMPLES, COLUMNS = 36, 6  # samples of each model, and images in a row of them
 FILMED = 8  # samples whose coming about is filmed
 FRAMES = 64  # most frames of a film
 FILM = 2**24  # most pixels of a film that an entry brings along
-COMPLETED = 6  # data that are completed, three times each
-PAIRS, STEPS = 4, 9  # of an interpolation
-USUAL = 200  # data among which an odd one is ranked
+STEPS = 9  # of an interpolation
 QUIZ, ASKED = 16, 3  # images of the quiz: real ones, and of each model
 BESIDE = 8  # samples that are shown beside their nearest training data
-CLOUD = 2000  # points that show where a density is
-
-
-@dataclass
-class Question:
-    """The data that all models of one task are asked about."""
-
-    levels: int | None
-    real: Tensor  # what samples should look like
-    training: Rows
-    begun: Tensor  # to be completed
-    pairs: tuple[Tensor, Tensor]  # to go between
-    usual: Tensor  # to rank among
-    odd: list[tuple[str, Tensor]]  # (how it was made, one image), the usual ones first
-    window: Window | None  # where in the plane the points lie
-
-
-@dataclass
-class Shown:
-    """What is shown of one task's data, beside the models' answers."""
-
-    task: str
-    about: str
-    real: Picture
-    asked: list[Picture]  # the two halves, with what they were taken from
-    odd: list[tuple[str, Picture]]
 
 
 @dataclass
@@ -76,8 +46,7 @@ class Exhibit:
     question: Question
     can: set[str]
     figures: dict[str, dict[str, Any]]
-    samples: Picture | None = None
-    drawn: list[Tensor] = field(default_factory=list)  # of images, the first samples
+    drawings: list[Drawing] = field(default_factory=list)  # its samples, by what can be chosen; the first by itself
     neighbours: Picture | None = None  # samples, and below each its nearest training datum
     process: Picture | None = None
     process_kind: str = ""
@@ -101,13 +70,41 @@ class Exhibit:
         return (inspect.getdoc(type(self.module)) or "").partition("\n")[0]
 
     @property
+    def samples(self) -> Picture | None:
+        """What it draws by itself."""
+        return self.drawings[0].picture if self.drawings else None
+
+    @property
+    def drawn(self) -> Sequence[Tensor]:
+        """The first of the images that it draws by itself."""
+        return list(self.drawings[0].x[:BESIDE]) if self.drawings and self.question.window is None else []
+
+    @property
+    def classes(self) -> list[tuple[int, str]]:
+        """The classes that can be chosen, with what they are called."""
+        names = class_names(self.module, self.question)
+        labels = dict.fromkeys(drawing.choice.label for drawing in self.drawings)
+        return [(label, names[label]) for label in labels if label is not None]
+
+    @property
+    def left_out(self) -> int:
+        """How many classes more it knows than can be chosen here."""
+        return len(present_classes(self.module)) - len(self.classes) if self.classes else 0
+
+    @property
+    def guidances(self) -> list[float]:
+        """The strengths of guidance that can be chosen."""
+        found = dict.fromkeys(drawing.choice.guidance for drawing in self.drawings)
+        return [guidance for guidance in found if guidance is not None]
+
+    @property
     def conditional(self) -> bool:
         """Whether its training was told the class of each datum."""
         return is_conditional(self.module)
 
     def why_not(self, capability: str) -> str:
         """Why it lacks a capability."""
-        return why_not(self.family, capability)
+        return why_not(self.family, capability, "image" if self.question.window is None else "points")
 
     def says(self, capability: str) -> str:
         """How it does what it can: for a likelihood, what kind it is of."""
@@ -123,7 +120,7 @@ class Exhibition:
     """All of the page."""
 
     title: str
-    kind: str  # "image" or "points"
+    kind: Modality  # "image" or "points"
     device: str
     seed: int
     exhibits: list[Exhibit]
@@ -131,7 +128,11 @@ class Exhibition:
     columns: list[Column]
 
     capabilities = CAPABILITIES
-    usual = USUAL
+
+    @property
+    def usual(self) -> int:
+        """How many data an odd one is ranked among."""
+        return len(self.exhibits[0].question.usual)
 
     @property
     def halves(self) -> tuple[str, str]:
@@ -142,21 +143,28 @@ class Exhibition:
     def banner(self) -> Picture | None:
         """Of images, a row of what one model of each family draws: what the page is about, at a glance."""
         first = {exhibit.family.key: exhibit.drawn for exhibit in reversed(self.exhibits) if exhibit.drawn}
-        if self.kind != "image" or not first:
+        if not first:
             return None
-        images = torch.stack([image for drawn in reversed(first.values()) for image in drawn[:2]])[None]
+        each = max(1, BESIDE // len(first))
+        images = torch.stack([image for drawn in reversed(first.values()) for image in drawn[:each]])[None]
         return still(sheet(images, zoom=zoom(images)), f"samples of {len(first)} families of models")
 
     @cached_property
     def quiz(self) -> list[dict[str, str]]:
-        """Single images, real and drawn, each with whose it is: for "real or drawn?"."""
-        pool = [("real", "real", image) for exhibit in self.exhibits[:1] for image in exhibit.question.real[:QUIZ]]
-        pool += [(e.family.key, self.short(e), image) for e in self.exhibits for image in e.drawn[:ASKED]]
-        kind = "ink" if pool and pool[0][2].shape[0] == 1 else ""
+        """Single images, real and drawn, each with whose it is: for "real or drawn?"; none where none was drawn."""
+        pool = [(e.family.title, self.short(e), image) for e in self.exhibits for image in e.drawn[:ASKED]]
+        if not pool:
+            return []
+        pool += [("real", "real", image) for image in self.exhibits[0].question.real[:QUIZ]]
+        kind = "ink" if pool[0][2].shape[0] == 1 else ""
         return [
             {"family": family, "name": name, "kind": kind, "uri": png(sheet(image[None, None], zoom=zoom(image)))}
             for family, name, image in pool
         ]
+
+    def said(self, sentence: str) -> str:
+        """A sentence on a family, of these data."""
+        return said(sentence, self.kind)
 
     def short(self, exhibit: Exhibit) -> str:
         """Its name; without the data's, where that is the same for all."""
@@ -172,11 +180,10 @@ class Exhibition:
         module, question = exhibit.module.to(self.device), exhibit.question
         with torch.no_grad(), seeded(self.seed):
             if "samples" in exhibit.can:
-                x = self._draw(module, SAMPLES if self.kind == "image" else CLOUD)
-                exhibit.samples = picture(x, question, f"{exhibit.name}: samples")
+                exhibit.drawings = list(drawings(module, question, exhibit.name, self.seed))
                 if self.kind == "image":
-                    exhibit.drawn = list(x[:BESIDE])
-                    pairs = torch.stack([x[:BESIDE], nearest_data(x[:BESIDE], question.training)])
+                    find_nearest(exhibit.drawings, question)
+                    pairs = exhibit.drawings[0].beside(BESIDE)
                     alt = f"{exhibit.name}: samples, and below each its nearest training image"
                     exhibit.neighbours = still(sheet(pairs, zoom=zoom(pairs)), alt)
             exhibit.process, exhibit.process_kind = self._process(exhibit)
@@ -186,12 +193,24 @@ class Exhibition:
                 a, b = (x.to(self.device) for x in question.pairs)
                 path = module.interpolate(a, b, STEPS).cpu().transpose(0, 1)
                 exhibit.interpolation = still(sheet(path, zoom=zoom(path)), f"{exhibit.name}: interpolations")
-            if "anomalies" in exhibit.can and question.odd:
-                exhibit.oddness = self._oddness(exhibit)
         module.to("cpu")
 
-    def _draw(self, module: Any, num: int) -> Tensor:
-        return draw(module.sample, num, self.seed).cpu()
+    def judge(self, exhibit: Exhibit) -> None:
+        """Asks one model, after all were filled, how odd it finds what was changed, and what the models drew.
+
+        It judges samples of its own task alone: those of another are no data of its kind.
+        """
+        if self.kind != "image" or "anomalies" not in exhibit.can:
+            return
+        module = exhibit.module.to(self.device)
+        with torch.no_grad(), seeded(self.seed):
+            exhibit.oddness = judge(
+                lambda x: module.anomaly_score(x.to(self.device)),
+                [drawing for other in self.exhibits if other.task == exhibit.task for drawing in other.drawings],
+                self.short(exhibit),
+                exhibit.question,
+            )
+        module.to("cpu")
 
     # ---- how a sample comes about
 
@@ -208,7 +227,8 @@ class Exhibition:
 
     def _steps(self, exhibit: Exhibit, alt: str) -> Picture:
         dims = exhibit.module.num_dims
-        num, count = (FILMED, min(FRAMES, dims)) if self.kind == "image" else (CLOUD, min(FRAMES, 32))
+        real = exhibit.question.real
+        num, count = (FILMED, min(FRAMES, dims)) if self.kind == "image" else (len(real), min(FRAMES, 32))
         with seeded(self.seed) as generator:
             path = exhibit.module.sample_path(num, num_frames=count, generator=generator).cpu()
         first = exhibit.family.first
@@ -274,21 +294,6 @@ class Exhibition:
             return picture(completed[0], exhibit.question, alt), exact
         return still(sheet(completed, zoom=zoom(x)), alt), exact
 
-    def _oddness(self, exhibit: Exhibit) -> list[float]:
-        """The share of usual data that each odd one scores above; equal scores count one half."""
-        question = exhibit.question
-        odd = torch.stack([image for _, image in question.odd])
-        scores = [
-            exhibit.module.anomaly_score(x.to(self.device)).double().cpu()
-            for x in torch.cat([question.usual, odd]).split(64)
-        ]
-        usual, own = torch.cat(scores).split([len(question.usual), len(odd)])
-        above = (own[:, None] > usual).double() + 0.5 * (own[:, None] == usual).double()
-        return above.mean(1).tolist()
-
-
-# ---- the questions
-
 
 def open_exhibition(
     entries: Sequence[Entry],
@@ -345,73 +350,6 @@ def open_exhibition(
         shown=list(shown.values()),
         columns=columns_of([e.figures for e in exhibits]),
     )
-
-
-def ask(data: LightningDataModule, seed: int) -> Question:
-    """Data of the test split, chosen by the seed: the same for any datamodule with the same test images."""
-    x = torch.cat(list(Rows(data, "test")))
-    x = x[torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))]
-    points, levels = x.ndim == 2, getattr(data, "levels", None)
-    least = (CLOUD if points else SAMPLES) + USUAL
-    x = torch.cat([x] * (-(-least // len(x))))  # a small split begins again
-    window = None
-    if points:
-        centre, radius = window_of(x[:CLOUD])
-        window = (centre, radius * 1.15)
-    real = x[: CLOUD if points else SAMPLES]
-    rest = x[len(real) :]
-    begun = x[:CLOUD] if points else rest[:COMPLETED]
-    ends = rest[COMPLETED : COMPLETED + 2 * PAIRS]
-    usual = rest[-USUAL:]
-    odd = []
-    if not points and levels is not None:
-        shown = x[: 3 + 2 * len(ODD)]
-        odd = [("usual", image) for image in shown[:3]]
-        for place, (name, make) in enumerate(ODD.items()):
-            odd += [(name, image) for image in make(shown[3 + 2 * place : 5 + 2 * place], levels)]
-    return Question(levels, real, Rows(data, "train"), begun, (ends[:PAIRS], ends[PAIRS:]), usual, odd, window)
-
-
-def show(question: Question, task: str, about: str) -> Shown:
-    """The data as the page shows them."""
-    begun, asked = question.begun, []
-    for half, name in enumerate(halves("image" if question.window is None else "points")):
-        if question.window is None:
-            known = half_known(begun, half)
-            rows, mask = torch.stack([begun, begun]), torch.stack([known, torch.ones_like(known)])
-            alt = f"{name} of six images, and the whole images"
-            asked.append(still(sheet(rows, mask, zoom=zoom(rows)), alt))
-        else:
-            asked.append(picture(begun, question, "the real points"))
-    odd = [(made, still(sheet(x[None, None], zoom=zoom(x)), made)) for made, x in question.odd]
-    return Shown(task, about, picture(question.real, question, "real data"), asked, odd)
-
-
-def halves(kind: str) -> tuple[str, str]:
-    """The parts of which one is known, as `half_known` numbers them."""
-    return ("the upper half", "the left half") if kind == "image" else ("the height", "the place across")
-
-
-def picture(x: Tensor, question: Question, alt: str) -> Picture:
-    """Images (N, C, H, W) as a sheet; points (N, 2) where they lie in the question's window."""
-    if question.window is not None:
-        return still(ink(x, question.window, 320), alt)
-    return still(sheet(x.unflatten(0, (-1, COLUMNS)), zoom=zoom(x)), alt)
-
-
-def half_known(x: Tensor, half: int) -> Tensor:
-    """(1, *shape), bool: the upper half (0) or the left half (1) of images; of points, y or x."""
-    known = torch.zeros(1, *x.shape[1:], dtype=torch.bool, device=x.device)
-    if x.ndim == 2:
-        known[:, 1 - half] = True
-    else:
-        known.narrow(-2 + half, 0, x.shape[-2 + half] // 2).fill_(True)
-    return known
-
-
-def zoom(x: Tensor) -> int:
-    """By how much a still picture of such images is enlarged."""
-    return max(1, TILE // max(x.shape[-2:]))
 
 
 def _tiles(pixels: Tensor, rows: int, height: int, width: int) -> Tensor:

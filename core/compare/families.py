@@ -8,10 +8,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from genzoo.zoo.modality import Modality, modality
+
+#: what a datum is called, and a part of it
+WORDS: dict[Modality, tuple[str, str]] = {
+    "image": ("image", "pixel"),
+    "waveform": ("sound", "sample"),
+    "tokens": ("text", "token"),
+    "points": ("point", "coordinate"),
+}
+
 
 @dataclass(frozen=True, eq=False)
 class Family:
-    """One way to answer the question what the data look like."""
+    """One way to answer the question what the data look like; `said` puts in what a datum is called."""
 
     key: str
     title: str
@@ -31,47 +41,47 @@ FAMILIES = (
         key="autoregressive",
         title="Autoregressive",
         home="genzoo.zoo.autoregressive",
-        idea="Read the image like a text, pixel after pixel, and learn to guess the next pixel from all before it.",
+        idea="Read the {datum} like a text, {part} after {part}, and learn to guess the next from all before it.",
         equation="p(x) = ∏ᵢ p(xᵢ | x₁ … xᵢ₋₁)",
-        tractability="The chain rule gives the likelihood exactly. A sample waits for every pixel in turn.",
-        quality="Sharp in detail; the whole may drift, because a pixel once drawn is never taken back.",
+        tractability="The chain rule gives the likelihood exactly. A sample waits for every {part} in turn.",
+        quality="Sharp in detail; the whole may drift, because a {part} once drawn is never taken back.",
         stability="Plain maximum likelihood: training goes down, and what it goes down to is what is reported.",
         progress="{done} of {dims} dimensions drawn",
         first=1,
         lacks={
-            "latents": "There is no code behind an image: every pixel is drawn from those before it.",
-            "interpolates": "There is no code behind an image, so there is no way to walk from one to another.",
-            "inverts": "There is no code to go back to; the noise that decides each pixel is not unique.",
+            "latents": "There is no code behind the {datum}s: every {part} is drawn from those before it.",
+            "interpolates": "There is no code behind the {datum}s, so there is no way to walk from one to another.",
+            "inverts": "There is no code to go back to; the noise that decides each {part} is not unique.",
         },
     ),
     Family(
         key="latent",
         title="Latent-variable",
         home="genzoo.zoo.latent",
-        idea="Suppose a short code behind every image, and learn both ways: from the image to its code, and back.",
+        idea="Suppose a short code behind every {datum}, and learn both ways: from {datum} to code, and back.",
         equation="p(x) = ∫ p(x | z) p(z) dz ≥ exp ELBO(x)",
         tractability="The integral over codes is out of reach, so a variational model reports a bound on it.",
-        quality="Samples come in one step, and a little soft: the code is short, and the pixels are drawn apart.",
+        quality="Samples come in one step, and a little soft: the code is short, and the {part}s are drawn apart.",
         stability="Trains on one objective; codes may fall out of use (posterior collapse), which KL shows.",
         lacks={
-            "samples": "It maps codes to images, but no distribution of codes was fitted to draw them from.",
-            "log_prob": "It learns to reconstruct, and states no distribution of images: there is no p(x).",
+            "samples": "It maps codes to {datum}s, but no distribution of codes was fitted to draw them from.",
+            "log_prob": "It learns to reconstruct, and states no distribution of {datum}s: there is no p(x).",
             "steps": "A sample is there at once: one code, decoded once.",
-            "inverts": "A code says what the image is of; what became of each pixel is drawn beside it, and is lost.",
+            "inverts": "A code says what the {datum} is like; what became of each {part} is drawn beside it: lost.",
         },
     ),
     Family(
         key="implicit",
         title="Implicit",
         home="genzoo.zoo.gan",
-        idea="Learn to turn noise into images that a second network, trained against the first, takes for real.",
+        idea="Learn to turn noise into {datum}s that a second network, trained against the first, takes for real.",
         equation="min<sub>G</sub> max<sub>D</sub> E log D(x) + E log(1 − D(G(z)))",
-        tractability="It draws, and that is all it states: no likelihood, and no code for a given image.",
-        quality="Crisp samples in one step; it may leave out whole kinds of images, which recall and coverage show.",
+        tractability="It draws, and that is all it states: no likelihood, and no code for a given {datum}.",
+        quality="Crisp samples in one step; it may leave out kinds of {datum}s, which recall and coverage show.",
         stability="A game of two: it can cycle or collapse without its loss saying so. Penalties hold it together.",
         lacks={
-            "log_prob": "A generator draws images without giving any of them a probability: there is no p(x).",
-            "latents": "It has no encoder: a code for a given image is searched for, not computed.",
+            "log_prob": "A generator draws {datum}s without giving any of them a probability: there is no p(x).",
+            "latents": "It has no encoder: a code for a given {datum} is searched for, not computed.",
             "steps": "A sample is there at once: one noise vector, one pass through the generator.",
         },
     ),
@@ -81,12 +91,12 @@ FAMILIES = (
         home="genzoo.zoo.diffusion",
         idea="Drown the data in noise little by little, learn to undo one little step, and begin from pure noise.",
         equation="dx = [f(x, t) − g(t)² ∇ log pₜ(x)] dt + g(t) dw",
-        tractability="A bound or an estimate of the likelihood, by many network evaluations for each image.",
+        tractability="A bound or an estimate of the likelihood, by many network evaluations for each {datum}.",
         quality="Often the best samples a network of its size draws, paid for in steps: ten to a thousand of them.",
         stability="A regression: among the calmest objectives there are.",
         progress="{percent} % of the way from noise to data",
         lacks={
-            "latents": "Its latent is a whole image of noise, found by running the process backwards; no short code.",
+            "latents": "Its latent is a {datum} of noise, found by running the process backwards: no short code.",
         },
     ),
 )
@@ -140,15 +150,22 @@ def capabilities_of(module: Any) -> set[str]:
     return {c.key for c in CAPABILITIES if isinstance(module, getattr(interface, c.protocol))}
 
 
-def why_not(family: Family, key: str) -> str:
+def said(sentence: str, kind: Modality) -> str:
+    """What is said of a family, of data of this kind."""
+    datum, part = WORDS[kind]
+    return sentence.format(datum=datum, part=part)
+
+
+def why_not(family: Family, key: str, kind: Modality) -> str:
     """A sentence on why a model of the family cannot do it."""
     default = next(c.missing for c in CAPABILITIES if c.key == key)
-    return family.lacks.get(key, default)
+    return said(family.lacks.get(key, default), kind)
 
 
 def cannot(module: Any, *keys: str) -> str:
     """A sentence on a model that lacks these capabilities: why, and what it can do instead."""
-    lacks = " ".join(dict.fromkeys(why_not(family_of(module), key) for key in keys))
+    kind = modality(module.shape, module.levels)
+    lacks = " ".join(dict.fromkeys(why_not(family_of(module), key, kind) for key in keys))
     can = [c.title for c in CAPABILITIES if c.key in capabilities_of(module)]
     return f"{type(module).__name__}: {lacks} What it does: it {', '.join(can) or 'answers none of our questions'}."
 

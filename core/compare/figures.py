@@ -73,7 +73,7 @@ COLUMNS = (
     ),
     Column("modes", "modes", "how many of the data's modes are found", 1),
     Column("high_quality", "on target %", "share of samples within 3σ of a mode", 1, 100),
-    Column("auroc_faint", "finds faint %", "AUROC of the anomaly score: of images with a quarter of the ink", 1, 100),
+    Column("auroc_faint", "finds faint %", "AUROC of the anomaly score: of images a quarter as bright", 1, 100),
     Column("auroc_erased", "erased %", "the same: of images without their lower half", 1, 100),
     Column("auroc_flipped", "flipped %", "the same: of images turned upside down", 1, 100),
     Column("auroc_shuffled", "shuffled %", "the same: of images cut up and put together wrongly", 1, 100),

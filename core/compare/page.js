@@ -98,12 +98,82 @@ for (const button of all("[data-toggle]")) {
   });
 }
 
+// ---- samples: of one class, guided; and one of them close up
+
+const closer = one("#closer");
+const made = (name, properties) => Object.assign(document.createElement(name), properties);
+
+for (const figure of all("[data-drawn]")) {
+  const { name, drawings } = JSON.parse(one(`[data-drawings="${figure.dataset.drawn}"]`).textContent);
+  const sheets = all(".sheet", figure);
+  if (closer) sheets.forEach((sheet, i) => sheet.append(buttons(sheet.querySelector("img"), name, drawings[i])));
+  const [label, guidance] = ["select", "input"].map((control) => figure.querySelector(control));
+  const choose = () => {
+    const strength = guidance ? JSON.parse(guidance.dataset.values)[guidance.value] : null;
+    if (guidance) {
+      guidance.nextElementSibling.textContent = strength;
+      guidance.setAttribute("aria-valuetext", strength);
+    }
+    const is = (drawing) => String(drawing.label ?? "") === (label?.value ?? "") && drawing.guidance === strength;
+    sheets.forEach((sheet, i) => { sheet.hidden = !is(drawings[i]); });
+  };
+  for (const control of [label, guidance]) control?.addEventListener("input", choose);
+  choose(); // a browser may remember what was chosen before
+}
+
+/** A button over each image of a sheet: Tab comes to one of them, the arrows go from one to the next. */
+function buttons(sheet, name, drawing) {
+  const group = made("div", { className: "pick", role: "group", ariaLabel: `samples of ${name}; arrow keys move` });
+  group.style.setProperty("--columns", drawing.columns);
+  for (let i = 0; i < drawing.count; i++) {
+    const button = made("button", { type: "button", ariaLabel: `sample ${i + 1}, closer`, tabIndex: i ? -1 : 0 });
+    button.addEventListener("click", () => enlarge(sheet, name, drawing, i, button));
+    group.append(button);
+  }
+  group.addEventListener("keydown", (event) => {
+    const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -drawing.columns, ArrowDown: drawing.columns }[event.key];
+    if (!by) return;
+    event.preventDefault();
+    const here = document.activeElement;
+    const next = group.children[[...group.children].indexOf(here) + by];
+    if (!next) return;
+    here.tabIndex = -1;
+    next.tabIndex = 0;
+    next.focus();
+  });
+  return group;
+}
+
+async function enlarge(sheet, name, drawing, i, button) {
+  const nearest = made("img", { src: drawing.nearest });
+  await nearest.decode();
+  one("#closer-title").textContent = `Sample ${i + 1} of ${name}${drawing.chosen && `: ${drawing.chosen}`}`;
+  for (const [id, picture] of [["#closer-sample", sheet], ["#closer-nearest", nearest]]) crop(one(id), picture, drawing, i);
+  for (const canvas of all("canvas", closer)) canvas.className = sheet.className;
+  one("#closer-scores").hidden = !drawing.scores.length;
+  one("#closer-scores tbody").replaceChildren(...drawing.scores.map((by) => {
+    const row = made("tr", {});
+    row.append(made("th", { scope: "row", textContent: by.name + (by.name === name ? " (drew it)" : "") }));
+    row.append(made("td", { textContent: by.scores[i] }), made("td", { textContent: `${by.odder[i]} %` }));
+    return row;
+  }));
+  closer.addEventListener("close", () => button.focus(), { once: true });
+  closer.showModal();
+}
+/** The image of this number, alone. */
+function crop(canvas, sheet, { columns, count, gap }, i) {
+  const across = (sheet.naturalWidth + gap) / columns;
+  const down = (sheet.naturalHeight + gap) / Math.ceil(count / columns);
+  [canvas.width, canvas.height] = [across - gap, down - gap];
+  canvas.getContext("2d").drawImage(sheet, -(i % columns) * across, -Math.floor(i / columns) * down);
+}
+closer?.addEventListener("click", (event) => { if (event.target === closer) closer.close(); }); // beside it
+
 // ---- real or drawn?
 
 if (one("#quiz-data")) {
   const pool = JSON.parse(one("#quiz-data").textContent);
   const picture = one("#quiz-image");
-  const titles = Object.fromEntries(all("[data-toggle]").map((button) => [button.dataset.toggle, button.textContent]));
   const score = {}; // by family: how many were asked, and how many were told
   let asked = null;
   const ask = () => {
@@ -121,7 +191,7 @@ if (one("#quiz-data")) {
       const tally = (score[asked.family] ??= { asked: 0, told: 0 });
       tally.asked += 1;
       tally.told += right;
-      const said = ([family, { asked, told }]) => `${titles[family] ?? family} ${told} of ${asked}`;
+      const said = ([family, { asked, told }]) => `${family} ${told} of ${asked}`;
       one("#quiz-score").textContent = `You were right about: ${Object.entries(score).map(said).join(", ")}.`;
       ask();
     });

@@ -52,9 +52,14 @@ def sheet(x: Tensor, known: Tensor | None = None, *, zoom: int = 1) -> Tensor:
         alpha = alpha * known.expand(x.shape)[:, :, :1]
     pixels = torch.cat([colours, alpha], 2).to(torch.uint8)
     pixels = pixels.repeat_interleave(zoom, -1).repeat_interleave(zoom, -2)
-    gap = (zoom + 1) // 2
+    gap = gap_of(zoom)
     pixels = pad(pixels, (0, gap, 0, gap))  # right and below; the last of them is cut off again
     return pixels.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)[:-gap, :-gap]
+
+
+def gap_of(zoom: int) -> int:
+    """How many pixels lie between the images of a sheet."""
+    return (zoom + 1) // 2
 
 
 def ink(points: Tensor, window: Window, size: int = 160) -> Tensor:

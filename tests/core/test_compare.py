@@ -1,10 +1,14 @@
 """The page that compares: what is on it, what it says of what a model cannot do, and what it refuses."""
 
 import base64
+import html
 import io
+import json
 import re
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,14 +17,17 @@ from running import refused
 
 import genzoo
 from genzoo.cli import main
-from genzoo.compare import entries_to_compare
-from genzoo.compare.exhibits import SAMPLES, USUAL, _tiles, ask, half_known, picture
-from genzoo.compare.families import CAPABILITIES, FAMILIES, OTHER, capabilities_of, family_of, why_not
+from genzoo.compare import entries_to_compare, write_page
+from genzoo.compare.exhibits import _tiles
+from genzoo.compare.families import CAPABILITIES, FAMILIES, OTHER, WORDS, capabilities_of, family_of, said, why_not
 from genzoo.compare.figures import COLUMNS, columns_of, floors
 from genzoo.compare.pictures import ink, png, sheet
+from genzoo.compare.questions import SAMPLES, USUAL, ask, half_known, picture
+from genzoo.compare.samples import EACH, GUIDANCES
 from genzoo.datamodules import DigitsDataModule
 from genzoo.datamodules.base import Source
-from genzoo.zoo import GAN, MADE, VAE, Autoencoder, Classifier
+from genzoo.metrics.data import Rows
+from genzoo.zoo import GAN, MADE, VAE, Autoencoder, Classifier, FlowMatching
 from genzoo.zoo.media import Picture, render
 
 DIGITS = {"class_path": "genzoo.datamodules.DigitsDataModule", "init_args": {}}
@@ -28,13 +35,19 @@ POINTS = {
     "class_path": "genzoo.datamodules.PointsDataModule",
     "init_args": {"test_size": 300, "train_size": 500, "val_size": 50},
 }
-LOCAL = re.compile("file:|data:")
+NAMES = [f"a {word}" for word in ["nought", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]]
 Captured = pytest.CaptureFixture[str]
 
 
 class FewDigits(DigitsDataModule):
     def load(self, split: str) -> Source:
         return super().load(split).select(torch.arange(7))
+
+
+class Mute(GAN):
+    """Draws, and finds nothing odd."""
+
+    anomaly_score = None  # type: ignore[assignment]
 
 
 def figure(name: str, value: float, **more: object) -> dict:
@@ -101,8 +114,8 @@ def test_it_answers_every_question_or_says_why_not(page: Path) -> None:
     for section in ("samples", "process", "completions", "interpolations", "odd", "figures", "can"):
         assert f'<section id="{section}"' in text
     families = {family.key: family for family in FAMILIES}
-    assert families["latent"].lacks["samples"] in text  # the autoencoder
-    assert families["autoregressive"].lacks["interpolates"] in text
+    assert said(families["latent"].lacks["samples"], "image") in text  # the autoencoder
+    assert said(families["autoregressive"].lacks["interpolates"], "image") in text
     assert "64 of 64 dimensions drawn" in text and "of the way from one image" in text
     assert "exact: drawn from p(unknown | known)" in text and "approximate" in text
     assert "≤ 120.5" in text
@@ -132,6 +145,11 @@ def test_points_are_shown_as_clouds(tmp_path: Path) -> None:
     main(["compare", str(tmp_path / "made"), "--out", str(tmp_path / "p.html"), "--device", "cpu"])
     text = (tmp_path / "p.html").read_text("utf-8")
     assert '<section id="process"' in text and '<section id="odd"' not in text and "the height" in text
+    words = text.partition("<summary>The models")[0]
+    words = re.sub(r"<(style|script)\b.*?</\1>", "", words, flags=re.DOTALL)
+    words = re.sub(r'<[^>]*?(?: alt="([^"]*)"[^>]*)?>', r"\1 ", words)
+    assert not re.findall(r"[^.]*\b(?:images?|pixels?)\b[^.]*", words)  # nothing is said that is not of points
+    assert "coordinate after coordinate" in words and "told the class" not in words
 
 
 def test_each_model_is_shown_beside_its_own_data(tmp_path: Path) -> None:
@@ -200,6 +218,140 @@ def test_who_was_told_the_class_is_said(tmp_path: Path) -> None:
     assert "<strong>gan1</strong> <span>Implicit, told the class</span>" in text
 
 
+# ---- its samples
+
+Told = tuple[Path, dict[str, genzoo.zoo.ZooModule]]
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
+    """A page of models of which one takes class and guidance, one has no anomaly score, and one is neither."""
+    folder = tmp_path_factory.mktemp("told")
+    torch.manual_seed(0)
+    small = {"shape": (1, 8, 8), "levels": 17}
+    net = {"width": 8, "multipliers": [1], "blocks": 1, "attention": False, "steps": 3}
+    models = {
+        "flow": FlowMatching(**small, **net, num_classes=10, conditional=True),
+        "mute": Mute(**small, network="mlp", width=8, depth=1),
+        "vae": VAE(**small, latent_dim=2, network="mlp", width=8, depth=1),
+    }
+    for weight in models["flow"].parameters():  # it begins with zeros, and would not heed the class
+        torch.nn.init.normal_(weight, std=0.3)
+    models["flow"].name_classes(NAMES)
+    for name, model in models.items():
+        genzoo.publish(model, f"tiny/{name}", to=folder / name, data=DIGITS, allow=(Mute,))
+    entries = entries_to_compare([str(folder / name) for name in models])
+    write_page(entries, folder / "told.html", data_of=lambda _: DigitsDataModule(), allow=(Mute,))
+    return folder / "told.html", {name: genzoo.load(folder / name, allow=(Mute,)) for name in models}
+
+
+def data_in(page: Path) -> dict[str, list[dict]]:
+    """What the script knows of the samples, by model."""
+    texts = re.findall(r"<script[^>]+data-drawings[^>]+>(.*?)</script>", page.read_text("utf-8"))
+    return {found["name"]: found["drawings"] for found in map(json.loads, texts)}
+
+
+def sheets_in(page: Path, name: str) -> list[tuple[str, str]]:
+    """The descriptions and addresses of a model's pictures of samples."""
+    found = re.findall(r'<img src="([^"]+)"[^>]+alt="([^"]*)"', page.read_text("utf-8"))
+    return [
+        (html.unescape(alt), uri)
+        for uri, alt in found
+        if re.fullmatch(f"tiny/{name}: samples(?!,).*", html.unescape(alt))
+    ]
+
+
+def drawn_by(model, data: dict) -> torch.Tensor:
+    """The samples that are said to have been drawn."""
+    options = {} if data["guidance"] is None else {"guidance": data["guidance"]}
+    if data["label"] is not None:
+        options["labels"] = torch.full((data["count"],), data["label"])
+    return model.sample(data["count"], **options, generator=torch.Generator().manual_seed(0))
+
+
+def images_in(uri: str, columns: int) -> torch.Tensor:
+    """The images of a sheet of 8 × 8 digits, six times as large and three apart: (N, 1, 8, 8) on their grid."""
+    pixels = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+    grey = torch.frombuffer(bytearray(pixels.getchannel(0).tobytes()), dtype=torch.uint8).view(pixels.height, -1)
+    tiles = [
+        grey[y : y + 48 : 6, x : x + 48 : 6] for y in range(0, pixels.height, 51) for x in range(0, 51 * columns, 51)
+    ]
+    return (torch.stack(tiles)[:, None] / 255 * 16).round() / 16
+
+
+def test_each_class_s_samples_are_those_of_the_class_at_each_guidance(told: Told) -> None:
+    page, models = told
+    data = data_in(page)
+    assert list(data) == ["vae", "mute", "flow"]
+    choices = [(label, guidance) for guidance in GUIDANCES for label in (None, *range(10))]
+    assert [(d["label"], d["guidance"]) for d in data["flow"]] == choices
+    assert [(d["label"], d["guidance"]) for d in data["vae"]] == [(None, None)]
+    seen = set()
+    for name, drawings in data.items():
+        sheets = sheets_in(page, name)
+        assert len(sheets) == len(drawings)
+        for (alt, uri), drawing in zip(sheets, drawings, strict=True):
+            images = images_in(uri, drawing["columns"])
+            assert len(images) == drawing["count"] == (SAMPLES if drawing["label"] is None else EACH)
+            assert torch.equal(images, drawn_by(models[name], drawing))
+            words = [] if drawing["label"] is None else [NAMES[drawing["label"]]]
+            words += [] if drawing["guidance"] in (None, 1) else [f"guidance {drawing['guidance']:g}"]
+            assert drawing["chosen"] == ", ".join(words)
+            assert alt.endswith(drawing["chosen"])
+            seen.add(uri)
+    assert len(seen) == len(choices) + 2  # all of them differ
+    text = page.read_text("utf-8")
+    named = [(str(number), name) for number, name in enumerate(NAMES)]
+    assert re.findall(r'<option value="(\d*)">([^<]+)<', text) == [("", "all classes"), *named]
+
+
+def test_a_sample_s_scores_are_the_models_own_and_who_has_none_is_absent(told: Told) -> None:
+    page, models = told
+    usual = ask(DigitsDataModule(), 0).usual
+    scorers = {name: model.anomaly_score for name, model in models.items() if name != "mute"}
+    of_usual = {name: score(usual) for name, score in scorers.items()}
+    for name, drawings in data_in(page).items():
+        for drawing in drawings[:1] + drawings[-1:]:
+            x = drawn_by(models[name], drawing)
+            assert [by["name"] for by in drawing["scores"]] == ["vae", "flow"]
+            for by in drawing["scores"]:
+                assert len(by["scores"]) == len(by["odder"]) == len(x)
+                for i in (0, len(x) - 1):
+                    score = scorers[by["name"]](x[i : i + 1])  # by itself, not in a batch
+                    assert float(by["scores"][i]) == pytest.approx(float(score), rel=1e-3)
+                    less = sum(float(score > other) for other in of_usual[by["name"]]) / USUAL
+                    assert abs(by["odder"][i] - 100 * less) <= 1  # and half a percent for each equal one
+
+
+def test_beside_each_sample_is_the_training_image_nearest_to_it(told: Told) -> None:
+    page, models = told
+    data = DigitsDataModule()
+    data.prepare_data()
+    data.setup("fit")
+    training = torch.cat(list(Rows(data, "train")))
+    for name, drawings in data_in(page).items():
+        for drawing in drawings[:1] + drawings[-1:]:
+            x, beside = drawn_by(models[name], drawing), images_in(drawing["nearest"], drawing["columns"])
+            for one, other in zip(x, beside, strict=True):
+                distances = (training - one).square().flatten(1).sum(1)  # on a grid of 1/16, so exact
+                assert float((other - one).square().sum()) == float(distances.min())
+                assert bool((training == other).flatten(1).all(1).any())
+
+
+def test_many_classes_are_not_all_drawn_and_it_is_said_how_many_are_not(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = GAN((1, 8, 8), 17, network="mlp", width=8, depth=1, num_classes=30, conditional=True)
+    model.count_classes(torch.arange(1, 29))  # the first class and the last were never seen
+    genzoo.publish(model, "tiny/gan", to=tmp_path / "gan", data=DIGITS)
+    main(["compare", str(tmp_path / "gan"), "--out", str(tmp_path / "p.html"), "--device", "cpu"])
+    drawings = data_in(tmp_path / "p.html")["gan"]
+    assert [(d["label"], d["guidance"]) for d in drawings] == [(label, None) for label in (None, *range(1, 21))]
+    text = (tmp_path / "p.html").read_text("utf-8")
+    assert "<option disabled>and 8 more</option>" in text and '<option value="20">class 20</option>' in text
+    assert '<input type="range" min="0" max' not in text.replace('id="progress" ', "id")  # no guidance
+    assert "Here one model gives its answers" in re.sub(r"\s+", " ", text)
+
+
 # ---- its parts
 
 
@@ -212,7 +364,9 @@ def test_families_are_told_by_where_a_class_comes_from() -> None:
     assert capabilities_of(model) == {"samples", "log_prob", "anomalies", "completes", "latents", "interpolates"}
     for family in (*FAMILIES, OTHER):
         assert set(family.lacks) <= {c.key for c in CAPABILITIES}
-        assert all(why_not(family, c.key).endswith(".") for c in CAPABILITIES)
+        assert all(why_not(family, c.key, kind).endswith(".") for c in CAPABILITIES for kind in WORDS)
+        for sentence in (family.idea, family.tractability, family.quality, family.stability):
+            assert "image" not in said(sentence, "points") and "{" not in said(sentence, "points")
 
 
 def test_a_sheet_holds_every_pixel_and_leaves_out_what_is_unknown() -> None:
@@ -279,10 +433,12 @@ def test_figures_are_written_with_what_they_are() -> None:
 # ---- in a browser
 
 
-def test_it_works_in_a_browser_on_a_phone_by_keyboard_in_light_and_dark(page: Path, browser) -> None:
+@pytest.fixture
+def opened(browser) -> Iterator[Callable[..., Any]]:
+    """Opens a page without a network; in the end nothing has complained."""
     complaints: list[str] = []
 
-    def opened(**options):
+    def open_page(page: Path, **options):
         tab = browser.new_page(offline=True, **options)
         tab.on(
             "console",
@@ -297,8 +453,115 @@ def test_it_works_in_a_browser_on_a_phone_by_keyboard_in_light_and_dark(page: Pa
         tab.wait_for_function("films.every(film => film.strip.complete)")
         return tab
 
+    yield open_page
+    assert complaints == []
+
+
+PHONE = {"viewport": {"width": 390, "height": 844}, "color_scheme": "light", "reduced_motion": "reduce"}
+
+
+def test_a_sample_is_looked_at_closely_by_keyboard_alone(told: Told, opened) -> None:
+    page, models = told
+    tab = opened(page, **PHONE)
+    drawing = data_in(page)["vae"][0]
+    x, beside = drawn_by(models["vae"], drawing), images_in(drawing["nearest"], 6)
+    buttons = tab.locator("figure", has=tab.locator("strong", has_text="vae")).first.locator(".pick button")
+    assert buttons.count() == SAMPLES
+    buttons.first.focus()
+    assert tab.locator(".pick:visible button[tabindex='0']").count() == 3  # Tab comes to each model once
+    for key in ("ArrowDown", "ArrowRight", "ArrowRight", "ArrowLeft", "ArrowUp", "ArrowUp", "ArrowDown"):
+        tab.keyboard.press(key)  # to the second row's second; there is nothing above the first row
+    for key in ("Enter", "Space"):
+        tab.keyboard.press(key)
+        closer = tab.get_by_role("dialog", name="Sample 8 of vae")
+        closer.wait_for()
+        for label, images in (("the sample", x), ("its nearest training image", beside)):
+            uri = closer.get_by_label(label, exact=True).evaluate("canvas => canvas.toDataURL()")
+            assert torch.equal(images_in(uri, 1), images[7:8])
+        rows = [row.locator("th, td").all_inner_texts() for row in closer.locator("tbody tr").all()]
+        own = {"vae": "vae (drew it)"}
+        assert rows == [
+            [own.get(by["name"], by["name"]), by["scores"][7], f"{by['odder'][7]} %"] for by in drawing["scores"]
+        ]
+        assert "the higher the score, the odder" in closer.inner_text()
+        box = closer.bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= 390 and box["y"] >= 0 and box["y"] + box["height"] <= 844
+        assert closer.evaluate("dialog => dialog.scrollWidth <= dialog.clientWidth")
+        tab.keyboard.press("Escape")
+        closer.wait_for(state="hidden")
+        assert buttons.nth(7).evaluate("button => button === document.activeElement")
+    buttons.nth(35).click()
+    tab.get_by_role("dialog", name="Sample 36 of vae").get_by_role("button", name="Close").click()
+    assert buttons.nth(35).evaluate("button => button === document.activeElement")
+    buttons.nth(0).click()
+    tab.mouse.click(195, 2)  # beside it
+    tab.get_by_role("dialog").wait_for(state="hidden")
+    tab.close()
+
+
+def test_class_and_guidance_are_chosen(told: Told, opened) -> None:
+    page, models = told
+    tab = opened(page, **PHONE)
+    figure = tab.locator("#samples figure", has=tab.locator("select"))
+    assert figure.count() == 1
+    shown = figure.locator("img:visible")
+    assert shown.get_attribute("alt") == "tiny/flow: samples"
+    figure.get_by_role("combobox", name="class").select_option("a three")
+    assert shown.get_attribute("alt") == "tiny/flow: samples of a three"
+    guidance = figure.get_by_role("slider")
+    guidance.press("ArrowRight")
+    assert guidance.get_attribute("aria-valuetext") == "2" and figure.locator("output").inner_text() == "2"
+    assert shown.count() == 1 and shown.get_attribute("alt") == "tiny/flow: samples of a three, guidance 2"
+    figure.locator(".pick:visible button").last.press("Enter")
+    closer = tab.get_by_role("dialog", name="Sample 4 of flow: a three, guidance 2")
+    uri = closer.get_by_label("the sample", exact=True).evaluate("canvas => canvas.toDataURL()")
+    options = {"labels": torch.full((EACH,), 3), "guidance": 2.0, "generator": torch.Generator().manual_seed(0)}
+    assert torch.equal(images_in(uri, 1), models["flow"].sample(EACH, **options)[3:])
+    tab.close()
+
+
+def test_on_a_phone_no_tile_stands_alone_and_what_is_odd_is_readable(page: Path, told: Told, opened) -> None:
+    rows_of_galleries = """() => [null, ...document.querySelectorAll("[data-toggle]")].flatMap(toggle => {
+        toggle?.click();  // without one family, then without two, and so on; and the second time back
+        return [...document.querySelectorAll(".gallery:not(.wide)")].map(gallery => {
+            const rows = {};
+            for (const tile of gallery.children) {
+                const box = tile.getBoundingClientRect();
+                if (box.width) (rows[Math.round(box.top)] ??= []).push(box.width / gallery.clientWidth);
+            }
+            return Object.values(rows);
+        });
+    })"""
+    for file in (page, told[0]):
+        tab = opened(file, **PHONE)
+        for width in (1100, 390):
+            tab.set_viewport_size({"width": width, "height": 844})
+            found = [rows for rows in tab.evaluate(rows_of_galleries) if sum(map(len, rows)) > 1]
+            assert len(found) > 3
+            for rows in found:
+                assert len(rows[-1]) > 1 or rows[-1][0] > 0.9
+                assert width > 390 or all(sum(row) > 0.9 for row in rows)
+    table = tab.locator("table.odd")
+    assert table.evaluate("table => table.scrollWidth <= table.parentElement.clientWidth")
+    cells = table.evaluate("""table => [...table.querySelectorAll("td, th")].map(
+        cell => [cell.scrollWidth <= cell.clientWidth, parseFloat(getComputedStyle(cell).fontSize)])""")
+    assert len(cells) > 40 and all(fits and size >= 11 for fits, size in cells)
+    assert min(table.evaluate("table => [...table.querySelectorAll('img')].map(img => img.clientWidth)")) >= 20
+    tab.close()
+
+
+def test_where_nothing_is_drawn_there_is_no_quiz_and_nothing_to_look_at(zoo: Path, opened) -> None:
+    main(["compare", str(zoo / "ae"), "--out", str(zoo / "alone.html"), "--device", "cpu"])
+    tab = opened(zoo / "alone.html", **PHONE)
+    assert tab.locator("#quiz, dialog, .pick").count() == 0
+    assert "no distribution of codes was fitted" in tab.locator("#samples").inner_text()
+    assert "never seen" not in tab.locator("#samples").inner_text()
+    tab.close()
+
+
+def test_it_works_in_a_browser_on_a_phone_by_keyboard_in_light_and_dark(page: Path, opened) -> None:
     # without motion nothing moves by itself, and everything is at its end
-    tab = opened(reduced_motion="reduce", color_scheme="light")
+    tab = opened(page, reduced_motion="reduce", color_scheme="light")
     assert tab.locator("#play").inner_text() == "Play" and tab.locator("#progress").input_value() == "1000"
     assert tab.locator("canvas.film").count() == 3
     drawn = "canvas => canvas.toDataURL()"
@@ -364,16 +627,15 @@ def test_it_works_in_a_browser_on_a_phone_by_keyboard_in_light_and_dark(page: Pa
     tab.close()
 
     # with motion the films begin by themselves once they are seen
-    tab = opened(color_scheme="dark")
+    tab = opened(page, color_scheme="dark")
     paper = tab.evaluate("getComputedStyle(document.body).backgroundColor")
     tab.locator("#process").scroll_into_view_if_needed()
     tab.wait_for_function("document.querySelector('#play').textContent === 'Pause'")
     tab.close()
 
     # on a phone nothing stands out of the page to the right
-    tab = opened(viewport={"width": 360, "height": 740}, color_scheme="light", reduced_motion="reduce")
+    tab = opened(page, viewport={"width": 360, "height": 740}, color_scheme="light", reduced_motion="reduce")
     assert tab.evaluate("getComputedStyle(document.body).backgroundColor") != paper
     assert tab.evaluate("document.documentElement.scrollWidth") == 360
     assert all(box["width"] <= 330 for box in (f.bounding_box() for f in tab.locator("figure").all()) if box)
     tab.close()
-    assert complaints == []

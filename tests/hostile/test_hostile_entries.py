@@ -23,7 +23,7 @@ from watched import watched
 
 import genzoo
 from genzoo.cli import main
-from genzoo.compare import exhibits
+from genzoo.compare import exhibits, questions, samples
 from genzoo.zoo import hub
 from genzoo.zoo.hub import entries
 
@@ -55,16 +55,14 @@ def reader(zoo: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.syspath_prepend(zoo / "work")
     monkeypatch.setenv("GENZOO_CACHE", str(zoo / "cache"))
     monkeypatch.setenv("TORCH_HOME", str(zoo / "cache"))
-    for name, value in {
-        "SAMPLES": 6,
-        "FRAMES": 4,
-        "COMPLETED": 2,
-        "PAIRS": 2,
-        "STEPS": 3,
-        "USUAL": 8,
-        "CLOUD": 32,
-    }.items():
-        monkeypatch.setattr(exhibits, name, value)
+    patience: dict[Any, dict[str, int]] = {
+        questions: {"SAMPLES": 6, "COMPLETED": 2, "PAIRS": 2, "USUAL": 8, "CLOUD": 32},
+        exhibits: {"FRAMES": 4, "STEPS": 3},
+        samples: {"CLASSES": 1},
+    }
+    for module, values in patience.items():
+        for name, value in values.items():
+            monkeypatch.setattr(module, name, value)
 
     def unreachable(*_: Any, **__: Any) -> None:
         raise OSError("there is no network here")
