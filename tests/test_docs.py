@@ -78,7 +78,8 @@ def test_a_page_does_what_it_says(page: Path, folder: Path, capsys: pytest.Captu
             printed = capsys.readouterr().out
             assert bool(block.options) <= bool(printed), "a block of a lesson shows something"
             assert ("plt.show()" in block.text) == ("<img" in printed)
-            assert 'alt=""' not in printed, "a picture's label says what it shows"
+            for caption in re.findall('<img alt="(.*?)"', printed):
+                assert re.fullmatch(r"[A-Z].*\.", caption), "a picture's label is a sentence that says what it shows"
         elif block.language == "bash":
             for line in block.text.splitlines():
                 words = shlex.split(line, comments=True)
@@ -108,6 +109,46 @@ def can_run(argv: list[str]) -> bool:
     if argv[0] in {"score", "complete"}:
         return Path(argv[2]).exists()
     return argv[:2] == ["sample", "digits/vae"]
+
+
+# ---- equations, pictures, exercises
+
+
+def equations(page: Path) -> list[str]:
+    prose = re.sub(r"`[^`]+`", "", re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.M | re.S))
+    return [either or other for either, other in re.findall(r"\$\$\n(.+?)\n\$\$|\$([^$]+)\$", prose, re.S)]
+
+
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_equations_are_set(page: Path) -> None:
+    set_ = importlib.import_module("equations").mathml
+    for latex in equations(page):
+        assert set_(latex).startswith("<math>") and "\n\n" not in latex
+    prose = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.M | re.S)
+    assert not re.search(r"^ {4}\S.*[=≤~∇]", prose, re.M), "an equation is LaTeX between dollars, not a block of code"
+
+
+def test_an_equation_becomes_mathml_and_a_mistake_in_one_is_said() -> None:
+    """What pymdownx.arithmatex makes of `$a < b$` and of a line of its own; and nothing else is touched."""
+    hook = importlib.import_module("equations").on_page_content
+    inline = hook(r'<p>is <span class="arithmatex">\(a &lt; b\)</span>, <code>$x$</code></p>')
+    letters = "<mi>a</mi><mo>&lt;</mo><mi>b</mi>"
+    assert inline == f'<p>is <span class="equation"><math>{letters}</math></span>, <code>$x$</code></p>'
+    block = hook('<div class="arithmatex">\\[\na &lt; b\n\\]</div>')
+    assert block == f'<div class="equation"><math display="block">{letters}</math></div>'
+    with pytest.raises(ValueError, match=r"the equation .*nonsense.* cannot be set: .*nknown command"):
+        hook(r'<span class="arithmatex">\(\nonsense\)</span>')
+
+
+def test_what_is_said_of_a_picture_is_its_caption() -> None:
+    hook = importlib.import_module("pictures").on_page_content
+    image = '<img alt="Ten &lt;b&gt; digits." src="front.png" />'
+    caption = '<figcaption aria-hidden="true">Ten &lt;b&gt; digits.</figcaption>'
+    assert hook(f"<h1>A</h1><p>{image}</p>") == f"<h1>A</h1><figure>{image}{caption}</figure>"
+    assert hook(f"<p>In a line: {image}</p>") == f"<p>In a line: {image}</p>"
+
+
+# ---- links and the menu
 
 
 def test_links_lead_somewhere() -> None:
