@@ -6,6 +6,7 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import walk_packages
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import torch
 from fake_data import write_wav
 from PIL import Image
 
+import genzoo
 from genzoo import commands
 from genzoo.cli import main
 
@@ -161,3 +163,31 @@ def test_every_page_is_in_the_menu() -> None:
     menu = (ROOT / "mkdocs.yml").read_text("utf-8")
     for page in PAGES[1:]:
         assert f"- {page.relative_to(ROOT / 'docs').as_posix()}\n" in menu
+
+
+# ---- the reference
+
+
+def shown(path: str) -> set[object]:
+    """What mkdocstrings shows for `::: path`: an object, or what is public and defined in a module."""
+    try:
+        module = importlib.import_module(path)
+    except ModuleNotFoundError:
+        module_path, _, name = path.rpartition(".")
+        return {getattr(importlib.import_module(module_path), name)}
+    own = [name for name, value in vars(module).items() if getattr(value, "__module__", None) == path]
+    return {getattr(module, name) for name in own if not name.startswith("_")}
+
+
+def test_every_public_name_is_on_one_page_of_the_reference() -> None:
+    pages: dict[object, list[str]] = {}
+    for page in (ROOT / "docs/api").rglob("*.md"):
+        for path in re.findall(r"^::: (\S+)$", page.read_text("utf-8"), re.M):
+            for what in shown(path):
+                pages.setdefault(what, []).append(page.name)
+    packages = [module.name for module in walk_packages(genzoo.__path__, "genzoo.") if module.ispkg]
+    for package in map(importlib.import_module, ["genzoo", *packages]):
+        for name in set(getattr(package, "__all__", ())) - {"__version__"}:
+            found = pages.get(getattr(package, name), [])
+            assert len(found) == 1, f"{package.__name__}.{name} is on {found or 'no page'}"
+    assert all(len(found) == 1 for found in pages.values()), "what is shown is shown once"
