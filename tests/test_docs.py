@@ -150,6 +150,20 @@ def test_what_is_said_of_a_picture_is_its_caption() -> None:
     assert hook(f"<p>In a line: {image}</p>") == f"<p>In a line: {image}</p>"
 
 
+LESSONS = sorted(set((ROOT / "docs/lessons").glob("*.md")) - {ROOT / "docs/lessons/index.md"})
+
+
+@pytest.mark.parametrize("page", LESSONS, ids=lambda page: page.stem)
+def test_a_lesson_asks_and_answers_by_code_that_runs(page: Path) -> None:
+    """That it runs, and that what it asserts is so, is tested with the rest of the page."""
+    exercises = page.read_text("utf-8").partition("\n## Exercises\n")[2]
+    questions = [int(number) for number in re.findall(r"^\*\*(\d)\. ", exercises, re.M)]
+    answers = re.findall(r"^<details markdown>\n<summary>Answer</summary>\n(.+?)^</details>$", exercises, re.M | re.S)
+    assert questions in ([1, 2], [1, 2, 3]) and len(answers) == len(questions)
+    for answer in answers:
+        assert re.search(r'^```python exec="1" .*?^assert |^    assert ', answer, re.M | re.S), answer
+
+
 # ---- links and the menu
 
 
