@@ -10,7 +10,8 @@ from typing import Any
 from math_core import LatexError, LatexToMathML
 
 LATEX = LatexToMathML(fancy_error=False)
-FOUND = re.compile(r'<(span|div) class="arithmatex">\\[(\[]\n?(.*?)\n?\\[)\]]</\1>', re.S)  # by pymdownx.arithmatex
+#: what pymdownx.arithmatex makes of the dollars, and what closes the sentence or the clause after it
+FOUND = re.compile(r'<(span|div) class="arithmatex">\\[(\[]\n?(.*?)\n?\\[)\]]</\1>([.,;:?!)]*)', re.S)
 
 
 def mathml(latex: str, display: bool = False) -> str:
@@ -30,6 +31,6 @@ def on_page_content(page_html: str, **_: Any) -> str:
 
     def put(found: re.Match[str]) -> str:
         tag, latex = found[1], html.unescape(found[2])
-        return f'<{tag} class="equation">{mathml(latex, display=tag == "div")}</{tag}>'
+        return f'<{tag} class="equation">{mathml(latex, display=tag == "div")}{found[3]}</{tag}>'
 
     return FOUND.sub(put, page_html)

@@ -135,7 +135,7 @@ def test_an_equation_becomes_mathml_and_a_mistake_in_one_is_said() -> None:
     hook = importlib.import_module("equations").on_page_content
     inline = hook(r'<p>is <span class="arithmatex">\(a &lt; b\)</span>, <code>$x$</code></p>')
     letters = "<mi>a</mi><mo>&lt;</mo><mi>b</mi>"
-    assert inline == f'<p>is <span class="equation"><math>{letters}</math></span>, <code>$x$</code></p>'
+    assert inline == f'<p>is <span class="equation"><math>{letters}</math>,</span> <code>$x$</code></p>'
     block = hook('<div class="arithmatex">\\[\na &lt; b\n\\]</div>')
     assert block == f'<div class="equation"><math display="block">{letters}</math></div>'
     with pytest.raises(ValueError, match=r"the equation .*nonsense.* cannot be set: .*nknown command"):
