@@ -38,7 +38,7 @@ def bars(hardware: str, rows: Rows) -> None:
         figsize=(7, 0.19 * sum(sizes) + 0.65 * len(groups)),
         squeeze=False,
         gridspec_kw={"height_ratios": sizes},
-        num=f"How many times as long as ours others take: {hardware}",
+        num=f"How many times as long as ours others take, with quartiles; a mark where it should be: {hardware}.",
     )
     for axis, ((group,), members) in zip(axes[:, 0], groups, strict=True):
         for y, row in enumerate(members):
@@ -78,7 +78,11 @@ def curves(hardware: str, rows: Rows) -> None:
     """Time and memory against size: of a training step (lines), and of a sample (dots)."""
     kinds = list(dict.fromkeys(row["of"] for row in rows))
     _, axes = plt.subplots(
-        2, len(kinds), figsize=(7, 4.4), squeeze=False, num=f"How time and memory grow with the data: {hardware}"
+        2,
+        len(kinds),
+        figsize=(7, 4.4),
+        squeeze=False,
+        num=f"Time, above, and memory, below, against the size of a datum: {hardware}.",
     )
     for (upper, lower), kind in zip(axes.T, kinds, strict=True):
         for number, ((family,), points) in enumerate(grouped([row for row in rows if row["of"] == kind], "family")):
@@ -132,7 +136,11 @@ def quality(hardware: str, rows: Rows) -> None:
     across = min(4, len(recipes))
     down = math.ceil(len(recipes) / across)
     figure, axes = plt.subplots(
-        down, across, figsize=(7, 0.4 + 1.7 * down), squeeze=False, num=f"Figures against minutes: {hardware}"
+        down,
+        across,
+        figsize=(7, 0.4 + 1.7 * down),
+        squeeze=False,
+        num=f"Each recipe's figure, lower is better, against the minutes of training: {hardware}.",
     )
     for axis in axes.flat[len(recipes) :]:
         axis.set_axis_off()

@@ -1,12 +1,14 @@
 """What `plt.show()` does in the code of a page: the picture is written into the page when the docs are built.
 
 A page's code is then plain Matplotlib, which draws the same in a notebook. The label of a figure,
-`plt.figure("What it shows")` or `plt.subplots(num="What it shows")`, is read out to those who cannot see it.
+`plt.figure("What it shows.")` or `plt.subplots(num="What it shows.")`, is its caption, and is read out to those who
+cannot see it: so is the text of a picture from a file, `![What it shows.](front.png)`, in a paragraph of its own.
 """
 
 import base64
 import html
 import io
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,9 @@ STYLE = {
 }
 
 
+PICTURE = re.compile(r'<p>(<img alt="([^"]+)" src="[^"]+"\s*/?>)</p>')
+
+
 def on_startup(**_: Any) -> None:
     """MkDocs calls this before it builds."""
     sys.path.append(str(Path(__file__).parent))  # what a page imports from this folder
@@ -43,5 +48,10 @@ def show() -> None:
         svg = io.BytesIO()
         figure.savefig(svg, format="svg", metadata={"Date": None})
         data = base64.b64encode(svg.getvalue()).decode()
-        page(f'<p><img src="data:image/svg+xml;base64,{data}" alt="{html.escape(figure.get_label())}"></p>')
+        page(f'<p><img alt="{html.escape(figure.get_label())}" src="data:image/svg+xml;base64,{data}"></p>')
         plt.close(figure)
+
+
+def on_page_content(page_html: str, **_: Any) -> str:
+    """MkDocs hands over a page's HTML: what is said of a picture is written below it, and read out once."""
+    return PICTURE.sub(r'<figure>\1<figcaption aria-hidden="true">\2</figcaption></figure>', page_html)

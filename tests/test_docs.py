@@ -6,6 +6,7 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import walk_packages
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import torch
 from fake_data import write_wav
 from PIL import Image
 
+import genzoo
 from genzoo import commands
 from genzoo.cli import main
 
@@ -78,7 +80,8 @@ def test_a_page_does_what_it_says(page: Path, folder: Path, capsys: pytest.Captu
             printed = capsys.readouterr().out
             assert bool(block.options) <= bool(printed), "a block of a lesson shows something"
             assert ("plt.show()" in block.text) == ("<img" in printed)
-            assert 'alt=""' not in printed, "a picture's label says what it shows"
+            for caption in re.findall('<img alt="(.*?)"', printed):
+                assert re.fullmatch(r"[A-Z].*\.", caption), "a picture's label is a sentence that says what it shows"
         elif block.language == "bash":
             for line in block.text.splitlines():
                 words = shlex.split(line, comments=True)
@@ -110,6 +113,60 @@ def can_run(argv: list[str]) -> bool:
     return argv[:2] == ["sample", "digits/vae"]
 
 
+# ---- equations, pictures, exercises
+
+
+def equations(page: Path) -> list[str]:
+    prose = re.sub(r"`[^`]+`", "", re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.M | re.S))
+    return [either or other for either, other in re.findall(r"\$\$\n(.+?)\n\$\$|\$([^$]+)\$", prose, re.S)]
+
+
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_equations_are_set(page: Path) -> None:
+    set_ = importlib.import_module("equations").mathml
+    for latex in equations(page):
+        assert set_(latex).startswith("<math>") and "\n\n" not in latex
+    prose = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.M | re.S)
+    assert not re.search(r"^ {4}\S.*[=≤~∇]", prose, re.M), "an equation is LaTeX between dollars, not a block of code"
+
+
+def test_an_equation_becomes_mathml_and_a_mistake_in_one_is_said() -> None:
+    """What pymdownx.arithmatex makes of `$a < b$` and of a line of its own; and nothing else is touched."""
+    hook = importlib.import_module("equations").on_page_content
+    inline = hook(r'<p>is <span class="arithmatex">\(a &lt; b\)</span>, <code>$x$</code></p>')
+    letters = "<mi>a</mi><mo>&lt;</mo><mi>b</mi>"
+    assert inline == f'<p>is <span class="equation"><math>{letters}</math>,</span> <code>$x$</code></p>'
+    block = hook('<div class="arithmatex">\\[\na &lt; b\n\\]</div>')
+    assert block == f'<div class="equation"><math display="block">{letters}</math></div>'
+    with pytest.raises(ValueError, match=r"the equation .*nonsense.* cannot be set: .*nknown command"):
+        hook(r'<span class="arithmatex">\(\nonsense\)</span>')
+
+
+def test_what_is_said_of_a_picture_is_its_caption() -> None:
+    hook = importlib.import_module("pictures").on_page_content
+    image = '<img alt="Ten &lt;b&gt; digits." src="front.png" />'
+    caption = '<figcaption aria-hidden="true">Ten &lt;b&gt; digits.</figcaption>'
+    assert hook(f"<h1>A</h1><p>{image}</p>") == f"<h1>A</h1><figure>{image}{caption}</figure>"
+    assert hook(f"<p>In a line: {image}</p>") == f"<p>In a line: {image}</p>"
+
+
+LESSONS = sorted(set((ROOT / "docs/lessons").glob("*.md")) - {ROOT / "docs/lessons/index.md"})
+
+
+@pytest.mark.parametrize("page", LESSONS, ids=lambda page: page.stem)
+def test_a_lesson_asks_and_answers_by_code_that_runs(page: Path) -> None:
+    """That it runs, and that what it asserts is so, is tested with the rest of the page."""
+    exercises = page.read_text("utf-8").partition("\n## Exercises\n")[2]
+    questions = [int(number) for number in re.findall(r"^\*\*(\d)\. ", exercises, re.M)]
+    answers = re.findall(r"^<details markdown>\n<summary>Answer</summary>\n(.+?)^</details>$", exercises, re.M | re.S)
+    assert questions in ([1, 2], [1, 2, 3]) and len(answers) == len(questions)
+    for answer in answers:
+        assert re.search(r'^```python exec="1" .*?^assert |^    assert ', answer, re.M | re.S), answer
+
+
+# ---- links and the menu
+
+
 def test_links_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#\s]+)\)", page.read_text("utf-8")):
@@ -120,3 +177,31 @@ def test_every_page_is_in_the_menu() -> None:
     menu = (ROOT / "mkdocs.yml").read_text("utf-8")
     for page in PAGES[1:]:
         assert f"- {page.relative_to(ROOT / 'docs').as_posix()}\n" in menu
+
+
+# ---- the reference
+
+
+def shown(path: str) -> set[object]:
+    """What mkdocstrings shows for `::: path`: an object, or what is public and defined in a module."""
+    try:
+        module = importlib.import_module(path)
+    except ModuleNotFoundError:
+        module_path, _, name = path.rpartition(".")
+        return {getattr(importlib.import_module(module_path), name)}
+    own = [name for name, value in vars(module).items() if getattr(value, "__module__", None) == path]
+    return {getattr(module, name) for name in own if not name.startswith("_")}
+
+
+def test_every_public_name_is_on_one_page_of_the_reference() -> None:
+    pages: dict[object, list[str]] = {}
+    for page in (ROOT / "docs/api").rglob("*.md"):
+        for path in re.findall(r"^::: (\S+)$", page.read_text("utf-8"), re.M):
+            for what in shown(path):
+                pages.setdefault(what, []).append(page.name)
+    packages = [module.name for module in walk_packages(genzoo.__path__, "genzoo.") if module.ispkg]
+    for package in map(importlib.import_module, ["genzoo", *packages]):
+        for name in set(getattr(package, "__all__", ())) - {"__version__"}:
+            found = pages.get(getattr(package, name), [])
+            assert len(found) == 1, f"{package.__name__}.{name} is on {found or 'no page'}"
+    assert all(len(found) == 1 for found in pages.values()), "what is shown is shown once"
