@@ -45,6 +45,8 @@ PARTS = """
     scaled shifted standardised stated solver_times to_model to_networks unpack with_later_buffers GPT.generate
     GPT.in_windows GAN.generate GAN.score
 """
+#: the ways to the Hub, which `tests/zoo/hub` calls, well and badly
+SHARED = "from_pretrained push_to_hub"
 
 #: the capabilities' methods, and what single families offer besides
 METHODS = """
@@ -86,14 +88,15 @@ def built(case: Case) -> Any:
 
 
 def public_methods(model: Any) -> list[str]:
-    """Those that are not Lightning's, nor one of the `PARTS`."""
+    """Those that are not Lightning's, nor `SHARED`, nor one of the `PARTS`."""
     names = [name for name in dir(model) if not name.startswith("_") and not hasattr(lightning.LightningModule, name)]
     called = [name for name in names if inspect.ismethod(getattr(model, name, None))]
     kinds = [type(model).__name__, *(kind.__name__ for kind in type(model).__mro__)]
     return [
         name
         for name in called
-        if name not in PARTS.split() and not any(f"{kind}.{name}" in PARTS.split() for kind in kinds)
+        if name not in [*PARTS.split(), *SHARED.split()]
+        and not any(f"{kind}.{name}" in PARTS.split() for kind in kinds)
     ]
 
 

@@ -322,7 +322,7 @@ BAD_ENTRIES: dict[str, tuple[dict[str, Any], str]] = {
     "a section": ({"card": {"descripton": "x"}}, r"unknown sections \['descripton'\]"),
     "a name": ({"name": "my vae"}, "name='my vae'"),
     "an address": ({"to": "hf://owner"}, "hf://owner/name"),
-    "another address": ({"to": "s3://bucket/x"}, "publish to a folder"),
+    "another address": ({"to": "https://host/x"}, "publish to a folder"),
     "a dtype": ({"dtype": "flaot16"}, "dtype='flaot16': give float32, float16 or bfloat16"),
     "an extractor": ({"evaluation": {"extractor": nn.Sequential(nn.Flatten(), nn.Linear(5, 2))}}, "mat1 and mat2"),
     "an entry's shape": ({"evaluation": {"extractor": "mnist/classifier"}}, r"shape \(1, 28, 28\)"),
