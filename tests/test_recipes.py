@@ -29,7 +29,7 @@ BRIEF = {
     "enable_progress_bar": False,
     "enable_model_summary": False,
 }
-FEW = {"split": "val", "num_particles": 1, "num_likelihood": 2, "num_samples": 10}
+FEW = {"split": "val", "num_particles": 1, "num_likelihood": 1, "num_samples": 10}
 SMALL = {"FrechetDistance": {"num_samples": 10, "batch_size": 10}, "LikelihoodLogger": {"num_particles": 2}}
 
 
