@@ -14,7 +14,7 @@ from genzoo.metrics.data import data_of
 from genzoo.zoo.drawing import draw, seeded, supported
 from genzoo.zoo.hub.run_folder import run_folder
 from genzoo.zoo.interface import Completes, HasLatents, Samples
-from genzoo.zoo.media import can_render, in_classes, render
+from genzoo.zoo.media import can_render, captions_of, labels_to_show, render
 from genzoo.zoo.value_range import (
     UNIT,
     ValueRange,
@@ -133,23 +133,23 @@ class SampleLogger(AtValidation):
     def act(self, trainer: Trainer, module: LightningModule) -> dict[str, float]:
         """Draws on every rank, which keeps them in step, and writes on the first."""
         folder, step = run_folder(trainer) / "samples", trainer.global_step
-        captions = in_classes(module, self.num_samples)[1]
-        for kind, x, columns in self._pages(module):
+        labels = labels_to_show(module, self.num_samples)
+        for kind, x, columns in self._pages(module, labels):
             if not (trainer.is_global_zero and can_render(x)):
                 continue
-            shown, words = x if x.ndim != 4 else to_unit(x, self._range), captions if kind == "samples" else None
-            medium = render(shown, columns, module, words)
+            captions = captions_of(module, labels) if kind == "samples" else None
+            medium = render(x if x.ndim != 4 else to_unit(x, self._range), columns, module, captions)
             medium.write(folder / f"{kind}-{step:08d}{medium.suffix}")
             for logger in trainer.loggers:
                 medium.send(logger, kind, step)
         return {}
 
-    def _pages(self, module: LightningModule) -> Iterator[tuple[str, Tensor, int]]:
-        """(kind, data in reading order, columns) for each capability of the module."""
+    def _pages(self, module: LightningModule, labels: Tensor | None) -> Iterator[tuple[str, Tensor, int]]:
+        """(kind, data in reading order, columns) for each capability of the module; samples of these classes."""
         samples = None
         if isinstance(module, Samples):
-            classes, _ = in_classes(module, self.num_samples)
-            samples = draw(partial(module.sample, **classes), self.num_samples, self.seed)
+            sample = module.sample if labels is None else partial(module.sample, labels=labels)
+            samples = draw(sample, self.num_samples, self.seed)
         self._find_range(samples)
         if samples is not None:
             yield "samples", samples, _columns(self.num_samples)

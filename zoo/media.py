@@ -18,10 +18,10 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 from torch.nn.functional import pad
 
-from genzoo.zoo.drawing import draw
+from genzoo.zoo.drawing import draw, supported
 from genzoo.zoo.files import whole
 from genzoo.zoo.interface import Samples
-from genzoo.zoo.mixins import is_conditional
+from genzoo.zoo.mixins import is_conditional, present_classes
 from genzoo.zoo.value_range import plain_range, to_unit
 
 GAP = 2  # pixels between the tiles of a grid
@@ -159,27 +159,24 @@ def render(x: Tensor, columns: int = 8, module: Any = None, captions: Sequence[s
     return Picture(_grid(x, columns, captions) if x.ndim == 4 else density(x))
 
 
-def in_classes(
-    module: Any, num_samples: int, labels: Tensor | None = None
-) -> tuple[dict[str, Any], list[str] | None]:
-    """How samples are drawn to be looked at: what to give `sample`, and their captions if they have some.
+def labels_to_show(module: Any, num_samples: int) -> Tensor | None:
+    """(N,) int64, the classes of samples that are drawn to be looked at; None leaves them to the model.
 
     Of a conditional model whose classes have names that is each class in turn, as often as the others to within one
     sample, but for those that it has never seen.
-
-    Args:
-        module: that draws them.
-        num_samples: N.
-        labels: (N,), where the classes are chosen already.
     """
+    names: Sequence[str] = getattr(module, "class_names", ())
+    if not names or not is_conditional(module):
+        return None
+    classes = torch.tensor(present_classes(module))
+    labels = classes[torch.arange(num_samples) * len(classes) // max(num_samples, len(classes))]
+    return supported(module.sample, labels=labels).get("labels")
+
+
+def captions_of(module: Any, labels: Tensor | None) -> list[str] | None:
+    """What samples of these classes, (N,), are called; None where they are not chosen or have no names."""
     names = getattr(module, "class_names", ())
-    if not is_conditional(module) or not names:
-        return ({} if labels is None else {"labels": labels}), None
-    if labels is None:
-        seen = module.class_counts.nonzero().flatten().cpu()
-        classes = seen if len(seen) else torch.arange(len(names))
-        labels = classes[torch.arange(num_samples) * len(classes) // max(num_samples, len(classes))]
-    return {"labels": labels}, [names[label] for label in labels.tolist()]
+    return [names[label] for label in labels.tolist()] if names and labels is not None else None
 
 
 @torch.inference_mode()
@@ -188,15 +185,17 @@ def samples_of(
 ) -> Medium | None:
     """`sample(num_samples, **options)` for a fixed seed; None for a module without samples that can be shown.
 
-    Where nobody says of which classes they are (`labels`), `in_classes` does.
+    Where nobody says of which classes they are (`labels`), `labels_to_show` does.
     """
     if not isinstance(module, Samples):
         return None
-    classes, captions = in_classes(module, num_samples, labels)
-    x = draw(partial(module.sample, **classes, **options), num_samples, seed)
+    labels = labels_to_show(module, num_samples) if labels is None else labels
+    options = options if labels is None else {"labels": labels, **options}
+    x = draw(partial(module.sample, **options), num_samples, seed)
     if x.ndim == 4:
         x = to_unit(x, plain_range(x))
-    return render(x, max(1, round(num_samples**0.5)), module, captions) if can_render(x) else None
+    columns = max(1, round(num_samples**0.5))
+    return render(x, columns, module, captions_of(module, labels)) if can_render(x) else None
 
 
 def _grid(images: Tensor, columns: int, captions: Sequence[str] | None = None) -> Tensor:
@@ -223,7 +222,7 @@ def _caption(text: str, width: int) -> Tensor:
         shown = shown.rstrip("…")[:-1].rstrip() + "…"
     strip = Image.new("L", (width, CAPTION), 255)
     ImageDraw.Draw(strip).text((1, 0), shown, fill=0, font=font)
-    return torch.tensor(list(strip.getdata()), dtype=torch.uint8).view(CAPTION, width)
+    return torch.frombuffer(bytearray(strip.tobytes()), dtype=torch.uint8).view(CAPTION, width)
 
 
 Window = tuple[Tensor, Tensor]  # centre (2,) and half the side of the square that a picture of points shows

@@ -235,6 +235,12 @@ def is_conditional(module: object) -> bool:
     return getattr(module, "num_classes", None) is not None
 
 
+def present_classes(module: Any) -> list[int]:
+    """The classes of which a conditional model knows anything: as it says, or else all."""
+    known = getattr(module, "present_classes", None)
+    return list(range(module.num_classes)) if known is None else list(known())
+
+
 #: whether a model is to be p(x | y); "auto": where the data have at least two classes
 Conditional = bool | Literal["auto"]
 

@@ -18,13 +18,13 @@ from genzoo.compare.families import CAPABILITIES, Family, capabilities_of, famil
 from genzoo.compare.figures import Column, columns_of, floors
 from genzoo.compare.pictures import Picture, film, ink, png, sheet, still
 from genzoo.compare.questions import Question, Shown, ask, half_known, halves, picture, show, zoom
-from genzoo.compare.samples import Drawing, class_names, drawings, find_nearest, judge, present_classes
+from genzoo.compare.samples import Drawing, class_names, drawings, find_nearest, judge
 from genzoo.zoo import hub
 from genzoo.zoo.drawing import seeded, supported
 from genzoo.zoo.hub import Entry
 from genzoo.zoo.hub.entries import LEARNING, file_of
 from genzoo.zoo.media import GAP
-from genzoo.zoo.mixins import is_conditional
+from genzoo.zoo.mixins import is_conditional, present_classes
 from genzoo.zoo.modality import Modality, modality
 
 FILMED = 8  # samples whose coming about is filmed

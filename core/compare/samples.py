@@ -18,7 +18,7 @@ from genzoo.compare.pictures import Picture, gap_of
 from genzoo.compare.questions import COLUMNS, Question, picture, zoom
 from genzoo.metrics.copying import nearest_data
 from genzoo.zoo.drawing import draw
-from genzoo.zoo.mixins import is_conditional
+from genzoo.zoo.mixins import is_conditional, present_classes
 from genzoo.zoo.modality import to_grid
 
 EACH, SIDE = 4, 2  # samples of one class, and images in a row of them
@@ -88,13 +88,6 @@ def class_names(module: Any, question: Question) -> list[str]:
         if len(names) == module.num_classes:
             return list(names)
     return [f"class {number}" for number in range(module.num_classes)]
-
-
-def present_classes(module: Any) -> list[int]:
-    """The classes of which a conditional model knows anything."""
-    if hasattr(module, "present_classes"):
-        return list(module.present_classes())
-    return list(range(module.num_classes))
 
 
 def choices(module: Any) -> list[Choice]:

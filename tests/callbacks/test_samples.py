@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from genzoo.callbacks import EMA, SampleLogger, run_folder
 from genzoo.datamodules import DigitsDataModule
 from genzoo.zoo import VAE
-from genzoo.zoo.media import can_render, in_classes, render
+from genzoo.zoo.media import can_render, captions_of, labels_to_show, render
 from genzoo.zoo.modality import from_codes, to_codes
 
 
@@ -237,23 +237,34 @@ def test_captions_stand_below_their_tiles() -> None:
 
 def test_classes_with_names_are_shown_in_turn(tmp_path: Path, trainer: Callable[..., Trainer]) -> None:
     model = VAE((1, 8, 8), 17, latent_dim=2, network="mlp", width=8, depth=1, num_classes=10, conditional=True)
-    assert in_classes(model, 4) == ({}, None)  # they have no names
+    assert labels_to_show(model, 4) is None  # they have no names
     model.name_classes([f"digit {k}" for k in range(10)])
     data = DigitsDataModule(limit=64, batch_size=8, classes=[0, 3, 4])
     run = trainer(SampleLogger(5, num_examples=0), max_epochs=1, limit_val_batches=1)
     model.count_classes(torch.tensor([0, 3, 4, 4]))
-    given, captions = in_classes(model, 5)
-    assert given["labels"].tolist() == [0, 0, 3, 3, 4]
+    labels = labels_to_show(model, 5)
+    assert labels is not None and labels.tolist() == [0, 0, 3, 3, 4]
+    captions = captions_of(model, labels)
     assert captions == ["digit 0", "digit 0", "digit 3", "digit 3", "digit 4"]
-    assert in_classes(model, 2)[1] == ["digit 0", "digit 3"]
-    assert in_classes(model, 2, torch.tensor([7, 9]))[1] == ["digit 7", "digit 9"]
+    assert captions_of(model, labels_to_show(model, 2)) == ["digit 0", "digit 3"]
+    assert captions_of(model, torch.tensor([7, 9])) == ["digit 7", "digit 9"]
     run.fit(model, datamodule=data)
     from genzoo.zoo.drawing import draw
 
     (file,) = sorted((tmp_path / "samples").glob("samples-*.png"))[-1:]
     with torch.no_grad():
-        x = draw(partial(model.eval().sample, labels=given["labels"]), 5, 0)
+        x = draw(partial(model.eval().sample, labels=labels), 5, 0)
     np.testing.assert_array_equal(pixels(file), render(x, 2, captions=captions).pixels.numpy())  # type: ignore[attr-defined]
+
+
+def test_somebody_s_own_classes_are_left_to_their_model(tmp_path: Path, trainer: Any, fit: Any) -> None:
+    """A model that has classes, and names for them, but whose `sample` takes none, or that counts none."""
+
+    class Own(Shades):
+        num_classes, class_names = 2, ("dark", "bright")
+
+    fit(trainer(SampleLogger(4), max_epochs=1), Own())
+    assert labels_to_show(Own(), 4) is None and len(list((tmp_path / "samples").glob("samples-*"))) == 1
 
 
 def test_points_are_shown_where_they_lie() -> None:

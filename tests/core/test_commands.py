@@ -284,6 +284,7 @@ def test_classes_are_named_on_the_command_line(tmp_path: Path, capsys: Captured)
     said = refused([*command, str(tmp_path / "x.png"), "--set", "labels=hors"], capsys)
     assert "no class has the name 'hors'; did you mean horse?; there are cat, dog, horse, 3" in said
     assert "Labels for 2 data" in refused([*command, str(tmp_path / "x.png"), "--set", "labels=[cat]"], capsys)
+    assert "labels lie in [0, 4)" in refused([*command, str(tmp_path / "x.png"), "--set", "labels=[0, 9]"], capsys)
 
 
 def test_evaluate_uses_the_published_protocol(entry: Path, tmp_path: Path, capsys: Captured) -> None:

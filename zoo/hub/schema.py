@@ -198,17 +198,11 @@ def _shape(value: Any, where: str) -> None:
         raise ValueError(f"{where} is {shortened(str(value))}, but a datum has 1 to {DIMENSIONS:,} dimensions")
 
 
-BLOCK = record(
-    {"class_path": like(r"[A-Za-z_][\w.]*", "a class's dotted name")},
-    {"init_args": nullable(record({}))},
-    only=True,
-)
-#: the data's also has the name, not the path, of the folder or file that they were read from
-DATA = record(
-    {"class_path": like(r"[A-Za-z_][\w.]*", "a class's dotted name")},
-    {"init_args": nullable(record({})), "hint": nullable(LINE)},
-    only=True,
-)
+CLASS = {"class_path": like(r"[A-Za-z_][\w.]*", "a class's dotted name")}
+ARGUMENTS = {"init_args": nullable(record({}))}
+BLOCK = record(CLASS, ARGUMENTS, only=True)
+#: also with the name, not the path, of the folder or file that the data were read from
+DATA = record(CLASS, ARGUMENTS | {"hint": nullable(LINE)}, only=True)
 CARD = record(
     {},
     dict.fromkeys(SECTIONS, PROSE) | {"spdx": like(r"[\w.+-]{1,40}", "a licence's identifier, like apache-2.0")},
