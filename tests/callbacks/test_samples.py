@@ -263,6 +263,9 @@ def test_somebody_s_own_classes_are_left_to_their_model(tmp_path: Path, trainer:
     class Own(Shades):
         num_classes, class_names = 2, ("dark", "bright")
 
+        def sample(self, num_samples: int) -> Tensor:
+            return super().sample(num_samples)
+
     fit(trainer(SampleLogger(4), max_epochs=1), Own())
     assert labels_to_show(Own(), 4) is None and len(list((tmp_path / "samples").glob("samples-*"))) == 1
 
