@@ -15,7 +15,7 @@ demo: .venv/.installed
 
 # What has to pass before a change goes in: one process a core, of one thread, since small tensors gain nothing from more.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile -m "not slow and not gpu"
 
 lint: .venv/.installed-test
 	$(BIN)/ruff check .

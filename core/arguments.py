@@ -151,8 +151,8 @@ def build_data(block: Any, given: Namespace, *, own: bool = False) -> "Lightning
     place = "path" if "path" in taken and not options.get("source") else "root"  # a text of one's own has a path
     if given.root is not None and place in taken:
         options[place] = given.root
-    elif place in taken and taken[place].default is inspect.Parameter.empty and place not in options:
-        kept = f" (they were in a folder {block['hint']!r} when it was trained)" if block.get("hint") else ""
+    elif place in taken and taken[place].default in (inspect.Parameter.empty, None) and place not in options:
+        kept = f" (they were in {block['hint']!r} when it was trained)" if block.get("hint") else ""
         raise ValueError(f"its data are somebody's own{kept}: say with --root where they are")
     return build({"class_path": path, "init_args": options}, classes)
 

@@ -317,12 +317,19 @@ def protocol_for(datamodule: LightningDataModule, given: Mapping[str, Any]) -> d
 
 @contextmanager
 def measuring(module: LightningModule, device: torch.device | str | None = None) -> Iterator[None]:
-    """Evaluation mode, on the device; then every submodule's mode and the device as they were."""
+    """Evaluation mode, on the device, in float32 as it is; then all as it was before.
+
+    A GPU convolves float32 as TF32, with ten bits of each number, unless it is told not to (PyTorch's default): good
+    enough to train with, but a figure would then say something of the hardware.
+    """
     modes, home = [(m, m.training) for m in module.modules()], module.device
+    tf32 = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     module.to(home if device is None else device).eval()
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     try:
         yield
     finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = tf32
         module.to(home)
         for submodule, training in modes:
             submodule.training = training

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import wave
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -437,14 +438,24 @@ def test_evaluate_writes_into_an_entry_that_lies_elsewhere(
     assert values["nll"] != 99.0 and "bits_per_dim" in values
 
 
-def test_whose_data_are_somebody_s_own_says_where_they_were(tmp_path: Path, capsys: Captured) -> None:
+@pytest.mark.parametrize(
+    ("kind", "place", "name"),
+    [
+        ("ImageFolder", {"root": "/home/me/photos"}, "photos"),
+        ("Array", {"path": "/home/me/rows.csv"}, "rows.csv"),
+        ("Text", {"path": ["/home/me/a.txt", "/home/me/b.txt"], "root": "data"}, "a.txt"),
+    ],
+)
+def test_whose_data_are_somebody_s_own_says_where_they_were(
+    kind: str, place: dict[str, Any], name: str, tmp_path: Path, capsys: Captured
+) -> None:
     model = VAE(shape=(1, 8, 8), levels=256, latent_dim=2, network="mlp", width=8, depth=1)
-    data = {"class_path": "genzoo.datamodules.ImageFolderDataModule", "init_args": {"root": "/home/me/photos"}}
+    data = {"class_path": f"genzoo.datamodules.{kind}DataModule", "init_args": place}
     entry = str(genzoo.publish(model, "own/vae", to=tmp_path / "entry", data=data))
     assert "/home/me" not in (tmp_path / "entry" / "config.yaml").read_text()
     for command in (["evaluate", entry], ["compare", entry]):
         said = refused([*command, "--device", "cpu"], capsys)
-        assert "in a folder 'photos' when it was trained): say with --root where they are" in said
+        assert f"in '{name}' when it was trained): say with --root where they are" in said
 
 
 def test_evaluate_refuses_a_hostile_data_block(entry: Path, tmp_path: Path, capsys: Captured) -> None:

@@ -81,8 +81,8 @@ def _data() -> Iterator[Case]:
         yield Case(f"data: {path}", block(path, num_rows=5), "ec", "none of the classes")
     folder, secret = "genzoo.datamodules.ImageFolderDataModule", "genzoo.datamodules.TextDataModule"
     yield Case("data: a folder of the reader's", block(folder, root="private", size=8), "ec", "root")
-    yield Case("data: a file of the reader's", block(secret, path="secret.txt"), "ec", "path is None")
-    yield Case("data: files of the reader's", block(secret, path=["/etc/*", "~/.ssh/*"]), "ec", "path is None")
+    yield Case("data: a file of the reader's", block(secret, path="secret.txt"), "ec", "say with --root")
+    yield Case("data: files of the reader's", block(secret, path=["/etc/*", "~/.ssh/*"]), "ec", "say with --root")
     yield Case(
         "data: sounds of the reader's",
         block("genzoo.datamodules.AudioDataModule", root="private", length=8, sample_rate=8),

@@ -186,7 +186,10 @@ class Denoising(ConditionalMixin, ZooModule):
         It sees x_t with about unit variance and c_noise = ¼ ln(σ/α) (Karras et al. 2022, eq. 7 and table 1).
         """
         like, own = noise.like(x), self.network_dtype
-        c_noise = (-noise.log_snr.clamp(-20, 20) / 8).to(x).expand(x.shape[0])
+        c_noise = -noise.log_snr.clamp(-20, 20) / 8
+        if c_noise.device != x.device:  # one number for all, which is filled in and not moved: that waits for nothing
+            c_noise = x.new_full((), float(c_noise))
+        c_noise = c_noise.to(x).expand(x.shape[0])
         scaled = x * (like.alpha.square() + like.sigma.square()).rsqrt()
         p = self.network(scaled.to(own), c_noise.to(own), labels)
         if p.shape != x.shape:

@@ -12,7 +12,7 @@ numbers. They are float64, because likelihoods subtract nearly equal ones.
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal, NamedTuple
 
 import torch
@@ -43,8 +43,12 @@ class Noise(NamedTuple):
         return (self.alpha / self.sigma).square()
 
     def like(self, x: Tensor) -> "Noise":
-        """In x's dtype and on its device, with dimensions of size 1 added, so that (B,) multiplies (B, *shape)."""
-        return Noise(*(v.to(x).view(*v.shape, *[1] * (x.ndim - 1)) if v.ndim else v.to(x) for v in self))
+        """In x's dtype and on its device, with dimensions of size 1 added, so that (B,) multiplies (B, *shape).
+
+        What is one number for all stays where it is: it multiplies tensors on any device, and to move it there would
+        be to wait for that device.
+        """
+        return Noise(*(v.to(x).view(*v.shape, *[1] * (x.ndim - 1)) if v.ndim else v.to(x.dtype) for v in self))
 
 
 class Schedule(ABC):
@@ -141,7 +145,7 @@ class BetaSchedule(Schedule):
         return 1 / self.steps
 
     def __call__(self, t: Tensor) -> Noise:  # noqa: D102
-        table = self.log_alphas.to(t.device)
+        table = _log_alphas(self, t.device)
         position = t.double() * self.steps
         k = position.floor().long().clamp(0, self.steps - 1)
         slope = table[k + 1] - table[k]
@@ -149,7 +153,7 @@ class BetaSchedule(Schedule):
 
     def time(self, log_snr: Tensor) -> Tensor:  # noqa: D102
         log_alpha = F.logsigmoid(log_snr.double()) / 2
-        falling = self.log_alphas.to(log_alpha.device)
+        falling = _log_alphas(self, log_alpha.device)
         k = (torch.searchsorted(-falling, -log_alpha) - 1).clamp(0, self.steps - 1)
         return ((k + (log_alpha - falling[k]) / (falling[k + 1] - falling[k])) / self.steps).clamp(0, 1)
 
@@ -166,6 +170,12 @@ class BetaSchedule(Schedule):
     def __post_init__(self) -> None:
         if self.steps < 1 or not bool(((self.betas() > 0) & (self.betas() < 1)).all()):
             raise ValueError(f"{self}: every β must lie between 0 and 1; take more steps, or smaller β.")
+
+
+@lru_cache(maxsize=32)
+def _log_alphas(schedule: BetaSchedule, device: torch.device) -> Tensor:
+    """The schedule's `log_alphas`, taken to a device once: each time would be to wait for it."""
+    return schedule.log_alphas.to(device)
 
 
 @dataclass(frozen=True)

@@ -222,5 +222,9 @@ def _without_root(data: dict[str, Any]) -> dict[str, Any]:
     """Without where somebody keeps the data; the name of that folder or file stays, as a hint for its owner."""
     arguments = data.get("init_args") or {}
     kept = {**data, "init_args": {key: value for key, value in arguments.items() if key not in PLACES}}
-    names = [Path(str(arguments[place])).expanduser().resolve().name for place in PLACES if arguments.get(place)]
-    return {**kept, "hint": names[0]} if names and names[0] else kept
+    # a path is the data's own, where a root may be that of many
+    for place in filter(None, map(arguments.get, reversed(PLACES))):
+        first = place[0] if isinstance(place, list | tuple) else place
+        name = Path(str(first)).expanduser().resolve().name
+        return {**kept, "hint": name} if name else kept
+    return kept
