@@ -31,6 +31,12 @@ class PerDatum:
     def __len__(self) -> int:
         return len(self.streams)
 
+    def of(self, rows: Sequence[int]) -> "PerDatum":
+        """The streams of some of the data: what they draw, these have drawn."""
+        chosen = copy(self)
+        chosen.streams = [self.streams[row] for row in rows]
+        return chosen
+
     def repeated(self, times: int) -> "PerDatum":
         """Streams for `times` of each datum, (times, B) laid flat: the first go on along these, the rest are others.
 

@@ -36,6 +36,8 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
     flow_steps = 24
     #: what passes for no noise in a likelihood of data with levels, as a part of a bin: more blurs the bins' edges
     flow_stop = 1 / 32
+    #: classes that are this much less likely than the likeliest are left out of a marginal likelihood
+    unlikely = 1e-3
     #: up to so many dimensions the divergence is computed exactly
     exact_divergence_dims = 4
     #: steps of a completion, and how often each is taken
@@ -140,10 +142,10 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
         Without labels a conditional model marginalises: log Σ_y π_y p(x | y), with the classes' shares π. Each
         L_y ≈ log p(x | y) is a draw, at best right on average, and log Σ_y π_y e^(L_y) would be too high, as it rises
         with the noise of the L_y (Jensen). So one set of draws only says how likely each class is,
-        q_y ∝ π_y e^(L_y), and an independent one is averaged: Σ_y q_y (L_y + log π_y − log q_y), an evidence lower
-        bound with the class as the latent. In expectation it is never above the marginal of E L_y, whatever q;
-        without noise, it is that marginal. Within a set all classes share their noise, so that most of it cancels
-        where they are compared.
+        q_y ∝ π_y e^(L_y), and another is averaged: Σ_y q_y (L_y + log π_y − log q_y), an evidence lower bound with
+        the class as the latent. In expectation it is never above the marginal of E L_y, whatever q; without noise,
+        and with the best q, it is that marginal. So the first set may be rough (`log_joint`), and the second leaves
+        out the classes that the first finds very unlikely.
 
         Args:
             x: (B, *shape).
@@ -161,19 +163,27 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
             given = self.checked_labels(labels, len(x))
             return self.log_prob_given(x, given, num_particles, generator).to(full_precision(x).dtype)
         generator = repeatable(generator, x.device)
-        first, second = (self.log_joint(x, num_particles, generator) for _ in range(2))
-        log_q = first.log_softmax(0)
-        return (log_q.exp() * (second - log_q)).sum(0).to(full_precision(x).dtype)
+        log_q = self.log_joint(x, num_particles, generator).log_softmax(0)
+        log_q = log_q.where(log_q > log_q.amax(0) + math.log(self.unlikely), -math.inf).log_softmax(0)
+        total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+        for y, log_q_y, rows in zip(self.present_classes(), log_q, rows_above_zero(log_q), strict=True):
+            if rows:
+                own = generator.of(rows) if isinstance(generator, PerDatum) else generator
+                labels = torch.full((len(rows),), y, device=x.device)
+                log_p = self.class_log_prior[y] + self.log_prob_given(x[rows], labels, num_particles, own)
+                total[rows] += log_q_y[rows].exp() * (log_p - log_q_y[rows])
+        return total.to(full_precision(x).dtype)
 
     def log_joint(self, x: Tensor, num_particles: int, generator: Generator) -> Tensor:
-        """L_y + log π_y, float64, (as many as there are classes with a share, B), all with the same noise.
+        """About L_y + log π_y, float64, (as many as there are classes with a share, B), all with the same noise.
 
-        The generator goes on as after one of them.
+        Most of that noise cancels where classes are compared. The generator goes on as after one of them.
         """
         log_prior, classes = self.class_log_prior.to(x.device), self.present_classes()
         generators = [*(twin(generator) for _ in classes[1:]), generator]
         joint = [
-            log_prior[y] + self.log_prob_given(x, torch.full((len(x),), y, device=x.device), num_particles, same)
+            log_prior[y]
+            + self.about_log_prob_given(x, torch.full((len(x),), y, device=x.device), num_particles, same)
             for y, same in zip(classes, generators, strict=True)
         ]
         return torch.stack(joint)
@@ -187,7 +197,16 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
         a lower bound on the log-probability (Theis et al. 2016), estimated up to the error of the flow's steps. In a
         few dimensions the divergence is exact.
         """
-        flow, exact = self.flow(labels), self.num_dims <= self.exact_divergence_dims
+        return self._density(self.flow(labels), x, num_particles, generator)
+
+    def about_log_prob_given(self, x: Tensor, labels: Tensor, num_particles: int, generator: Generator) -> Tensor:
+        """The same from the flow in half as many steps: enough to say which class is how likely."""
+        flow = self.flow(labels)
+        flow.steps = max(1, flow.steps // 2)
+        return self._density(flow, x, num_particles, generator)
+
+    def _density(self, flow: ProbabilityFlow, x: Tensor, num_particles: int, generator: Generator | None) -> Tensor:
+        exact = self.num_dims <= self.exact_divergence_dims
         bins = 0.0 if self.levels is None else self.num_dims * math.log(2 / (self.levels - 1))
         if exact and self.levels is None:  # nothing is drawn
             num_particles = 1
@@ -314,3 +333,8 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
             error = (denoiser(x_t, t) - y).double().flatten(1).square().sum(1)
             score += error * (1 + noise.snr).to(error) / len(self.anomaly_levels)
         return score.to(y.dtype)
+
+
+def rows_above_zero(log_q: Tensor) -> list[list[int]]:
+    """Of each class, the rows of (classes, B) log-probabilities that are not −∞: one look for a whole batch."""
+    return [[i for i, likely in enumerate(row) if likely] for row in (log_q > -math.inf).tolist()]

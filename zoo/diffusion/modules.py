@@ -81,6 +81,8 @@ class DDPM(FittedVariances):
         reconstruction = decoder.log_prob(self.standardised(full_precision(x))).double() - self.log_volume
         return reconstruction - chain.prior(y) - divergences
 
+    about_log_prob_given = log_prob_given  # one look at a chain is as rough as any
+
     def chain(self, variance: Variance | None = None) -> ReverseChain:
         """The chain whose bound is `log_prob`, with the variances that it has now, or with given ones."""
         fitted = self.log_errors.double().exp() if self.variance == "optimal" else self.variance

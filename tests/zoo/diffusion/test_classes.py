@@ -15,11 +15,25 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
+def answered_by(monkeypatch, model, x, log_probs, noise=None):
+    """Has log p(x | y) looked up, (classes, B), with or without noise; returns which classes were asked for."""
+    asked = []
+
+    def look_up(given, y, num_particles, generator):
+        asked.extend(y.tolist())
+        rows = (given.flatten(1)[:, None] == x.flatten(1)[None]).all(2).double().argmax(1)
+        return log_probs[y, rows] + (0 if noise is None else noise(len(y), generator))
+
+    for name in ("log_prob_given", "about_log_prob_given"):
+        monkeypatch.setattr(model, name, look_up)
+    return asked
+
+
 def test_likelihood_without_a_label_is_the_mean_over_classes(monkeypatch):
     model = FlowMatching((1, 1, 2), 17, num_classes=3, conditional=True)
     x = torch.randint(17, (4, 1, 1, 2)) / 16
     log_probs = torch.randn(3, 4).double()
-    monkeypatch.setattr(model, "log_prob_given", lambda x, y, k, g: log_probs[y, torch.arange(4)])
+    answered_by(monkeypatch, model, x, log_probs)
     assert torch.equal(
         model.log_prob(x, labels=torch.tensor([2, 0, 1, 1])).double()[0], log_probs[2, 0].float().double()
     )
@@ -69,10 +83,8 @@ class DDPMWithPrior(Prior, DDPM):
 
 def test_classes_count_by_their_shares(monkeypatch):
     model, x = DDPMWithPrior((2,), None, num_classes=3, conditional=True), torch.randn(4, 2)
-    log_probs, asked = torch.randn(3, 4, generator=seeded()).double(), []
-    monkeypatch.setattr(
-        model, "log_prob_given", lambda x, y, k, g: asked.extend(y.tolist()) or log_probs[y, torch.arange(4)]
-    )
+    log_probs = torch.randn(3, 4, generator=seeded()).double()
+    asked = answered_by(monkeypatch, model, x, log_probs)
     expected = 0.75 * log_probs[0].exp() + 0.25 * log_probs[2].exp()
     torch.testing.assert_close(model.log_prob(x).double().exp(), expected, rtol=1e-5, atol=0)
     assert set(asked) == {0, 2}  # what has no share is not even looked at
@@ -80,28 +92,47 @@ def test_classes_count_by_their_shares(monkeypatch):
 
 @pytest.mark.parametrize("kind", ["none", "generator", "per datum"])
 def test_noise_that_all_classes_share_says_nothing_of_the_class(kind, monkeypatch):
-    """L_y = truth_y + ε: the figure is the exact marginal and one ε, where noise of their own would cost hundreds."""
+    """L_y = truth_y + ε: q is exact, where with noise of their own it would be a guess, which costs hundreds."""
     model, x = DDPM((2,), None, num_classes=3, conditional=True), torch.randn(50, 2, generator=seeded())
     truth = torch.randn(3, 50, generator=seeded(1)).double()
 
-    def noisy(x, y, num_particles, generator):
-        return truth[y, torch.arange(50)] + 300 * normal((50,), like=truth, generator=generator)
+    def noise(num, generator):
+        return 300 * normal((num,), like=truth, generator=generator)
 
     def generator():
         torch.manual_seed(3)
         return {"none": None, "generator": seeded(2), "per datum": PerDatum(x)}[kind]
 
-    monkeypatch.setattr(model, "log_prob_given", noisy)
+    answered_by(monkeypatch, model, x, truth, noise)
     same, replay = generator(), repeatable(generator(), x.device)
-    _, epsilon = (
-        normal((50,), like=truth, generator=replay) for _ in range(2)
-    )  # the first finds q, the second counts
+    noise(50, replay)  # finds q, and is the same for all classes
     torch.manual_seed(3)
     value = model.log_prob(x, generator=same)
-    expected = truth.logsumexp(0) - math.log(3) + 300 * epsilon
-    torch.testing.assert_close(value, expected.float(), rtol=1e-5, atol=1e-4)
-    if kind != "none":  # it has gone on by these two draws, as is right for those that come after
+    expected = truth.logsumexp(0) - math.log(3) + sum(q * noise(50, replay) for q in truth.softmax(0))
+    torch.testing.assert_close(value, expected.float(), rtol=1e-5, atol=1e-3)
+    if kind != "none":  # it has gone on by these draws, as is right for those that come after
         torch.testing.assert_close(normal((50,), like=x, generator=same), normal((50,), like=x, generator=replay))
+
+
+def test_what_is_very_unlikely_is_not_looked_at_closely(monkeypatch):
+    """Each datum for itself: and the bound loses nothing that could be seen."""
+    model, x = DDPM((2,), None, num_classes=3, conditional=True), torch.randn(3, 2)
+    log_probs = torch.tensor([[0.0, -20.0, 5.0], [-30.0, 0.0, 5.0], [-1.0, -50.0, -40.0]]).double()
+    asked = answered_by(monkeypatch, model, x, log_probs)
+    value = model.log_prob(x, generator=PerDatum(x))
+    assert sorted(asked[9:]) == [0, 0, 1, 1, 2]  # after all three of the three data: 0 and 2, 1, 0 and 1
+    torch.testing.assert_close(value.double(), log_probs.logsumexp(0) - math.log(3), rtol=0, atol=1e-3)
+
+
+def test_half_the_steps_tell_classes_apart_as_well():
+    """Of a flow: log_joint is rough, and what is made of it is as good as with all steps."""
+    torch.manual_seed(0)
+    model = FlowMatching((6,), None, num_classes=5, conditional=True, width=16).eval()
+    x = torch.randn(40, 6, generator=seeded())
+    found = model.log_prob(x, generator=PerDatum(x))
+    model.about_log_prob_given = model.log_prob_given
+    model.unlikely = 1e-300
+    torch.testing.assert_close(model.log_prob(x, generator=PerDatum(x)), found, rtol=0, atol=0.05)
 
 
 def test_a_twin_draws_what_the_other_will_draw():
