@@ -520,10 +520,10 @@ def test_class_and_guidance_are_chosen(told: Told, opened) -> None:
     tab.close()
 
 
-def test_on_a_phone_no_tile_stands_alone_and_what_is_odd_is_readable(page: Path, told: Told, opened) -> None:
+def test_no_tile_stands_alone_and_on_a_phone_what_is_odd_is_readable(page: Path, told: Told, opened) -> None:
     rows_of_galleries = """() => [null, ...document.querySelectorAll("[data-toggle]")].flatMap(toggle => {
         toggle?.click();  // without one family, then without two, and so on; and the second time back
-        return [...document.querySelectorAll(".gallery:not(.wide)")].map(gallery => {
+        return [...document.querySelectorAll(".gallery")].map(gallery => {
             const rows = {};
             for (const tile of gallery.children) {
                 const box = tile.getBoundingClientRect();
@@ -534,7 +534,7 @@ def test_on_a_phone_no_tile_stands_alone_and_what_is_odd_is_readable(page: Path,
     })"""
     for file in (page, told[0]):
         tab = opened(file, **PHONE)
-        for width in (1100, 390):
+        for width in (1100, 800, 390):
             tab.set_viewport_size({"width": width, "height": 844})
             found = [rows for rows in tab.evaluate(rows_of_galleries) if sum(map(len, rows)) > 1]
             assert len(found) > 3
