@@ -38,6 +38,7 @@ OF_THE_DATA = {"parameters", "nll", "bits_per_dim", "accuracy"}
 FEW = {
     "emoji/flow-matching": 10,
     "fashion/flow-matching": 10,
+    "fashion/vae": 100,
     "cifar10/flow-matching": 10,
     "mnist/ddpm": 50,
     "mnist/flow-matching": 10,
