@@ -20,7 +20,7 @@ def strip(name: str) -> torch.Tensor:
     """A row of samples, (SIDE, ·, 4), grey ones black on white."""
     module = genzoo.load(name)
     with torch.no_grad():
-        x = draw(module.sample, COLUMNS, 1).cpu()
+        x = draw(module.sample, COLUMNS, 5).cpu()
     x = (1 - x).expand(-1, 3, -1, -1) if x.shape[1] == 1 else x
     larger = torch.nn.functional.interpolate(x, SIDE, mode="nearest-exact")
     return sheet(larger[None])

@@ -39,6 +39,7 @@ PARTS = """
     codes components condition_on data decoded decoder default_optimizer denoise denoiser dequantised
     discriminator_loss corrupted discriminator_step draw draw_latents draw_turn draw_uncached elbo errors
     evaluation features fill_in flow flow_ratios from_model generator_loss generator_step in_own_units kl
+    about_log_prob_given
     labels_to_sample log_joint log_likelihood log_prob_given log_prob_per_dim losses log_weights logits made
     next_logits noise num_observed objective observed on_grid output output_in_own_units outputs parameter_groups
     parts place posterior predict present_classes prior reconstruction_error register_later_buffer render residual
