@@ -210,7 +210,7 @@ def test_a_text_of_one_s_own_is_where_root_says(
     net = GPT((6,), data.levels, width=8, depth=1, heads=1, vocabulary=data.vocabulary)
     genzoo.publish(net, "own/gpt", to="entry", data=data)
     command = ["evaluate", "entry", "--only", "likelihood", "--device", "cpu"]
-    assert "path is None" in refused(command, capsys)
+    assert "say with --root" in refused(command, capsys)
     main([*command, "--root", "mine.txt"])
     assert "nll" in capsys.readouterr().out
 
