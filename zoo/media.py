@@ -208,8 +208,7 @@ def samples_of(
     """
     if not isinstance(module, Samples):
         return None
-    labels = labels_to_show(module, num_samples) if labels is None else labels
-    x = _drawn(module, num_samples, seed, labels, options)
+    x, labels = _drawn(module, num_samples, seed, labels, options)
     if x.ndim == 4:
         x = to_unit(x, plain_range(x))
     columns = max(1, round(num_samples**0.5))
@@ -220,16 +219,20 @@ def samples_of(
 def rows_of(
     module: Any, num_samples: int, seed: int, *, labels: Tensor | None = None, **options: Any
 ) -> "Rows | None":
-    """The same samples as numbers, where a datum is a row of them, in the data's own units."""
+    """The samples of `samples_of` as numbers, where a datum is a row of them, in the data's own units."""
     if not isinstance(module, Samples):
         return None
+    x, _ = _drawn(module, num_samples, seed, labels, options)
+    return Rows(x.cpu())
+
+
+def _drawn(
+    module: Any, num_samples: int, seed: int, labels: Tensor | None, options: dict[str, Any]
+) -> tuple[Tensor, Tensor | None]:
+    """Samples, and of which classes they are, where somebody chose."""
     labels = labels_to_show(module, num_samples) if labels is None else labels
-    return Rows(_drawn(module, num_samples, seed, labels, options).flatten(1).cpu())
-
-
-def _drawn(module: Any, num_samples: int, seed: int, labels: Tensor | None, options: dict[str, Any]) -> Tensor:
     options = options if labels is None else {"labels": labels, **options}
-    return draw(partial(module.sample, **options), num_samples, seed)
+    return draw(partial(module.sample, **options), num_samples, seed), labels
 
 
 def _grid(images: Tensor, columns: int, captions: Sequence[str] | None = None) -> Tensor:

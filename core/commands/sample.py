@@ -78,9 +78,7 @@ def is_of_rows(module: Any) -> bool:
 
 def as_rows(module: Any, out: str | None) -> bool:
     """Whether samples are written as numbers: those of a table, which no picture shows; of points where asked for."""
-    if not is_of_rows(module):
-        return False
-    return tuple(module.shape) != (2,) if out is None else Path(out).suffix.lower() in TABLES or module.shape != (2,)
+    return is_of_rows(module) and (tuple(module.shape) != (2,) or Path(out or "").suffix.lower() in TABLES)
 
 
 def keywords(

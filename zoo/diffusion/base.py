@@ -165,12 +165,15 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
         generator = repeatable(generator, x.device)
         log_q = self.log_joint(x, num_particles, generator).log_softmax(0)
         log_q = log_q.where(log_q > log_q.amax(0) + math.log(self.unlikely), -math.inf).log_softmax(0)
-        total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+        log_prior, total = (
+            self.class_log_prior.to(x.device),
+            torch.zeros(len(x), dtype=torch.float64, device=x.device),
+        )
         for y, log_q_y, rows in zip(self.present_classes(), log_q, rows_above_zero(log_q), strict=True):
             if rows:
                 own = generator.of(rows) if isinstance(generator, PerDatum) else generator
                 labels = torch.full((len(rows),), y, device=x.device)
-                log_p = self.class_log_prior[y] + self.log_prob_given(x[rows], labels, num_particles, own)
+                log_p = log_prior[y] + self.log_prob_given(x[rows], labels, num_particles, own)
                 total[rows] += log_q_y[rows].exp() * (log_p - log_q_y[rows])
         return total.to(full_precision(x).dtype)
 
