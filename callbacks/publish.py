@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -33,8 +33,8 @@ from genzoo.zoo.hub.card import Card
 from genzoo.zoo.hub.film import Film
 from genzoo.zoo.hub.publishing import checked_target
 from genzoo.zoo.hub.run_folder import run_folder
-from genzoo.zoo.hub.schema import NAME
-from genzoo.zoo.hub.weights import as_stored
+from genzoo.zoo.hub.schema import NAME, StoredAs
+from genzoo.zoo.hub.storage import as_stored
 from genzoo.zoo.hub.wording import masked
 from genzoo.zoo.interface import Samples
 from genzoo.zoo.media import samples_of
@@ -75,7 +75,7 @@ class Publish(AtValidation):
         to: str | None = None,
         evaluation: Evaluation | None = None,
         recipe: str | None = None,
-        dtype: Literal["float32", "float16", "bfloat16"] = "float32",
+        dtype: StoredAs = "float32",
         card: Card | None = None,
         num_samples: int = 64,
         seed: int = 0,
@@ -304,7 +304,7 @@ def _in_words(figures: Sequence[Mapping[str, Any]]) -> str:
 
 
 @contextmanager
-def _published_weights(trainer: Trainer, module: LightningModule, dtype: str) -> Iterator[int]:
+def _published_weights(trainer: Trainer, module: LightningModule, dtype: StoredAs) -> Iterator[int]:
     """The weights to publish in the module, as exact as they will be stored; at the end its own again.
 
     They are the best checkpoint's, where one of the ModelCheckpoints monitors a figure. Yields the optimiser steps
@@ -316,7 +316,7 @@ def _published_weights(trainer: Trainer, module: LightningModule, dtype: str) ->
     if checkpoints and (best := checkpoints[0].best_model_path):
         checkpoint = torch.load(best, map_location="cpu", weights_only=True)
         chosen, steps = checkpoint["state_dict"], checkpoint["global_step"]
-    module.load_state_dict(as_stored(chosen, dtype))
+    module.load_state_dict(as_stored(module, dtype, chosen))
     try:
         yield steps
     finally:

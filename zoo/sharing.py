@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from genzoo.zoo.hub.schema import StoredAs
 
 #: `genzoo.zoo.hub`, which introduces itself as soon as genzoo is imported: it builds on the modules, not they on it
 hub: Any = None
@@ -44,7 +47,7 @@ class SharingMixin:
         data: Any = None,
         metrics: Mapping[str, Any] | None = None,
         card: Mapping[str, str] | None = None,
-        dtype: Literal["float32", "float16", "bfloat16"] = "float32",
+        dtype: "StoredAs" = "float32",
         allow: tuple[type, ...] = (),
     ) -> str:
         """Publishes the model to the Hub, as an entry of that name.

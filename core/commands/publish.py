@@ -19,7 +19,7 @@ from genzoo.arguments import (
 from genzoo.zoo import hub
 from genzoo.zoo.hub import schema
 from genzoo.zoo.hub.checkpoints import published, read_checkpoint, read_run, run_config
-from genzoo.zoo.hub.weights import as_stored
+from genzoo.zoo.hub.storage import as_stored
 from genzoo.zoo.hub.wording import blamed_on, masked
 
 EXAMPLE = "genzoo publish best.ckpt --name mnist/vae"
@@ -49,7 +49,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--config", help="the run's config.yaml (default: the one beside the checkpoints)")
     add(
         "--dtype",
-        choices=["float32", "float16", "bfloat16"],
+        choices=schema.DTYPES,
         help="of the stored weights (default: what the run's Publish says, or float32)",
     )
     add(
@@ -116,7 +116,7 @@ def publish_checkpoint(checkpoint: hub.Checkpoint, given: Namespace) -> Path | s
     kept = read_checkpoint(checkpoint.path)
     if "Publish" in kept.get("callbacks", {}):  # the time that training took, and its film
         publisher.load_state_dict(kept["callbacks"]["Publish"])
-    module.load_state_dict(as_stored(module.state_dict(), publisher.dtype))
+    module.load_state_dict(as_stored(module, publisher.dtype))
     place = publisher.publish(
         module,
         data,

@@ -3,7 +3,8 @@
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -78,7 +79,7 @@ def _yaml() -> Iterator[Case]:
     for key, values in {
         "file": [None, "../secret.txt", "weights.pt", 5],
         "sha256": [None, 5, "", "0" * 63, "G" * 64, ["0" * 64]],
-        "dtype": [None, "int8", "complex64", "float32\n", 5],
+        "dtype": [None, "int4", "complex64", "float32\n", 5],
         "parameters": [None, -1, "12", 1.5, True, 10**30],
     }.items():
         for value in values:
@@ -183,6 +184,17 @@ def _weights() -> Iterator[Case]:
         "gan",
     )
     yield Case("weights: float64", first(lambda t: t.double()), "")
+    yield Case(
+        "weights: whole numbers with scales", tensors(partial(_scaled, scale=lambda n: torch.ones(n).bfloat16())), ""
+    )
+    for name, scale, said in (
+        ("scales of another kind", torch.ones, "unknown to the model"),
+        ("scales of too many rows", lambda n: torch.ones(n + 1).bfloat16(), "unknown to the model"),
+        ("one scale for all rows", lambda n: torch.ones(()).bfloat16(), "unknown to the model"),
+        ("scales that are NaN", lambda n: torch.full((n,), torch.nan).bfloat16(), "NaN or infinite"),
+        ("scales that are infinite", lambda n: torch.full((n,), torch.inf).bfloat16(), "NaN or infinite"),
+    ):
+        yield Case(f"weights: {name}", tensors(partial(_scaled, scale=scale)), ALL, said)
     yield Case("weights: one less", tensors(lambda s: s.pop(max(s))), ALL, "lacks")
     yield Case("weights: one more", tensors(lambda s: s.update(x=torch.zeros(3))), ALL, "unknown to the model")
     yield Case(
@@ -215,6 +227,13 @@ def _weights() -> Iterator[Case]:
     yield Case("weights: cut short", lambda e: weights((e / "model.safetensors").read_bytes()[:-1], e), ALL, no)
     yield Case("weights: too long", lambda e: weights((e / "model.safetensors").read_bytes() + b"\0", e), ALL, no)
     yield Case("weights: a checkpoint", lambda e: torch.save({"x": torch.zeros(3)}, e / "model.safetensors"), ALL, no)
+
+
+def _scaled(state: dict[str, torch.Tensor], scale: Callable[[int], torch.Tensor]) -> None:
+    """A state with its first matrix in whole numbers, and what is to be the scales of its rows."""
+    key = min(key for key, value in state.items() if value.dim() > 1)
+    state[key] = torch.ones_like(state[key]).to(torch.int8)
+    state[f"{key}.scale"] = scale(len(state[key]))
 
 
 def _files() -> Iterator[Case]:

@@ -49,7 +49,7 @@ class Checkpoint(Entry):
         return {"evaluation": published(self.run).get("evaluation") or {}}
 
     @property
-    def dtype(self) -> str:
+    def dtype(self) -> schema.StoredAs:
         """How precisely its run would store the weights."""
         return published(self.run).get("dtype") or "float32"
 

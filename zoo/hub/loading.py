@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from genzoo.zoo.hub.addresses import find
 from genzoo.zoo.hub.checkpoints import Checkpoint, read_checkpoint
 from genzoo.zoo.hub.entries import CONFIG, WEIGHTS, Entry
-from genzoo.zoo.hub.weights import Stored, as_stored, check_finite, check_fit, largest, read_header, read_weights
+from genzoo.zoo.hub.storage import Stored, as_stored
+from genzoo.zoo.hub.weights import check_finite, check_fit, largest, read_header, read_weights
 from genzoo.zoo.hub.wording import blamed_on, one_line
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def load_found(found: Entry, *, allow: tuple[type, ...] = ()) -> "LightningModul
     if not isinstance(found, Checkpoint):
         return _load_entry(found, allow)
     model = load_checkpoint(found.path, allow=allow)
-    return _filled(model, as_stored(model.state_dict(), found.dtype), str(found.path))
+    return _filled(model, as_stored(model, found.dtype), str(found.path))
 
 
 def load_checkpoint(path: str | Path, *, allow: tuple[type, ...] = ()) -> "LightningModule":

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -29,7 +29,7 @@ from genzoo.zoo.hub.entries import (
     file_of,
 )
 from genzoo.zoo.hub.loading import contract, load
-from genzoo.zoo.hub.schema import SECTIONS
+from genzoo.zoo.hub.schema import DTYPES, SECTIONS, StoredAs
 from genzoo.zoo.hub.weights import write_weights
 from genzoo.zoo.hub.wording import masked
 
@@ -47,7 +47,7 @@ def publish(
     card: Mapping[str, str] | None = None,
     samples: str | Path | None = None,
     learning: str | Path | None = None,
-    dtype: Literal["float32", "float16", "bfloat16"] = "float32",
+    dtype: StoredAs = "float32",
     allow: tuple[type, ...] = (),
     sending: Mapping[str, Any] | None = None,
 ) -> Path | str:
@@ -66,7 +66,8 @@ def publish(
         samples: A .png, .wav or .txt file to put beside the weights.
         learning: A .png file of samples through training, one row for each moment; the moments, in optimiser steps,
             are `metrics["training"]["film"]`.
-        dtype: How the floating-point weights are stored. Loading casts them back.
+        dtype: How the floating-point weights are stored; int8 is by rows with a scale each, and the rest in float16.
+            Loading makes float32 of them.
         allow: Classes beyond genzoo's and torch.nn's that the model consists of.
         sending: Of a Hugging Face repository: whether one that is made is `private`, and the `commit_message`.
 
@@ -86,8 +87,8 @@ def publish(
         raise ValueError(f"samples={str(samples)!r}: give a .png, .wav or .txt file")
     if learning is not None and Path(learning).suffix != ".png":
         raise ValueError(f"learning={str(learning)!r}: give a .png file")
-    if dtype not in ("float32", "float16", "bfloat16"):
-        raise ValueError(f"dtype={dtype!r}: give float32, float16 or bfloat16")
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype={dtype!r}: give one of {', '.join(DTYPES)}")
     address, target = name if to is None else str(to), checked_target(name, to)
 
     def write(folder: Path) -> None:

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import yaml
 
@@ -22,7 +22,8 @@ DIMENSIONS = 2**22  # of one datum: an image of 1182 × 1182 pixels in colour, 9
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*")
 SECTIONS = ("description", "data", "limits", "licence", "spdx")  # of the card; the last is a licence's identifier
-DTYPES = ("float32", "float16", "bfloat16")
+StoredAs = Literal["float32", "float16", "bfloat16", "int8"]  # how weights are, in an entry's file (`storage.py`)
+DTYPES = get_args(StoredAs)
 
 
 # ------------------------------------------------------------------------------------------------------- reading

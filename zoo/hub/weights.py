@@ -7,13 +7,14 @@ and before the weights are read.
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from genzoo.zoo.hub.entries import CONFIG
+from genzoo.zoo.hub.schema import StoredAs
+from genzoo.zoo.hub.storage import SCALE, Stored, is_scaled, narrowed, widened
 from genzoo.zoo.hub.wording import one_line
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
 
 HEADER_BYTES = 4 * 2**20  # of some ten thousand tensors
@@ -22,20 +23,13 @@ FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat1
 WHOLE = {"I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool"}
 
 
-class Stored(NamedTuple):
-    """What is stored of a tensor: its kind of number, None for one that no weights have, and its shape."""
-
-    dtype: "torch.dtype | None"
-    shape: tuple[int, ...]
-
-
 def largest(parameters: int) -> int:
     """Bytes, more than the weights of a model with so many parameters can take, with whatever buffers it has."""
     return 16 * parameters + 64 * 2**20
 
 
 def read_header(path: Path) -> dict[str, Stored]:
-    """The tensors of a safetensors file, by name.
+    """The tensors of a safetensors file, by name; those in whole numbers with scales are one each, of float32.
 
     Raises:
         ValueError: it is no such file, or was cut short.
@@ -51,15 +45,20 @@ def read_header(path: Path) -> dict[str, Stored]:
         with safe_open(path, "pt") as file:
             slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
             names = {key: (FLOATS | WHOLE).get(part.get_dtype(), "") for key, part in slices.items()}
-            return {
+            stored = {
                 key: Stored(getattr(torch, names[key], None), tuple(part.get_shape())) for key, part in slices.items()
             }
     except SafetensorError as error:
         raise ValueError(one_line(f"{path} is no safetensors file, or was cut short: {error}")) from None
+    scaled = [key for key in stored if is_scaled(key, stored)]
+    for key in scaled:
+        del stored[key + SCALE]
+        stored[key] = Stored(torch.float32, stored[key].shape)
+    return stored
 
 
 def read_weights(path: Path, sha256: str) -> "dict[str, Tensor]":
-    """The tensors of a safetensors file whose SHA-256 is the one given; ValueError if it is not."""
+    """The tensors of a safetensors file, as `read_header` has them; ValueError if its SHA-256 is not this one."""
     from safetensors import SafetensorError
     from safetensors.torch import load as deserialise
 
@@ -67,36 +66,20 @@ def read_weights(path: Path, sha256: str) -> "dict[str, Tensor]":
     if hashlib.sha256(data).hexdigest() != sha256:
         raise ValueError(f"{path} is not what {CONFIG} says: its SHA-256 differs; it was cut short or changed")
     try:
-        return deserialise(data)
+        return widened(deserialise(data))
     except SafetensorError as error:
         raise ValueError(f"{path} is no safetensors file: {error}") from None
 
 
-def as_stored(state: "Mapping[str, Tensor]", dtype: str) -> "dict[str, Tensor]":
-    """A state dict with its float32 tensors as exact as an entry of that dtype stores them."""
-    import torch
-
-    kept = getattr(torch, dtype)
-    return {name: value.to(kept) if value.dtype == torch.float32 else value for name, value in state.items()}
-
-
-def write_weights(path: Path, module: "nn.Module", dtype: str) -> dict[str, str | int]:
+def write_weights(path: Path, module: "nn.Module", dtype: StoredAs) -> dict[str, str | int]:
     """Writes the module's weights, and returns what config.yaml says of them; ValueError if some are not finite."""
     import torch
     from safetensors.torch import save
 
-    from genzoo.zoo.module import ZooModule
-
-    measured = module.with_later_buffers({}).keys() if isinstance(module, ZooModule) else set()
-    state = {}
-    for key, value in module.state_dict().items():
-        # only float32 is narrowed, and only weights: tables that are kept in float64 are kept so for a reason, and a
-        # column's mean of 70,000 is none in half precision
-        narrowed = value.dtype == torch.float32 and key not in measured
-        stored = value.detach().cpu().to(getattr(torch, dtype) if narrowed else value.dtype)
+    state = {key: value.detach().cpu().contiguous().clone() for key, value in narrowed(module, dtype).items()}
+    for key, stored in state.items():
         if not bool(torch.isfinite(stored).all()):
             raise ValueError(f"{key} holds NaN or infinite values as {stored.dtype}; these weights are not published")
-        state[key] = stored.contiguous().clone()
     data = save(state)
     path.write_bytes(data)
     parameters = sum(p.numel() for p in module.parameters())

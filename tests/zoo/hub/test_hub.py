@@ -14,12 +14,13 @@ import torch
 import yaml
 from huggingface_hub import ModelCard
 from lightning.pytorch import LightningModule
+from safetensors.torch import load_file
 from torch import nn
 
 import genzoo
 from genzoo.datamodules import DigitsDataModule
 from genzoo.zoo import VAE, hub
-from genzoo.zoo.hub import entries, loading, publishing
+from genzoo.zoo.hub import entries, loading, publishing, storage
 from genzoo.zoo.likelihoods import DiscretisedLogistic
 
 FIGURE = {"name": "nll", "value": 1.25, "unit": "nats", "split": "test", "protocol": "p", "num_examples": 9}
@@ -119,6 +120,47 @@ def test_half_precision_on_disk_is_cast_back(module: VAE, tmp_path: Path, dtype:
     for key, value in module.state_dict().items():
         assert loaded.state_dict()[key].dtype == torch.float32
         assert torch.equal(loaded.state_dict()[key], value.to(getattr(torch, dtype)).float())
+
+
+def test_whole_numbers_on_disk_are_rows_times_scales(module: VAE, tmp_path: Path) -> None:
+    """The definition, |w - s q| ≤ 0.7 s, and that a loaded entry published again is the same file."""
+    place = Path(genzoo.publish(module, "whole", to=tmp_path / "whole", dtype="int8"))
+    loaded, held = genzoo.load(place), load_file(place / "model.safetensors")
+    names = dict(module.named_parameters())
+    for key, value in module.state_dict().items():
+        own = loaded.state_dict()[key]
+        if key not in names or value.dim() < 2:
+            assert torch.equal(own, value.half().float() if value.dtype == torch.float32 else value)
+            continue
+        q, s = held[key].double(), held[f"{key}.scale"].double()
+        s = s.view(-1, *[1] * (q.dim() - 1))
+        assert held[key].dtype == torch.int8 and q.abs().flatten(1).amax(1).eq(127).all()
+        assert torch.equal(own.double(), s * q)
+        assert ((value.double() - s * q).abs() <= 0.7 * s).all()
+    halves = sum(2 * value.numel() for value in module.state_dict().values())
+    assert sum(value.nbytes for value in held.values()) < 0.75 * halves  # rows here are of 2 to 64 weights
+    again = Path(genzoo.publish(loaded, "whole", to=tmp_path / "again", dtype="int8"))
+    assert (again / "model.safetensors").read_bytes() == (place / "model.safetensors").read_bytes()
+
+
+def test_rows_of_any_size_are_stored_in_whole_numbers() -> None:
+    weight = torch.tensor([[0.0, 0, 0], [1e-30, -1e-30, 0], [3e38, 1e38, -2e38], [1e-40, 0, 0], [5.0, 1e-9, -5]])
+    module = nn.Linear(3, 5, bias=False)
+    module.weight.data = weight
+    own = storage.as_stored(module, "int8")["weight"]
+    assert torch.isfinite(own).all()
+    step = weight.abs().amax(1, keepdim=True) / 127
+    assert ((own - weight).abs() <= 0.7 * step.clamp(min=torch.finfo(torch.bfloat16).tiny)).all()
+    module.weight.data = own
+    assert torch.equal(storage.as_stored(module, "int8")["weight"], own)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_what_is_not_finite_is_not_stored_in_whole_numbers(tmp_path: Path, bad: float) -> None:
+    module = nn.Linear(3, 5)
+    module.weight.data[1, 2] = bad
+    with pytest.raises(ValueError, match="weight holds NaN or infinite values"):
+        publishing.write_weights(tmp_path / "w.safetensors", module, "int8")
 
 
 def test_float64_tables_keep_their_precision(tmp_path: Path) -> None:
