@@ -3,10 +3,10 @@
     python -m benchmarks.equal_time --minutes 5                     # OpenMoji's emoji, 32 × 32
     python -m benchmarks.equal_time --minutes 5 --root photos       # the pictures of a folder
 
-Each has a U-Net of about two million parameters and trains for so many minutes of processor time on each thread, which
-are the clock's minutes on a machine with nothing else to do, and as much work on one that has. Of each, 500 samples are
-held against the test pictures, in the features of cifar10/classifier, all drawn in 20 evaluations of the network: ours
-by the recipes' solver, the peers' by their DDIM, from the averaged weights where a peer averages them.
+Each has a U-Net of about two million parameters and trains for so many minutes of processor time on each thread: the
+clock's minutes on a machine with nothing else to do, and as much work on one that has. Of each, 500 samples are held
+against the test pictures, in the features of cifar10/classifier, all drawn in 20 evaluations of the network: ours by
+the recipes' solver, the peers' by their DDIM, from the averaged weights where a peer averages them.
 """
 
 import argparse
