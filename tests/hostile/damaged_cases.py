@@ -184,15 +184,16 @@ def _weights() -> Iterator[Case]:
         "gan",
     )
     yield Case("weights: float64", first(lambda t: t.double()), "")
-    yield Case(
-        "weights: whole numbers with scales", tensors(partial(_scaled, scale=lambda n: torch.ones(n).bfloat16())), ""
-    )
+    ones = lambda *sides: torch.ones(sides).bfloat16()  # noqa: E731
+    yield Case("weights: whole numbers with scales", tensors(partial(_scaled, scale=ones)), "")
     for name, scale, said in (
-        ("scales of another kind", torch.ones, "unknown to the model"),
-        ("scales of too many rows", lambda n: torch.ones(n + 1).bfloat16(), "unknown to the model"),
-        ("one scale for all rows", lambda n: torch.ones(()).bfloat16(), "unknown to the model"),
-        ("scales that are NaN", lambda n: torch.full((n,), torch.nan).bfloat16(), "NaN or infinite"),
-        ("scales that are infinite", lambda n: torch.full((n,), torch.inf).bfloat16(), "NaN or infinite"),
+        ("scales of another kind", lambda rows, blocks: torch.ones(rows, blocks), "unknown to the model"),
+        ("scales of too many rows", lambda rows, blocks: ones(rows + 1, blocks), "unknown to the model"),
+        ("scales of too many blocks", lambda rows, blocks: ones(rows, blocks + 1), "unknown to the model"),
+        ("a scale for each row", lambda rows, blocks: ones(rows), "unknown to the model"),
+        ("one scale", lambda rows, blocks: ones(), "unknown to the model"),
+        ("scales that are NaN", lambda *sides: ones(*sides) * torch.nan, "NaN or infinite"),
+        ("scales that are infinite", lambda *sides: ones(*sides) * torch.inf, "NaN or infinite"),
     ):
         yield Case(f"weights: {name}", tensors(partial(_scaled, scale=scale)), ALL, said)
     yield Case("weights: one less", tensors(lambda s: s.pop(max(s))), ALL, "lacks")
@@ -229,11 +230,11 @@ def _weights() -> Iterator[Case]:
     yield Case("weights: a checkpoint", lambda e: torch.save({"x": torch.zeros(3)}, e / "model.safetensors"), ALL, no)
 
 
-def _scaled(state: dict[str, torch.Tensor], scale: Callable[[int], torch.Tensor]) -> None:
-    """A state with its first matrix in whole numbers, and what is to be the scales of its rows."""
+def _scaled(state: dict[str, torch.Tensor], scale: Callable[[int, int], torch.Tensor]) -> None:
+    """A state with its first matrix in whole numbers, and what is to be the scales of its rows' blocks."""
     key = min(key for key, value in state.items() if value.dim() > 1)
     state[key] = torch.ones_like(state[key]).to(torch.int8)
-    state[f"{key}.scale"] = scale(len(state[key]))
+    state[f"{key}.scale"] = scale(len(state[key]), -(-state[key][0].numel() // 32))
 
 
 def _files() -> Iterator[Case]:

@@ -66,8 +66,7 @@ def publish(
         samples: A .png, .wav or .txt file to put beside the weights.
         learning: A .png file of samples through training, one row for each moment; the moments, in optimiser steps,
             are `metrics["training"]["film"]`.
-        dtype: How the floating-point weights are stored; int8 is by rows with a scale each, and the rest in float16.
-            Loading makes float32 of them.
+        dtype: How the floating-point weights are stored, see `storage`. Loading makes float32 of them.
         allow: Classes beyond genzoo's and torch.nn's that the model consists of.
         sending: Of a Hugging Face repository: whether one that is made is `private`, and the `commit_message`.
 

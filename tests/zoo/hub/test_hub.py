@@ -122,31 +122,38 @@ def test_half_precision_on_disk_is_cast_back(module: VAE, tmp_path: Path, dtype:
         assert torch.equal(loaded.state_dict()[key], value.to(getattr(torch, dtype)).float())
 
 
-def test_whole_numbers_on_disk_are_rows_times_scales(module: VAE, tmp_path: Path) -> None:
+def test_whole_numbers_on_disk_are_times_scales(tmp_path: Path) -> None:
     """The definition, |w - s q| ≤ 0.7 s, and that a loaded entry published again is the same file."""
+    module = VAE((1, 11, 9), 17, latent_dim=2, network="mlp", width=96, depth=1)  # rows of 99, 2 and 96
     place = Path(genzoo.publish(module, "whole", to=tmp_path / "whole", dtype="int8"))
     loaded, held = genzoo.load(place), load_file(place / "model.safetensors")
-    names = dict(module.named_parameters())
+    names, rounded = dict(module.named_parameters()), 0
     for key, value in module.state_dict().items():
         own = loaded.state_dict()[key]
-        if key not in names or value.dim() < 2:
+        if key not in names or value.dim() < 2 or value.numel() < 8192:
             assert torch.equal(own, value.half().float() if value.dtype == torch.float32 else value)
             continue
+        rounded += 1
         q, s = held[key].double(), held[f"{key}.scale"].double()
-        s = s.view(-1, *[1] * (q.dim() - 1))
-        assert held[key].dtype == torch.int8 and q.abs().flatten(1).amax(1).eq(127).all()
-        assert torch.equal(own.double(), s * q)
-        assert ((value.double() - s * q).abs() <= 0.7 * s).all()
+        assert held[key].dtype == torch.int8
+        for row in range(len(value)):
+            for block, scale in enumerate(s[row]):
+                part = slice(32 * block, 32 * (block + 1))
+                assert q[row].flatten()[part].abs().max() == 127
+                assert torch.equal(own[row].flatten()[part].double(), scale * q[row].flatten()[part])
+                gap = (value[row].flatten()[part].double() - scale * q[row].flatten()[part]).abs()
+                assert (gap <= 0.7 * scale).all()
+    assert rounded >= 2
     halves = sum(2 * value.numel() for value in module.state_dict().values())
-    assert sum(value.nbytes for value in held.values()) < 0.75 * halves  # rows here are of 2 to 64 weights
+    assert sum(value.nbytes for value in held.values()) < 0.6 * halves
     again = Path(genzoo.publish(loaded, "whole", to=tmp_path / "again", dtype="int8"))
     assert (again / "model.safetensors").read_bytes() == (place / "model.safetensors").read_bytes()
 
 
-def test_rows_of_any_size_are_stored_in_whole_numbers() -> None:
-    weight = torch.tensor([[0.0, 0, 0], [1e-30, -1e-30, 0], [3e38, 1e38, -2e38], [1e-40, 0, 0], [5.0, 1e-9, -5]])
-    module = nn.Linear(3, 5, bias=False)
-    module.weight.data = weight
+def test_weights_of_any_size_are_stored_in_whole_numbers() -> None:
+    rows = torch.tensor([[0.0, 0, 0], [1e-30, -1e-30, 0], [3e38, 1e38, -2e38], [1e-40, 0, 0], [5.0, 1e-9, -5]])
+    module = nn.Linear(3, 5000, bias=False)
+    module.weight.data = weight = rows.repeat(1000, 1)
     own = storage.as_stored(module, "int8")["weight"]
     assert torch.isfinite(own).all()
     step = weight.abs().amax(1, keepdim=True) / 127
@@ -157,7 +164,7 @@ def test_rows_of_any_size_are_stored_in_whole_numbers() -> None:
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
 def test_what_is_not_finite_is_not_stored_in_whole_numbers(tmp_path: Path, bad: float) -> None:
-    module = nn.Linear(3, 5)
+    module = nn.Linear(100, 100)
     module.weight.data[1, 2] = bad
     with pytest.raises(ValueError, match="weight holds NaN or infinite values"):
         publishing.write_weights(tmp_path / "w.safetensors", module, "int8")
