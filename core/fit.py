@@ -32,8 +32,9 @@ import genzoo.datamodules
 import genzoo.zoo
 from genzoo import recipes
 from genzoo.advice import in_our_words
-from genzoo.arguments import import_from_here
+from genzoo.arguments import import_from_here, note
 from genzoo.callbacks import Forecast, Newest, PredictionWriter
+from genzoo.cards import without_cards
 from genzoo.errors import debugging, refuse
 from genzoo.fine_tuning import with_source
 from genzoo.parsing import Parser, parsable, readable, refuse_nulls, taken
@@ -197,6 +198,10 @@ class GenzooCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: D102
         self.config = parser.parse_args(args)
+        if self.asked == "fit" and (own := without_cards(args, self.config.fit.data)) != args:
+            self.config = parser.parse_args(own)
+            if is_rank_zero():
+                note(f"the card of {self.name} is of its own data: nothing of it is published with these, no licence")
         refuse_nulls(self.config[self.config.subcommand].trainer, "trainer", Trainer)
 
     def _parse_ckpt_path(self) -> None:
