@@ -42,6 +42,7 @@ from genzoo.precision import settled
 from genzoo.resuming import FitLoop, WholeFiles
 from genzoo.trainer import AutoTrainer
 from genzoo.zoo.compiling import compile_networks
+from genzoo.zoo.hub.checkpoints import newest_run
 
 # A recipe can call a class by its bare name, and a checkpoint can be read, once the class is imported.
 for _package in (genzoo.callbacks, genzoo.datamodules, genzoo.zoo):
@@ -222,6 +223,8 @@ class GenzooCLI(LightningCLI):
                 refuse(f"--ckpt_path {checkpoint} does not exist; give a file that a run left in checkpoints/")
             if Path(checkpoint).is_file() and not zipfile.is_zipfile(checkpoint):
                 refuse(f"--ckpt_path {checkpoint} is no checkpoint, or one that was cut short")
+            if run := newest_run(Path(checkpoint)):
+                refuse(f"--ckpt_path {checkpoint} is a folder; give a file of a run's, of those in {run}/checkpoints")
         if given.trainer.precision == "auto":
             given.trainer.precision, self.reason = settled(given.trainer.accelerator, checkpoint)
 

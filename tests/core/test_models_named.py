@@ -115,6 +115,9 @@ def test_a_folder_of_runs_is_answered_with_the_newest_of_them(run: Path, tmp_pat
     newest = tmp_path / "runs/digits/vae/2026-01-31_12-00-00"
     for above in (newest.parent, newest.parents[1], newest.parents[2]):
         assert f"; the newest run in it is {newest}" in refused(["sample", str(above)], capsys)
+    for folder in (newest, newest.parent):  # where a checkpoint's file is wanted
+        said = refused(["validate", "--config", "small.yaml", "--ckpt_path", str(folder)], capsys)
+        assert f"is a folder; give a file of a run's, of those in {newest}/checkpoints" in said
     (tmp_path / "runs" / "digits" / "vae").rename(tmp_path / "elsewhere")
     assert "the newest run" not in refused(["sample", str(tmp_path / "runs")], capsys)
 

@@ -95,8 +95,8 @@ def checkpoint_of(run: Path) -> Path | None:
 
 
 def newest_run(folder: Path) -> Path | None:
-    """Of a folder of runs (`runs/mnist/vae`, or one above it) the run that wrote last; None where there is none."""
-    depths = ("/".join(["*"] * depth + [FOLDER]) for depth in (1, 2, 3))
+    """The run that wrote last of those in a folder (`runs/mnist/vae`, or one above); a run's is its own; or None."""
+    depths = ("/".join(["*"] * depth + [FOLDER]) for depth in range(4))
     found = [path for depth in depths for path in folder.glob(depth) if any(path.glob("**/*.ckpt"))]
     return max(found, key=lambda path: path.stat().st_mtime_ns).parent if found else None
 
