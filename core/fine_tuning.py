@@ -52,12 +52,12 @@ def with_source(argv: list[str], contract: Collection[str]) -> list[str]:
         for name, value in (block.get("init_args") or {}).items()
         if name not in contract and not name.startswith("_") and not name.endswith(TRAINING) and value is not None
     }
-    model = _written({"model": {"class_path": block["class_path"], "init_args": kept}})
+    model = written({"model": {"class_path": block["class_path"], "init_args": kept}})
     begin = ["--trainer.callbacks+=genzoo.callbacks.StartFrom", f"--trainer.callbacks.source={source}"]
     return [rest[0], "--config", model, *rest[1:], *begin]
 
 
-def _written(block: dict[str, object]) -> str:
+def written(block: dict[str, object]) -> str:
     """The path of a recipe that holds no more than this, for as long as the program runs."""
     from genzoo.zoo.statement import as_config
 

@@ -32,8 +32,9 @@ import genzoo.datamodules
 import genzoo.zoo
 from genzoo import recipes
 from genzoo.advice import in_our_words
-from genzoo.arguments import import_from_here
+from genzoo.arguments import import_from_here, note
 from genzoo.callbacks import Forecast, Newest, PredictionWriter
+from genzoo.cards import without_cards
 from genzoo.errors import debugging, refuse
 from genzoo.fine_tuning import with_source
 from genzoo.parsing import Parser, parsable, readable, refuse_nulls, taken
@@ -41,6 +42,7 @@ from genzoo.precision import settled
 from genzoo.resuming import FitLoop, WholeFiles
 from genzoo.trainer import AutoTrainer
 from genzoo.zoo.compiling import compile_networks
+from genzoo.zoo.hub.checkpoints import newest_run
 
 # A recipe can call a class by its bare name, and a checkpoint can be read, once the class is imported.
 for _package in (genzoo.callbacks, genzoo.datamodules, genzoo.zoo):
@@ -197,6 +199,10 @@ class GenzooCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: D102
         self.config = parser.parse_args(args)
+        if self.asked == "fit" and (own := without_cards(args, self.config.fit.data)) != args:
+            self.config = parser.parse_args(own)
+            if is_rank_zero():
+                note(f"the card of {self.name} is of its own data: nothing of it is published with these, no licence")
         refuse_nulls(self.config[self.config.subcommand].trainer, "trainer", Trainer)
 
     def _parse_ckpt_path(self) -> None:
@@ -217,6 +223,8 @@ class GenzooCLI(LightningCLI):
                 refuse(f"--ckpt_path {checkpoint} does not exist; give a file that a run left in checkpoints/")
             if Path(checkpoint).is_file() and not zipfile.is_zipfile(checkpoint):
                 refuse(f"--ckpt_path {checkpoint} is no checkpoint, or one that was cut short")
+            if run := newest_run(Path(checkpoint)):
+                refuse(f"--ckpt_path {checkpoint} is a folder; give a file of a run's, of those in {run}/checkpoints")
         if given.trainer.precision == "auto":
             given.trainer.precision, self.reason = settled(given.trainer.accelerator, checkpoint)
 

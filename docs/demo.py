@@ -22,4 +22,5 @@ print("log p(x) of five test digits, in nats: at least", *(f"{value:.1f}" for va
 print(f"samples     {folder.parent / 'samples.png'}")
 print(f"entry       {folder}, which genzoo.load takes")
 page = folder.parent / "page.html"
-print(f"to look at  {page}: this model beside the zoo's own of the same data; open {page.resolve().as_uri()}")
+print(f"to look at  {page}: open {page.resolve().as_uri()}")
+print(f"            there this model is called {folder}, and digits/vae is the zoo's own of the same recipe")

@@ -9,8 +9,9 @@ from torch import nn
 def networks(module: nn.Module) -> dict[str, nn.Module]:
     """The networks of a model, by name: the parts, and of a list of parts each one, that it calls as a whole.
 
-    They have parameters, a `forward`, and parts of their own, or there would be nothing to gain. A part of which the
-    model takes second derivatives (`differentiated_twice`) is none of them: compiled code has no second derivatives.
+    They have parameters, a `forward`, and parts of their own: a single layer is no faster compiled. A part of which
+    the model takes second derivatives (`differentiated_twice`) is none of them: compiled code has no second
+    derivatives.
     """
     once = {k: v for k, v in module.named_children() if k not in getattr(module, "differentiated_twice", ())}
     lists = {
@@ -38,7 +39,7 @@ def compile_networks(module: nn.Module, device: torch.device | str = "cpu") -> l
     """
     found = networks(module)
     if not found:
-        raise ValueError(f"compile: there is nothing to gain, a {type(module).__name__} has no network that can be")
+        raise ValueError(f"compile: {type(module).__name__} has no network that can be compiled: leave it out")
     try:
         torch.compile(_double)(torch.ones(8, device=device))
     except Exception as error:  # no compiler, no headers, no Triton, a Python that is too new: each has its own

@@ -22,7 +22,7 @@ from genzoo.compare.samples import Drawing, class_names, drawings, find_nearest,
 from genzoo.zoo import hub
 from genzoo.zoo.drawing import seeded, supported
 from genzoo.zoo.hub import Entry
-from genzoo.zoo.hub.entries import LEARNING, file_of
+from genzoo.zoo.hub.entries import EMBEDDED, LEARNING, file_of
 from genzoo.zoo.media import GAP
 from genzoo.zoo.mixins import is_conditional, present_classes
 from genzoo.zoo.modality import Modality, modality
@@ -58,6 +58,11 @@ class Exhibit:
     def name(self) -> str:
         """Of the entry."""
         return self.entry.name
+
+    @property
+    def embedded(self) -> bool:
+        """Whether it is the zoo's own, and no user's."""
+        return EMBEDDED in self.entry.path.parents
 
     @property
     def class_name(self) -> str:
@@ -138,6 +143,14 @@ class Exhibition:
     def halves(self) -> tuple[str, str]:
         """What is known in each of the two completions."""
         return halves(self.kind)
+
+    @cached_property
+    def namesakes(self) -> dict[str, list[Exhibit]]:
+        """The models that share a name, by that name: those of a run and of the zoo, say, by the same recipe."""
+        named: dict[str, list[Exhibit]] = {}
+        for exhibit in self.exhibits:
+            named.setdefault(exhibit.entry.config["name"], []).append(exhibit)
+        return {name: members for name, members in named.items() if len(members) > 1}
 
     @cached_property
     def banner(self) -> Picture | None:

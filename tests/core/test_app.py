@@ -1,8 +1,14 @@
 """The app: in a real browser, with the mouse; and its answers, by themselves."""
 
 import re
+import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
+from socket import socket
+from subprocess import Popen
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 import torch
@@ -107,6 +113,24 @@ def test_samples_are_drawn_anew_for_another_seed(page: tuple[Page, list[str]]) -
         )
         seen.append(str(browser.locator("#samples img").first.get_attribute("src")))
     assert seen[0] != seen[1] and not errors
+
+
+def test_its_address_is_in_a_log_while_it_runs(tmp_path: Path) -> None:
+    with socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = tmp_path / "log"
+    with log.open("w") as out:
+        app = Popen([sys.executable, "-m", "genzoo", "app", "digits/made", "--port", str(port)], stdout=out)
+    try:
+        while not log.read_text() and app.poll() is None:
+            time.sleep(0.1)
+        assert log.read_text() == f"open http://127.0.0.1:{port}/ (Ctrl+C ends it)\n"
+        with urlopen(f"http://127.0.0.1:{port}/") as page:
+            assert b"genzoo: digits/made" in page.read()
+    finally:
+        app.terminate()
+        app.wait()
 
 
 # ---- the answers

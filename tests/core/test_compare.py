@@ -27,7 +27,7 @@ from genzoo.compare.samples import EACH, GUIDANCES
 from genzoo.datamodules import DigitsDataModule
 from genzoo.datamodules.base import Source
 from genzoo.metrics.data import Rows
-from genzoo.zoo import GAN, MADE, VAE, Autoencoder, Classifier, FlowMatching
+from genzoo.zoo import GAN, MADE, VAE, Autoencoder, Classifier, FlowMatching, hub
 from genzoo.zoo.media import Picture, render
 
 DIGITS = {"class_path": "genzoo.datamodules.DigitsDataModule", "init_args": {}}
@@ -548,6 +548,50 @@ def test_no_tile_stands_alone_and_on_a_phone_what_is_odd_is_readable(page: Path,
     assert len(cells) > 40 and all(fits and size >= 11 for fits, size in cells)
     assert min(table.evaluate("table => [...table.querySelectorAll('img')].map(img => img.clientWidth)")) >= 20
     tab.close()
+
+
+def test_however_many_tiles_there_are_the_last_row_is_as_good_as_full(page: Path, opened) -> None:
+    tab = opened(page, **PHONE)
+    filled = """([kind, count]) => {
+        const gallery = [...document.querySelectorAll(".gallery")].find(g => g.matches(".wide") == (kind == "wide"));
+        const one = gallery.lastElementChild;
+        gallery.replaceChildren(...Array.from({length: count}, () => one.cloneNode(true)));
+        const boxes = [...gallery.children].map(tile => tile.getBoundingClientRect());
+        const last = boxes.filter(box => box.top == boxes.at(-1).top), all = gallery.getBoundingClientRect();
+        return [(last.at(-1).right - all.left) / all.width, new Set(boxes.map(box => box.top)).size];
+    }"""
+    for width in (1100, 800, 390):
+        tab.set_viewport_size({"width": width, "height": 844})
+        for kind in ("narrow", "wide"):
+            for count in range(1, 20):
+                reaches, rows = tab.evaluate(filled, [kind, count])
+                assert rows == 1 or reaches > 0.59, (width, kind, count)
+    tab.close()
+
+
+def test_a_name_of_any_length_stands_unbroken_above_its_scores_on_a_phone(page: Path, opened) -> None:
+    tab = opened(page, **PHONE)
+    renamed = """() => [...document.querySelectorAll("table.odd tbody th")].map(th => {
+        th.textContent = "runs/experiments/flow-matching-of-mine";
+        const range = document.createRange();
+        range.selectNodeContents(th);
+        return range.getClientRects().length;
+    })"""
+    shown = [lines for lines in tab.evaluate(renamed) if lines]
+    assert shown == [1] * 3
+    table = tab.locator("table.odd")
+    assert table.evaluate("table => table.scrollWidth <= table.parentElement.clientWidth")
+    tab.set_viewport_size({"width": 1100, "height": 844})
+    assert tab.locator("table.odd tbody th:visible").count() == 3  # beside them
+    tab.close()
+
+
+def test_two_models_of_one_name_are_told_apart_in_a_sentence(tmp_path: Path) -> None:
+    copy = shutil.copytree(hub.find("digits/gan").path, tmp_path / "entry")
+    main(["compare", "digits/gan", str(copy), "--out", str(tmp_path / "page.html"), "--device", "cpu"])
+    said = html.unescape(" ".join(re.sub("<[^>]+>", "", (tmp_path / "page.html").read_text("utf-8")).split()))
+    assert "2 models are named digits/gan, so each is called by where it lies: digits/gan is the zoo's own," in said
+    assert f"{copy} is the one there." in said
 
 
 def test_where_nothing_is_drawn_there_is_no_quiz_and_nothing_to_look_at(zoo: Path, opened) -> None:

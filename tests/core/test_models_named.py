@@ -1,6 +1,7 @@
 """One kind of argument for a model: an entry, an address, a checkpoint or a run, wherever a command takes one."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -102,6 +103,23 @@ def test_a_run_that_was_moved_keeps_its_best_and_one_without_has_its_last(run: P
 def test_which_checkpoint_of_a_run_it_is_is_said(run: Path, tmp_path: Path, capsys: Captured) -> None:
     main(["sample", str(run), "--num_samples", "1", "--device", "cpu", "--out", str(tmp_path / "a.png")])
     assert capsys.readouterr().err == f"genzoo: note: of {run} it is checkpoints/best.ckpt\n"
+
+
+def test_a_folder_of_runs_is_answered_with_the_newest_of_them(run: Path, tmp_path: Path, capsys: Captured) -> None:
+    for stamp, written in {"2026-01-31_12-00-00": 2e9, "2026-01-31_09-00-00": 1e9}.items():
+        kept = tmp_path / "runs" / "digits" / "vae" / stamp / "checkpoints"
+        kept.mkdir(parents=True)
+        shutil.copy(run / "checkpoints" / "last.ckpt", kept)
+        os.utime(kept, (written, written))
+    (tmp_path / "runs/digits/vae/2026-02-01_10-00-00/checkpoints").mkdir(parents=True)  # which had no time to write
+    newest = tmp_path / "runs/digits/vae/2026-01-31_12-00-00"
+    for above in (newest.parent, newest.parents[1], newest.parents[2]):
+        assert f"; the newest run in it is {newest}" in refused(["sample", str(above)], capsys)
+    for folder in (newest, newest.parent):  # where a checkpoint's file is wanted
+        said = refused(["validate", "--config", "small.yaml", "--ckpt_path", str(folder)], capsys)
+        assert f"is a folder; give a file of a run's, of those in {newest}/checkpoints" in said
+    (tmp_path / "runs" / "digits" / "vae").rename(tmp_path / "elsewhere")
+    assert "the newest run" not in refused(["sample", str(tmp_path / "runs")], capsys)
 
 
 @pytest.mark.parametrize("command", ["sample", "evaluate", "compare", "publish --name a/b"])

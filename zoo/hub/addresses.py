@@ -14,7 +14,7 @@ from typing import Any
 
 from genzoo.zoo.files import cached, staged
 from genzoo.zoo.hub import entries
-from genzoo.zoo.hub.checkpoints import FOLDER, Checkpoint, checkpoint_of
+from genzoo.zoo.hub.checkpoints import FOLDER, Checkpoint, checkpoint_of, newest_run
 from genzoo.zoo.hub.entries import CONFIG, FILES, METRICS, NAME, WEIGHTS, Entry, file_of, list_models, read_config
 from genzoo.zoo.hub.schema import CONFIG_BYTES, METRICS_BYTES
 from genzoo.zoo.hub.weights import largest
@@ -77,9 +77,11 @@ def resolve(source: str | Path, *, revision: str | None = None) -> Path:
             f" checkpoint's file, nor an address (hf://owner/name, wandb://…, https://…){hint}"
         )
     if file_of(folder, CONFIG) is None or file_of(folder, WEIGHTS) is None:
+        run = None if separator else newest_run(folder)
         raise FileNotFoundError(
             f"{masked(address)} is no entry of a zoo, which must hold {CONFIG} and {WEIGHTS}"
             + ("" if separator else f", and no run's folder, which has checkpoints in {FOLDER}/")
+            + ("" if run is None else f"; the newest run in it is {run}")
         )
     return folder
 

@@ -94,6 +94,13 @@ def checkpoint_of(run: Path) -> Path | None:
     return last
 
 
+def newest_run(folder: Path) -> Path | None:
+    """The run that wrote last of those in a folder (`runs/mnist/vae`, or one above); a run's is its own; or None."""
+    depths = ("/".join(["*"] * depth + [FOLDER]) for depth in range(4))
+    found = [path for depth in depths for path in folder.glob(depth) if any(path.glob("**/*.ckpt"))]
+    return max(found, key=lambda path: path.stat().st_mtime_ns).parent if found else None
+
+
 def run_config(path: Path) -> Path | None:
     """The configuration that a run left beside its checkpoints; None where there is none."""
     above = list(path.absolute().parents)  # a metric with a slash in a file's name makes folders
