@@ -3,10 +3,12 @@
     h ← h + g₁ · attention((1 + a₁) · norm(h) + b₁)
     h ← h + g₂ · swiglu((1 + a₂) · norm(h) + b₂),   swiglu(h) = W₃ (silu(W₁ h) · W₂ h)
 
-Scales a, shifts b and gates g of each block come from the noise level and the class (the paper's adaLN-zero). Since
-the paper, transformers have learned to know a patch by where it lies from another rather than by its number (rotary
-positions, Su et al. 2021, here for each axis of the grid), to normalise queries and keys, so that no attention grows
-without bound (Dehghani et al. 2023), and to gate their perceptrons (SwiGLU, Shazeer 2020).
+Scales a, shifts b and gates g of each block come from the noise level and the class (the paper's adaLN-zero). What
+transformers have learned since: queries and keys are turned by where a patch lies, so that attention knows how far
+apart two of them are (rotary positions, Su et al. 2021, here for each axis of the grid); they are normalised, so that
+no attention grows without bound (Dehghani et al. 2023); perceptrons are gated (SwiGLU, Shazeer 2020). The paper's
+fixed waves, which say where a patch is in the whole, are still added at the inlet: how far apart equal patches are
+tells none of them where it is, for their weighted means are all the same.
 """
 
 import math
@@ -53,6 +55,7 @@ class DiT(nn.Module):
         ValueError: on a shape that is neither, or sizes that make no network.
     """
 
+    places: Tensor
     cos: Tensor
     sin: Tensor
 
@@ -94,6 +97,7 @@ class DiT(nn.Module):
             self.modulation.weight.mul_(SMALL)
             self.outlet.weight.mul_(SMALL)
         cos, sin = grid_rotations(self.grid, plan.width // plan.heads)
+        self.register_buffer("places", torch.cat(grid_rotations(self.grid, plan.width), 1), persistent=False)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
@@ -119,7 +123,7 @@ class DiT(nn.Module):
         if x.shape[1:] != self.shape:
             raise ValueError(f"This DiT has shape={self.shape}, but was given data of {tuple(x.shape[1:])}.")
         condition = F.silu(self.conditioning(c_noise, labels))
-        h = self.inlet(folded(x, self.patch))
+        h = self.inlet(folded(x, self.patch)) + self.places
         for block in self.blocks:
             if self.checkpointing and torch.is_grad_enabled():
                 h = checkpoint(block, h, condition, self.cos, self.sin, use_reentrant=False)
@@ -158,8 +162,9 @@ class Plan(NamedTuple):
                 patch *= 2
         small = math.prod(shape[1:]) <= 16 ** len(shape[1:])
         numbers = shape[0] * patch ** len(shape[1:])
-        width = width or max(128 if small else 256, 64 * math.ceil(numbers / 64))
-        return cls(patch, width, depth or (4 if small else 6), heads or max(1, width // 64))
+        width = max(128 if small else 256, 64 * math.ceil(numbers / 64)) if width is None else width
+        depth = (4 if small else 6) if depth is None else depth
+        return cls(patch, width, depth, max(1, width // 64) if heads is None else heads)
 
 
 class Block(nn.Module):
