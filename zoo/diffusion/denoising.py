@@ -8,7 +8,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from genzoo.zoo.diffusion.likelihood import corrupt
-from genzoo.zoo.diffusion.networks import OURS, Name, network_of
+from genzoo.zoo.diffusion.networks import FOR, OURS, Name, network_of
 from genzoo.zoo.diffusion.parameterisation import PREDICTIONS, Prediction, error_factor, predicted, to_x0
 from genzoo.zoo.diffusion.schedules import Noise, Schedule, Spacing
 from genzoo.zoo.diffusion.solvers import Denoiser, Solver
@@ -34,7 +34,7 @@ class Choices(NamedTuple):
 
 
 class Denoising(ConditionalMixin, ZooModule):
-    """A network that is trained to denoise images or points. What it is good for is in `Diffusion`.
+    """A network that is trained to denoise images, series or points. What it is good for is in `Diffusion`.
 
     Args:
         shape, levels, optimizer, lr_scheduler: as in `ZooModule`.
@@ -44,10 +44,10 @@ class Denoising(ConditionalMixin, ZooModule):
         solver: that `sample` uses by default; None takes the family's.
         steps: of that solver; None takes the family's.
         spacing: of the steps, see `Schedule.times`; None takes the family's.
-        network: "unet", a `UNet` (images); "dit", a transformer, `DiT` (images); "mlp", a `TimedMLP` (points); None
-            takes the U-Net or the MLP. Or a module of your own, (x, c_noise, labels) to the shape of x, where x has
-            about unit variance, c_noise of (B,) is ¼ ln(σ/α), and labels are (B,) in [0, num_classes], the last for
-            "no class", or None.
+        network: "unet", a `UNet` (images); "dit", a transformer, `DiT` (images, series); "mlp", a `TimedMLP`
+            (points); None takes the first that is for the data. Or a module of your own, (x, c_noise, labels) to the
+            shape of x, where x has about unit variance, c_noise of (B,) is ¼ ln(σ/α), and labels are (B,) in
+            [0, num_classes], the last for "no class", or None.
         width: of a network of ours: channels of the U-Net, numbers at each position of the transformer, or hidden
             units of the MLP; None takes what suits the data, or 64.
         multipliers: channels of the levels of the U-Net in units of `width`; None: what suits the images' size, and
@@ -62,7 +62,7 @@ class Denoising(ConditionalMixin, ZooModule):
         checkpointing: whether the transformer's activations are computed again for the gradient instead of kept: a
             third more work, in a fraction of the memory.
         data_scale: what data, points standardised before, are divided by, so that they have about unit variance;
-            images, which have been scaled to [−1, 1], do well with 1.
+            images, which have been scaled to [−1, 1], do well with 1. Series are taken as they are.
         num_classes: how many classes the labels name.
         conditional: whether to learn p(x | label); "auto": if there are several classes.
         class_prior: p(y) where no label is given: the classes' shares in the "training" data, or "uniform" over
@@ -108,8 +108,11 @@ class Denoising(ConditionalMixin, ZooModule):
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__(shape, levels, optimizer=optimizer, lr_scheduler=lr_scheduler)
-        if self.modality not in ("image", "points"):
-            raise ValueError(f"{type(self).__name__} is for images and points, but the data are {self.modality}.")
+        if self.modality not in FOR or (self.modality == "waveform" and levels is not None):
+            raise ValueError(
+                f"{type(self).__name__} is for images, points, and series (C, T) of levels=None, but the data are"
+                f" {self.modality}, shape={self.shape}, levels={levels}."
+            )
         if not data_scale > 0 or not 0 < label_dropout < 1:
             raise ValueError(
                 f"data_scale={data_scale}, label_dropout={label_dropout}: the one must be above 0, the other"

@@ -17,7 +17,12 @@ Name = Literal["unet", "mlp", "dit"]
 OURS = UNet | TimedMLP | DiT
 
 #: which are for what data, the usual one first
-FOR: Mapping[Modality, Sequence[Name]] = {"image": ("unet", "dit"), "points": ("mlp",)}
+FOR: Mapping[Modality, Sequence[Name]] = {
+    "image": ("unet", "dit"),
+    "points": ("mlp",),
+    "series": ("dit",),
+    "waveform": ("dit",),
+}
 #: the sizes that each of them takes
 SIZES: Mapping[Name, set[str]] = {
     "unet": {"patch", "width", "multipliers", "blocks", "attention", "dropout"},
