@@ -92,7 +92,13 @@ class Case:
         return name + "".join(f"-{option}" for option in self.options if option != "num_classes")
 
 
+#: a family with another network than the one it has for most data
+OTHER_NETWORKS = [
+    Case(DDPM, (2, 12), None, frozenset(DIFFUSES), {"width": 32, "depth": 2}),
+    Case(FlowMatching, (1, 7, 9), 256, frozenset(DIFFUSES), {"network": "dit", "patch": 2, "width": 32, "depth": 2}),
+]
 CASES = [Case(family, *kind, frozenset(claimed)) for family, data, claimed in FAMILIES for kind in data]
+CASES += OTHER_NETWORKS
 #: each family on the first kind of data in its line
 FIRST = [Case(family, *data[0], frozenset(claimed)) for family, data, claimed in FAMILIES]
 #: p(x | y), of each family that can be that

@@ -23,7 +23,7 @@ from genzoo.zoo.randomness import Generator, PerDatum, check_generator, normal, 
 
 
 class Diffusion(LogProbMixin, CompletionMixin, Denoising):
-    """The base of the diffusion models, for images and points.
+    """The base of the diffusion models, for images, series and points.
 
     Capabilities: `sample`, `sample_path`, `log_prob`, `anomaly_score`, `complete`, `invert`, `generate`,
     `interpolate`. The constructor's arguments are those of `Denoising`. What takes no labels is answered by the

@@ -2,6 +2,7 @@
 
 from genzoo.zoo.networks.dcgan import DCGANDiscriminator as DCGANDiscriminator
 from genzoo.zoo.networks.dcgan import DCGANGenerator as DCGANGenerator
+from genzoo.zoo.networks.dit import DiT as DiT
 from genzoo.zoo.networks.mlp import MLP as MLP
 from genzoo.zoo.networks.r3gan import R3GANDiscriminator as R3GANDiscriminator
 from genzoo.zoo.networks.r3gan import R3GANGenerator as R3GANGenerator
@@ -14,6 +15,7 @@ __all__ = [
     "MLP",
     "DCGANDiscriminator",
     "DCGANGenerator",
+    "DiT",
     "R3GANDiscriminator",
     "R3GANGenerator",
     "ResNetDecoder",

@@ -105,8 +105,11 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """`rotate`, in one pass, of what asks for no gradient."""
+    first, second = x.chunk(2, -1)
+    if torch.compiler.is_compiling():  # which makes one pass of it itself
+        return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
     result = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    (first, second), (to_first, to_second) = x.chunk(2, -1), result.chunk(2, -1)
+    to_first, to_second = result.chunk(2, -1)
     torch.mul(first, cos, out=to_first).addcmul_(second, sin, value=-1)
     torch.mul(second, cos, out=to_second).addcmul_(first, sin)
     return result
