@@ -36,14 +36,14 @@ BATCH = 3
 PARTS = """
     name_classes standardise
     beta_at begin_in_own_units build_networks chain chain_times checked_labels choose choose_variance classes code
-    codes components condition_on data decoded decoder default_optimizer denoise denoiser dequantised
+    components condition_on data decoded decoder default_optimizer denoise denoiser dequantised
     discriminator_loss corrupted discriminator_step draw draw_latents draw_turn draw_uncached elbo errors
     evaluation features fill_in flow flow_ratios from_model generator_loss generator_step in_own_units kl
     labels_to_sample log_joint log_likelihood log_prob_given log_prob_per_dim losses log_weights logits made
     next_logits noise num_observed objective observed on_grid output output_in_own_units outputs parameter_groups
-    parts place posterior predict present_classes prior reconstruction_error register_later_buffer render residual
-    scaled shifted standardised stated solver_times to_model to_networks unpack with_later_buffers GPT.generate
-    GPT.in_windows GAN.generate GAN.score
+    parts place posterior predict present_classes prior quantised reconstruction_error register_later_buffer render residual
+    scaled seen shifted standardised stated solver_times to_model to_networks unpack vectors with_later_buffers
+    GPT.generate GPT.in_windows GAN.generate GAN.score TokenModel.codes
 """
 #: the ways to the Hub, which `tests/zoo/hub` calls, well and badly
 SHARED = "from_pretrained push_to_hub"

@@ -1,7 +1,7 @@
 """Residual convolutional encoders and decoders for images of any size, with codes that are vectors or grids of them.
 
-No normalisation layers: residual branches begin small (as in Zhang et al. 2019, "Fixup"), so that a datum's output
-does not depend on its batch. An encoder halves the image (to a vector: twice), a decoder doubles it as often by pixel
+No normalisation by the batch: residual branches begin small (as in Zhang et al. 2019, "Fixup"), so that a datum's
+output depends on it alone. An encoder halves the image (to a vector: twice), a decoder doubles it as often by pixel
 shuffling (Shi et al. 2016) and crops where a size was odd.
 """
 
@@ -37,7 +37,7 @@ class ResNetEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, out_features)."""
-        return self.outlet(halved(x, self.layers).flatten(1))
+        return self.outlet(F.silu(halved(x, self.layers)).flatten(1))
 
 
 class ResNetDecoder(nn.Module):
@@ -77,6 +77,9 @@ class ResNetDecoder(nn.Module):
 class SpatialEncoder(nn.Module):
     """From images to grids of vectors, each of which has seen its place and what is around it.
 
+    What the last layer sees is normalised over the datum, so that the vectors begin with a scale of about ½: one that
+    is rounded should not begin with all of them at one code.
+
     Args:
         shape: (C, H, W) of the input.
         out_channels: d, the size of each vector.
@@ -91,12 +94,13 @@ class SpatialEncoder(nn.Module):
         super().__init__()
         channels = doubling(width, stages)
         self.layers = halvings([shape[0], *channels[1:]], depth)
+        self.norm = nn.GroupNorm(1, channels[-1])
         self.outlet = nn.Conv2d(channels[-1], out_channels, 1)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, d, ⌈H/2ⁿ⌉, ⌈W/2ⁿ⌉)."""
-        return self.outlet(halved(x, self.layers))
+        return self.outlet(F.silu(self.norm(halved(x, self.layers))))
 
 
 class SpatialDecoder(nn.Module):
@@ -154,10 +158,10 @@ def halvings(channels: Sequence[int], depth: int) -> nn.Sequential:
 
 
 def halved(h: Tensor, layers: nn.Sequential) -> Tensor:
-    """What `halvings` make of an image, and the nonlinearity after them."""
+    """What `halvings` make of an image."""
     for layer in layers:
         h = layer(pad_to_multiple(h, 2) if isinstance(layer, nn.Conv2d) else h)
-    return F.silu(h)
+    return h
 
 
 def doublings(channels: Sequence[int], depth: int) -> nn.ModuleList:
