@@ -15,6 +15,7 @@ from genzoo.zoo import (
     GPT,
     MADE,
     VAE,
+    VQ,
     Autoencoder,
     DenoisingAutoencoder,
     FlowMatching,
@@ -104,6 +105,10 @@ CONDITIONAL = [
     Case(case.family, case.shape, case.levels, case.claimed, {"num_classes": 3, "conditional": True})
     for case in FIRST
     if "conditional" in inspect.signature(case.family).parameters
+]
+#: codes whose vectors follow the data: a state that no optimiser has
+CODEBOOKS = [
+    Case(QuantisedAutoencoder, (1, 8, 8), 17, frozenset({ScoresAnomalies, HasCodes}), {"quantiser": VQ(16, 4)})
 ]
 
 
