@@ -15,16 +15,19 @@ from genzoo.zoo import (
     GPT,
     MADE,
     VAE,
+    VQ,
     Autoencoder,
     DenoisingAutoencoder,
     FlowMatching,
     PixelCNN,
+    QuantisedAutoencoder,
     ScoreModel,
     WaveNet,
     ZooModule,
 )
 from genzoo.zoo.interface import (
     Completes,
+    HasCodes,
     HasLatents,
     HasLogProb,
     Interpolates,
@@ -46,6 +49,7 @@ CAPABILITIES = {
     HasLogProb,
     ScoresAnomalies,
     Completes,
+    HasCodes,
     HasLatents,
     Interpolates,
     Inverts,
@@ -61,6 +65,7 @@ FAMILIES: list[tuple[type[ZooModule], list[tuple[tuple[int, ...], int | None]], 
     (VAE, IMAGES + POINTS, {Samples, HasLogProb, ScoresAnomalies, Completes, HasLatents, Interpolates}),
     (Autoencoder, IMAGES + POINTS, {ScoresAnomalies, Completes, HasLatents, Interpolates}),
     (DenoisingAutoencoder, IMAGES[:1] + POINTS, {ScoresAnomalies, Completes, HasLatents, Interpolates}),
+    (QuantisedAutoencoder, IMAGES, {ScoresAnomalies, HasCodes}),
     (GAN, IMAGES + POINTS + WAVEFORMS, {Samples, ScoresAnomalies, Completes, Interpolates, Inverts}),
     (DDPM, IMAGES[1::2] + POINTS, DIFFUSES),
     (ScoreModel, IMAGES[:1] + POINTS, DIFFUSES),
@@ -106,6 +111,10 @@ CONDITIONAL = [
     Case(case.family, case.shape, case.levels, case.claimed, {"num_classes": 3, "conditional": True})
     for case in FIRST
     if "conditional" in inspect.signature(case.family).parameters
+]
+#: codes whose vectors follow the data: a state that no optimiser has
+CODEBOOKS = [
+    Case(QuantisedAutoencoder, (1, 8, 8), 17, frozenset({ScoresAnomalies, HasCodes}), {"quantiser": VQ(16, 4)})
 ]
 
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from families import CASES, CONDITIONAL, Case
+from families import CASES, CODEBOOKS, CONDITIONAL, Case
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -25,7 +25,7 @@ from genzoo.zoo.mixins import ConditionalMixin
 from genzoo.zoo.module import ZooModule
 
 META = "meta"
-EVERY = pytest.mark.parametrize("case", CASES + CONDITIONAL, ids=str)
+EVERY = pytest.mark.parametrize("case", CASES + CONDITIONAL + CODEBOOKS, ids=str)
 
 
 def claiming(capability):

@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     from genzoo.zoo.latent.autoencoder import DenoisingAutoencoder as DenoisingAutoencoder
     from genzoo.zoo.latent.autoencoder import GaussianNoise as GaussianNoise
     from genzoo.zoo.latent.autoencoder import Masking as Masking
+    from genzoo.zoo.latent.quantised import QuantisedAutoencoder as QuantisedAutoencoder
+    from genzoo.zoo.latent.quantisers import FSQ as FSQ
+    from genzoo.zoo.latent.quantisers import VQ as VQ
     from genzoo.zoo.latent.vae import VAE as VAE
     from genzoo.zoo.learning_rates import Cosine as Cosine
     from genzoo.zoo.learning_rates import OneCycle as OneCycle
@@ -60,6 +63,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Autoencoder": "latent.autoencoder",
     "DenoisingAutoencoder": "latent.autoencoder",
+    "QuantisedAutoencoder": "latent.quantised",
     "VAE": "latent.vae",
     "GAN": "gan.module",
     "MADE": "autoregressive.made",
@@ -71,6 +75,8 @@ _HOME = {
     "FlowMatching": "diffusion.modules",
     "Classifier": "classifier",
     "ZooModule": "module",
+    "FSQ": "latent.quantisers",
+    "VQ": "latent.quantisers",
     "Bernoulli": "likelihoods",
     "Categorical": "likelihoods",
     "DiscretisedLogistic": "likelihoods",

@@ -8,6 +8,8 @@ from genzoo.zoo.networks.r3gan import R3GANDiscriminator as R3GANDiscriminator
 from genzoo.zoo.networks.r3gan import R3GANGenerator as R3GANGenerator
 from genzoo.zoo.networks.resnet import ResNetDecoder as ResNetDecoder
 from genzoo.zoo.networks.resnet import ResNetEncoder as ResNetEncoder
+from genzoo.zoo.networks.resnet import SpatialDecoder as SpatialDecoder
+from genzoo.zoo.networks.resnet import SpatialEncoder as SpatialEncoder
 from genzoo.zoo.networks.timed_mlp import TimedMLP as TimedMLP
 from genzoo.zoo.networks.unet import UNet as UNet
 
@@ -20,6 +22,8 @@ __all__ = [
     "R3GANGenerator",
     "ResNetDecoder",
     "ResNetEncoder",
+    "SpatialDecoder",
+    "SpatialEncoder",
     "TimedMLP",
     "UNet",
 ]
