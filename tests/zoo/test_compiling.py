@@ -25,6 +25,7 @@ NETWORKS = {
     "DDPM": ["network"],
     "ScoreModel": ["network"],
     "FlowMatching": ["network"],
+    "MaskedDiffusion": ["network"],
 }
 
 
