@@ -8,7 +8,6 @@ from torch import Tensor
 
 from genzoo.zoo.checks import check_count
 from genzoo.zoo.mixins import ConditionalMixin, LogProbMixin
-from genzoo.zoo.precision import full_precision
 from genzoo.zoo.randomness import Generator, PerDatum, check_generator, repeatable, twin
 
 
@@ -17,6 +16,8 @@ class MarginalBoundMixin(ConditionalMixin, LogProbMixin):
 
     #: classes that are this much less likely than the likeliest are left out of a marginal likelihood
     unlikely = 1e-3
+
+    like: Tensor  # from ZooModule
 
     @abstractmethod
     def log_prob_given(
@@ -59,9 +60,10 @@ class MarginalBoundMixin(ConditionalMixin, LogProbMixin):
         x = self.check(x)  # type: ignore[attr-defined]
         check_count("num_particles", num_particles)
         check_generator(generator)
+        dtype = torch.promote_types(x.dtype, self.like.dtype)
         if self.num_classes is None or labels is not None:
             given = self.checked_labels(labels, len(x))
-            return self.log_prob_given(x, given, num_particles, generator).to(full_precision(x).dtype)
+            return self.log_prob_given(x, given, num_particles, generator).to(dtype)
         generator = repeatable(generator, x.device)
         log_q = self.log_joint(x, num_particles, generator).log_softmax(0)
         log_q = log_q.where(log_q > log_q.amax(0) + math.log(self.unlikely), -math.inf).log_softmax(0)
@@ -72,7 +74,7 @@ class MarginalBoundMixin(ConditionalMixin, LogProbMixin):
                 labels = torch.full((len(rows),), y, device=x.device)
                 log_p = self.class_log_prior[y] + self.log_prob_given(x[rows], labels, num_particles, own)
                 total[rows] += log_q_y[rows].exp() * (log_p - log_q_y[rows])
-        return total.to(full_precision(x).dtype)
+        return total.to(dtype)
 
     def log_joint(self, x: Tensor, num_particles: int, generator: Generator) -> Tensor:
         """About L_y + log π_y, float64, (as many as there are classes with a share, B), all with the same noise.

