@@ -27,7 +27,7 @@ def time_of_share(schedule: MaskingSchedule, share: Tensor) -> Tensor:
 
 def times_of_counts(schedule: MaskingSchedule, num_dims: int) -> Tensor:
     """(D + 1,) float64: the times up to which at most n = 0 … D entries are masked, t_n = m⁻¹(n / D)."""
-    return time_of_share(schedule, torch.arange(num_dims + 1, dtype=torch.float64) / num_dims)
+    return time_of_share(schedule, torch.arange(num_dims + 1).double() / num_dims)
 
 
 def mask_of(noise: Tensor, count: Tensor) -> Tensor:
