@@ -19,6 +19,7 @@ from genzoo.zoo import (
     Autoencoder,
     DenoisingAutoencoder,
     FlowMatching,
+    MaskedDiffusion,
     PixelCNN,
     QuantisedAutoencoder,
     ScoreModel,
@@ -70,6 +71,7 @@ FAMILIES: list[tuple[type[ZooModule], list[tuple[tuple[int, ...], int | None]], 
     (DDPM, IMAGES[1::2] + POINTS, DIFFUSES),
     (ScoreModel, IMAGES[:1] + POINTS, DIFFUSES),
     (FlowMatching, IMAGES[2:3] + POINTS, DIFFUSES),
+    (MaskedDiffusion, TOKENS + IMAGES[1:3], WRITES),
 ]
 
 

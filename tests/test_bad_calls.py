@@ -24,7 +24,7 @@ from families import CASES, CONDITIONAL, FIRST, Case
 from torch import Tensor
 
 import genzoo.zoo
-from genzoo.zoo import GPT, Autoencoder, ZooModule
+from genzoo.zoo import GPT, Autoencoder, MaskedDiffusion, ZooModule
 from genzoo.zoo.diffusion.solvers import Heun
 from genzoo.zoo.mixins import is_conditional
 from genzoo.zoo.randomness import PerDatum
@@ -34,16 +34,16 @@ BATCH = 3
 
 #: the parts that a family's methods are made of: they take what was checked before, from each other
 PARTS = """
-    name_classes standardise
-    beta_at begin_in_own_units build_networks chain chain_times checked_labels choose choose_variance classes code
-    components condition_on data decoded decoder default_optimizer denoise denoiser dequantised
-    discriminator_loss corrupted discriminator_step draw draw_latents draw_turn draw_uncached elbo errors
-    evaluation features fill_in flow flow_ratios from_model generator_loss generator_step in_own_units kl
-    labels_to_sample log_joint log_likelihood log_prob_given log_prob_per_dim losses log_weights logits made
-    next_logits noise num_observed objective observed on_grid output output_in_own_units outputs parameter_groups
-    parts place posterior predict present_classes prior quantised reconstruction_error register_later_buffer render
-    residual scaled seen shifted standardised stated solver_times to_model to_networks unpack vectors
-    with_later_buffers AutoregressiveMixin.codes GPT.generate GPT.in_windows GAN.generate GAN.score
+    name_classes standardise checked_tokens read_by beta_at begin_in_own_units build_networks chain chain_times
+    checked_labels choose choose_variance classes code codes components condition_on data decoded decoder
+    default_optimizer denoise denoiser dequantised discriminator_loss corrupted discriminator_step draw
+    draw_latents draw_turn draw_uncached elbo errors evaluation features fill_in flow flow_ratios from_model
+    generator_loss generator_step in_own_units kl labels_to_sample about_log_prob_given log_joint log_likelihood
+    log_prob_given log_prob_per_dim losses log_weights logits made masked_nats next_logits noise num_observed
+    objective observed on_grid output output_in_own_units outputs parameter_groups parts place posterior predict
+    present_classes prior reconstruction_error register_later_buffer render residual scaled shifted unmask
+    standardised stated solver_times to_model to_networks unpack with_later_buffers GPT.generate GPT.in_windows
+    GAN.generate GAN.score quantised seen vectors AutoregressiveMixin.codes
 """
 #: the ways to the Hub, which `tests/zoo/hub` calls, well and badly
 SHARED = "from_pretrained push_to_hub"
@@ -55,7 +55,11 @@ METHODS = """
     surprisal text tokens traverse
 """
 
-ALL = [*CASES, *CONDITIONAL, Case(GPT, (12,), 11, frozenset(), {"vocabulary": "abcdefghijk"})]
+ALL = [
+    *CASES,
+    *CONDITIONAL,
+    *(Case(family, (12,), 11, frozenset(), {"vocabulary": "abcdefghijk"}) for family in (GPT, MaskedDiffusion)),
+]
 
 
 class Call(NamedTuple):
@@ -135,6 +139,7 @@ def fitting(case: Case, method: str) -> dict[str, Any]:
         "generator": torch.Generator().manual_seed(0),
         "scorer": None,
         "solver": None,
+        "sampler": None,
         "spacing": None,
         "guidance": 1.0,
         "dim": 0,
@@ -269,6 +274,7 @@ BAD: dict[str, dict[str, Fault]] = {
     "generator": OF_GENERATORS,
     "scorer": OF_NAMES,
     "spacing": OF_NAMES,
+    "sampler": OF_NAMES,
     "solver": OF_NAMES | {"a class": lambda s, case: Heun},
     "guidance": {"none": lambda g, case: None} | OF_NUMBERS,
     "temperature": {"none": lambda g, case: None, "negative": lambda g, case: -1.0} | OF_NUMBERS,
@@ -362,6 +368,7 @@ ODD: dict[str, dict[str, Fault]] = {
     },
     "scorer": {"nll": lambda s, case: "nll", "reconstruction": lambda s, case: "reconstruction"},
     "spacing": {"karras": lambda s, case: "karras"},
+    "sampler": {name: lambda s, case, name=name: name for name in ("ancestral", "confidence")},
     "guidance": {"two": lambda g, case: 2, "NumPy's": lambda g, case: np.float32(1.5)},
     "temperature": {"zero": lambda g, case: 0, "tiny": lambda g, case: 1e-300},
     "top_p": {"one": lambda g, case: 1, "tiny": lambda g, case: 1e-300},

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from genzoo.zoo.autoregressive.pixelcnn import PixelCNN as PixelCNN
     from genzoo.zoo.autoregressive.wavenet import WaveNet as WaveNet
     from genzoo.zoo.classifier import Classifier as Classifier
+    from genzoo.zoo.diffusion.masked import MaskedDiffusion as MaskedDiffusion
     from genzoo.zoo.diffusion.modules import DDPM as DDPM
     from genzoo.zoo.diffusion.modules import FlowMatching as FlowMatching
     from genzoo.zoo.diffusion.modules import ScoreModel as ScoreModel
@@ -73,6 +74,7 @@ _HOME = {
     "DDPM": "diffusion.modules",
     "ScoreModel": "diffusion.modules",
     "FlowMatching": "diffusion.modules",
+    "MaskedDiffusion": "diffusion.masked",
     "Classifier": "classifier",
     "ZooModule": "module",
     "FSQ": "latent.quantisers",

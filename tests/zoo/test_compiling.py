@@ -26,6 +26,7 @@ NETWORKS = {
     "DDPM": ["network"],
     "ScoreModel": ["network"],
     "FlowMatching": ["network"],
+    "MaskedDiffusion": ["network"],
 }
 
 
