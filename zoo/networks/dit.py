@@ -256,9 +256,9 @@ def unfolded(h: Tensor, shape: Sequence[int], patch: int) -> Tensor:
     """The inverse of `folded`, for data of this shape."""
     channels, *sides = shape
     grid = [math.ceil(side / patch) for side in sides]
-    h = h.view(len(h), *grid, channels, *[patch] * len(grid))
+    h = h.view(-1, *grid, channels, *[patch] * len(grid))
     order = [n for axis in range(len(grid)) for n in (1 + axis, 2 + len(grid) + axis)]
-    x = h.permute(0, 1 + len(grid), *order).reshape(len(h), channels, *(patch * n for n in grid))
+    x = h.permute(0, 1 + len(grid), *order).reshape(-1, channels, *(patch * n for n in grid))
     for axis, side in enumerate(sides):
         x = x.narrow(2 + axis, 0, side)
     return x
