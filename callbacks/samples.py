@@ -13,7 +13,7 @@ from genzoo.callbacks.at_validation import AtValidation, has_validations
 from genzoo.metrics.data import data_of
 from genzoo.zoo.drawing import draw, seeded, supported
 from genzoo.zoo.hub.run_folder import run_folder
-from genzoo.zoo.interface import Completes, HasLatents, Samples
+from genzoo.zoo.interface import Completes, HasCodes, HasLatents, Samples
 from genzoo.zoo.media import can_render, captions_of, labels_to_show, render
 from genzoo.zoo.value_range import (
     UNIT,
@@ -32,7 +32,7 @@ class SampleLogger(AtValidation):
 
     * `samples`: `sample(num_samples)`, from the same seed every time, so that the eye follows one set of
       samples; of a conditional model whose classes have names each class in turn, with its name below.
-    * `reconstructions`: images above their reconstructions (models with latents).
+    * `reconstructions`: images above their reconstructions (models with latents or codes).
     * `completions`: images of which the left half (then the top half) is known, and completions below them; sounds
       and texts of which the first half is known, each followed by one completion.
     * `interpolations`: from one image to another along each row (models with latents).
@@ -81,7 +81,7 @@ class SampleLogger(AtValidation):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuses a module that has nothing to show."""
-        if not isinstance(pl_module, Samples | Completes | HasLatents):
+        if not isinstance(pl_module, Samples | Completes | HasLatents | HasCodes):
             raise ValueError(
                 f"SampleLogger: {type(pl_module).__name__} has no method to show anything with. Give it"
                 " `sample(num_samples, *, generator=None)`, or take the callback away."
@@ -113,7 +113,7 @@ class SampleLogger(AtValidation):
         if self._data_range is None:
             found = range_of(x)
             self._data_range = None if found is None else (tuple(x.shape[1:]), found)
-        if self._examples is None and self.num_examples and isinstance(module, Completes | HasLatents):
+        if self._examples is None and self.num_examples and isinstance(module, Completes | HasLatents | HasCodes):
             self._examples = x[: self.num_examples].detach().clone()
 
     @property
@@ -181,7 +181,7 @@ class SampleLogger(AtValidation):
             self._range = found
 
     def _pages_of_images(self, module: LightningModule, x: Tensor) -> Iterator[tuple[str, Tensor, int]]:
-        if isinstance(module, HasLatents):
+        if isinstance(module, HasLatents | HasCodes):
             with seeded(self.seed):
                 yield "reconstructions", torch.cat([x, module.reconstruct(x)]), len(x)
         if isinstance(module, Completes):

@@ -89,11 +89,14 @@ class OwnData:
                 found.append(path)
                 continue
             kinds = {"image": image_suffixes(), "waveform": sound_suffixes(), "points": TABLES, "tokens": None}
+            kinds["series"] = TABLES
             search = FileSearch(kinds[self.kind])
             below = search.below(path).values()
             left = search.in_words()
             if not below:
-                what = {"image": "image", "waveform": "sound", "points": "table", "tokens": "text"}[self.kind]
+                what = {"image": "image", "waveform": "sound", "points": "table", "tokens": "text"}.get(
+                    self.kind, "table"
+                )
                 raise FileNotFoundError(f"there is no {what} in {path}" + (f". There are: {left}" if left else ""))
             if left:
                 note(f"{path}: {search.num_found} files are read. Left out: {left}")
@@ -146,6 +149,8 @@ class OwnData:
             return read_text(path)
         if self.kind == "tokens":
             raise ValueError("the model has no vocabulary, and reads no text: give a .npy of tokens")
+        if self.kind == "series":
+            raise ValueError(f"the model's data are series {self.shape}: give a .npy of them")
         raise ValueError(f"the model's data are rows of {self.shape[0]} numbers: give a .csv, .parquet or .npy")
 
     def datum(self, name: str, raw: Any, fit: Callable[[Any], Tensor]) -> Datum:

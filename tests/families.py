@@ -15,16 +15,20 @@ from genzoo.zoo import (
     GPT,
     MADE,
     VAE,
+    VQ,
     Autoencoder,
     DenoisingAutoencoder,
     FlowMatching,
+    MaskedDiffusion,
     PixelCNN,
+    QuantisedAutoencoder,
     ScoreModel,
     WaveNet,
     ZooModule,
 )
 from genzoo.zoo.interface import (
     Completes,
+    HasCodes,
     HasLatents,
     HasLogProb,
     Interpolates,
@@ -46,6 +50,7 @@ CAPABILITIES = {
     HasLogProb,
     ScoresAnomalies,
     Completes,
+    HasCodes,
     HasLatents,
     Interpolates,
     Inverts,
@@ -61,10 +66,12 @@ FAMILIES: list[tuple[type[ZooModule], list[tuple[tuple[int, ...], int | None]], 
     (VAE, IMAGES + POINTS, {Samples, HasLogProb, ScoresAnomalies, Completes, HasLatents, Interpolates}),
     (Autoencoder, IMAGES + POINTS, {ScoresAnomalies, Completes, HasLatents, Interpolates}),
     (DenoisingAutoencoder, IMAGES[:1] + POINTS, {ScoresAnomalies, Completes, HasLatents, Interpolates}),
+    (QuantisedAutoencoder, IMAGES, {ScoresAnomalies, HasCodes}),
     (GAN, IMAGES + POINTS + WAVEFORMS, {Samples, ScoresAnomalies, Completes, Interpolates, Inverts}),
     (DDPM, IMAGES[1::2] + POINTS, DIFFUSES),
     (ScoreModel, IMAGES[:1] + POINTS, DIFFUSES),
     (FlowMatching, IMAGES[2:3] + POINTS, DIFFUSES),
+    (MaskedDiffusion, TOKENS + IMAGES[1:3], WRITES),
 ]
 
 
@@ -92,7 +99,13 @@ class Case:
         return name + "".join(f"-{option}" for option in self.options if option != "num_classes")
 
 
+#: a family with another network than the one it has for most data
+OTHER_NETWORKS = [
+    Case(DDPM, (2, 12), None, frozenset(DIFFUSES), {"width": 32, "depth": 2}),
+    Case(FlowMatching, (1, 7, 9), 256, frozenset(DIFFUSES), {"network": "dit", "patch": 2, "width": 32, "depth": 2}),
+]
 CASES = [Case(family, *kind, frozenset(claimed)) for family, data, claimed in FAMILIES for kind in data]
+CASES += OTHER_NETWORKS
 #: each family on the first kind of data in its line
 FIRST = [Case(family, *data[0], frozenset(claimed)) for family, data, claimed in FAMILIES]
 #: p(x | y), of each family that can be that
@@ -100,6 +113,10 @@ CONDITIONAL = [
     Case(case.family, case.shape, case.levels, case.claimed, {"num_classes": 3, "conditional": True})
     for case in FIRST
     if "conditional" in inspect.signature(case.family).parameters
+]
+#: codes whose vectors follow the data: a state that no optimiser has
+CODEBOOKS = [
+    Case(QuantisedAutoencoder, (1, 8, 8), 17, frozenset({ScoresAnomalies, HasCodes}), {"quantiser": VQ(16, 4)})
 ]
 
 

@@ -24,7 +24,7 @@ from families import CASES, CONDITIONAL, FIRST, Case
 from torch import Tensor
 
 import genzoo.zoo
-from genzoo.zoo import GPT, Autoencoder, ZooModule
+from genzoo.zoo import GPT, Autoencoder, MaskedDiffusion, ZooModule
 from genzoo.zoo.diffusion.solvers import Heun
 from genzoo.zoo.mixins import is_conditional
 from genzoo.zoo.randomness import PerDatum
@@ -34,29 +34,33 @@ BATCH = 3
 
 #: the parts that a family's methods are made of: they take what was checked before, from each other
 PARTS = """
-    name_classes standardise
-    beta_at begin_in_own_units build_networks chain chain_times checked_labels choose choose_variance classes code
-    codes components condition_on data decoded decoder default_optimizer denoise denoiser dequantised
-    discriminator_loss corrupted discriminator_step draw draw_latents draw_turn draw_uncached elbo errors
-    evaluation features fill_in flow flow_ratios from_model generator_loss generator_step in_own_units kl
-    about_log_prob_given
-    labels_to_sample log_joint log_likelihood log_prob_given log_prob_per_dim losses log_weights logits made
-    next_logits noise num_observed objective observed on_grid output output_in_own_units outputs parameter_groups
-    parts place posterior predict present_classes prior reconstruction_error register_later_buffer render residual
-    scaled shifted standardised stated solver_times to_model to_networks unpack with_later_buffers GPT.generate
-    GPT.in_windows GAN.generate GAN.score
+    name_classes standardise checked_tokens read_by beta_at begin_in_own_units build_networks chain chain_times
+    checked_labels choose choose_variance classes code components condition_on data decoded decoder
+    default_optimizer denoise denoiser dequantised discriminator_loss corrupted discriminator_step draw
+    draw_latents draw_turn draw_uncached elbo errors evaluation features fill_in flow flow_ratios from_model
+    generator_loss generator_step in_own_units kl labels_to_sample about_log_prob_given log_joint log_likelihood
+    log_prob_given log_prob_per_dim losses log_weights logits made masked_nats next_logits noise num_observed
+    objective observed on_grid output output_in_own_units outputs parameter_groups parts place posterior predict
+    present_classes prior reconstruction_error register_later_buffer render residual scaled shifted unmask
+    standardised stated solver_times to_model to_networks unpack with_later_buffers GPT.generate GPT.in_windows
+    GAN.generate GAN.score quantised seen vectors AutoregressiveMixin.codes
+    MaskedDiffusion.codes
 """
 #: the ways to the Hub, which `tests/zoo/hub` calls, well and badly
 SHARED = "from_pretrained push_to_hub"
 
 #: the capabilities' methods, and what single families offer besides
 METHODS = """
-    anomaly_score bits_per_dim check complete completion_kind count_classes decode encode fit_density
-    fit_variances generate interpolate invert log_prob reconstruct sample sample_path score
+    anomaly_score bits_per_dim check codes complete completion_kind count_classes decode decode_codes encode
+    fit_density fit_variances generate interpolate invert log_prob reconstruct sample sample_path score
     surprisal text tokens traverse
 """
 
-ALL = [*CASES, *CONDITIONAL, Case(GPT, (12,), 11, frozenset(), {"vocabulary": "abcdefghijk"})]
+ALL = [
+    *CASES,
+    *CONDITIONAL,
+    *(Case(family, (12,), 11, frozenset(), {"vocabulary": "abcdefghijk"}) for family in (GPT, MaskedDiffusion)),
+]
 
 
 class Call(NamedTuple):
@@ -124,7 +128,8 @@ def fitting(case: Case, method: str) -> dict[str, Any]:
         "x": x,
         "a": x,
         "b": case.data(BATCH),
-        "z": torch.randn(BATCH, model.code_dim) if method == "decode" else torch.randn(x.shape),
+        "z": torch.randn(BATCH, getattr(model, "code_dim", 1)) if method == "decode" else torch.randn(x.shape),
+        "codes": torch.zeros(BATCH, *getattr(model, "grid", ()), dtype=torch.int64),
         "known": known,
         "num_samples": 2,
         "num_frames": 2,
@@ -135,6 +140,7 @@ def fitting(case: Case, method: str) -> dict[str, Any]:
         "generator": torch.Generator().manual_seed(0),
         "scorer": None,
         "solver": None,
+        "sampler": None,
         "spacing": None,
         "guidance": 1.0,
         "dim": 0,
@@ -251,6 +257,8 @@ OF_TOKENS: dict[str, Fault] = {
 BAD: dict[str, dict[str, Fault]] = {
     **dict.fromkeys(("x", "a", "b"), OF_DATA | OF_VALUES),
     "z": OF_DATA | OF_VALUES,
+    "codes": OF_DATA
+    | {"too high": lambda c, case: with_value(c, 2**20), "negative": lambda c, case: with_value(c, -1)},
     "known": NO_TENSOR
     | {
         "floats": lambda m, case: m.float(),
@@ -267,6 +275,7 @@ BAD: dict[str, dict[str, Fault]] = {
     "generator": OF_GENERATORS,
     "scorer": OF_NAMES,
     "spacing": OF_NAMES,
+    "sampler": OF_NAMES,
     "solver": OF_NAMES | {"a class": lambda s, case: Heun},
     "guidance": {"none": lambda g, case: None} | OF_NUMBERS,
     "temperature": {"none": lambda g, case: None, "negative": lambda g, case: -1.0} | OF_NUMBERS,
@@ -360,6 +369,7 @@ ODD: dict[str, dict[str, Fault]] = {
     },
     "scorer": {"nll": lambda s, case: "nll", "reconstruction": lambda s, case: "reconstruction"},
     "spacing": {"karras": lambda s, case: "karras"},
+    "sampler": {name: lambda s, case, name=name: name for name in ("ancestral", "confidence")},
     "guidance": {"two": lambda g, case: 2, "NumPy's": lambda g, case: np.float32(1.5)},
     "temperature": {"zero": lambda g, case: 0, "tiny": lambda g, case: 1e-300},
     "top_p": {"one": lambda g, case: 1, "tiny": lambda g, case: 1e-300},
@@ -413,6 +423,7 @@ def faults(case: Case, method: str, argument: str) -> Iterator[tuple[str, bool]]
         bad |= OF_RANGE
         if model.modality == "image" and method not in (
             "encode",
+            "codes",
             "fit_density",
             "reconstruct",
             "interpolate",
@@ -500,10 +511,11 @@ def unsound(model: ZooModule, method: str, given: dict[str, Any], answer: Any) -
         return None if isinstance(answer, str) else f"a {type(answer).__name__}"
     if not isinstance(answer, Tensor) or not bool(answer.isfinite().all()):
         return "values that are no numbers"
-    size, shape = len(given.get("x", given.get("a", given.get("z", ())))), model.shape
+    size, shape = len(given.get("x", given.get("a", given.get("z", given.get("codes", ()))))), model.shape
     expected: dict[str, tuple[int, ...]] = {
         **dict.fromkeys(("log_prob", "bits_per_dim", "anomaly_score"), (size,)),
-        **dict.fromkeys(("decode", "reconstruct", "generate", "score", "check"), (size, *shape)),
+        "codes": (size, *getattr(model, "grid", ())),
+        **dict.fromkeys(("decode", "decode_codes", "reconstruct", "generate", "score", "check"), (size, *shape)),
         "sample": (int(given.get("num_samples", 0)), *((given["length"],) if "length" in given else shape)),
         "sample_path": (int(given.get("num_frames", 0)), int(given.get("num_samples", 0)), *shape),
         "complete": (int(given.get("num_samples", 0)), size, *shape),
@@ -519,7 +531,7 @@ def unsound(model: ZooModule, method: str, given: dict[str, Any], answer: Any) -
     rows = answer.flatten(0, -len(shape) - 1) if answer.ndim > len(shape) + 1 else answer
     if method in ("sample", "complete", "generate", "check") and tuple(rows.shape[1:]) == shape:
         model.check(rows, on_grid=method != "check")
-    if method in ("decode", "reconstruct", "interpolate", "traverse"):
+    if method in ("decode", "decode_codes", "reconstruct", "interpolate", "traverse"):
         model.check(rows, on_grid=False)
     if method == "complete":
         x, known = model.check(given["x"]), given["known"].expand(given["x"].shape)

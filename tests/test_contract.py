@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from genzoo.zoo import DDPM, GAN, GPT, Autoencoder, PerDatum
 from genzoo.zoo.interface import (
     Completes,
+    HasCodes,
     HasLatents,
     HasLogProb,
     Interpolates,
@@ -166,6 +167,29 @@ def test_latents(case):
     assert model.traverse(x, 0, [-1.0, 0.0, 1.0]).shape == (3, *x.shape)
 
 
+@claiming(HasCodes)
+def test_codes(case):
+    model, x = case
+    codes = model.codes(x)
+    assert codes.shape == (5, *model.grid) and codes.dtype == torch.int64
+    assert 0 <= int(codes.min()) <= int(codes.max()) < model.num_codes
+    assert torch.equal(model.codes(x[2:3]), codes[2:3])
+    assert model.reconstruct(x).shape == x.shape
+    assert torch.equal(model.reconstruct(x), model.decode_codes(codes))
+    assert not model.decode_codes(codes).requires_grad
+    model.check(model.reconstruct(x), on_grid=False)
+    refused = [
+        (codes.float(), TypeError, "int64"),
+        (codes[:, :1, :1, None], ValueError, "Codes have the shape"),
+        (codes[:0], ValueError, "Codes have the shape"),
+        (codes - codes.max() - 1, ValueError, r"Codes lie in \[0, "),
+        (codes + model.num_codes, ValueError, r"Codes lie in \[0, "),
+    ]
+    for bad, error, message in refused:
+        with pytest.raises(error, match=message):
+            model.decode_codes(bad)
+
+
 @claiming()
 def test_what_is_no_data_of_the_model_is_refused_by_every_capability(case):
     model, x = case
@@ -182,6 +206,7 @@ def test_what_is_no_data_of_the_model_is_refused_by_every_capability(case):
         beyond = [x + 1.01 - x.max(), x - 1.01 - x.min(), 3 * x + 2, 255 * x + 2]
         refused += [(bad, ValueError, r"takes values in \[.*Undo any normalisation") for bad in beyond]
     names = ["check", "log_prob", "anomaly_score", "encode", "reconstruct", "invert"]
+    names += ["codes"] if isinstance(model, HasCodes) else []  # elsewhere it is a part, which takes checked data
     names += [] if model.levels is None else ["bits_per_dim"]
     methods = [getattr(model, name) for name in names if hasattr(model, name)]
     if isinstance(model, Completes):
@@ -442,6 +467,16 @@ def test_codes_and_reconstructions_in_half_precision_are_in_full(case):
         ours, theirs = method(model), method(full)
         assert ours.dtype == theirs.dtype
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0.05)
+
+
+@claiming(HasCodes)
+def test_codes_in_half_precision_are_those_of_full_precision_but_for_what_rounding_tips_over(case):
+    model, full, x = in_half_and_in_full(case)
+    assert float((model.codes(x) == full.codes(x)).double().mean()) > 0.8
+    codes = full.codes(x)
+    ours, theirs = model.decode_codes(codes), full.decode_codes(codes)
+    assert ours.dtype == theirs.dtype
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0.05)
 
 
 @claiming(Interpolates)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from families import CONDITIONAL, FIRST, Case, Noise
+from families import CODEBOOKS, CONDITIONAL, FIRST, Case, Noise
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from running import python
@@ -22,7 +22,7 @@ from genzoo.zoo.gan.regularisers import R1
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
 
 
-every_family = pytest.mark.parametrize("case", FIRST + CONDITIONAL, ids=str)
+every_family = pytest.mark.parametrize("case", FIRST + CONDITIONAL + CODEBOOKS, ids=str)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ class Memory(Callback):
             self.figures.append({name: value.clone() for name, value in trainer.callback_metrics.items()})
 
 
-@pytest.mark.parametrize("case", FIRST + CONDITIONAL + GATHERING, ids=str)
+@pytest.mark.parametrize("case", FIRST + CONDITIONAL + CODEBOOKS + GATHERING, ids=str)
 def test_an_interrupted_run_goes_on_bit_for_bit(case: Case, tmp_path: Path) -> None:
     """Twelve steps in two epochs, at once or broken off within the second one."""
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from families import CASES, CONDITIONAL, Case
+from families import CASES, CODEBOOKS, CONDITIONAL, Case
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -18,14 +18,14 @@ import genzoo.zoo.autoregressive.base
 import genzoo.zoo.autoregressive.gpt
 import genzoo.zoo.autoregressive.pixelcnn
 import genzoo.zoo.autoregressive.wavenet
-import genzoo.zoo.diffusion.base
+import genzoo.zoo.diffusion.marginal
 from genzoo.zoo import GPT, PerDatum
 from genzoo.zoo.interface import HasLogProb, Samples, SamplesInSteps
 from genzoo.zoo.mixins import ConditionalMixin
 from genzoo.zoo.module import ZooModule
 
 META = "meta"
-EVERY = pytest.mark.parametrize("case", CASES + CONDITIONAL, ids=str)
+EVERY = pytest.mark.parametrize("case", CASES + CONDITIONAL + CODEBOOKS, ids=str)
 
 
 def claiming(capability):
@@ -62,7 +62,7 @@ def looks(monkeypatch) -> Counter:
         return [list(range(log_q.shape[1]))] * len(log_q)
 
     monkeypatch.setattr(ConditionalMixin, "present_classes", present_classes)
-    monkeypatch.setattr(genzoo.zoo.diffusion.base, "rows_above_zero", rows_above_zero)
+    monkeypatch.setattr(genzoo.zoo.diffusion.marginal, "rows_above_zero", rows_above_zero)
     for family in ("base", "gpt", "pixelcnn", "wavenet"):
         monkeypatch.setattr(getattr(genzoo.zoo.autoregressive, family), "known_to_all", known_to_all)
     return counts

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import torch
-from families import CONDITIONAL, FIRST, Noise
+from families import CODEBOOKS, CONDITIONAL, FIRST, Noise
 
 from genzoo.callbacks import EMA
 from genzoo.trainer import AutoTrainer
@@ -14,7 +14,7 @@ from genzoo.trainer import AutoTrainer
 
 def main(folder: Path) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    for case in FIRST + CONDITIONAL:
+    for case in FIRST + CONDITIONAL + CODEBOOKS:
         model = case.build()
         quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
         trainer = AutoTrainer(

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from genzoo.zoo.autoregressive.pixelcnn import PixelCNN as PixelCNN
     from genzoo.zoo.autoregressive.wavenet import WaveNet as WaveNet
     from genzoo.zoo.classifier import Classifier as Classifier
+    from genzoo.zoo.diffusion.masked import MaskedDiffusion as MaskedDiffusion
     from genzoo.zoo.diffusion.modules import DDPM as DDPM
     from genzoo.zoo.diffusion.modules import FlowMatching as FlowMatching
     from genzoo.zoo.diffusion.modules import ScoreModel as ScoreModel
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
     from genzoo.zoo.latent.autoencoder import DenoisingAutoencoder as DenoisingAutoencoder
     from genzoo.zoo.latent.autoencoder import GaussianNoise as GaussianNoise
     from genzoo.zoo.latent.autoencoder import Masking as Masking
+    from genzoo.zoo.latent.quantised import QuantisedAutoencoder as QuantisedAutoencoder
+    from genzoo.zoo.latent.quantisers import FSQ as FSQ
+    from genzoo.zoo.latent.quantisers import VQ as VQ
     from genzoo.zoo.latent.vae import VAE as VAE
     from genzoo.zoo.learning_rates import Cosine as Cosine
     from genzoo.zoo.learning_rates import OneCycle as OneCycle
@@ -60,6 +64,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Autoencoder": "latent.autoencoder",
     "DenoisingAutoencoder": "latent.autoencoder",
+    "QuantisedAutoencoder": "latent.quantised",
     "VAE": "latent.vae",
     "GAN": "gan.module",
     "MADE": "autoregressive.made",
@@ -69,8 +74,11 @@ _HOME = {
     "DDPM": "diffusion.modules",
     "ScoreModel": "diffusion.modules",
     "FlowMatching": "diffusion.modules",
+    "MaskedDiffusion": "diffusion.masked",
     "Classifier": "classifier",
     "ZooModule": "module",
+    "FSQ": "latent.quantisers",
+    "VQ": "latent.quantisers",
     "Bernoulli": "likelihoods",
     "Categorical": "likelihoods",
     "DiscretisedLogistic": "likelihoods",

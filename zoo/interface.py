@@ -92,6 +92,28 @@ class HasLatents(Protocol):
 
 
 @runtime_checkable
+class HasCodes(Protocol):
+    """Maps data to grids of discrete codes and back."""
+
+    #: K, how many codes there are
+    num_codes: int
+    #: (h, w), the grid of the codes of a datum
+    grid: tuple[int, int]
+
+    def codes(self, x: Tensor) -> Tensor:
+        """(B, h, w), int64 in [0, K)."""
+        ...
+
+    def decode_codes(self, codes: Tensor) -> Tensor:
+        """(B, *shape): the expected data of codes."""
+        ...
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """(B, *shape): decode_codes(codes(x))."""
+        ...
+
+
+@runtime_checkable
 class TakesAddedLoss(Protocol):
     """Is trained to reconstruct, and takes another opinion of its reconstructions into its loss."""
 

@@ -4,6 +4,7 @@
 |---|---|---|---|
 | image | float in [0, 1] on the grid k/(levels − 1), or any float | (C, H, W) | 256; 2 if binarised; or None |
 | waveform | float in [−1, 1]; 0 from its end on | (1, T) | how many mu-law codes the likelihood refers to: 256 |
+| series | any float: C values at each of T times | (C, T) | None: continuous |
 | tokens | int64 in [0, levels) | (T,) | the vocabulary's size |
 | points | any float | (D,) | None: continuous |
 
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from genzoo.zoo.precision import full_precision
 
-Modality = Literal["image", "waveform", "tokens", "points"]
+Modality = Literal["image", "waveform", "series", "tokens", "points"]
 
 ROUNDING = 1e-5  # by which an expected value, a sum over the levels, may leave their range
 
@@ -40,13 +41,17 @@ def modality(shape: Sequence[int], levels: int | None) -> Modality:
     if len(shape) == 3:
         return "image"
     if len(shape) == 2:
-        if shape[0] != 1:
-            raise ValueError(f"shape={tuple(shape)}: a waveform has the shape (1, T); images have (C, H, W).")
-        return "waveform"
+        if shape[0] != 1 and levels is not None:
+            raise ValueError(
+                f"shape={tuple(shape)}, levels={levels}: a waveform has the shape (1, T); images have (C, H, W); "
+                "series (C, T) are continuous, of levels=None."
+            )
+        return "waveform" if shape[0] == 1 else "series"
     if len(shape) == 1:
         return "points" if levels is None else "tokens"
     raise ValueError(
-        f"shape={tuple(shape)}: one datum is an image (C, H, W), a waveform (1, T), tokens (T,) or a point (D,)."
+        f"shape={tuple(shape)}: one datum is an image (C, H, W), a waveform (1, T), a series (C, T), tokens (T,) or a"
+        " point (D,)."
     )
 
 

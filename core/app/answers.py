@@ -59,7 +59,7 @@ def kind_of(models: Sequence[Shown]) -> str:
         each = ", ".join(f"{m.name} {m.module.shape}" for m in models)
         raise ValueError(f"the app shows models of data of one shape, but these have: {each}")
     kind = modality(models[0].module.shape, models[0].module.levels)
-    if kind == "points" or (kind == "tokens" and not any(hasattr(m.module, "surprisal") for m in models)):
+    if kind in ("points", "series") or (kind == "tokens" and not any(hasattr(m.module, "surprisal") for m in models)):
         raise ValueError(f"the app shows images, sounds and texts, but {models[0].name} is of {kind}")
     return kind
 

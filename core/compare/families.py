@@ -14,6 +14,7 @@ from genzoo.zoo.modality import Modality, modality
 WORDS: dict[Modality, tuple[str, str]] = {
     "image": ("image", "pixel"),
     "waveform": ("sound", "sample"),
+    "series": ("series", "value"),
     "tokens": ("text", "token"),
     "points": ("point", "coordinate"),
 }

@@ -21,10 +21,12 @@ NETWORKS = {
     "VAE": ["encoder", "decoder"],
     "Autoencoder": ["encoder", "decoder"],
     "DenoisingAutoencoder": ["encoder", "decoder"],
+    "QuantisedAutoencoder": ["encoder", "decoder"],
     "GAN": ["generator"],  # the default penalty is on the discriminator's gradient
     "DDPM": ["network"],
     "ScoreModel": ["network"],
     "FlowMatching": ["network"],
+    "MaskedDiffusion": ["network"],
 }
 
 

@@ -15,13 +15,12 @@ stands before them, all later ones the last T − T // 2 tokens at least.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, overload
+from typing import Any
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pad_sequence
 
 from genzoo.zoo.autoregressive.base import AutoregressiveMixin
 from genzoo.zoo.autoregressive.token_loss import token_nats
@@ -34,15 +33,12 @@ from genzoo.zoo.muon import Muon, matrix_groups
 from genzoo.zoo.networks.linear import linear
 from genzoo.zoo.networks.transformer import KeyValueCache, Transformer
 from genzoo.zoo.randomness import Generator
-from genzoo.zoo.vocabulary import vocabulary as stated_vocabulary
-
-#: what stands in a batch behind the end of a text that is shorter than others: no token
-PADDING = -1
+from genzoo.zoo.texts import PADDING, TextMixin
 
 Texts = Tensor | str | Sequence[str]
 
 
-class GPT(AutoregressiveMixin, ZooModule):
+class GPT(TextMixin, AutoregressiveMixin, ZooModule):
     """A causal transformer over tokens.
 
     Capabilities: `sample` (with prompts, a temperature, top-k, top-p, and to any length), `sample_path`, `log_prob`
@@ -86,9 +82,7 @@ class GPT(AutoregressiveMixin, ZooModule):
                 f"GPT models tokens, of shape (T,) and with a number of levels, but was given shape={shape!r} and"
                 f" levels={levels}: {self.modality}."
             )
-        self.vocabulary = None if vocabulary is None else stated_vocabulary(vocabulary)
-        if self.vocabulary is not None and len(self.vocabulary) != levels:
-            raise ValueError(f"The vocabulary has {len(self.vocabulary)} tokens, but levels={levels}.")
+        self.read_by(vocabulary)
         self.start = levels  # a token of its own for what comes before the first
 
         def networks() -> tuple[nn.Embedding, Transformer]:
@@ -348,43 +342,12 @@ class GPT(AutoregressiveMixin, ZooModule):
         Raises:
             ValueError: if the tokens are none of the model's, or stride is out of its range.
         """
-        tokens = self._checked(tokens, "A long text is (N,) tokens")
+        tokens = self.checked_tokens(tokens, "A long text is (N,) tokens")
         batch_size = self.at_once if batch_size is None else batch_size
         check_count("batch_size", batch_size)
         stride = max(1, self.shape[0] // 2) if stride is None else stride
         check_count("stride", stride, most=self.shape[0])  # or windows would leave a gap
         return self.in_windows(tokens[None], stride, batch_size)[0]
-
-    # ---- text
-
-    @overload
-    def text(self, tokens: Sequence[int]) -> str: ...
-
-    @overload
-    def text(self, tokens: Tensor) -> Any: ...
-
-    def text(self, tokens: Tensor | Sequence[int]) -> str | list[str]:
-        """What (T,) tokens say; of a batch (B, T), what each of them says. Without a vocabulary, their numbers."""
-        if isinstance(tokens, Tensor) and tokens.ndim == 2:
-            return [self.text(row[self.observed(row)]) for row in tokens]
-        numbers = self._checked(tokens, "What can be written as text is (T,) tokens").tolist()
-        return " ".join(map(str, numbers)) if self.vocabulary is None else self.vocabulary.decode(numbers)
-
-    def tokens(self, text: str | Sequence[str]) -> Tensor:
-        """The tokens of a text, (T,) int64; of several, (B, the longest one's T), −1 behind the end of the others.
-
-        Raises:
-            TypeError: if it is neither a string nor strings.
-            ValueError: if the model has no vocabulary, or the text has characters that are not in it.
-        """
-        several = isinstance(text, list | tuple) and len(text) > 0 and all(isinstance(one, str) for one in text)
-        if not isinstance(text, str) and not several:
-            raise TypeError(f"text is a string, or a list of strings, but was given {type(text).__name__}.")
-        if self.vocabulary is None:
-            raise ValueError("This GPT was built without a vocabulary: give tokens instead of text.")
-        if isinstance(text, str):
-            return torch.from_numpy(self.vocabulary.encode(text)).long()
-        return pad_sequence([self.tokens(one) for one in text], batch_first=True, padding_value=PADDING)
 
     def _prompts(self, prompt: str | Tensor | Sequence[int] | Sequence[str] | None, num_samples: int) -> Tensor:
         """(N, P), −1 behind the end of a prompt that is shorter than others."""
@@ -395,25 +358,7 @@ class GPT(AutoregressiveMixin, ZooModule):
                 )
             return self.tokens(prompt)  # which sees whether all are strings
         given = self.tokens(prompt) if isinstance(prompt, str) else () if prompt is None else prompt
-        return self._checked(given, "A prompt is a text, or (P,) tokens").repeat(num_samples, 1)  # type: ignore[arg-type]
-
-    def _checked(self, tokens: Tensor | Sequence[int], expected: str) -> Tensor:
-        try:
-            given = torch.as_tensor(tokens)
-        except (TypeError, ValueError, RuntimeError):
-            raise TypeError(f"{expected}, int64 in [0, {self.start}), but was {type(tokens).__name__}.") from None
-        if not given.numel():
-            given = given.long()  # an empty list has no kind of number
-        if (
-            given.ndim != 1
-            or given.dtype != torch.long
-            or (len(given) and not 0 <= given.min() <= given.max() < self.start)
-        ):
-            raise ValueError(
-                f"{expected}, int64 in [0, {self.start}), but was {given.dtype} of shape"
-                f" {tuple(given.shape)}" + (f" in [{given.min()}, {given.max()}]." if given.numel() else ".")
-            )
-        return given
+        return self.checked_tokens(given, "A prompt is a text, or (P,) tokens").repeat(num_samples, 1)  # type: ignore[arg-type]
 
 
 def truncated(

@@ -14,16 +14,17 @@ from genzoo.zoo.checks import check_count, check_number
 from genzoo.zoo.diffusion.denoising import Denoising
 from genzoo.zoo.diffusion.flow import ProbabilityFlow
 from genzoo.zoo.diffusion.likelihood import corrupt
+from genzoo.zoo.diffusion.marginal import MarginalBoundMixin
 from genzoo.zoo.diffusion.schedules import RATIOS, Spacing
 from genzoo.zoo.diffusion.solvers import Solver, repaint, stops
 from genzoo.zoo.interface import LogProbKind
-from genzoo.zoo.likelihoods import full_precision
-from genzoo.zoo.mixins import CompletionMixin, LogProbMixin, check_ends, great_circle
-from genzoo.zoo.randomness import Generator, PerDatum, check_generator, normal, repeatable, twin
+from genzoo.zoo.mixins import CompletionMixin, check_ends, great_circle
+from genzoo.zoo.precision import full_precision
+from genzoo.zoo.randomness import Generator, PerDatum, normal
 
 
-class Diffusion(LogProbMixin, CompletionMixin, Denoising):
-    """The base of the diffusion models, for images and points.
+class Diffusion(MarginalBoundMixin, CompletionMixin, Denoising):
+    """The base of the diffusion models, for images, series and points.
 
     Capabilities: `sample`, `sample_path`, `log_prob`, `anomaly_score`, `complete`, `invert`, `generate`,
     `interpolate`. The constructor's arguments are those of `Denoising`. What takes no labels is answered by the
@@ -36,8 +37,6 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
     flow_steps = 24
     #: what passes for no noise in a likelihood of data with levels, as a part of a bin: more blurs the bins' edges
     flow_stop = 1 / 32
-    #: classes that are this much less likely than the likeliest are left out of a marginal likelihood
-    unlikely = 1e-3
     #: up to so many dimensions the divergence is computed exactly
     exact_divergence_dims = 4
     #: steps of a completion, and how often each is taken
@@ -127,69 +126,6 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
         return [self.from_model(y / math.hypot(at.alpha, at.sigma)) for y, at in states]
 
     # ---- likelihood
-
-    @torch.no_grad()
-    def log_prob(
-        self,
-        x: Tensor,
-        *,
-        labels: Tensor | None = None,
-        num_particles: int = 1,
-        generator: Generator | None = None,
-    ) -> Tensor:
-        """log p(x), by the method of the family (`log_prob_given`).
-
-        Without labels a conditional model marginalises: log Σ_y π_y p(x | y), with the classes' shares π. Each
-        L_y ≈ log p(x | y) is a draw, at best right on average, and log Σ_y π_y e^(L_y) would be too high, as it rises
-        with the noise of the L_y (Jensen). So one set of draws only says how likely each class is,
-        q_y ∝ π_y e^(L_y), and another is averaged: Σ_y q_y (L_y + log π_y − log q_y), an evidence lower bound with
-        the class as the latent. In expectation it is never above the marginal of E L_y, whatever q; without noise,
-        and with the best q, it is that marginal. So the first set may be rough (`log_joint`), and the second leaves
-        out the classes that the first finds very unlikely.
-
-        Args:
-            x: (B, *shape).
-            labels: (B,) for a conditional model; None marginalises over its classes.
-            num_particles: of the estimate.
-            generator: `PerDatum(x)` makes the value depend on x alone.
-
-        Returns:
-            (B,), nats.
-        """
-        x = self.check(x)
-        check_count("num_particles", num_particles)
-        check_generator(generator)
-        if self.num_classes is None or labels is not None:
-            given = self.checked_labels(labels, len(x))
-            return self.log_prob_given(x, given, num_particles, generator).to(full_precision(x).dtype)
-        generator = repeatable(generator, x.device)
-        log_q = self.log_joint(x, num_particles, generator).log_softmax(0)
-        log_q = log_q.where(log_q > log_q.amax(0) + math.log(self.unlikely), -math.inf).log_softmax(0)
-        log_prior, total = (
-            self.class_log_prior.to(x.device),
-            torch.zeros(len(x), dtype=torch.float64, device=x.device),
-        )
-        for y, log_q_y, rows in zip(self.present_classes(), log_q, rows_above_zero(log_q), strict=True):
-            if rows:
-                own = generator.of(rows) if isinstance(generator, PerDatum) else generator
-                labels = torch.full((len(rows),), y, device=x.device)
-                log_p = log_prior[y] + self.log_prob_given(x[rows], labels, num_particles, own)
-                total[rows] += log_q_y[rows].exp() * (log_p - log_q_y[rows])
-        return total.to(full_precision(x).dtype)
-
-    def log_joint(self, x: Tensor, num_particles: int, generator: Generator) -> Tensor:
-        """About L_y + log π_y, float64, (as many as there are classes with a share, B), all with the same noise.
-
-        Most of that noise cancels where classes are compared. The generator goes on as after one of them.
-        """
-        log_prior, classes = self.class_log_prior.to(x.device), self.present_classes()
-        generators = [*(twin(generator) for _ in classes[1:]), generator]
-        joint = [
-            log_prior[y]
-            + self.about_log_prob_given(x, torch.full((len(x),), y, device=x.device), num_particles, same)
-            for y, same in zip(classes, generators, strict=True)
-        ]
-        return torch.stack(joint)
 
     def log_prob_given(
         self, x: Tensor, labels: Tensor | None, num_particles: int, generator: Generator | None
@@ -336,8 +272,3 @@ class Diffusion(LogProbMixin, CompletionMixin, Denoising):
             error = (denoiser(x_t, t) - y).double().flatten(1).square().sum(1)
             score += error * (1 + noise.snr).to(error) / len(self.anomaly_levels)
         return score.to(y.dtype)
-
-
-def rows_above_zero(log_q: Tensor) -> list[list[int]]:
-    """Of each class, the rows of (classes, B) log-probabilities that are not −∞: one look for a whole batch."""
-    return [[i for i, likely in enumerate(row) if likely] for row in (log_q > -math.inf).tolist()]

@@ -1,7 +1,6 @@
 """A network that denoises: how it is built, what it is told, and what it is trained for."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -9,17 +8,15 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from genzoo.zoo.diffusion.likelihood import corrupt
+from genzoo.zoo.diffusion.networks import FOR, OURS, Name, network_of
 from genzoo.zoo.diffusion.parameterisation import PREDICTIONS, Prediction, error_factor, predicted, to_x0
 from genzoo.zoo.diffusion.schedules import Noise, Schedule, Spacing
 from genzoo.zoo.diffusion.solvers import Denoiser, Solver
 from genzoo.zoo.diffusion.weighting import Weighting
-from genzoo.zoo.memory import within_memory
 from genzoo.zoo.mixins import ClassPrior, Conditional, ConditionalMixin
 from genzoo.zoo.modality import to_grid
 from genzoo.zoo.module import ZooModule
 from genzoo.zoo.muon import matrix_groups
-from genzoo.zoo.networks.timed_mlp import TimedMLP
-from genzoo.zoo.networks.unet import UNet
 from genzoo.zoo.parts import Part, example, label_of
 from genzoo.zoo.precision import full_precision
 from genzoo.zoo.randomness import Generator, normal, uniform
@@ -37,7 +34,7 @@ class Choices(NamedTuple):
 
 
 class Denoising(ConditionalMixin, ZooModule):
-    """A network that is trained to denoise images or points. What it is good for is in `Diffusion`.
+    """A network that is trained to denoise images, series or points. What it is good for is in `Diffusion`.
 
     Args:
         shape, levels, optimizer, lr_scheduler: as in `ZooModule`.
@@ -47,16 +44,25 @@ class Denoising(ConditionalMixin, ZooModule):
         solver: that `sample` uses by default; None takes the family's.
         steps: of that solver; None takes the family's.
         spacing: of the steps, see `Schedule.times`; None takes the family's.
-        width: of the default network: channels of a `UNet`, or hidden units of a `TimedMLP`; None: see `UNet`, or 64.
+        network: "unet", a `UNet` (images); "dit", a transformer, `DiT` (images, series); "mlp", a `TimedMLP`
+            (points); None takes the first that is for the data. Or a module of your own, (x, c_noise, labels) to the
+            shape of x, where x has about unit variance, c_noise of (B,) is ¼ ln(σ/α), and labels are (B,) in
+            [0, num_classes], the last for "no class", or None.
+        width: of a network of ours: channels of the U-Net, numbers at each position of the transformer, or hidden
+            units of the MLP; None takes what suits the data, or 64.
         multipliers: channels of the levels of the U-Net in units of `width`; None: what suits the images' size, and
             likewise the width and attention, unless they are given.
         blocks: residual blocks, for the U-Net at each level; None takes 1, or 3.
         attention: at the lowest level of the U-Net; None: as in `UNet`.
-        dropout: in the U-Net.
-        network: a module of your own, (x, c_noise, labels) to the shape of x, where x has about unit variance,
-            c_noise of (B,) is ¼ ln(σ/α), and labels are (B,) in [0, num_classes], the last for "no class", or None.
+        dropout: in the U-Net or the transformer.
+        patch: the side of the squares that the U-Net folds into channels, or that are the transformer's positions;
+            None takes what suits the images.
+        depth: blocks of the transformer; None takes what suits the data.
+        heads: of attention in each block of the transformer; None takes one for 64 numbers.
+        checkpointing: whether the transformer's activations are computed again for the gradient instead of kept: a
+            third more work, in a fraction of the memory.
         data_scale: what data, points standardised before, are divided by, so that they have about unit variance;
-            images, which have been scaled to [−1, 1], do well with 1.
+            images, which have been scaled to [−1, 1], do well with 1. Series are taken as they are.
         num_classes: how many classes the labels name.
         conditional: whether to learn p(x | label); "auto": if there are several classes.
         class_prior: p(y) where no label is given: the classes' shares in the "training" data, or "uniform" over
@@ -88,7 +94,11 @@ class Denoising(ConditionalMixin, ZooModule):
         blocks: int | None = None,
         attention: bool | None = None,
         dropout: float = 0.0,
-        network: nn.Module | None = None,
+        patch: int | None = None,
+        depth: int | None = None,
+        heads: int | None = None,
+        checkpointing: bool = False,
+        network: Name | nn.Module | None = None,
         data_scale: float = 1.0,
         num_classes: int | None = None,
         conditional: Conditional = False,
@@ -98,8 +108,11 @@ class Denoising(ConditionalMixin, ZooModule):
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__(shape, levels, optimizer=optimizer, lr_scheduler=lr_scheduler)
-        if self.modality not in ("image", "points"):
-            raise ValueError(f"{type(self).__name__} is for images and points, but the data are {self.modality}.")
+        if self.modality not in FOR or (self.modality == "waveform" and levels is not None):
+            raise ValueError(
+                f"{type(self).__name__} is for images, points and series (C, T) of levels=None, but the data are"
+                f" {self.modality}, shape={self.shape}, levels={levels}."
+            )
         if not data_scale > 0 or not 0 < label_dropout < 1:
             raise ValueError(
                 f"data_scale={data_scale}, label_dropout={label_dropout}: the one must be above 0, the other"
@@ -116,23 +129,18 @@ class Denoising(ConditionalMixin, ZooModule):
             raise ValueError(f"prediction={self.prediction!r}: choose one of {', '.join(PREDICTIONS)}.")
         self.solver_times()  # refuses what cannot be
         self.data_scale, self.label_dropout = data_scale, label_dropout
-        if network is None and self.modality == "image":
-            build: Callable[[], nn.Module] = partial(
-                UNet,
-                self.shape,
-                width=width,
-                multipliers=multipliers,
-                blocks=blocks or 1,
-                attention=attention,
-                dropout=dropout,
-                num_classes=self.num_classes,
-            )
-        else:
-            sizes = {"width": width or 64, "blocks": blocks or 3}
-            build = partial(TimedMLP, self.num_dims, num_classes=self.num_classes, **sizes)
-        if network is None:
-            network = within_memory(build, "a smaller width, or fewer blocks or multipliers")
-        self.network = network
+        sizes = {
+            "patch": patch,
+            "width": width,
+            "multipliers": multipliers,
+            "blocks": blocks,
+            "attention": attention,
+            "depth": depth,
+            "heads": heads,
+            "dropout": dropout or None,
+            "checkpointing": checkpointing or None,
+        }
+        self.network = network_of(network, self.shape, self.modality, self.num_classes, sizes)
 
     def solver_times(self, steps: int | None = None, spacing: Spacing | None = None) -> Tensor:
         """The times at which a solver stops, `Schedule.times`; None takes the model's own steps and spacing.
@@ -248,7 +256,7 @@ class Denoising(ConditionalMixin, ZooModule):
 
     def parameter_groups(self) -> list[Any]:
         """The matrices of our networks' hidden layers apart, for `Muon`; of a network of your own all alike."""
-        if isinstance(self.network, UNet | TimedMLP):
+        if isinstance(self.network, OURS):
             return matrix_groups(self, self.network.hidden)
         return super().parameter_groups()
 

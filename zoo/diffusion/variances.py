@@ -35,7 +35,12 @@ class FittedVariances(Diffusion):
     #: data that a run fits them to, in each process
     variance_data = 512
     #: about how many looks at single steps it takes for that: a point, with its few dimensions, says and costs less
-    variance_looks: Mapping[Modality, int] = {"image": 2048, "points": 32_768}
+    variance_looks: Mapping[Modality, int] = {
+        "image": 2048,
+        "series": 2048,
+        "waveform": 2048,
+        "points": 32_768,
+    }
 
     #: ln ρ of each step; a logarithm can be kept in half precision, however good or bad the network is
     log_errors: Tensor

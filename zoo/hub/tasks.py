@@ -43,7 +43,7 @@ def _size(shape: Sequence[int], levels: int | None) -> list[str]:
     if len(shape) == 3:
         return ["×".join(map(str, shape if shape[0] != 1 else shape[1:]))]
     if len(shape) == 2:
-        return [f"{shape[-1]:,} samples"]
+        return [f"{shape[1]:,} samples" if shape[0] == 1 else f"{shape[0]} series of {shape[1]:,}"]
     if len(shape) == 1 and levels is not None:
         return [f"{shape[0]:,} tokens"]
     return [f"{shape[0]} dimensions"] if shape and shape[0] != 2 else []

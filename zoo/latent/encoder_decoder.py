@@ -19,18 +19,59 @@ from genzoo.zoo.precision import to_network
 Network = Literal["mlp", "resnet"]
 
 
-class EncoderDecoderMixin(LatentMixin):
-    """Gives `decode`, and the networks under it, to a family that can `encode`.
+class TwoNetworksMixin:
+    """What the two networks say: `features` of data by the encoder, `decoded` of codes by the decoder.
 
-    Its constructor calls `build_networks`, whose arguments mean the same in every such family: see `VAE`.
+    Its constructor sets `encoder`, `decoder`, `likelihood` and the three shapes.
     """
 
     shape: tuple[int, ...]
     levels: int | None
-    num_dims: int
-    modality: Modality
     standardised: Callable[[Tensor], Tensor]
     output_in_own_units: Callable[[Output], Output]
+    encoder: nn.Module
+    decoder: nn.Module
+    likelihood: Likelihood
+
+    #: of one datum: of what the encoder gives, what the decoder takes, and the numbers that the likelihood is told
+    features_shape: tuple[int, ...]
+    code_shape: tuple[int, ...]
+    parameter_shape: tuple[int, ...]
+
+    def features(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """What the encoder says of x, and of its class: (B, *features_shape), in x's precision."""
+        h = self.encoder(self.seen(x, labels))
+        if h.shape != (x.shape[0], *self.features_shape):
+            raise ValueError(
+                f"The encoder must map (B, *shape) to (B, *{self.features_shape}), but of {len(x)} data gave"
+                f" {tuple(h.shape)}."
+            )
+        return h.to(x.dtype)
+
+    def seen(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The encoder's input: images in [−1, 1], continuous data in standard units, in its own precision."""
+        return to_network(self.standardised(x) if self.levels is None else 2 * x - 1, self.encoder)
+
+    def decoded(self, z: Tensor) -> Output:
+        """p(x | z) for codes (B, *code_shape) that come from the model itself."""
+        parameters = self.decoder(to_network(z, self.decoder))
+        size = (z.shape[0], *self.parameter_shape)
+        if parameters.numel() != math.prod(size):
+            raise ValueError(
+                f"The decoder must map (B, *{self.code_shape}) to what {type(self.likelihood).__name__} needs for"
+                f" each datum, {size} up to reshaping, but gave {tuple(parameters.shape)}."
+            )
+        return self.output_in_own_units(self.likelihood.output(parameters.reshape(size), self.levels))
+
+
+class EncoderDecoderMixin(TwoNetworksMixin, LatentMixin):
+    """Gives `decode`, and the networks under it, to a family that can `encode` data as flat vectors.
+
+    Its constructor calls `build_networks`, whose arguments mean the same in every such family: see `VAE`.
+    """
+
+    num_dims: int
+    modality: Modality
 
     def build_networks(
         self,
@@ -60,6 +101,7 @@ class EncoderDecoderMixin(LatentMixin):
         self.code_features, self.latent_dim = code_features, latent_dim
         #: of a code: the latents, and a number for each class where the model is conditional
         self.code_dim = latent_dim + (num_classes or 0)
+        self.features_shape, self.code_shape = (code_features,), (self.code_dim,)
         self.likelihood = likelihood or default_likelihood(self.levels)
         self.parameter_shape = self.likelihood.parameter_shape(self.shape, self.levels)
         network = network or ("resnet" if len(self.shape) == 3 else "mlp")
@@ -89,18 +131,12 @@ class EncoderDecoderMixin(LatentMixin):
         if num_classes is not None:
             self.class_ = nn.Embedding.from_pretrained(torch.zeros(num_classes, self.num_dims), freeze=False)
 
-    def features(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """What the encoder says of x, and of its class: (B, code_features), in x's precision."""
-        seen = to_network(self.standardised(x) if self.levels is None else 2 * x - 1, self.encoder)
+    def seen(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """As in the base, and the class added."""
+        seen = super().seen(x)
         if self.class_ is not None and labels is not None:
             seen = seen + self.class_(labels).view_as(seen)
-        h = self.encoder(seen)
-        if h.shape != (x.shape[0], self.code_features):
-            raise ValueError(
-                f"The encoder must map (B, *shape) to (B, code_features) = {(len(x), self.code_features)},"
-                f" but gave {tuple(h.shape)}."
-            )
-        return h.to(x.dtype)
+        return seen
 
     def parts(self) -> dict[str, Part]:
         """The encoder, from data to codes, and the decoder, from codes to the datum's mean."""
@@ -126,14 +162,3 @@ class EncoderDecoderMixin(LatentMixin):
         if not bool(z.isfinite().all()):
             raise ValueError("z holds NaN or infinite values: a code is made of finite numbers.")
         return self.decoded(z)
-
-    def decoded(self, z: Tensor) -> Output:
-        """What `decode` gives, for z that comes from the model itself."""
-        parameters = self.decoder(to_network(z, self.decoder))
-        size = (z.shape[0], *self.parameter_shape)
-        if parameters.numel() != math.prod(size):
-            raise ValueError(
-                f"The decoder must map (B, {self.code_dim}) to what {type(self.likelihood).__name__} needs for each"
-                f" datum, {size} up to reshaping, but gave {tuple(parameters.shape)}."
-            )
-        return self.output_in_own_units(self.likelihood.output(parameters.reshape(size), self.levels))

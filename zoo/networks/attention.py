@@ -1,4 +1,4 @@
-"""Causal attention with rotary positions (Vaswani et al. 2017; Su et al. 2021), quick also on a CPU.
+"""Attention, causal or to all, with rotary positions (Vaswani et al. 2017; Su et al. 2021), quick also on a CPU.
 
     o_t = Σ_{s ≤ t} w_ts v_s,   w_t = softmax_s(q_t · k_s / √d)
 
@@ -7,7 +7,7 @@ written out, so there they are: for some rows t at a time, with the s that the l
 products, those with the future, are left away.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 ROWS = 64  # at a time
+FEW = 1024  # positions, whose attention weights a memory holds easily
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -35,6 +36,17 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return F.scaled_dot_product_attention(q, k, v, is_causal=t > 1)
     seen = torch.ones(t, length, dtype=torch.bool, device=q.device).tril(length - t)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+
+
+def attend_to_all(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention of each position to every one, (B, heads, T, d) each to the same.
+
+    Written out for few positions in half precision on a CPU: there PyTorch's kernel takes about twice as long as the
+    products, and its backward pass three to twelve times. In float32 it is as quick as they are.
+    """
+    if q.device.type == "cpu" and q.dtype.itemsize < 4 and q.shape[2] <= FEW:
+        return (q * q.shape[3] ** -0.5 @ k.transpose(2, 3)).softmax(3) @ v
+    return F.scaled_dot_product_attention(q, k, v)
 
 
 class CausalAttention(torch.autograd.Function):
@@ -88,6 +100,24 @@ def rotations(length: int, dim: int, base: float = 10_000.0) -> tuple[Tensor, Te
     return angles.cos().float(), angles.sin().float()
 
 
+def grid_rotations(grid: Sequence[int], dim: int, base: float = 10_000.0) -> tuple[Tensor, Tensor]:
+    """The same for each place of a grid, row by row: (N, dim / 2) each.
+
+    Each axis turns an equal share of the pairs by the position on it, so that q_t · k_s depends on how far apart two
+    places lie along each axis, and on nothing else. dim is a multiple of twice the number of axes.
+    """
+    axes = [rotations(side, dim // len(grid), base) for side in grid]
+
+    def spread(tables: list[Tensor]) -> Tensor:
+        placed = [
+            table.view(*(len(table) if i == axis else 1 for i in range(len(grid))), -1).expand(*grid, -1)
+            for axis, table in enumerate(tables)
+        ]
+        return torch.cat(placed, -1).flatten(0, -2)
+
+    return spread([cos for cos, _ in axes]), spread([sin for _, sin in axes])
+
+
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotates each pair (x_i, x_{i + d/2}) by its position's angle, so that q_t · k_s depends on t − s (eq. 34).
 
@@ -105,8 +135,11 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """`rotate`, in one pass, of what asks for no gradient."""
+    first, second = x.chunk(2, -1)
+    if torch.compiler.is_compiling():  # which makes one pass of it itself
+        return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
     result = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    (first, second), (to_first, to_second) = x.chunk(2, -1), result.chunk(2, -1)
+    to_first, to_second = result.chunk(2, -1)
     torch.mul(first, cos, out=to_first).addcmul_(second, sin, value=-1)
     torch.mul(second, cos, out=to_second).addcmul_(first, sin)
     return result

@@ -1,14 +1,17 @@
-"""The causal transformer: position t of the output sees positions 0 … t of the input and no other.
+"""The transformer: causal, position t of the output sees positions 0 … t of the input and no other; or each sees all.
 
 Pre-norm residual blocks (Vaswani et al. 2017; Xiong et al. 2020) with rotary positions (Su et al. 2021). No
 biases.
 """
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genzoo.zoo.networks.attention import attend, rotate, rotations
+from genzoo.zoo.networks.attention import attend, attend_to_all, grid_rotations, rotate
 from genzoo.zoo.networks.linear import Linear
 
 
@@ -38,7 +41,7 @@ class KeyValueCache:
 
 
 class Transformer(nn.Module):
-    """A stack of causal blocks and a final norm.
+    """A stack of blocks and a final norm.
 
     Args:
         width: numbers at each position.
@@ -47,6 +50,9 @@ class Transformer(nn.Module):
         expansion: hidden units of a block's perceptron, as a multiple of `width`.
         max_length: the most positions.
         dropout: of what each branch adds, while training.
+        causal: whether a position sees those before it and itself, or all.
+        grid: rows and columns, if the positions are those of a grid, row by row; width / heads is then a multiple of
+            4, and max_length their number. None: the positions are a line.
 
     Raises:
         ValueError: if the sizes do not fit each other.
@@ -56,20 +62,33 @@ class Transformer(nn.Module):
     sin: Tensor
 
     def __init__(
-        self, width: int, depth: int, heads: int, *, max_length: int, expansion: int = 4, dropout: float = 0.0
+        self,
+        width: int,
+        depth: int,
+        heads: int,
+        *,
+        max_length: int,
+        expansion: int = 4,
+        dropout: float = 0.0,
+        causal: bool = True,
+        grid: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        if min(width, depth, heads, expansion, max_length) < 1 or width % (2 * heads):
+        grid = (max_length,) if grid is None else tuple(grid)
+        turns = 2 * len(grid)
+        if min(width, depth, heads, expansion, max_length) < 1 or width % (turns * heads):
             raise ValueError(
                 f"width={width}, depth={depth}, heads={heads}, expansion={expansion}, max_length={max_length}: all"
-                " are at least 1, and width is a multiple of 2 × heads."
+                f" are at least 1, and width is a multiple of {turns} × heads."
             )
+        if math.prod(grid) != max_length:
+            raise ValueError(f"grid={grid} has {math.prod(grid)} positions, but max_length={max_length}.")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout={dropout}: a share of what is dropped, in [0, 1).")
         self.width, self.heads, self.max_length, self.hidden = width, heads, max_length, expansion * width
-        self.blocks = nn.ModuleList(Block(width, heads, expansion, depth, dropout) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(width, heads, expansion, depth, dropout, causal) for _ in range(depth))
         self.norm = nn.LayerNorm(width, bias=False)
-        cos, sin = rotations(max_length, width // heads)
+        cos, sin = grid_rotations(grid, width // heads)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
@@ -94,9 +113,11 @@ class Transformer(nn.Module):
 class Block(nn.Module):
     """h + attention(norm(h)), then h + perceptron(norm(h))."""
 
-    def __init__(self, width: int, heads: int, expansion: int, depth: int, dropout: float) -> None:
+    def __init__(
+        self, width: int, heads: int, expansion: int, depth: int, dropout: float, causal: bool = True
+    ) -> None:
         super().__init__()
-        self.heads, self.dropout = heads, dropout
+        self.heads, self.dropout, self.attend = heads, dropout, attend if causal else attend_to_all
         self.attention_norm, self.perceptron_norm = (nn.LayerNorm(width, bias=False) for _ in range(2))
         self.queries_keys_values = Linear(width, 3 * width, bias=False)
         self.attended = Linear(width, width, bias=False)
@@ -112,12 +133,12 @@ class Block(nn.Module):
         return h + self.drop(self.contract(F.gelu(self.expand(self.perceptron_norm(h)))))
 
     def attention(self, h: Tensor, cos: Tensor, sin: Tensor, cache: KeyValueCache | None, layer: int) -> Tensor:
-        """Σ_s softmax_s(q_t · k_s / √d) v_s over the positions s ≤ t, for each head."""
+        """Σ_s softmax_s(q_t · k_s / √d) v_s over the positions s ≤ t, or over all, for each head."""
         projected = self.queries_keys_values(h).view(*h.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         (q, k), v = rotate(projected[:2], cos, sin), projected[2]
         if cache is not None:
             k, v = cache.extend(layer, k, v)
-        return attend(q, k, v).transpose(1, 2).flatten(2)
+        return self.attend(q, k, v).transpose(1, 2).flatten(2)
 
     def drop(self, branch: Tensor) -> Tensor:
         """Dropout, where there is any."""
