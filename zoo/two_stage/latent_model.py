@@ -194,7 +194,8 @@ class LatentModel(TwoStageMixin, ConditionalMixin, LogProbMixin, CompletionMixin
         else:
             with torch.no_grad():
                 posterior = self.space.posterior(self.autoencoder, x)
-        of_prior = self.prior.objective(self.space.draw(posterior), self._given(labels, len(x)))
+        given = None if self.num_classes is None else self._given(labels, len(x))
+        of_prior = self.prior.objective(self.space.draw(posterior), given)
         if self.stage == "prior":
             return of_prior
         of_codes = self.autoencoder.objective(x, None)
@@ -202,9 +203,7 @@ class LatentModel(TwoStageMixin, ConditionalMixin, LogProbMixin, CompletionMixin
         return {"loss": of_codes["loss"] + of_prior["loss"], **both}
 
     def _given(self, labels: Tensor | None, number: int) -> Tensor | None:
-        """The labels as the prior takes them, which has no need to look at them again."""
-        if self.num_classes is None:
-            return None
+        """The labels, checked; the prior has no need to look at them again."""
         prior: Any = self.prior
         prior._sound_labels = self.checked_labels(labels, number)
         return prior._sound_labels
@@ -293,7 +292,7 @@ class LatentModel(TwoStageMixin, ConditionalMixin, LogProbMixin, CompletionMixin
         check_count("num_particles", num_particles)
         check_generator(generator)
         prior = self._log_prior
-        given = None if labels is None else self.checked_labels(labels, len(x))
+        given = None if labels is None else self._given(labels, len(x))
         posterior = self.space.posterior(self.autoencoder, x)
         draws = 1 if self.space.levels is not None else num_particles
         total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
