@@ -212,7 +212,7 @@ class PrincipalComponents:
 
 
 def leading(data: Tensor, number: int, *, iterations: int = 8) -> Tensor:
-    """About the first principal directions of centred data (N, D), by subspace iteration: (D, number), orthonormal."""
+    """About the first principal directions of centred data (N, D), by subspace iteration: (D, number)."""
     more = min(number + 16, *data.shape)  # a few directions more than are wanted make the wanted ones exact sooner
     start = torch.randn(data.shape[1], more, generator=torch.Generator().manual_seed(0)).to(data)
     basis = torch.linalg.qr(start).Q

@@ -147,7 +147,7 @@ def as_config(value: Any) -> Any:
     raise TypeError(f"{value!r} cannot be stated in a file.")
 
 
-# -------------------------------------------------------------------------------------- modules that consist of others
+# ------------------------------------------------------------------------------------- modules that consist of others
 
 
 @contextmanager
@@ -181,7 +181,8 @@ def block_of(module: StatedModule, *, without: Sequence[str] = ()) -> dict[str, 
     """
     if module.unstated:
         raise ValueError(
-            f"{type(module).__name__} was given live modules for {', '.join(module.unstated)}, which no file can state."
+            f"{type(module).__name__} was given live modules for {', '.join(module.unstated)}, which no file can"
+            " state."
         )
     arguments = {name: value for name, value in module.hparams.items() if not name.startswith("_")}
     stated = {name: value for name, value in arguments.items() if name not in without}

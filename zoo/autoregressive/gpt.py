@@ -363,7 +363,7 @@ class GPT(TextMixin, AutoregressiveMixin, ZooModule):
             (N,), nats; the mean is the text's figure in nats per token.
 
         Raises:
-            ValueError: if the tokens are none of the model's, stride is out of its range, or the model is conditional.
+            ValueError: if the tokens are none of the model's, stride is out of range, or the model is conditional.
         """
         if self.num_classes is not None:
             raise ValueError("surprisal: a long text has no class, which this conditional GPT would have to be told.")

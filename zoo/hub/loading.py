@@ -13,6 +13,7 @@ from genzoo.zoo.hub.wording import blamed_on, one_line
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule
 
+
 def load(source: str | Path, *, revision: str | None = None, allow: tuple[type, ...] = ()) -> "LightningModule":
     """The model of an entry or of a checkpoint, verified, on the CPU and in eval mode.
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from torch import Tensor, nn
+from torch import Tensor
 
 from genzoo.zoo import sharing
 from genzoo.zoo.autoregressive.gpt import GPT
@@ -104,7 +104,9 @@ class LatentModel(TwoStageMixin, ConditionalMixin, LogProbMixin, CompletionMixin
         if first_stage is not None and not 0 <= first_stage < 1:
             raise ValueError(f"first_stage={first_stage}: a share of training, from 0 to less than 1.")
         if trained and first_stage:
-            raise ValueError(f"first_stage={first_stage}: the autoencoder is trained, and has no stage; leave it out.")
+            raise ValueError(
+                f"first_stage={first_stage}: the autoencoder is trained, and has no stage; leave it out."
+            )
         first_stage = 0.0 if trained else first_stage
         if first_stage is not None and (optimizer or lr_scheduler):
             raise ValueError(
@@ -132,7 +134,8 @@ class LatentModel(TwoStageMixin, ConditionalMixin, LogProbMixin, CompletionMixin
 
     def _autoencoder(self, given: str | Path | Builder | ZooModule | None) -> ZooModule:
         if isinstance(given, str | Path):
-            given = sharing.hub.load(given)
+            loaded: ZooModule = sharing.hub.load(given)
+            return self._autoencoder(loaded)
         if not isinstance(given, ZooModule):
             return (given or QuantisedAutoencoder)(self.shape, self.levels)
         if (given.shape, given.levels) != (self.shape, self.levels):
@@ -148,10 +151,16 @@ class LatentModel(TwoStageMixin, ConditionalMixin, LogProbMixin, CompletionMixin
             classes = {"num_classes": self.num_classes, "conditional": True, "class_prior": self.class_prior}
             taken = inspect.signature(built_class(builder)).parameters
             if "arguments" not in taken and "conditional" not in taken:
-                raise ValueError(f"conditional: {built_class(builder).__name__} takes no classes: choose another prior.")
+                raise ValueError(
+                    f"conditional: {built_class(builder).__name__} takes no classes: choose another prior."
+                )
         prior = partial(builder, **classes)(self.space.shape, self.space.levels)
-        if not isinstance(prior, ZooModule) or not all(isinstance(prior, p) for p in (Samples, HasLogProb, Completes)):
-            raise ValueError(f"prior: it samples, completes and has a log_prob, which {type(prior).__name__} does not.")
+        if not isinstance(prior, ZooModule) or not all(
+            isinstance(prior, p) for p in (Samples, HasLogProb, Completes)
+        ):
+            raise ValueError(
+                f"prior: it samples, completes and has a log_prob, which {type(prior).__name__} does not."
+            )
         return prior
 
     # ---- the model
@@ -277,7 +286,7 @@ class LatentModel(TwoStageMixin, ConditionalMixin, LogProbMixin, CompletionMixin
         num_particles: int = 1,
         generator: Generator | None = None,
     ) -> Tensor:
-        """The bound: log p(x | z*) + log p(z*), or the mean of log p(x | z) + log p(z) − log q(z | x) over draws of z.
+        """The bound: log p(x | z*) + log p(z*); or log p(x | z) + log p(z) − log q(z | x), the mean over draws of z.
 
         Args:
             x: (B, *shape).

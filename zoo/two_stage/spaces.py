@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from genzoo.zoo.latent.quantised import QuantisedAutoencoder

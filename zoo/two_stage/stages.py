@@ -143,7 +143,9 @@ class TwoStageMixin(nn.Module):
             super().lr_scheduler_step(scheduler, metric)  # type: ignore[misc]
         else:
             share = self.first_stage or 0.0
-            learning_rates.catch_up(scheduler, self.trainer, *((0, share) if self.stage == "autoencoder" else (share, 1)))
+            learning_rates.catch_up(
+                scheduler, self.trainer, *((0, share) if self.stage == "autoencoder" else (share, 1))
+            )
 
     # ---- the codes of the training data
 

@@ -55,7 +55,7 @@ def data(number: int, shape: tuple[int, ...] = (1, 8, 8), levels: int = 17) -> t
 # ---- the bound
 
 
-@pytest.mark.parametrize("prior", [SMALL, partial(PixelCNN, width=8)])
+@pytest.mark.parametrize("prior", [SMALL, partial(PixelCNN, channels=8)])
 def test_the_bound_of_discrete_codes_is_that_of_their_own_by_hand(prior) -> None:
     """log p(x | z*) by the decoder alone and log p(z*) by the prior alone: whichever way it reads the grid."""
     ours, x = model(prior=prior), data(5)
@@ -125,7 +125,7 @@ def test_codes_are_drawn_as_often_as_the_prior_says() -> None:
 
 
 def test_a_code_is_known_where_all_of_its_pixels_are() -> None:
-    ours = model((1, 6, 7), 17, autoencoder=partial(CODES, factor=4), prior=partial(PixelCNN, width=8))
+    ours = model((1, 6, 7), 17, autoencoder=partial(CODES, factor=4), prior=partial(PixelCNN, channels=8))
     pixels = torch.ones(2, 1, 6, 7, dtype=torch.bool)
     pixels[0, 0, 0, 6] = pixels[1, 0, 5, 0] = False
     expected = torch.tensor([[[True, False], [True, True]], [[True, True], [False, True]]])
@@ -228,7 +228,9 @@ def test_the_codes_of_the_training_data_are_kept_with_their_mirror_images(tmp_pa
     Trainer(max_steps=1, limit_val_batches=0, default_root_dir=tmp_path, **QUIET).fit(ours, datamodule=source)
     posterior, labels = ours._kept
     x, y = source.sources["train"].x, source.sources["train"].labels
-    expected = {(tuple(c.flatten().tolist()), int(k)) for v in (x, x.flip(-1)) for c, k in zip(ours.autoencoder.codes(v), y)}
+    expected = {
+        (tuple(c.flatten().tolist()), int(k)) for v in (x, x.flip(-1)) for c, k in zip(ours.autoencoder.codes(v), y)
+    }
     assert {(tuple(c.flatten().tolist()), int(k)) for c, k in zip(posterior, labels)} == expected
     assert len(posterior) == 2 * len(x)
 
@@ -273,7 +275,10 @@ def test_a_trained_autoencoder_is_given_and_stays(as_: str, tmp_path: Path) -> N
     assert ours.unstated == [] and ours.hparams["autoencoder"]["class_path"] == "genzoo.zoo.QuantisedAutoencoder"
     again = type(ours).load_from_checkpoint(tmp_path / "last.ckpt").eval()
     assert again.stage == "prior" and not any(p.requires_grad for p in again.autoencoder.parameters())
-    assert torch.equal(again.log_prob(data(4), generator=PerDatum(data(4))), ours.eval().log_prob(data(4), generator=PerDatum(data(4))))
+    assert torch.equal(
+        again.log_prob(data(4), generator=PerDatum(data(4))),
+        ours.eval().log_prob(data(4), generator=PerDatum(data(4))),
+    )
 
 
 @pytest.mark.parametrize(
@@ -292,7 +297,10 @@ def test_an_entry_holds_both_parts(options: dict[str, Any], tmp_path: Path) -> N
 
 
 def test_no_file_opens_another() -> None:
-    block = {"class_path": "genzoo.zoo.LatentModel", "init_args": {"shape": [1, 8, 8], "levels": 17, "autoencoder": "a/b"}}
+    block = {
+        "class_path": "genzoo.zoo.LatentModel",
+        "init_args": {"shape": [1, 8, 8], "levels": 17, "autoencoder": "a/b"},
+    }
     with pytest.raises(ValueError, match="autoencoder is 'a/b', but an entry holds all its parts itself"):
         build(block, model_classes())
 
