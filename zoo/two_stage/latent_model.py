@@ -1,5 +1,4 @@
-"""A generator of codes: an autoencoder, and a model of what it makes of the data (van den Oord et al. 2017; Rombach et
-al. 2022).
+"""A generator of codes: an autoencoder, and a model of its codes (van den Oord et al. 2017; Rombach et al. 2022).
 
     z = the codes of x,   p(x) = Σ_z p(x | z) p(z)   (or ∫ … dz),   p(x | z) the autoencoder's, p(z) any other model's
 
@@ -27,7 +26,7 @@ from genzoo.zoo import sharing
 from genzoo.zoo.autoregressive.gpt import GPT
 from genzoo.zoo.checks import check_count
 from genzoo.zoo.diffusion.modules import FlowMatching
-from genzoo.zoo.interface import Completes, HasLogProb, Interpolates, LogProbKind, Samples
+from genzoo.zoo.interface import Completes, HasLogProb, Interpolates, LogProbKind, Samples, ScoresAnomalies
 from genzoo.zoo.latent.quantised import QuantisedAutoencoder
 from genzoo.zoo.likelihoods import Output
 from genzoo.zoo.mixins import ClassPrior, CompletionMixin, Conditional, ConditionalMixin, LogProbMixin, check_ends
@@ -155,9 +154,8 @@ class LatentModel(TwoStageMixin, ConditionalMixin, LogProbMixin, CompletionMixin
                     f"conditional: {built_class(builder).__name__} takes no classes: choose another prior."
                 )
         prior = partial(builder, **classes)(self.space.shape, self.space.levels)
-        if not isinstance(prior, ZooModule) or not all(
-            isinstance(prior, p) for p in (Samples, HasLogProb, Completes)
-        ):
+        needed = (Samples, HasLogProb, Completes, ScoresAnomalies)
+        if not isinstance(prior, ZooModule) or not all(isinstance(prior, capability) for capability in needed):
             raise ValueError(
                 f"prior: it samples, completes and has a log_prob, which {type(prior).__name__} does not."
             )
@@ -325,17 +323,22 @@ class LatentModel(TwoStageMixin, ConditionalMixin, LogProbMixin, CompletionMixin
 
         Args:
             x: (B, *shape).
-            scorer: "nll" (the default): −log p(x), by the bound; "reconstruction": −log p(x | z) of the expected z.
+            scorer: "nll" (the default where codes are discrete): −log p(x), by the bound; "reconstruction": −log
+                p(x | z) of the expected z; "prior" (the default where they are continuous): the prior's own score of
+                that z.
 
         Returns:
-            (B,), nats, higher = odder.
+            (B,), higher = odder.
         """
         x = self.check(x)
-        if scorer == "reconstruction":
-            return -self.decoded(self.space.mean(self.space.posterior(self.autoencoder, x))).log_prob(x)
-        if scorer not in (None, "nll"):
-            raise ValueError(f"scorer={scorer!r}: {type(self).__name__} knows 'nll' and 'reconstruction'.")
-        return -self.log_prob(x, num_particles=self.anomaly_particles, generator=PerDatum(x))
+        scorer = ("prior" if self.space.levels is None else "nll") if scorer is None else scorer
+        if scorer == "nll":
+            return -self.log_prob(x, num_particles=self.anomaly_particles, generator=PerDatum(x))
+        if scorer not in ("reconstruction", "prior"):
+            raise ValueError(f"scorer={scorer!r}: {type(self).__name__} knows 'nll', 'reconstruction' and 'prior'.")
+        z = self.space.mean(self.space.posterior(self.autoencoder, x))
+        prior: Any = self.prior
+        return prior.anomaly_score(z) if scorer == "prior" else -self.decoded(z).log_prob(x)
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:

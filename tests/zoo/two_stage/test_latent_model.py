@@ -229,9 +229,11 @@ def test_the_codes_of_the_training_data_are_kept_with_their_mirror_images(tmp_pa
     posterior, labels = ours._kept
     x, y = source.sources["train"].x, source.sources["train"].labels
     expected = {
-        (tuple(c.flatten().tolist()), int(k)) for v in (x, x.flip(-1)) for c, k in zip(ours.autoencoder.codes(v), y)
+        (tuple(c.flatten().tolist()), int(k))
+        for v in (x, x.flip(-1))
+        for c, k in zip(ours.autoencoder.codes(v), y, strict=True)
     }
-    assert {(tuple(c.flatten().tolist()), int(k)) for c, k in zip(posterior, labels)} == expected
+    assert {(tuple(c.flatten().tolist()), int(k)) for c, k in zip(posterior, labels, strict=True)} == expected
     assert len(posterior) == 2 * len(x)
 
 
@@ -310,7 +312,7 @@ def test_no_file_opens_another() -> None:
     [
         ({"autoencoder": Autoencoder}, "codes that are a grid, but was given Autoencoder"),
         ({"autoencoder": VAE}, "codes that are a grid, but was given VAE"),
-        ({"prior": GAN}, "samples, completes and has a log_prob, which GAN does not"),
+        ({"prior": GAN}, "and has a log_prob, which GAN does not"),
         ({"first_stage": 1.0}, "first_stage=1.0: a share of training"),
         ({"first_stage": 0.5, "optimizer": ADAM}, "each has its own"),
         ({"conditional": True, "num_classes": 3, "prior": QuantisedAutoencoder}, "takes no classes"),
