@@ -12,7 +12,7 @@ import genzoo
 from genzoo.compare.pictures import sheet
 from genzoo.zoo.drawing import draw
 
-ROWS = ("emoji/flow-matching", "fashion/flow-matching", "cifar10/gan", "mnist/ddpm")
+ROWS = ("emoji/flow-matching", "fashion/gan", "cifar10/gan", "mnist/ddpm")
 COLUMNS, SIDE = 20, 64  # pictures in a row; pixels of each
 
 
@@ -20,7 +20,7 @@ def strip(name: str) -> torch.Tensor:
     """A row of samples, (SIDE, ·, 4), grey ones black on white."""
     module = genzoo.load(name)
     with torch.no_grad():
-        x = draw(module.sample, COLUMNS, 1).cpu()
+        x = draw(module.sample, COLUMNS, 5).cpu()
     x = (1 - x).expand(-1, 3, -1, -1) if x.shape[1] == 1 else x
     larger = torch.nn.functional.interpolate(x, SIDE, mode="nearest-exact")
     return sheet(larger[None])

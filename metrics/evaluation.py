@@ -30,6 +30,7 @@ from genzoo.metrics.environment import environment
 from genzoo.metrics.extractors import AUTO, FeatureExtractor, fitting
 from genzoo.zoo.drawing import seeded
 from genzoo.zoo.interface import HasLogProb, Samples, ScoresAnomalies
+from genzoo.zoo.precision import without_tf32
 from genzoo.zoo.processes import rank
 
 #: the groups of figures, in the order in which they are measured
@@ -318,19 +319,13 @@ def protocol_for(datamodule: LightningDataModule, given: Mapping[str, Any]) -> d
 
 @contextmanager
 def measuring(module: LightningModule, device: torch.device | str | None = None) -> Iterator[None]:
-    """Evaluation mode, on the device, in float32 as it is; then all as it was before.
-
-    A GPU convolves float32 as TF32, with ten bits of each number, unless it is told not to (PyTorch's default): good
-    enough to train with, but a figure would then say something of the hardware.
-    """
+    """Evaluation mode, on the device, float32 with all of its bits; then all as it was before."""
     modes, home = [(m, m.training) for m in module.modules()], module.device
-    tf32 = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     module.to(home if device is None else device).eval()
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     try:
-        yield
+        with without_tf32():
+            yield
     finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = tf32
         module.to(home)
         for submodule, training in modes:
             submodule.training = training

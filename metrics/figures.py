@@ -21,6 +21,7 @@ from genzoo.metrics.modes import ModeCoverage
 from genzoo.zoo.drawing import draw
 from genzoo.zoo.interface import HasLogProb, Samples
 from genzoo.zoo.mixins import is_conditional
+from genzoo.zoo.modality import to_grid
 from genzoo.zoo.processes import gather, share
 
 NUM_TRAINING = 10_000  # training data, at most, that the principal components are those of
@@ -217,7 +218,11 @@ def anomaly(
             odd.setup("fit")
         name = type(odd).__name__.removesuffix("DataModule").lower()
         others = Rows(odd, split, num)
-        sets = {name: (list(others), f"{others} of {type(odd).__name__}")}
+        batches, what = list(others), f"{others} of {type(odd).__name__}"
+        levels = getattr(datamodule, "levels", None)
+        if usual[0].ndim == 4 and levels is not None and getattr(odd, "levels", levels) != levels:
+            batches, what = [to_grid(x, levels) for x in batches], f"{what}, rounded to {levels} levels"
+        sets = {name: (batches, what)}
     elif getattr(datamodule, "levels", None) is not None and usual[0].ndim == 4:
         made = {name: [ODD[name](x, datamodule.levels) for x in usual] for name in odd}
         sets = {name: (batches, f"the same images made {name}") for name, batches in made.items()}

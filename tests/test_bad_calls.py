@@ -35,7 +35,7 @@ BATCH = 3
 #: the parts that a family's methods are made of: they take what was checked before, from each other
 PARTS = """
     name_classes standardise checked_tokens read_by beta_at begin_in_own_units build_networks chain chain_times
-    checked_labels choose choose_variance classes code codes components condition_on data decoded decoder
+    checked_labels choose choose_variance classes code components condition_on data decoded decoder
     default_optimizer denoise denoiser dequantised discriminator_loss corrupted discriminator_step draw
     draw_latents draw_turn draw_uncached elbo errors evaluation features fill_in flow flow_ratios from_model
     generator_loss generator_step in_own_units kl labels_to_sample about_log_prob_given log_joint log_likelihood
@@ -44,6 +44,7 @@ PARTS = """
     present_classes prior reconstruction_error register_later_buffer render residual scaled shifted unmask
     standardised stated solver_times to_model to_networks unpack with_later_buffers GPT.generate GPT.in_windows
     GAN.generate GAN.score quantised seen vectors AutoregressiveMixin.codes
+    MaskedDiffusion.codes
 """
 #: the ways to the Hub, which `tests/zoo/hub` calls, well and badly
 SHARED = "from_pretrained push_to_hub"

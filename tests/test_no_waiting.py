@@ -83,6 +83,7 @@ class Copies(TorchDispatchMode):
 
 
 def seeded() -> torch.Generator:
+    """On the CPU, as a user's seed is: it gives the same noise on every device."""
     return torch.Generator().manual_seed(0)
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from families import CASES, CONDITIONAL, Case, Noise
+from families import Case, Noise
 from lightning.pytorch import Trainer
-from test_no_waiting import on_its_way
+from test_no_waiting import EVERY, claiming, on_its_way, seeded
 from torch import Tensor
 
 from genzoo.zoo import PerDatum
@@ -19,12 +19,6 @@ from genzoo.zoo.interface import Completes, HasLogProb, Samples
 from genzoo.zoo.mixins import is_conditional
 
 pytestmark = pytest.mark.gpu
-EVERY = pytest.mark.parametrize("case", CASES + CONDITIONAL, ids=str)
-
-
-def claiming(capability: type) -> pytest.MarkDecorator:
-    cases = [case for case in CASES + CONDITIONAL if capability in case.claimed]
-    return pytest.mark.parametrize("case", cases, ids=str)
 
 
 @pytest.fixture(autouse=True)
@@ -42,11 +36,6 @@ def on_both(case: Case, ask: Callable[[Any, Tensor], Tensor]) -> tuple[Tensor, T
         here = ask(model, x)
         there = ask(model.cuda(), x.cuda())
     return here.double(), there.cpu().double()
-
-
-def seeded() -> torch.Generator:
-    """On the CPU, as a user's seed is: it gives the same noise on every device."""
-    return torch.Generator().manual_seed(0)
 
 
 def waits(call: Callable[[], Any]) -> list[str]:

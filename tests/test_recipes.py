@@ -54,7 +54,10 @@ def brief(name: str, root: Path) -> dict:
         "root": str(root / "pictures" if own else root),
     }
     data = {option: value for option, value in small.items() if option in takes}
-    return {"trainer": {**BRIEF, "callbacks": callbacks}, "data": {"init_args": data}}
+    over = {"trainer": {**BRIEF, "callbacks": callbacks}, "data": {"init_args": data}}
+    if "steps" in recipe["model"]["init_args"]:  # of its sampler
+        over["model"] = {"init_args": {"steps": 4}}
+    return over
 
 
 @pytest.fixture(autouse=True)

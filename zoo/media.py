@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
@@ -122,6 +123,24 @@ class Text:
             logger.experiment.add_text(key, code, global_step=step)
 
 
+@dataclass
+class Rows:
+    """(N, D) numbers, a table whose columns have no names: for files alone, so that it is no `Medium`."""
+
+    x: Tensor
+    suffix: str = ".csv"
+
+    def write(self, path: Path) -> None:
+        """Writes a .csv, whose first line calls the columns x1, x2, …; or a .npy."""
+        x = self.x.float().numpy()
+        with whole(path) as temporary, open(temporary, "wb") as file:
+            if path.suffix.lower() == ".npy":
+                np.save(file, x)
+            else:
+                header = ",".join(f"x{i + 1}" for i in range(x.shape[1]))
+                np.savetxt(file, x, fmt="%.9g", delimiter=",", header=header, comments="")
+
+
 def can_render(x: Tensor) -> bool:
     """Whether such data can be shown: images (N, 1 or 3, H, W), sounds (N, 1, T), points (N, 2), tokens (N, T)."""
     shape = tuple(x.shape[1:])
@@ -189,13 +208,31 @@ def samples_of(
     """
     if not isinstance(module, Samples):
         return None
-    labels = labels_to_show(module, num_samples) if labels is None else labels
-    options = options if labels is None else {"labels": labels, **options}
-    x = draw(partial(module.sample, **options), num_samples, seed)
+    x, labels = _drawn(module, num_samples, seed, labels, options)
     if x.ndim == 4:
         x = to_unit(x, plain_range(x))
     columns = max(1, round(num_samples**0.5))
     return render(x, columns, module, captions_of(module, labels)) if can_render(x) else None
+
+
+@torch.inference_mode()
+def rows_of(
+    module: Any, num_samples: int, seed: int, *, labels: Tensor | None = None, **options: Any
+) -> "Rows | None":
+    """The samples of `samples_of` as numbers, where a datum is a row of them, in the data's own units."""
+    if not isinstance(module, Samples):
+        return None
+    x, _ = _drawn(module, num_samples, seed, labels, options)
+    return Rows(x.cpu())
+
+
+def _drawn(
+    module: Any, num_samples: int, seed: int, labels: Tensor | None, options: dict[str, Any]
+) -> tuple[Tensor, Tensor | None]:
+    """Samples, and of which classes they are, where somebody chose."""
+    labels = labels_to_show(module, num_samples) if labels is None else labels
+    options = options if labels is None else {"labels": labels, **options}
+    return draw(partial(module.sample, **options), num_samples, seed), labels
 
 
 def _grid(images: Tensor, columns: int, captions: Sequence[str] | None = None) -> Tensor:

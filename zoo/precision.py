@@ -1,5 +1,7 @@
 """Half precision is for networks: data, latents and likelihoods are in float32 at least, whatever the weights."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal, Self
 
 import torch
@@ -29,6 +31,29 @@ def fastest_precision(device: torch.device | str) -> Literal["bf16-mixed", "32-t
     `docs/runs.md`).
     """
     return "bf16-mixed" if fast_bfloat16(device) else "32-true"
+
+
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """On a GPU float32 has all of its bits meanwhile.
+
+    Convolutions are computed in TF32 there, with ten bits of each number, unless PyTorch is told otherwise: good
+    enough to train with, but a figure would say something of the hardware.
+    """
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    told: list[tuple[Any, str, Any]] = [(matmul, "allow_tf32", False), (cudnn, "allow_tf32", False)]
+    try:
+        before = [getattr(place, name) for place, name, _ in told]
+    except RuntimeError:  # somebody has used PyTorch's newer names for the same, with which these do not go
+        told = [(matmul, "fp32_precision", "ieee"), (cudnn.conv, "fp32_precision", "ieee")]  # type: ignore[attr-defined]
+        before = [getattr(place, name) for place, name, _ in told]
+    try:
+        for place, name, value in told:
+            setattr(place, name, value)
+        yield
+    finally:
+        for (place, name, _), value in zip(told, before, strict=True):
+            setattr(place, name, value)
 
 
 def full_precision(x: Tensor) -> Tensor:

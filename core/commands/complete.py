@@ -136,6 +136,8 @@ def mask_of(given: Namespace, shape: tuple[int, ...]) -> "Tensor":
         known = torch.from_numpy(decode(Path(given.mask).expanduser(), (1, height, width)) >= WHITE)
         if bool(known.all()):
             raise ValueError(f"--mask {given.mask} is white all over: nothing is left to fill in; paint that black")
+        if not bool(known.any()):
+            raise ValueError(f"--mask {given.mask} is white nowhere: nothing is known; paint white what is")
         return known
     known = torch.zeros(1, height, width, dtype=torch.bool)
     if given.known in HALVES:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = "genzoo sample mnist/vae --out grid.png"
 SAYS = "draw samples of a model"
+TABLES = (".csv", ".npy")  # what rows of numbers are written as
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -24,7 +25,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add_model(parser)
     add("--num_samples", type=int, default=64, help="how many (default: 64)")
-    add("--out", help="the file to write (default: samples.png, or .wav or .txt where the model makes such)")
+    add(
+        "--out",
+        help="the file (default: samples.png, or .wav, .txt or .csv where the model makes such; rows: also .npy)",
+    )
     add("--seed", type=int, default=0, help="the same seed draws the same samples (default: 0)")
     add_settings(parser, "sample", "temperature=0.8, prompt='To be', labels=horse, labels='[3, 3, 7]', solver=Heun")
     add_compile(parser)
@@ -41,27 +45,40 @@ def run(given: Namespace) -> None:
     """Draws samples of a model and writes them as one picture, sound or text."""
     if given.num_samples < 1:
         raise ValueError(f"--num_samples {given.num_samples}: give 1 or more")
-    from genzoo.zoo.media import samples_of
+    from genzoo.zoo.media import rows_of, samples_of
 
     _, module = load(given)
     names = getattr(module, "class_names", ())
     settings = keywords(
         given.set, getattr(module, "sample", None), ("num_samples", "generator"), names, given.num_samples
     )
+    rows = as_rows(module, given.out)
     with blamed_on(given.model):
         try:
-            medium = samples_of(module, given.num_samples, given.seed, **settings)
+            medium = (rows_of if rows else samples_of)(module, given.num_samples, given.seed, **settings)
         except TypeError as error:  # of a value that was given, and could be read, but is not what the model takes
             if not settings:
                 raise
             raise ValueError(f"--set {' '.join(given.set)}: {error}") from error
     if medium is None:
         raise ValueError(f"{type(module).__name__} draws no samples, or none that can be shown")
-    out = Path(given.out or f"samples{medium.suffix}")
-    if out.suffix.lower() != medium.suffix:
-        raise ValueError(f"--out {out}: samples of {given.model} are written as {medium.suffix}; name such a file")
+    suffixes = TABLES if rows else (medium.suffix,)
+    out = Path(given.out or f"samples{suffixes[0]}")
+    if out.suffix.lower() not in suffixes:
+        named = " or ".join(dict.fromkeys([*suffixes, *(TABLES if is_of_rows(module) else ())]))
+        raise ValueError(f"--out {out}: samples of {given.model} are written as {named}; name such a file")
     medium.write(out)
     print(out)
+
+
+def is_of_rows(module: Any) -> bool:
+    """Whether a datum is a row of numbers."""
+    return getattr(module, "modality", None) == "points"
+
+
+def as_rows(module: Any, out: str | None) -> bool:
+    """Whether samples are written as numbers: those of a table, which no picture shows; of points where asked for."""
+    return is_of_rows(module) and (tuple(module.shape) != (2,) or Path(out or "").suffix.lower() in TABLES)
 
 
 def keywords(

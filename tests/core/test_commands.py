@@ -210,7 +210,7 @@ def test_a_text_of_one_s_own_is_where_root_says(
     net = GPT((6,), data.levels, width=8, depth=1, heads=1, vocabulary=data.vocabulary)
     genzoo.publish(net, "own/gpt", to="entry", data=data)
     command = ["evaluate", "entry", "--only", "likelihood", "--device", "cpu"]
-    assert "path is None" in refused(command, capsys)
+    assert "say with --root" in refused(command, capsys)
     main([*command, "--root", "mine.txt"])
     assert "nll" in capsys.readouterr().out
 
@@ -358,6 +358,49 @@ def test_odd_data_have_a_place_of_their_own(
         assert "these are the model's own data" in refused([*common, same], capsys)
     assert "there is no folder" in refused([*common, f"{kind}:nowhere"], capsys)
     assert "odd is ['nowhere/here']" in refused([*common, "nowhere/here"], capsys)
+
+
+def test_odd_images_of_more_levels_are_rounded(
+    tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    Path("bright").mkdir()
+    for i in range(40):
+        Image.new("L", (8, 8), 215 + i).save(f"bright/{i}.png")
+    entry = str(tmp_path / "entry")
+    torch.manual_seed(0)
+    model = VAE(shape=(1, 8, 8), levels=17, latent_dim=2, network="mlp", width=8, depth=1)
+    genzoo.publish(model, "own/vae", to=entry, data={"class_path": "genzoo.datamodules.DigitsDataModule"})
+    main(["evaluate", entry, "--device", "cpu", "--only", "anomaly", "--num_odd", "4", "--odd", "bright", "--write"])
+    (figure,) = [f for f in hub.find(entry).metrics["figures"] if f["name"].startswith("auroc")]
+    assert "rounded to 17 levels" in figure["protocol"]
+    assert capsys.readouterr().out.count("auroc_") == 1
+
+
+def test_rows_are_written_as_numbers(tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a table, in its own units; of points in the plane where a file of numbers is asked for."""
+    import numpy as np
+
+    from genzoo.zoo.drawing import draw
+
+    monkeypatch.chdir(tmp_path)
+    for columns, default in ((3, "samples.csv"), (2, "samples.png")):
+        torch.manual_seed(0)
+        model = VAE(shape=(columns,), levels=None, latent_dim=2, width=8)
+        model.standardise(torch.arange(1.0, columns + 1) * 1000, torch.tensor([0.01, 1.0, 100.0])[:columns])
+        entry = str(genzoo.publish(model, "own/vae", to=tmp_path / f"entry{columns}"))
+        main(["sample", entry, "--num_samples", "5", "--device", "cpu"])
+        assert capsys.readouterr().out.strip() == default
+        expected = draw(genzoo.load(entry).sample, 5, 0).detach().numpy()
+        for name in ("rows.csv", "rows.npy"):
+            main(["sample", entry, "--num_samples", "5", "--device", "cpu", "--out", name])
+            found = np.load(name) if name.endswith("npy") else np.loadtxt(name, delimiter=",", skiprows=1)
+            np.testing.assert_allclose(found, expected, rtol=1e-7)
+        assert Path("rows.csv").read_text().startswith("x1,x2")
+        said = refused(["sample", entry, "--device", "cpu", "--out", "rows.txt"], capsys)
+        assert ".csv or .npy; name such a file" in said
 
 
 def test_data_sets_that_share_a_place_share_the_root(tmp_path: Path) -> None:

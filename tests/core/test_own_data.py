@@ -339,6 +339,7 @@ def last_line(argv: list[str], capsys: Captured) -> str:
 def test_what_cannot_be_completed_is_one_line(pixelcnn: ZooModule, capsys: Captured) -> None:
     photos(1)
     Image.new("L", (8, 8), 255).save("white.png")
+    Image.new("L", (8, 8), 0).save("black.png")
     command = ["complete", "model", "photos/0.png", "--device", "cpu"]
     for options, message in (
         ([], "say what is known of the picture"),
@@ -347,6 +348,7 @@ def test_what_cannot_be_completed_is_one_line(pixelcnn: ZooModule, capsys: Captu
         (["--known", "box:0,0,9,1"], "no such box in the model's 8 × 8 pixels"),
         (["--known", "box:0,0,0,1"], "no such box"),
         (["--mask", "white.png"], "white all over"),
+        (["--mask", "black.png"], "white nowhere"),
         (["--mask", "nowhere.png"], "there is no file or folder nowhere.png"),
         (["--known", "upper", "--set", "labels=[7]"], "labels lie in [0, 3)"),
         (["--known", "upper", "--set", "known=1"], "`complete` takes labels"),

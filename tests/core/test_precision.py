@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -126,3 +127,42 @@ def test_a_requeued_job_keeps_it_too(capsys: Captured, monkeypatch: pytest.Monke
 def test_recipes_state_no_precision_that_is_slow_somewhere() -> None:
     stated = {yaml.safe_load(recipes.find(name).read_text())["trainer"].get("precision") for name in recipes.names()}
     assert stated == {"auto", None}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "",
+        "torch.set_float32_matmul_precision('high')",
+        "torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True",
+        "torch.backends.fp32_precision = 'tf32'",
+        "torch.backends.cuda.matmul.fp32_precision = 'tf32'",
+        "torch.backends.cudnn.conv.fp32_precision = 'tf32'",
+    ],
+)
+def test_figures_are_measured_without_tf32_by_whatever_names_it_was_asked_for(told: str) -> None:
+    """PyTorch has two sets of names for it, and an error for whoever reads by one what was said by the other."""
+    script = f"""
+import torch
+from genzoo.zoo.precision import without_tf32
+
+def state():
+    try:
+        return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    except RuntimeError:
+        of = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+        return tuple(place.fp32_precision == "tf32" for place in of)
+
+{told}
+before = state()
+with without_tf32():
+    assert state() == (False, False), state()
+try:
+    with without_tf32():
+        raise KeyError
+except KeyError:
+    pass
+assert state() == before, (state(), before)
+assert any(before)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)

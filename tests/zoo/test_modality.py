@@ -22,7 +22,9 @@ from genzoo.zoo.modality import (
 DATA = [((3, 4, 4), 256, "image"), ((1, 8, 8), 17, "image"), ((1, 9), 256, "waveform"), ((9,), 65, "tokens")]
 
 
-@pytest.mark.parametrize(("shape", "levels", "kind"), [*DATA, ((2,), None, "points")])
+@pytest.mark.parametrize(
+    ("shape", "levels", "kind"), [*DATA, ((2,), None, "points"), ((3, 9), None, "series"), ((1, 9), None, "waveform")]
+)
 def test_the_shape_and_the_levels_tell_the_modality(shape, levels, kind):
     assert modality(shape, levels) == kind
 

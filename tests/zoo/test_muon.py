@@ -140,9 +140,11 @@ def test_a_kernel_takes_the_step_of_its_matrix(order, monkeypatch):
     assert kernel.stride() == strides
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 8), (2,)])
-def test_networks_that_denoise_keep_their_hidden_matrices_apart(shape):
-    model = DDPM(shape, 17 if len(shape) == 3 else None, width=16, attention=True, num_classes=3, conditional=True)
+@pytest.mark.parametrize(
+    ("shape", "sizes"), [((1, 8, 8), {"attention": True}), ((1, 8, 8), {"network": "dit"}), ((2,), {}), ((2, 9), {})]
+)
+def test_networks_that_denoise_keep_their_hidden_matrices_apart(shape, sizes):
+    model = DDPM(shape, 17 if len(shape) == 3 else None, width=16, num_classes=3, conditional=True, **sizes)
     matrices, others = model.parameter_groups()
     names = {id(p): name for name, p in model.named_parameters()}
     assert sorted(names[id(p)] for group in (matrices, others) for p in group["params"]) == sorted(names.values())

@@ -18,13 +18,13 @@ from genzoo.datamodules import DataModule, InMemory
 from genzoo.zoo import DDPM, GAN, MADE, VAE, Autoencoder, DenoisingAutoencoder, FlowMatching, ScoreModel
 from genzoo.zoo.hub import load_checkpoint, publish
 from genzoo.zoo.interface import Completes, HasLatents, HasLogProb, Interpolates, Inverts, Samples, SamplesInSteps
-from genzoo.zoo.modality import unusual_scale
+from genzoo.zoo.modality import modality, unusual_scale
 
 #: powers of two, so that nothing is rounded on the way to standard units and back
 MEAN, STD = torch.tensor([1024.0, -16.0]), torch.tensor([32768.0, 0.0078125])
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
 
-POINTS = [case for case in CASES if case.levels is None]
+POINTS = [case for case in CASES if modality(case.shape, case.levels) == "points"]
 POINTS += [
     Case(Autoencoder, (2,), None, frozenset(), {"density_components": 2}),
     Case(FlowMatching, (2,), None, frozenset(), {"num_classes": 3, "conditional": True}),

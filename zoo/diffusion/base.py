@@ -18,8 +18,8 @@ from genzoo.zoo.diffusion.marginal import MarginalBoundMixin
 from genzoo.zoo.diffusion.schedules import RATIOS, Spacing
 from genzoo.zoo.diffusion.solvers import Solver, repaint, stops
 from genzoo.zoo.interface import LogProbKind
-from genzoo.zoo.likelihoods import full_precision
 from genzoo.zoo.mixins import CompletionMixin, check_ends, great_circle
+from genzoo.zoo.precision import full_precision
 from genzoo.zoo.randomness import Generator, PerDatum, normal
 
 

@@ -110,7 +110,7 @@ class Denoising(ConditionalMixin, ZooModule):
         super().__init__(shape, levels, optimizer=optimizer, lr_scheduler=lr_scheduler)
         if self.modality not in FOR or (self.modality == "waveform" and levels is not None):
             raise ValueError(
-                f"{type(self).__name__} is for images, points, and series (C, T) of levels=None, but the data are"
+                f"{type(self).__name__} is for images, points and series (C, T) of levels=None, but the data are"
                 f" {self.modality}, shape={self.shape}, levels={levels}."
             )
         if not data_scale > 0 or not 0 < label_dropout < 1:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from genzoo.zoo.checks import check_count
 from genzoo.zoo.mixins import ConditionalMixin, LogProbMixin
+from genzoo.zoo.precision import full_precision
 from genzoo.zoo.randomness import Generator, PerDatum, check_generator, repeatable, twin
 
 
@@ -60,19 +61,20 @@ class MarginalBoundMixin(ConditionalMixin, LogProbMixin):
         x = self.check(x)  # type: ignore[attr-defined]
         check_count("num_particles", num_particles)
         check_generator(generator)
-        dtype = torch.promote_types(x.dtype, self.like.dtype)
+        dtype = full_precision(x if x.is_floating_point() else self.like).dtype
         if self.num_classes is None or labels is not None:
             given = self.checked_labels(labels, len(x))
             return self.log_prob_given(x, given, num_particles, generator).to(dtype)
         generator = repeatable(generator, x.device)
         log_q = self.log_joint(x, num_particles, generator).log_softmax(0)
         log_q = log_q.where(log_q > log_q.amax(0) + math.log(self.unlikely), -math.inf).log_softmax(0)
+        log_prior = self.class_log_prior.to(x.device)
         total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
         for y, log_q_y, rows in zip(self.present_classes(), log_q, rows_above_zero(log_q), strict=True):
             if rows:
                 own = generator.of(rows) if isinstance(generator, PerDatum) else generator
                 labels = torch.full((len(rows),), y, device=x.device)
-                log_p = self.class_log_prior[y] + self.log_prob_given(x[rows], labels, num_particles, own)
+                log_p = log_prior[y] + self.log_prob_given(x[rows], labels, num_particles, own)
                 total[rows] += log_q_y[rows].exp() * (log_p - log_q_y[rows])
         return total.to(dtype)
 

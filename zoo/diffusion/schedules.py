@@ -12,8 +12,8 @@ numbers. They are float64, because likelihoods subtract nearly equal ones.
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import Literal, NamedTuple
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -139,13 +139,27 @@ class BetaSchedule(Schedule):
         """ln α at k = 0 … T: half the running sum of ln(1 − β)."""
         return F.pad((-self.betas()).log1p().cumsum(0) / 2, (1, 0))
 
+    @cached_property
+    def _copies(self) -> dict[torch.device, Tensor]:
+        return {}
+
+    def _log_alphas_on(self, device: torch.device) -> Tensor:
+        """`log_alphas`, taken to a device once: each time would be to wait for it."""
+        if device not in self._copies:
+            self._copies[device] = self.log_alphas.to(device)
+        return self._copies[device]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the tables, which are made again where they are needed."""
+        return {name: value for name, value in vars(self).items() if name not in ("log_alphas", "_copies")}
+
     @property
     def t_min(self) -> float:  # type: ignore[override]
         """The first step."""
         return 1 / self.steps
 
     def __call__(self, t: Tensor) -> Noise:  # noqa: D102
-        table = _log_alphas(self, t.device)
+        table = self._log_alphas_on(t.device)
         position = t.double() * self.steps
         k = position.floor().long().clamp(0, self.steps - 1)
         slope = table[k + 1] - table[k]
@@ -153,7 +167,7 @@ class BetaSchedule(Schedule):
 
     def time(self, log_snr: Tensor) -> Tensor:  # noqa: D102
         log_alpha = F.logsigmoid(log_snr.double()) / 2
-        falling = _log_alphas(self, log_alpha.device)
+        falling = self._log_alphas_on(log_alpha.device)
         k = (torch.searchsorted(-falling, -log_alpha) - 1).clamp(0, self.steps - 1)
         return ((k + (log_alpha - falling[k]) / (falling[k + 1] - falling[k])) / self.steps).clamp(0, 1)
 
@@ -170,12 +184,6 @@ class BetaSchedule(Schedule):
     def __post_init__(self) -> None:
         if self.steps < 1 or not bool(((self.betas() > 0) & (self.betas() < 1)).all()):
             raise ValueError(f"{self}: every β must lie between 0 and 1; take more steps, or smaller β.")
-
-
-@lru_cache(maxsize=32)
-def _log_alphas(schedule: BetaSchedule, device: torch.device) -> Tensor:
-    """The schedule's `log_alphas`, taken to a device once: each time would be to wait for it."""
-    return schedule.log_alphas.to(device)
 
 
 @dataclass(frozen=True)

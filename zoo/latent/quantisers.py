@@ -172,7 +172,8 @@ class VectorQuantiser(Quantiser):
 
     def nearest(self, z: Tensor) -> Tensor:
         """argmin_k ‖z − e_k‖ of vectors (N, d): (N,) int64."""
-        return torch.cdist(z, self.codebook.to(z.dtype)).argmin(1)  # in full precision, also under autocast
+        # in full precision, also under autocast; one way to compute it for all sizes can be exported
+        return torch.cdist(z, self.codebook.to(z.dtype), compute_mode="use_mm_for_euclid_dist").argmin(1)
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """e_k of the nearest code k, whose gradient is that of z, and the codes."""

@@ -20,14 +20,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from genzoo.zoo.networks.attention import rotate, rotations
+from genzoo.zoo.networks.attention import attend_to_all, grid_rotations, rotate
 from genzoo.zoo.networks.conditioning import Conditioning
 from genzoo.zoo.networks.linear import Linear
+from genzoo.zoo.networks.patches import folded, unfolded
 from genzoo.zoo.networks.unet import SMALL
 
 #: the slowest rotation takes about so many patches to a radian: grids are far shorter than texts (Heo et al. 2024)
 BASE = 100.0
-FEW = 256  # patches, whose attention weights a memory holds easily
 
 
 class DiT(nn.Module):
@@ -96,8 +96,9 @@ class DiT(nn.Module):
         with torch.no_grad():
             self.modulation.weight.mul_(SMALL)
             self.outlet.weight.mul_(SMALL)
-        cos, sin = grid_rotations(self.grid, plan.width // plan.heads)
-        self.register_buffer("places", torch.cat(grid_rotations(self.grid, plan.width), 1), persistent=False)
+        cos, sin = grid_rotations(self.grid, plan.width // plan.heads, BASE)
+        places = torch.cat(grid_rotations(self.grid, plan.width, BASE), 1)
+        self.register_buffer("places", places, persistent=False)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
@@ -197,7 +198,7 @@ class Block(nn.Module):
         q, k, v = (part(h).unflatten(2, (self.heads, -1)) for part in (self.queries, self.keys, self.values))
         q = rotate(self.query_norm(q).transpose(1, 2), cos, sin).to(v.dtype)
         k = rotate(self.key_norm(k).transpose(1, 2), cos, sin).to(v.dtype)
-        return self.attended(attend(q, k, v.transpose(1, 2)).transpose(1, 2).flatten(2))
+        return self.attended(attend_to_all(q, k, v.transpose(1, 2)).transpose(1, 2).flatten(2))
 
     def perceptron(self, h: Tensor) -> Tensor:
         """(B, N, width) to the same: SwiGLU."""
@@ -208,57 +209,6 @@ class Block(nn.Module):
         return F.dropout(branch, self.dropout, self.training) if self.dropout else branch
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q kᵀ / √d) v, all (B, heads, N, d).
-
-    Written out for few patches on a CPU: there the backward pass of PyTorch's fused kernel takes several times as
-    long in bfloat16.
-    """
-    if q.device.type == "cpu" and q.shape[2] <= FEW:
-        return (q * q.shape[3] ** -0.5 @ k.transpose(2, 3)).softmax(3) @ v
-    return F.scaled_dot_product_attention(q, k, v)
-
-
 def modulated(h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """(1 + scale) h + shift."""
     return torch.addcmul(shift, h, 1 + scale)
-
-
-def grid_rotations(grid: Sequence[int], dim: int) -> tuple[Tensor, Tensor]:
-    """cos and sin of the angles of each patch of a grid, row by row: (N, dim / 2) each; float32.
-
-    Each axis turns an equal share of the pairs by a patch's place on it, so that q_t · k_s depends on how far apart
-    two patches lie along each axis, and on nothing else.
-    """
-    axes = [rotations(side, dim // len(grid), BASE) for side in grid]
-
-    def spread(tables: list[Tensor]) -> Tensor:
-        placed = [
-            table.view(*(len(table) if i == axis else 1 for i in range(len(grid))), -1).expand(*grid, -1)
-            for axis, table in enumerate(tables)
-        ]
-        return torch.cat(placed, -1).flatten(0, -2)
-
-    return spread([cos for cos, _ in axes]), spread([sin for _, sin in axes])
-
-
-def folded(x: Tensor, patch: int) -> Tensor:
-    """(B, C, H, W) to (B, N, C · patch²), or (B, C, T) to (B, N, C · patch): patches row by row, zeros at the end."""
-    sides = range(2, x.ndim)
-    x = F.pad(x, [n for side in reversed(sides) for n in (0, -x.shape[side] % patch)])
-    for side in reversed(sides):
-        x = x.unflatten(side, (-1, patch))  # (B, C, h, patch, w, patch)
-    places, within = [2 * side - 2 for side in sides], [2 * side - 1 for side in sides]
-    return x.permute(0, *places, 1, *within).flatten(len(places) + 1).flatten(1, len(places))
-
-
-def unfolded(h: Tensor, shape: Sequence[int], patch: int) -> Tensor:
-    """The inverse of `folded`, for data of this shape."""
-    channels, *sides = shape
-    grid = [math.ceil(side / patch) for side in sides]
-    h = h.view(len(h), *grid, channels, *[patch] * len(grid))
-    order = [n for axis in range(len(grid)) for n in (1 + axis, 2 + len(grid) + axis)]
-    x = h.permute(0, 1 + len(grid), *order).reshape(len(h), channels, *(patch * n for n in grid))
-    for axis, side in enumerate(sides):
-        x = x.narrow(2 + axis, 0, side)
-    return x

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genzoo.zoo.networks.linear import linear
+from genzoo.zoo.networks.patches import folded, unfolded
 from genzoo.zoo.networks.transformer import Transformer
 
 MOST_POSITIONS = 256  # of an image, unless its sides have no divisor that makes them as few
@@ -55,9 +56,10 @@ class MaskedTransformer(nn.Module):
         super().__init__()
         self.shape, self.levels = tuple(shape), levels
         self.patch = patch_of(self.shape, patch)
-        grid = None if len(self.shape) == 1 else tuple(side // self.patch for side in self.shape[1:])
-        positions = math.prod(grid or self.shape)
-        self.entries = math.prod(self.shape) // positions  # at each position
+        self.channels, *self.sides = self.shape if len(self.shape) > 1 else (1, *self.shape)
+        grid = [side // self.patch for side in self.sides]
+        positions = math.prod(grid)
+        self.entries = self.channels * self.patch ** len(grid)  # at each position
         self.transformer = Transformer(
             width, depth, heads, max_length=positions, expansion=expansion, dropout=dropout, causal=False, grid=grid
         )
@@ -81,7 +83,8 @@ class MaskedTransformer(nn.Module):
         Raises:
             ValueError: if labels are given to an unconditional network.
         """
-        h = self.embedding(self.patched(symbols) + self.offsets).sum(2) + self.position
+        pieces = folded(symbols.reshape(-1, self.channels, *self.sides), self.patch)
+        h = self.embedding(pieces + self.offsets).sum(2) + self.position
         if self.classes is not None:
             nothing = self.classes.num_embeddings - 1
             given = torch.full_like(symbols.flatten(1)[:, 0], nothing) if labels is None else labels
@@ -89,24 +92,9 @@ class MaskedTransformer(nn.Module):
         elif labels is not None:
             raise ValueError("labels were given to a network without classes: construct it with num_classes.")
         h = self.transformer(F.dropout(h, self.dropout, self.training))
-        told_apart = self.embedding.weight.unflatten(0, (self.entries, -1))[:, :-1].flatten(0, 1)
-        return self.unpatched(linear(h, told_apart))
-
-    def patched(self, symbols: Tensor) -> Tensor:
-        """(B, *shape) to (B, positions, entries)."""
-        if len(self.shape) == 1:
-            return symbols.unsqueeze(2)
-        p = self.patch
-        blocks = symbols.unflatten(3, (-1, p)).unflatten(2, (-1, p))  # (B, C, rows, p, columns, p)
-        return blocks.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
-
-    def unpatched(self, logits: Tensor) -> Tensor:
-        """(B, positions, entries · levels) to (B, levels, *shape)."""
-        if len(self.shape) == 1:
-            return logits.transpose(1, 2)
-        (colours, height, width), p = self.shape, self.patch
-        blocks = logits.unflatten(2, (colours, p, p, self.levels)).unflatten(1, (height // p, width // p))
-        return blocks.permute(0, 6, 3, 1, 4, 2, 5).flatten(5).flatten(3, 4)
+        told_apart = self.embedding.weight.unflatten(0, (self.entries, -1))[:, :-1].transpose(0, 1).flatten(0, 1)
+        logits = unfolded(linear(h, told_apart), (self.levels * self.channels, *self.sides), self.patch)
+        return logits.view(-1, self.levels, *self.shape)
 
 
 def patch_of(shape: Sequence[int], patch: int | None) -> int:

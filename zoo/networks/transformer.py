@@ -4,13 +4,14 @@ Pre-norm residual blocks (Vaswani et al. 2017; Xiong et al. 2020) with rotary po
 biases.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genzoo.zoo.networks.attention import attend, attend_to_all, grid_rotations, rotate, rotations
+from genzoo.zoo.networks.attention import attend, attend_to_all, grid_rotations, rotate
 from genzoo.zoo.networks.linear import Linear
 
 
@@ -73,21 +74,21 @@ class Transformer(nn.Module):
         grid: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        turns = 2 if grid is None else 4
+        grid = (max_length,) if grid is None else tuple(grid)
+        turns = 2 * len(grid)
         if min(width, depth, heads, expansion, max_length) < 1 or width % (turns * heads):
             raise ValueError(
                 f"width={width}, depth={depth}, heads={heads}, expansion={expansion}, max_length={max_length}: all"
                 f" are at least 1, and width is a multiple of {turns} × heads."
             )
-        if grid is not None and grid[0] * grid[1] != max_length:
-            raise ValueError(f"grid={tuple(grid)} has {grid[0] * grid[1]} positions, but max_length={max_length}.")
+        if math.prod(grid) != max_length:
+            raise ValueError(f"grid={grid} has {math.prod(grid)} positions, but max_length={max_length}.")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout={dropout}: a share of what is dropped, in [0, 1).")
         self.width, self.heads, self.max_length, self.hidden = width, heads, max_length, expansion * width
         self.blocks = nn.ModuleList(Block(width, heads, expansion, depth, dropout, causal) for _ in range(depth))
         self.norm = nn.LayerNorm(width, bias=False)
-        per_head = width // heads
-        cos, sin = rotations(max_length, per_head) if grid is None else grid_rotations(grid[0], grid[1], per_head)
+        cos, sin = grid_rotations(grid, width // heads)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 

@@ -385,8 +385,8 @@ def test_the_score_is_the_gradient_of_the_log_density():
         ({"steps": 60, "schedule": CosineBetas(50), "spacing": "uniform"}, "give 1 to 50"),
         ({"spacing": "even"}, "spacing='even'"),
         ({"conditional": True}, "num_classes=None"),
-        ({"shape": (40,), "levels": 11}, "images and points"),
-        ({"shape": (1, 40), "levels": 256}, "images and points"),
+        ({"shape": (40,), "levels": 11}, "images, points and series"),
+        ({"shape": (1, 40), "levels": 256}, "images, points and series"),
     ],
 )
 @pytest.mark.parametrize("family", FAMILIES)

@@ -103,7 +103,7 @@ def test_a_transformer_forecasts_the_series_whose_beginning_it_knows():
     def draw(n):
         return torch.randn(n, 1, 1).sign() + 0.1 * torch.randn(n, 1, 8)
 
-    for _ in range(200):
+    for _ in range(120):
         loss = model.objective(draw(64), None)["loss"].mean()
         optimizer.zero_grad()
         loss.backward()
@@ -114,12 +114,12 @@ def test_a_transformer_forecasts_the_series_whose_beginning_it_knows():
     assert float((out[..., 4:].mean(-1).sign() == x[..., :4].mean(-1).sign()).double().mean()) > 0.9
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_recipe_trains_one_by_its_name(family, tmp_path, monkeypatch):
+def test_a_recipe_trains_one_by_its_name(tmp_path, monkeypatch):
+    """The other families' transformers are trained by the contract."""
     monkeypatch.chdir(tmp_path)
     sizes = "".join(f"    {key}: {value}\n" for key, value in TRANSFORMER.items())
     (tmp_path / "mine.yaml").write_text(
-        f"# A transformer.\nmodel:\n  class_path: {family.__name__}\n  init_args:\n{sizes}"
+        f"# A transformer.\nmodel:\n  class_path: ScoreModel\n  init_args:\n{sizes}"
         "    conditional: true\n    checkpointing: true\n"
         "    optimizer: {class_path: genzoo.zoo.Muon}\n"
         "data: {class_path: DigitsDataModule, init_args: {limit: 64, batch_size: 16}}\n"
@@ -127,7 +127,7 @@ def test_a_recipe_trains_one_by_its_name(family, tmp_path, monkeypatch):
     )
     main(["fit", "--config", "mine.yaml", *QUIET])
     run = last_run(tmp_path)
-    model = family.load_from_checkpoint(run / "checkpoints" / "last.ckpt")
+    model = ScoreModel.load_from_checkpoint(run / "checkpoints" / "last.ckpt")
     assert type(model.network) is DiT and model.network.patch == 2 and model.network.checkpointing
     assert model.sample(2, steps=2).shape == (2, 1, 8, 8)
     fresh = DiT((1, 8, 8), num_classes=10, **{k: v for k, v in TRANSFORMER.items() if k != "network"})

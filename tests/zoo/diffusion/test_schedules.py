@@ -1,6 +1,8 @@
 """Schedules, parameterisations and weightings against their published values and identities."""
 
 import math
+import pickle
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -18,6 +20,7 @@ from genzoo.zoo import (
     VariancePreserving,
 )
 from genzoo.zoo.diffusion.parameterisation import PREDICTIONS, convert, predicted, to_epsilon, to_x0
+from genzoo.zoo.diffusion.schedules import BetaSchedule
 
 ALL = [LinearBetas(), CosineBetas(), VariancePreserving(), VarianceExploding(), OptimalTransport()]
 PRESERVING = ALL[:3]
@@ -211,3 +214,22 @@ def test_noise_of_any_ratio(schedule):
     inside = log_snr < schedule(at(schedule.t_min)).log_snr
     for ours, theirs in zip(noise, schedule(schedule.time(log_snr)), strict=True):
         torch.testing.assert_close(ours[inside], theirs[inside])
+
+
+@dataclass  # not frozen, and so of no hash
+class Constant(BetaSchedule):
+    """β is the same in every step."""
+
+    steps: int = 30
+
+    def betas(self):
+        return torch.full((self.steps,), 0.3, dtype=torch.float64)
+
+
+def test_a_schedule_of_one_s_own_needs_no_hash_and_its_tables_are_not_kept():
+    schedule, t = Constant(), torch.tensor([0.1, 1.0], dtype=torch.float64)
+    noise = schedule(t)
+    torch.testing.assert_close(noise.alpha, 0.7 ** (t * 30 / 2))
+    again = pickle.loads(pickle.dumps(schedule))
+    assert vars(again) == {"steps": 30}
+    torch.testing.assert_close(again(t).alpha, noise.alpha, rtol=0, atol=0)

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from families import CODEBOOKS, CONDITIONAL, FIRST, Case
+from families import CODEBOOKS, CONDITIONAL, FIRST, OTHER_NETWORKS, Case
 from torch import Tensor
 
 import genzoo
@@ -27,7 +27,7 @@ def by_onnx(path: Path, *inputs: Tensor) -> list[Tensor]:
     return [torch.from_numpy(np.asarray(x)) for x in found]
 
 
-@pytest.mark.parametrize("case", FIRST + CONDITIONAL + CODEBOOKS, ids=str)
+@pytest.mark.parametrize("case", FIRST + CONDITIONAL + CODEBOOKS + OTHER_NETWORKS, ids=str)
 def test_every_family_can_leave(case: Case, tmp_path: Path) -> None:
     """By ONNX Runtime, of a batch size that was not seen, it is the model to 1e-4."""
     model = case.build().eval()
@@ -45,7 +45,7 @@ def test_every_family_can_leave(case: Case, tmp_path: Path) -> None:
             torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-4, msg=lambda m, name=name: f"{name}: {m}")
 
 
-@pytest.mark.parametrize("case", FIRST + CODEBOOKS, ids=str)
+@pytest.mark.parametrize("case", FIRST + CODEBOOKS + OTHER_NETWORKS, ids=str)
 def test_every_family_is_a_program_of_pytorch_s(case: Case, tmp_path: Path) -> None:
     model = case.build().eval()
     for path, part in zip(export(model, tmp_path / "model.pt2"), model.parts().values(), strict=True):

@@ -190,7 +190,7 @@ def test_every_embedded_entry_loads_as_its_metrics_say() -> None:
 
 
 def test_embedded_weights_stay_small() -> None:
-    assert sum(p.stat().st_size for p in entries.EMBEDDED.rglob("*") if p.is_file()) <= 36 * 2**20
+    assert sum(p.stat().st_size for p in entries.EMBEDDED.rglob("*") if p.is_file()) <= 42 * 2**20
 
 
 def test_importing_the_hub_imports_no_torch() -> None:

@@ -140,7 +140,7 @@ def test_it_learns_a_code_for_each_tile(quantiser):
     model = QuantisedAutoencoder((1, 8, 8), 2, quantiser=quantiser, width=8, factor=4)
     assert float(model.anomaly_score(x).mean()) > 40  # 64 ln 2 = 44.4
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    for _ in range(150):
+    for _ in range(300):
         optimizer.zero_grad()
         model.objective(x, None)["loss"].mean().backward()
         optimizer.step()

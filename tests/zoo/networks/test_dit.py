@@ -8,9 +8,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from genzoo.zoo.muon import matrix_groups
-from genzoo.zoo.networks import dit
-from genzoo.zoo.networks.attention import rotate
-from genzoo.zoo.networks.dit import Block, DiT, Plan, attend, folded, grid_rotations, unfolded
+from genzoo.zoo.networks.attention import grid_rotations, rotate
+from genzoo.zoo.networks.dit import BASE, Block, DiT, Plan
+from genzoo.zoo.networks.patches import folded, unfolded
 
 SHAPES = [
     (1, 8, 8),
@@ -59,25 +59,6 @@ def test_takes_every_shape_in_every_patch_and_every_parameter_learns_from_the_fi
         assert bool(parameter.grad.abs().sum() > 0) or (alone and asks), name
 
 
-@pytest.mark.parametrize("patch", [1, 2, 3])
-def test_a_patch_is_a_piece_of_the_datum(patch):
-    """By loops, place after place."""
-    images, series = torch.randn(2, 3, 5, 7), torch.randn(2, 3, 7)
-    rows, columns = math.ceil(5 / patch), math.ceil(7 / patch)
-    padded = F.pad(images, (0, columns * patch - 7, 0, rows * patch - 5))
-    pieces = [
-        padded[:, :, i * patch : (i + 1) * patch, j * patch : (j + 1) * patch].flatten(1)
-        for i in range(rows)
-        for j in range(columns)
-    ]
-    assert torch.equal(folded(images, patch), torch.stack(pieces, 1))
-    padded = F.pad(series, (0, columns * patch - 7))
-    pieces = [padded[:, :, i * patch : (i + 1) * patch].flatten(1) for i in range(columns)]
-    assert torch.equal(folded(series, patch), torch.stack(pieces, 1))
-    for x in (images, series):
-        assert torch.equal(unfolded(folded(x, patch), x.shape[1:], patch), x)
-
-
 def test_a_size_that_is_no_multiple_of_the_patch_is_filled_up_with_zeros():
     odd, even = DiT((1, 15, 18), patch=4, **SMALL), DiT((1, 16, 20), patch=4, **SMALL)
     even.load_state_dict(odd.state_dict())
@@ -97,36 +78,6 @@ def test_a_series_is_an_image_of_one_row():
 # ---- where a patch is
 
 
-@pytest.mark.parametrize("grid", [(11,), (4, 5)])
-def test_attention_depends_on_how_far_apart_two_patches_are_alone(grid):
-    """q_s · k_t of equal queries and keys everywhere is a function of t − s, and of no other pair of places."""
-    q, k = torch.randn(2, 16).double()
-    cos, sin = (table.double() for table in grid_rotations(grid, 16))
-    n = math.prod(grid)
-    scores = rotate(q.expand(n, 16), cos, sin) @ rotate(k.expand(n, 16), cos, sin).T
-    places = torch.cartesian_prod(*map(torch.arange, grid)).view(n, -1).tolist()
-    of_offset = {}
-    for s, here in enumerate(places):
-        for t, there in enumerate(places):
-            offset = tuple(b - a for a, b in zip(here, there, strict=True))
-            of_offset.setdefault(offset, []).append(float(scores[s, t]))
-    assert len(of_offset) == math.prod(2 * side - 1 for side in grid)
-    assert all(max(found) - min(found) < 1e-5 for found in of_offset.values())
-    means = torch.tensor(sorted(found[0] for found in of_offset.values()))
-    assert float(means.diff().min()) > 1e-5  # and no two distances are alike
-
-
-def test_rotations_are_those_of_complex_numbers():
-    cos, sin = grid_rotations((3, 4), 8)
-    x = torch.randn(12, 8).double()
-    turned = torch.complex(x[:, :4], x[:, 4:])
-    for n in range(12):
-        row, column = divmod(n, 4)
-        angles = [row, row / 10, column, column / 10]  # 100^(−2i/4)
-        turned[n] *= torch.polar(torch.ones(4).double(), torch.tensor(angles).double())
-    torch.testing.assert_close(rotate(x, cos, sin), torch.cat([turned.real, turned.imag], 1), atol=1e-6, rtol=0)
-
-
 @pytest.mark.parametrize("shape", [(2, 8, 10), (2, 24)])
 def test_without_its_waves_the_whole_grid_may_be_anywhere(shape):
     """Every patch moved equally far, as if the image were a part of a larger one."""
@@ -136,7 +87,7 @@ def test_without_its_waves_the_whole_grid_may_be_anywhere(shape):
     before = net(x, c_noise)
     larger = [side + 5 for side in net.grid]
     index = torch.arange(math.prod(larger)).view(larger)[(..., *(slice(5, None) for _ in larger))].flatten()
-    net.cos, net.sin = (table[index].double() for table in grid_rotations(larger, 16))
+    net.cos, net.sin = (table[index].double() for table in grid_rotations(larger, 16, BASE))
     torch.testing.assert_close(net(x, c_noise), before, atol=1e-5, rtol=1e-5)
     net.cos, net.sin = net.cos.flip(0), net.sin.flip(0)  # mirrored, it is another one
     assert not torch.allclose(net(x, c_noise), before, atol=1e-2)
@@ -182,19 +133,6 @@ def test_a_datum_does_not_depend_on_its_batch():
 
 
 # ---- the blocks
-
-
-@pytest.mark.parametrize("few", [0, 256])
-def test_attention_and_its_gradients_are_those_of_its_equation(few, monkeypatch):
-    monkeypatch.setattr(dit, "FEW", few)  # by PyTorch's kernel, and written out
-    q, k, v = (torch.randn(2, 3, 7, 4, dtype=torch.double, requires_grad=True) for _ in range(3))
-    expected = torch.stack(
-        [((k @ q[:, :, i, :, None]).squeeze(-1) / 2).softmax(-1)[..., None, :] @ v for i in range(7)], 2
-    ).squeeze(3)
-    torch.testing.assert_close(attend(q, k, v), expected)
-    weights = torch.randn_like(expected)
-    ours = torch.autograd.grad(attend(q, k, v), (q, k, v), weights)
-    torch.testing.assert_close(ours, torch.autograd.grad(expected, (q, k, v), weights))
 
 
 def test_a_block_is_its_equation():
