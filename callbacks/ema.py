@@ -41,6 +41,9 @@ class EMA(Callback):
     callback restores both bit for bit. Resuming such a checkpoint *without* this callback trains on from the
     average: nothing here can see that.
 
+    A network that is trained no more, as its optimiser has gone, keeps the weights that it has, and the average of
+    another one begins where that does.
+
     The average of a half-precision weight is kept in float32, where small updates are not lost.
 
     How far back a fixed d reaches, 1 / (1 − d) steps, should fit the length of the training. A `width` fits any: the
@@ -82,7 +85,7 @@ class EMA(Callback):
         self._average: dict[str, Tensor] = {}  # likewise; tied weights share one tensor
         self._raw: dict[str, Tensor] | None = None  # the weights being trained, while the average is in the module
         self._seen_step = 0
-        self._num_owned = 0
+        self._owners: list[tuple[Any, int]] = []
 
     # ---- the average
 
@@ -125,7 +128,7 @@ class EMA(Callback):
         if trainer.global_step == self._seen_step:
             return
         self._seen_step = trainer.global_step
-        if _num_owned(trainer) != self._num_owned:  # a network was unfrozen on the way
+        if _owners(trainer) != self._owners:  # a network was unfrozen on the way, or another one is trained now
             self._follow(trainer, pl_module)
         self._update()
 
@@ -152,7 +155,9 @@ class EMA(Callback):
     def _follow(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Finds the tensors to average; those not averaged yet begin at their present value."""
         self._places = dict(self._trained(trainer, pl_module))
-        self._num_owned = _num_owned(trainer)
+        self._owners = _owners(trainer)
+        if not self._average.keys() & self._places.keys():  # nothing of what was averaged is trained any more
+            self.num_updates = 0
         begun: dict[int, Tensor] = {}
         for name, (store, key) in self._places.items():
             live = store[key].detach()
@@ -326,8 +331,9 @@ class AveragedCheckpointIO(CheckpointIO):
         self.plugin.teardown()
 
 
-def _num_owned(trainer: Trainer) -> int:
-    return sum(len(group["params"]) for optimizer in trainer.optimizers for group in optimizer.param_groups)
+def _owners(trainer: Trainer) -> list[tuple[Any, int]]:
+    """The optimisers, and how many parameters each of them owns."""
+    return [(o, sum(len(group["params"]) for group in o.param_groups)) for o in trainer.optimizers]
 
 
 def _at_least_single(dtype: torch.dtype) -> torch.dtype:

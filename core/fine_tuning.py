@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 from genzoo.zoo import hub
-from genzoo.zoo.hub.loading import TRAINING
+from genzoo.zoo.hub.building import TRAINING
 
 
 def with_source(argv: list[str], contract: Collection[str]) -> list[str]:

@@ -172,6 +172,9 @@ ODD: dict[str, Callable[[Tensor, int], Tensor]] = {
 class PrincipalComponents:
     """The reconstruction error of a principal component analysis: what an anomaly score has to beat.
 
+    Of data of more than 4,096 dimensions, whose covariance would be large, the components are found by subspace
+    iteration from the data themselves (Halko, Martinsson & Tropp 2011, algorithm 4.4), always with the same draws.
+
     Args:
         batches: (B, *shape) each, the training data.
         num_components: at most; no more than a quarter of the dimensions are kept.
@@ -182,17 +185,41 @@ class PrincipalComponents:
 
     def __init__(self, batches: Iterable[Tensor], num_components: int = 32) -> None:
         statistics: FeatureStatistics | None = None
+        rows: list[Tensor] = []
         for x in batches:
-            statistics = statistics or FeatureStatistics.empty(x[0].numel(), x.device)
-            statistics.update(x.flatten(1))
-        if statistics is None:
+            if x[0].numel() > MOST_DIMENSIONS:
+                rows.append(x.flatten(1).float())
+            else:
+                statistics = statistics or FeatureStatistics.empty(x[0].numel(), x.device)
+                statistics.update(x.flatten(1))
+        if rows:
+            data = torch.cat(rows)
+            self.mean = data.to(float64_device(data.device)).mean(0, dtype=torch.float64)
+            self.num_components = min(num_components, len(data) - 1)
+            self.components = leading(data - self.mean.to(data), self.num_components).to(self.mean)
+        elif statistics is not None:
+            self.mean = statistics.mean
+            self.num_components = min(num_components, len(self.mean) // 4)
+            _, vectors = torch.linalg.eigh(statistics.covariance)  # ascending
+            self.components = vectors[:, len(self.mean) - self.num_components :]
+        else:
             raise ValueError("There are no training data to take principal components of.")
-        self.mean = statistics.mean
-        self.num_components = min(num_components, len(self.mean) // 4)
-        _, vectors = torch.linalg.eigh(statistics.covariance)  # ascending
-        self.components = vectors[:, len(self.mean) - self.num_components :]
 
     def score(self, x: Tensor) -> Tensor:
         """(B,), the squared distance of x, (B, *shape), from the plane of the components."""
         centred = x.flatten(1).to(self.mean) - self.mean
         return (centred - centred @ self.components @ self.components.T).square().sum(1)
+
+
+def leading(data: Tensor, number: int, *, iterations: int = 8) -> Tensor:
+    """About the first principal directions of centred data (N, D), by subspace iteration: (D, number)."""
+    more = min(number + 16, *data.shape)  # a few directions more than are wanted make the wanted ones exact sooner
+    start = torch.randn(data.shape[1], more, generator=torch.Generator().manual_seed(0)).to(data)
+    basis = torch.linalg.qr(start).Q
+    for _ in range(iterations):
+        basis = torch.linalg.qr(data.T @ (data @ basis)).Q
+    return basis @ torch.linalg.svd(data @ basis, full_matrices=False).Vh[:number].T
+
+
+#: of a datum, up to which the covariance is held whole
+MOST_DIMENSIONS = 4096

@@ -163,7 +163,8 @@ def evaluate(
             )
         if "sampling" in only and isinstance(module, Samples):
             found += figures.sampling(module, seed, module.device)
-        if "accuracy" in only and not isinstance(module, Samples) and hasattr(module, "features"):
+        classifies = hasattr(module, "features") and getattr(module, "num_classes", None) is not None
+        if "accuracy" in only and not isinstance(module, Samples) and classifies:
             found += figures.accuracy(module, datamodule, split, track)
         if extract is not None:
             extract.to(module.device)

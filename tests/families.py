@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from genzoo.datamodules import DataModule, InMemory
 from genzoo.zoo import (
     DDPM,
+    FSQ,
     GAN,
     GPT,
     MADE,
@@ -19,6 +21,7 @@ from genzoo.zoo import (
     Autoencoder,
     DenoisingAutoencoder,
     FlowMatching,
+    LatentModel,
     MaskedDiffusion,
     PixelCNN,
     QuantisedAutoencoder,
@@ -57,6 +60,7 @@ CAPABILITIES = {
 }
 WRITES = {Samples, SamplesInSteps, HasLogProb, ScoresAnomalies, Completes}
 DIFFUSES = {Samples, SamplesInSteps, HasLogProb, ScoresAnomalies, Completes, Interpolates, Inverts}
+CODES = {Samples, HasLogProb, ScoresAnomalies, Completes}
 #: a family, the data that it is for, and what it can do: a new family is tested by adding its line
 FAMILIES: list[tuple[type[ZooModule], list[tuple[tuple[int, ...], int | None]], set[type]]] = [
     (MADE, IMAGES[:2] + TOKENS + POINTS, WRITES),
@@ -72,6 +76,7 @@ FAMILIES: list[tuple[type[ZooModule], list[tuple[tuple[int, ...], int | None]], 
     (ScoreModel, IMAGES[:1] + POINTS, DIFFUSES),
     (FlowMatching, IMAGES[2:3] + POINTS, DIFFUSES),
     (MaskedDiffusion, TOKENS + IMAGES[1:3], WRITES),
+    (LatentModel, IMAGES[:1] + IMAGES[2:], CODES),
 ]
 
 
@@ -104,16 +109,41 @@ OTHER_NETWORKS = [
     Case(DDPM, (2, 12), None, frozenset(DIFFUSES), {"width": 32, "depth": 2}),
     Case(FlowMatching, (1, 7, 9), 256, frozenset(DIFFUSES), {"network": "dit", "patch": 2, "width": 32, "depth": 2}),
 ]
+#: a family that consists of two others than it has for most data
+OTHER_PARTS = [
+    Case(
+        LatentModel,
+        (1, 7, 9),
+        256,
+        frozenset(CODES | {Interpolates}),
+        {"autoencoder": partial(VAE, network="spatial", latent_dim=2, width=8), "prior": partial(DDPM, width=16)},
+    ),
+]
+#: p(x | y) of one
+PRIORS = [
+    Case(
+        LatentModel,
+        (1, 8, 8),
+        17,
+        frozenset(CODES),
+        {
+            "autoencoder": partial(QuantisedAutoencoder, quantiser=FSQ((5, 5)), width=8),
+            "prior": partial(MaskedDiffusion, width=32, depth=1),
+            "num_classes": 3,
+            "conditional": True,
+        },
+    )
+]
 CASES = [Case(family, *kind, frozenset(claimed)) for family, data, claimed in FAMILIES for kind in data]
-CASES += OTHER_NETWORKS
+CASES += OTHER_NETWORKS + OTHER_PARTS
 #: each family on the first kind of data in its line
 FIRST = [Case(family, *data[0], frozenset(claimed)) for family, data, claimed in FAMILIES]
 #: p(x | y), of each family that can be that
 CONDITIONAL = [
     Case(case.family, case.shape, case.levels, case.claimed, {"num_classes": 3, "conditional": True})
     for case in FIRST
-    if "conditional" in inspect.signature(case.family).parameters
-]
+    if "conditional" in inspect.signature(case.family).parameters and case.family is not LatentModel
+] + PRIORS
 #: codes whose vectors follow the data: a state that no optimiser has
 CODEBOOKS = [
     Case(QuantisedAutoencoder, (1, 8, 8), 17, frozenset({ScoresAnomalies, HasCodes}), {"quantiser": VQ(16, 4)})

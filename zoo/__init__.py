@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from genzoo.zoo.module import ZooModule as ZooModule
     from genzoo.zoo.muon import Muon as Muon
     from genzoo.zoo.randomness import PerDatum as PerDatum
+    from genzoo.zoo.two_stage.latent_model import LatentModel as LatentModel
 
 #: where each public name lives; the families first
 _HOME = {
@@ -75,6 +76,7 @@ _HOME = {
     "ScoreModel": "diffusion.modules",
     "FlowMatching": "diffusion.modules",
     "MaskedDiffusion": "diffusion.masked",
+    "LatentModel": "two_stage.latent_model",
     "Classifier": "classifier",
     "ZooModule": "module",
     "FSQ": "latent.quantisers",

@@ -176,15 +176,32 @@ def goes_by_time(builder: LRSchedulerCallable, trainer: Trainer) -> bool:
     return _stated_steps(builder) is None and _takes_length(builder) and num_steps(trainer) is None
 
 
-def catch_up(schedule: LRScheduler, trainer: Trainer) -> None:
-    """Takes a schedule that goes by time to where the clock is. Collective."""
-    now = _ticks(trainer)
+def schedule_of_stage(builder: LRSchedulerCallable, optimizer: Optimizer) -> LRScheduler:
+    """A schedule of `TICKS` steps, for a stage of training: `catch_up` takes it through them.
+
+    Raises:
+        ValueError: if it states a length of its own, takes none, or waits for a figure.
+    """
+    if not _takes_length(builder) or _stated_steps(builder) is not None:
+        raise ValueError(
+            "lr_scheduler: of a stage of training it lasts as long as that stage, so take one that can (OneCycle,"
+            " Cosine, WarmUp), and leave out total_steps."
+        )
+    schedule = _build(builder, optimizer, TICKS)
+    assert isinstance(schedule, LRScheduler)
+    return schedule
+
+
+def catch_up(schedule: LRScheduler, trainer: Trainer, begin: float = 0.0, end: float = 1.0) -> None:
+    """Takes a schedule of `TICKS` to where the training is between two shares of it. Collective."""
+    now = _ticks(trainer, begin, end)
     while schedule.last_epoch < now:
         schedule.step()
 
 
-def _ticks(trainer: Trainer) -> int:
-    return int(TICKS * (share_done(trainer) or 0.0))
+def _ticks(trainer: Trainer, begin: float = 0.0, end: float = 1.0) -> int:
+    done = ((share_done(trainer) or 0.0) - begin) / (end - begin)
+    return int(TICKS * min(1.0, max(0.0, done)))
 
 
 def going_on(builder: LRSchedulerCallable, restored: Schedule, trainer: Trainer) -> Schedule:

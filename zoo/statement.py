@@ -9,7 +9,8 @@ arguments of the outermost constructor, whatever that passes on to its parents' 
 
 import inspect
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from functools import partial
 from typing import Any, ClassVar, Self
@@ -141,6 +142,48 @@ def as_config(value: Any) -> Any:
         return {"class_path": class_path(type(value)), "init_args": arguments}
     if isinstance(value, partial) and isinstance(value.func, type) and not value.args:
         return {"class_path": class_path(value.func), "init_args": as_config(value.keywords)}
-    if isinstance(value, type) and not issubclass(value, nn.Module):
+    if isinstance(value, type) and (not issubclass(value, nn.Module) or issubclass(value, StatedModule)):
         return {"class_path": class_path(value), "init_args": {}}
     raise TypeError(f"{value!r} cannot be stated in a file.")
+
+
+# ------------------------------------------------------------------------------------- modules that consist of others
+
+
+@contextmanager
+def on_its_own() -> Iterator[None]:
+    """Within a constructor: the modules that are built here state their own arguments, and not that constructor's."""
+    token = _given_hyperparameters.set(None)
+    try:
+        yield
+    finally:
+        _given_hyperparameters.reset(token)
+
+
+def built_class(builder: Callable[..., Any]) -> type:
+    """The class that a builder builds: itself, or that of a partial, be it Python's or the command line's.
+
+    Raises:
+        ValueError: if it builds none.
+    """
+    held = (builder.func, *builder.args) if isinstance(builder, partial) else (builder,)
+    found = next((part for part in held if isinstance(part, type)), None)
+    if found is None:
+        raise ValueError(f"{builder!r}: give a class, or a functools.partial of one.")
+    return found
+
+
+def block_of(module: StatedModule, *, without: Sequence[str] = ()) -> dict[str, Any]:
+    """The {class_path, init_args} of a module, but for some of its arguments.
+
+    Raises:
+        ValueError: if it was given arguments that no file can state.
+    """
+    if module.unstated:
+        raise ValueError(
+            f"{type(module).__name__} was given live modules for {', '.join(module.unstated)}, which no file can"
+            " state."
+        )
+    arguments = {name: value for name, value in module.hparams.items() if not name.startswith("_")}
+    stated = {name: value for name, value in arguments.items() if name not in without}
+    return {"class_path": class_path(type(module)), "init_args": stated}

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import genzoo.metrics.anomalies
 from genzoo.metrics.anomalies import ODD, PrincipalComponents, auroc, auroc_error, faint, shuffled
 from genzoo.zoo.modality import check_data
 
@@ -96,6 +97,21 @@ def test_principal_components_leave_what_is_off_their_plane() -> None:
     assert pca.score(x).max() < 1e-18
     away = x + 2 * plane[7].view(1, 4, 4)
     torch.testing.assert_close(pca.score(away), torch.full((200,), 4.0, dtype=torch.float64))
+
+
+def test_principal_components_of_large_data_are_those_of_the_whole_decomposition(monkeypatch) -> None:
+    """Where the covariance is not held: the same plane as by it, and so the same scores."""
+    g = torch.Generator().manual_seed(0)
+    scales = torch.logspace(1, -1, 64)
+    x = (torch.randn(500, 64, generator=g) * scales @ torch.linalg.qr(torch.randn(64, 64, generator=g)).Q + 3).view(
+        500, 1, 8, 8
+    )
+    whole = PrincipalComponents(x.split(64), num_components=8)
+    monkeypatch.setattr(genzoo.metrics.anomalies, "MOST_DIMENSIONS", 63)
+    part = PrincipalComponents(x.split(64), num_components=8)
+    assert part.components.shape == whole.components.shape
+    torch.testing.assert_close(part.score(x), whole.score(x), rtol=1e-3, atol=1e-3)
+    assert torch.equal(part.score(x), PrincipalComponents(x.split(100), num_components=8).score(x))
 
 
 def test_principal_components_of_nothing_are_refused() -> None:

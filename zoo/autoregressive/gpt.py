@@ -9,6 +9,8 @@ text begins anywhere, so "start" means that what came before is unknown, not tha
 To go on by one token, a layer needs the keys and values of those before and nothing else: kept in a cache, a token
 costs one position of the network instead of all T.
 
+A text of a class y (a picture's codes, say) begins with a token e_start of that class.
+
 A text may have any length. Beyond T tokens it is read in windows of T, each T // 2 further on than the one before,
 and every token counts once, in the first window that holds it: those of the first window are given everything that
 stands before them, all later ones the last T − T // 2 tokens at least.
@@ -26,7 +28,7 @@ from genzoo.zoo.autoregressive.base import AutoregressiveMixin
 from genzoo.zoo.autoregressive.token_loss import token_nats
 from genzoo.zoo.checks import check_count, check_number
 from genzoo.zoo.memory import within_memory
-from genzoo.zoo.mixins import known_to_all
+from genzoo.zoo.mixins import ClassPrior, Conditional, known_to_all
 from genzoo.zoo.modality import check_data
 from genzoo.zoo.module import ZooModule
 from genzoo.zoo.muon import Muon, matrix_groups
@@ -56,6 +58,10 @@ class GPT(TextMixin, AutoregressiveMixin, ZooModule):
         heads: of attention in each block.
         expansion: hidden units of a block's perceptron, as a multiple of `width`.
         dropout: of the embedding and of what each block adds, while training.
+        num_classes: how many classes the labels name.
+        conditional: whether to learn p(x | label); "auto": if there are several classes.
+        class_prior: p(y) where no label is given: the classes' shares in the "training" data, or "uniform" over
+            those that they have.
         optimizer, lr_scheduler: as in `ZooModule`.
 
     Raises:
@@ -73,6 +79,9 @@ class GPT(TextMixin, AutoregressiveMixin, ZooModule):
         heads: int = 2,
         expansion: int = 4,
         dropout: float = 0.0,
+        num_classes: int | None = None,
+        conditional: Conditional = False,
+        class_prior: ClassPrior = "training",
         optimizer: OptimizerCallable | None = None,
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
@@ -83,10 +92,11 @@ class GPT(TextMixin, AutoregressiveMixin, ZooModule):
                 f" levels={levels}: {self.modality}."
             )
         self.read_by(vocabulary)
-        self.start = levels  # a token of its own for what comes before the first
+        self.condition_on(num_classes, conditional, class_prior)
+        self.start = levels  # a token of its own for what comes before the first; of class y that of levels + y
 
         def networks() -> tuple[nn.Embedding, Transformer]:
-            embedding = nn.Embedding(levels + 1, width)
+            embedding = nn.Embedding(levels + (self.num_classes or 1), width)
             nn.init.normal_(embedding.weight, std=0.02)
             return embedding, Transformer(
                 width, depth, heads, max_length=self.shape[0], expansion=expansion, dropout=dropout
@@ -116,23 +126,27 @@ class GPT(TextMixin, AutoregressiveMixin, ZooModule):
 
     def logits(self, codes: Tensor, labels: Tensor | None) -> Tensor:
         """See `AutoregressiveMixin`."""
-        return self.next_logits(self.shifted(codes)).transpose(1, 2)
+        return self.next_logits(self.shifted(codes, labels)).transpose(1, 2)
 
     def log_prob_per_dim(self, x: Tensor, labels: Tensor | None) -> Tensor:
         """(B, L), nats: log p(x_t | the tokens in view before it); behind the end of a text nothing that counts."""
         if x.shape[1] > self.shape[0]:
-            return -self.in_windows(x, max(1, self.shape[0] // 2), self.at_once)
+            return -self.in_windows(x, max(1, self.shape[0] // 2), self.at_once, labels)
         codes = self.codes(x)
-        h = self.features(self.shifted(codes)).flatten(0, 1)
+        h = self.features(self.shifted(codes, labels)).flatten(0, 1)
         return -token_nats(h, self.embedding.weight[: self.start], codes.flatten()).view_as(x)
 
-    def in_windows(self, x: Tensor, stride: int, batch_size: int) -> Tensor:
+    def in_windows(self, x: Tensor, stride: int, batch_size: int, labels: Tensor | None = None) -> Tensor:
         """−log p of each token of (B, L), in the first window of T that holds it: (B, L), nats. See `surprisal`."""
         context, length = self.shape[0], x.shape[1]
         begins = range(0, max(1, length - context + stride), stride)
         windows = F.pad(x, (0, begins[-1] + context - length), value=PADDING).unfold(1, context, stride)
         parts = windows.flatten(0, 1).split(batch_size)
-        nats = torch.cat([-self.log_prob_per_dim(part, None) for part in parts]).view(windows.shape)
+        classes: Sequence[Tensor | None] = [None] * len(parts)
+        if labels is not None:
+            classes = labels.repeat_interleave(len(begins)).split(batch_size)
+        given = zip(parts, classes, strict=True)
+        nats = torch.cat([-self.log_prob_per_dim(part, y) for part, y in given]).view(windows.shape)
         return torch.cat([nats[:, 0], nats[:, 1:, context - stride :].flatten(1)], 1)[:, :length]
 
     @torch.no_grad()
@@ -152,7 +166,7 @@ class GPT(TextMixin, AutoregressiveMixin, ZooModule):
 
         Args:
             x: (B, L) int64, −1 behind the end of a text; a string, or strings, where there is a vocabulary.
-            labels: None; for the interface's sake.
+            labels: (B,); with them log p(x | y), without them a conditional model's log Σ_y p(y) p(x | y).
             num_particles: as every `log_prob` has it.
             generator: as every `log_prob` has it.
 
@@ -222,21 +236,29 @@ class GPT(TextMixin, AutoregressiveMixin, ZooModule):
         """See `AutoregressiveMixin`."""
         return self.shape[0] * max(self.transformer.hidden, self.start)
 
-    def shifted(self, tokens: Tensor) -> Tensor:
+    def shifted(self, tokens: Tensor, labels: Tensor | None = None) -> Tensor:
         """The start, then all tokens but the last."""
-        return F.pad(tokens[:, :-1], (1, 0), value=self.start)
+        return self.begun(tokens[:, :-1], labels)
+
+    def begun(self, tokens: Tensor, labels: Tensor | None) -> Tensor:
+        """The start, which is the class's own where there are classes, and then the tokens."""
+        begun = F.pad(tokens, (1, 0), value=self.start)
+        if labels is not None:
+            begun[:, 0] += labels
+        return begun
 
     # ---- samples
 
     def draw(self, codes: Tensor, known: Tensor, labels: Tensor | None, noise: Tensor) -> Tensor:
         """See `AutoregressiveMixin`; with the cache."""
-        return self.generate(codes, known, noise)
+        return self.generate(codes, known, noise, labels)
 
     def generate(
         self,
         tokens: Tensor,
         known: Tensor,
         noise: Tensor,
+        labels: Tensor | None = None,
         *,
         temperature: float = 1.0,
         top_k: int | None = None,
@@ -251,6 +273,7 @@ class GPT(TextMixin, AutoregressiveMixin, ZooModule):
             tokens: (B, L), read only where `known`.
             known: (B, L), bool.
             noise: (B, L), uniform in [0, 1), decides each draw.
+            labels: (B,) where the model is conditional, else None.
             temperature: see `truncated`.
             top_k: see `truncated`.
             top_p: see `truncated`.
@@ -269,7 +292,7 @@ class GPT(TextMixin, AutoregressiveMixin, ZooModule):
             if i == first or i - begin == context:
                 begin = begin if i == first else i - context // 2
                 cache = KeyValueCache(self.transformer, len(tokens), like)
-                fed = F.pad(tokens[:, begin:i], (1, 0), value=self.start)
+                fed = self.begun(tokens[:, begin:i], labels)
             else:
                 fed = tokens[:, i - 1 : i]
             logits = truncated(self.next_logits(fed, cache)[:, -1], temperature, top_k, top_p)
@@ -293,7 +316,7 @@ class GPT(TextMixin, AutoregressiveMixin, ZooModule):
 
         Args:
             num_samples: N.
-            labels: None; for the interface's sake.
+            labels: (N,), where the model is conditional; without them they are drawn from p(y).
             generator: of the noise.
             temperature: what the logits are divided by; 0 always takes the likeliest token.
             top_k: draw from the k likeliest tokens only.
@@ -309,7 +332,7 @@ class GPT(TextMixin, AutoregressiveMixin, ZooModule):
         Raises:
             ValueError: on arguments out of their range, or a prompt that is no shorter than `length`.
         """
-        self.labels_to_sample(labels, num_samples, self.embedding.weight, generator)
+        labels = self.labels_to_sample(labels, num_samples, self.embedding.weight, generator)
         given = self._prompts(prompt, num_samples).to(self.embedding.weight.device)
         longest = given.shape[1]
         if length is None:
@@ -320,7 +343,7 @@ class GPT(TextMixin, AutoregressiveMixin, ZooModule):
         tokens = F.pad(given, (0, length - longest), value=PADDING)
         known = self.observed(tokens)
         noise = self.noise(tokens.shape, generator)
-        return self.generate(tokens, known, noise, temperature=temperature, top_k=top_k, top_p=top_p)
+        return self.generate(tokens, known, noise, labels, temperature=temperature, top_k=top_k, top_p=top_p)
 
     # ---- long texts
 
@@ -340,8 +363,10 @@ class GPT(TextMixin, AutoregressiveMixin, ZooModule):
             (N,), nats; the mean is the text's figure in nats per token.
 
         Raises:
-            ValueError: if the tokens are none of the model's, or stride is out of its range.
+            ValueError: if the tokens are none of the model's, stride is out of range, or the model is conditional.
         """
+        if self.num_classes is not None:
+            raise ValueError("surprisal: a long text has no class, which this conditional GPT would have to be told.")
         tokens = self.checked_tokens(tokens, "A long text is (N,) tokens")
         batch_size = self.at_once if batch_size is None else batch_size
         check_count("batch_size", batch_size)

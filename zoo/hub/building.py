@@ -5,7 +5,8 @@ string stays a string. The command line's parser, which imports what it reads, h
 """
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from types import ModuleType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -31,6 +32,8 @@ MOVED = {
 LARGEST, STEPS = 2**21, 10_000
 #: ends of the names of arguments that stand for neither, however large
 HARMLESS = ("seed", "limit", "warmup")
+#: and of those that say how a model was trained: on record in its file, and never built
+TRAINING = ("optimizer", "lr_scheduler")
 
 
 def by_path(classes: Iterable[type]) -> dict[str, type]:
@@ -62,12 +65,15 @@ def _under_former_names(classes: dict[str, type]) -> dict[str, type]:
     return classes | former
 
 
-def build(value: Any, classes: Mapping[str, type]) -> Any:
+def build(value: Any, classes: Mapping[str, type], *, builds: bool = False) -> Any:
     """`value` with every {class_path, init_args} in it replaced by an instance, the innermost first.
+
+    Where a class takes a function that builds something, it is replaced by a partial of the class that is named.
 
     Args:
         value: What `yaml.safe_load` gave.
         classes: The classes that may be built, by their dotted names.
+        builds: Whether `value` itself is to become such a partial.
 
     Raises:
         ValueError: a class_path that is not in the table, arguments that its class does not take or that are not of
@@ -92,19 +98,41 @@ def build(value: Any, classes: Mapping[str, type]) -> Any:
             f"the init_args of {path} must be a mapping from names to values, not {shortened(arguments)}"
         )
     stated = {**getattr(classes[path], "former_arguments", {}), **arguments}
-    built = {key: build(item, classes) for key, item in stated.items()}
+    if builds:
+        stated = {key: item for key, item in stated.items() if not key.endswith(TRAINING)}
+    hints = _hints(classes[path])
+    built = {key: _built(item, classes, hints.get(key, Any), key) for key, item in stated.items()}
     try:
-        _check_arguments(classes[path], built)
-        return classes[path](**built)
+        _check_arguments(classes[path], built, hints, partly=builds)
+        return partial(classes[path], **built) if builds else classes[path](**built)
     except Exception as error:  # a constructor that is given nonsense may raise anything
         said = f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error)
         raise ValueError(one_line(f"{path} cannot be built from the given init_args: {said}")) from error
 
 
-def _check_arguments(cls: type, arguments: Mapping[str, Any]) -> None:
+def _built(value: Any, classes: Mapping[str, type], hint: Any, name: str) -> Any:
+    """An argument that a class of ours describes by a hint."""
+    takes_builder = any(get_origin(option) is Callable for option in (hint, *get_args(hint)))
+    if takes_builder and isinstance(value, str):  # where a person may name a model: no file opens another
+        raise ValueError(f"{name} is {shortened(value)}, but an entry holds all its parts itself")
+    return build(value, classes, builds=takes_builder)
+
+
+def _hints(cls: type) -> dict[str, Any]:
+    """What a class of ours, and those that it extends, say of the arguments of their constructors."""
+    hints: dict[str, Any] = {}
+    if cls.__module__.startswith("genzoo."):
+        for base in reversed(cls.__mro__):  # what a class hands on to the one that it extends, that one states
+            if base.__module__.startswith("genzoo.") and "__init__" in vars(base):
+                hints |= get_type_hints(vars(base)["__init__"])
+    return hints
+
+
+def _check_arguments(cls: type, arguments: Mapping[str, Any], hints: Mapping[str, Any], *, partly: bool) -> None:
     """Raises ValueError for an argument that a class does not take, or, of genzoo's, that is of another type."""
     try:
-        inspect.signature(cls).bind(**arguments)
+        signature = inspect.signature(cls)
+        (signature.bind_partial if partly else signature.bind)(**arguments)
     except TypeError as error:
         raise ValueError(str(error)) from None
     if not cls.__module__.startswith(("genzoo.", "torch.")):
@@ -117,10 +145,6 @@ def _check_arguments(cls: type, arguments: Mapping[str, Any]) -> None:
         if "device" in arguments:
             raise ValueError("a model is built on the CPU: leave out `device`")
         return
-    hints: dict[str, Any] = {}
-    for base in reversed(cls.__mro__):  # what a class hands on to the one that it extends, that one states
-        if base.__module__.startswith("genzoo.") and "__init__" in vars(base):
-            hints |= get_type_hints(vars(base)["__init__"])
     for name, value in arguments.items():
         if not fits(value, hints.get(name, Any)):
             expected = inspect.formatannotation(hints[name]).replace("collections.abc.", "")

@@ -14,9 +14,6 @@ from genzoo.zoo.hub.wording import blamed_on, one_line
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule
 
-#: how the names of arguments end that say how a model was trained: on record in its file, and never built
-TRAINING = ("optimizer", "lr_scheduler")
-
 
 def load(source: str | Path, *, revision: str | None = None, allow: tuple[type, ...] = ()) -> "LightningModule":
     """The model of an entry or of a checkpoint, verified, on the CPU and in eval mode.
@@ -160,7 +157,7 @@ def _build_model(block: Mapping[str, Any], allow: tuple[type, ...]) -> "Lightnin
     from lightning.pytorch import LightningModule
     from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters_context
 
-    from genzoo.zoo.hub.building import build, model_classes
+    from genzoo.zoo.hub.building import TRAINING, build, model_classes
 
     path, arguments = block["class_path"], block.get("init_args") or {}
     kept = {k: v for k, v in arguments.items() if not k.endswith(TRAINING)}

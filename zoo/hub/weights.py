@@ -112,7 +112,7 @@ def check_finite(module: "nn.Module", origin: str) -> None:
     for key, value in module.state_dict().items():
         if not bool(torch.isfinite(value).all()):
             raise ValueError(f"{origin} holds NaN or infinite values in {key}: such weights are of no use")
-        if key.rpartition(".")[2] == "column_std" and not bool((value > 0).all()):
+        if key.rpartition(".")[2] in ("column_std", "channel_std") and not bool((value > 0).all()):
             raise ValueError(f"{origin} holds standard deviations in {key} that are not above 0: no data have such")
 
 

@@ -18,7 +18,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from genzoo.zoo.checks import check_count
-from genzoo.zoo.latent.encoder_decoder import EncoderDecoderMixin, Network
+from genzoo.zoo.latent.encoder_decoder import EncoderDecoderMixin, Factor, Network
 from genzoo.zoo.likelihoods import Likelihood
 from genzoo.zoo.mixins import CompletionMixin
 from genzoo.zoo.modality import from_codes, to_codes, to_grid
@@ -44,7 +44,7 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
     Args:
         shape, levels, optimizer, lr_scheduler: as in `ZooModule`.
         latent_dim: d, the size of the code.
-        network, width, depth, decoder, likelihood: as in `VAE`.
+        network, factor, width, depth, decoder, likelihood: as in `VAE`.
         encoder: a module of your own, (B, *shape) in [−1, 1] (if continuous: as they are, points standardised)
             to (B, d).
         density_components: Gaussians in the mixture that is fitted to the codes before each validation, so that
@@ -75,6 +75,7 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
         *,
         latent_dim: int = 16,
         network: Network | None = None,
+        factor: Factor | None = None,
         width: int | None = None,
         depth: int | None = None,
         encoder: nn.Module | None = None,
@@ -88,8 +89,9 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
         if density_components < 0:
             raise ValueError(f"density_components={density_components}: give the number of Gaussians, 0 for none.")
         self.build_networks(
-            latent_dim,
+            1,
             latent_dim=latent_dim,
+            factor=factor,
             network=network,
             width=width,
             depth=depth,
@@ -99,7 +101,7 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
         )
         #: whether a training gives it `sample`
         self.will_sample = density_components > 0
-        self.density = Mixture(density_components, latent_dim) if density_components else None
+        self.density = Mixture(density_components, self.latent_dim) if density_components else None
         self._seen: list[Tensor] = []  # the batches last trained on, by the codes of their levels
         self.register_load_state_dict_post_hook(Autoencoder._offer_sampling)
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +12,13 @@ from genzoo.zoo.memory import within_memory
 from genzoo.zoo.mixins import LatentMixin
 from genzoo.zoo.modality import Modality
 from genzoo.zoo.networks.mlp import MLP
-from genzoo.zoo.networks.resnet import ResNetDecoder, ResNetEncoder
+from genzoo.zoo.networks.pyramid import pyramid
+from genzoo.zoo.networks.resnet import FlatDecoder, ResNetDecoder, ResNetEncoder, SpatialDecoder, SpatialEncoder
 from genzoo.zoo.parts import Part, example
 from genzoo.zoo.precision import to_network
 
-Network = Literal["mlp", "resnet"]
+Network = Literal["mlp", "resnet", "spatial"]
+Factor = Literal[2, 4, 8]
 
 
 class TwoNetworksMixin:
@@ -75,7 +77,7 @@ class EncoderDecoderMixin(TwoNetworksMixin, LatentMixin):
 
     def build_networks(
         self,
-        code_features: int,
+        per_latent: int,
         *,
         latent_dim: int,
         network: Network | None,
@@ -84,9 +86,13 @@ class EncoderDecoderMixin(TwoNetworksMixin, LatentMixin):
         encoder: nn.Module | None,
         decoder: nn.Module | None,
         likelihood: Likelihood | None,
+        factor: Factor | None,
         num_classes: int | None = None,
     ) -> None:
-        """Makes `encoder`, from data to code_features numbers, `decoder`, from codes to data, and `likelihood`.
+        """Makes `encoder`, from data to per_latent numbers for each latent, `decoder`, from codes, and `likelihood`.
+
+        Of the "spatial" network latent_dim is the size of the vector at each place of a grid that is by `factor`
+        coarser than the image. A code is that grid, flat: (c, h, w) is `latent_shape`.
 
         With `num_classes` both are told the class: the decoder as the last numbers of the code, one-hot; the encoder
         as a datum of each class, learned from zero, that is added to what it sees.
@@ -98,15 +104,31 @@ class EncoderDecoderMixin(TwoNetworksMixin, LatentMixin):
             raise ValueError(f"{type(self).__name__} is for images and points, but the data are {self.modality}.")
         if latent_dim < 1:
             raise ValueError(f"latent_dim={latent_dim}: a code has at least one dimension.")
-        self.code_features, self.latent_dim = code_features, latent_dim
+        network = network or ("resnet" if len(self.shape) == 3 else "mlp")
+        if network not in get_args(Network):
+            ours = ", ".join(map(repr, get_args(Network)))
+            raise ValueError(f"network={network!r}: choose one of {ours}, or give `encoder` and `decoder`.")
+        if factor is not None and network != "spatial":
+            raise ValueError(f"factor={factor}: with network={network!r} a code is no grid; choose 'spatial'.")
+        #: of the latents: (d,), or (c, h, w) where they are a grid
+        self.latent_shape: tuple[int, ...] = (latent_dim,)
+        stages = 0
+        if network == "spatial":
+            factor = 4 if factor is None else factor
+            if len(self.shape) != 3 or factor not in get_args(Factor):
+                raise ValueError(
+                    f"network='spatial', factor={factor}: of images (C, H, W), one vector is made of 2, 4 or 8 pixels"
+                    f" along a side; the data have shape={self.shape}."
+                )
+            stages = int(math.log2(factor))
+            self.latent_shape = (latent_dim, *pyramid(self.shape, stages)[-1])
+        self.latent_dim = math.prod(self.latent_shape)
+        self.code_features = code_features = per_latent * self.latent_dim
         #: of a code: the latents, and a number for each class where the model is conditional
-        self.code_dim = latent_dim + (num_classes or 0)
+        self.code_dim = self.latent_dim + (num_classes or 0)
         self.features_shape, self.code_shape = (code_features,), (self.code_dim,)
         self.likelihood = likelihood or default_likelihood(self.levels)
         self.parameter_shape = self.likelihood.parameter_shape(self.shape, self.levels)
-        network = network or ("resnet" if len(self.shape) == 3 else "mlp")
-        if network not in ("mlp", "resnet"):
-            raise ValueError(f"network={network!r}: choose 'mlp' or 'resnet', or give `encoder` and `decoder`.")
         if network == "mlp":
             sizes = {"width": width or 512, "depth": 2 if depth is None else depth}
             outputs = math.prod(self.parameter_shape)
@@ -119,12 +141,23 @@ class EncoderDecoderMixin(TwoNetworksMixin, LatentMixin):
             )
         else:
             sizes = {"width": width or 32, "depth": 1 if depth is None else depth}
-            planes = math.prod(self.parameter_shape) // math.prod(self.shape[1:])
+            image = (math.prod(self.parameter_shape) // math.prod(self.shape[1:]), *self.shape[1:])
+
+            def networks() -> tuple[nn.Module, nn.Module]:
+                if network == "resnet":
+                    return (
+                        encoder or ResNetEncoder(self.shape, code_features, **sizes),
+                        decoder or ResNetDecoder(self.code_dim, image, **sizes),
+                    )
+                vectors = SpatialEncoder(self.shape, per_latent * latent_dim, stages, **sizes)
+                images = SpatialDecoder(latent_dim + (num_classes or 0), image, stages, **sizes)
+                return (
+                    encoder or nn.Sequential(vectors, nn.Flatten()),
+                    decoder or FlatDecoder(images, self.latent_shape),
+                )
+
             self.encoder, self.decoder = within_memory(
-                lambda: (
-                    encoder or ResNetEncoder(self.shape, code_features, **sizes),
-                    decoder or ResNetDecoder(self.code_dim, (planes, *self.shape[1:]), **sizes),
-                ),
+                networks,
                 f"smaller images, a smaller latent_dim than {latent_dim} or width than {sizes['width']}",
             )
         self.class_ = None

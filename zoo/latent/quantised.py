@@ -11,13 +11,13 @@ the grid on its own it would be a cross-fade.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
-from genzoo.zoo.latent.encoder_decoder import TwoNetworksMixin
+from genzoo.zoo.latent.encoder_decoder import Factor, TwoNetworksMixin
 from genzoo.zoo.latent.quantisers import FSQ, Quantisation, codebook_figures
 from genzoo.zoo.likelihoods import Likelihood, Output, default_likelihood
 from genzoo.zoo.memory import within_memory
@@ -27,8 +27,6 @@ from genzoo.zoo.networks.resnet import SpatialDecoder, SpatialEncoder
 from genzoo.zoo.parts import Part, example
 from genzoo.zoo.processes import total
 from genzoo.zoo.randomness import Generator
-
-Factor = Literal[2, 4, 8]
 
 
 class QuantisedAutoencoder(TwoNetworksMixin, ZooModule):

@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 from genzoo.zoo.checks import check_count
 from genzoo.zoo.interface import LogProbKind
-from genzoo.zoo.latent.encoder_decoder import EncoderDecoderMixin, Network
+from genzoo.zoo.latent.encoder_decoder import EncoderDecoderMixin, Factor, Network
 from genzoo.zoo.latent.estimators import (
     Estimator,
     check_estimator,
@@ -53,9 +53,12 @@ class VAE(ConditionalMixin, LogProbMixin, CompletionMixin, EncoderDecoderMixin, 
 
     Args:
         shape, levels, optimizer, lr_scheduler: as in `ZooModule`.
-        latent_dim: d, the number of latent variables.
+        latent_dim: d, the number of latent variables; of the "spatial" network, of those at each place of a grid.
         network: "mlp" (gated residual perceptrons, images or points) or "resnet" (residual convolutions, images);
-            None takes "resnet" for images, "mlp" for points.
+            None takes "resnet" for images, "mlp" for points. Or "spatial" (residual convolutions, images), whose
+            latents are a grid of vectors, `latent_shape`: what the prior of a `LatentModel` is for. A code is that
+            grid, flat.
+        factor: pixels along a side of which the "spatial" network makes one vector: 2, 4 or 8; None takes 4.
         width: hidden units of the perceptrons, or channels of the convolutions at full image size; None takes 512 or
             32.
         depth: residual blocks, for convolutions at each resolution; None takes 2 or 1.
@@ -96,6 +99,7 @@ class VAE(ConditionalMixin, LogProbMixin, CompletionMixin, EncoderDecoderMixin, 
         *,
         latent_dim: int = 32,
         network: Network | None = None,
+        factor: Factor | None = None,
         width: int | None = None,
         depth: int | None = None,
         encoder: nn.Module | None = None,
@@ -127,8 +131,9 @@ class VAE(ConditionalMixin, LogProbMixin, CompletionMixin, EncoderDecoderMixin, 
         self.beta, self.kl_warmup, self.free_bits = beta, kl_warmup, free_bits
         self.condition_on(num_classes, conditional, class_prior)
         self.build_networks(
-            2 * latent_dim,  # μ and log σ
+            2,  # μ and log σ
             latent_dim=latent_dim,
+            factor=factor,
             network=network,
             width=width,
             depth=depth,

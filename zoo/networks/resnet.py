@@ -128,6 +128,26 @@ class SpatialDecoder(nn.Module):
         return doubled(self.inlet(z), self.stages, self.sizes)
 
 
+class FlatDecoder(nn.Module):
+    """From grids of vectors that come flat, and numbers behind them that every place is told.
+
+    Args:
+        decoder: of grids, (B, c + n, h, w) to images, for n such numbers.
+        shape: (c, h, w) of a grid.
+    """
+
+    def __init__(self, decoder: nn.Module, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.decoder, self.shape = decoder, tuple(shape)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(B, c · h · w + n) to images."""
+        channels, height, width = self.shape
+        grid = z[:, : channels * height * width].unflatten(1, self.shape)
+        told = z[:, channels * height * width :, None, None].expand(-1, -1, height, width)
+        return self.decoder(torch.cat([grid, told], 1))
+
+
 class ResidualBlock(nn.Module):
     """h + conv(silu(conv(silu(h)))), the second convolution beginning at a tenth of its usual size."""
 

@@ -1,0 +1,332 @@
+"""A generator of codes: its bound by hand and over all data, its stages, what is kept and what is loaded."""
+
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from families import Noise
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from sameness import assert_same
+from torch.distributions import Normal
+
+import genzoo
+from genzoo.callbacks import EMA
+from genzoo.resuming import FitLoop
+from genzoo.zoo import (
+    DDPM,
+    FSQ,
+    GAN,
+    GPT,
+    VAE,
+    Autoencoder,
+    FlowMatching,
+    LatentModel,
+    MaskedDiffusion,
+    OneCycle,
+    PerDatum,
+    PixelCNN,
+    QuantisedAutoencoder,
+)
+from genzoo.zoo.hub.building import build, model_classes
+
+QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+CODES = partial(QuantisedAutoencoder, quantiser=FSQ((3, 3)), width=4, factor=2)
+SPATIAL = partial(VAE, network="spatial", latent_dim=2, width=4)
+SMALL = partial(GPT, width=16, depth=1)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def model(shape: tuple[int, ...] = (1, 8, 8), levels: int = 17, **options: Any) -> LatentModel:
+    torch.manual_seed(0)
+    return LatentModel(shape, levels, **({"autoencoder": CODES, "prior": SMALL} | options)).eval()
+
+
+def data(number: int, shape: tuple[int, ...] = (1, 8, 8), levels: int = 17) -> torch.Tensor:
+    return torch.randint(levels, (number, *shape), generator=seeded()) / (levels - 1)
+
+
+# ---- the bound
+
+
+@pytest.mark.parametrize("prior", [SMALL, partial(PixelCNN, channels=8)])
+def test_the_bound_of_discrete_codes_is_that_of_their_own_by_hand(prior) -> None:
+    """log p(x | z*) by the decoder alone and log p(z*) by the prior alone: whichever way it reads the grid."""
+    ours, x = model(prior=prior), data(5)
+    codes = ours.autoencoder.codes(x)
+    z = codes.flatten(1) if prior is SMALL else codes[:, None] / 8
+    pixels = ours.autoencoder.decoded(ours.autoencoder.vectors(codes)).log_prob(x)
+    torch.testing.assert_close(ours.log_prob(x), pixels + ours.prior.log_prob(z))
+    assert ours.log_prob_kind == "lower_bound"
+    torch.testing.assert_close(ours.evaluation(x, None, PerDatum(x))["nll"], -ours.log_prob(x))
+
+
+def test_the_bound_sums_to_no_more_than_one_over_all_data() -> None:
+    """And with all codes instead of one for each datum to one: p(x) = Σ_z p(x | z) p(z)."""
+    ours = model((1, 2, 4), 2)
+    x = torch.tensor(list(product([0.0, 1.0], repeat=8))).view(-1, 1, 2, 4)
+    assert ours.autoencoder.grid == (1, 2)
+    every = torch.tensor(list(product(range(9), repeat=2)))
+    log_prior = ours.prior.log_prob(every)
+    pixels = torch.stack([ours.decoded(z.expand(len(x), 2)).log_prob(x) for z in every])
+    exact = (pixels + log_prior[:, None]).logsumexp(0)
+    assert float(exact.double().exp().sum()) == pytest.approx(1, abs=1e-5)
+    bound = ours.log_prob(x)
+    assert bool((bound <= exact + 1e-5).all()) and float(bound.double().exp().sum()) < 0.999
+
+
+def test_the_bound_of_continuous_codes_is_that_of_draws_in_any_units() -> None:
+    """E_q [log p(x | z) + log p(z) − log q(z | x)], by hand in the autoencoder's own units, where the prior's density
+    has the volume of its standardised ones."""
+    ours, x = model(autoencoder=SPATIAL, prior=partial(FlowMatching, width=8)), data(3)
+    ours.space.channel_mean.copy_(torch.tensor([0.5, -1.0]).view(2, 1, 1))
+    ours.space.channel_std.copy_(torch.tensor([2.0, 0.3]).view(2, 1, 1))
+    assert ours.log_prob_kind == "estimate"
+    q = ours.autoencoder.posterior(x).base_dist
+    standard = ours.space.draw(ours.space.posterior(ours.autoencoder, x), seeded())
+    z = (standard * ours.space.channel_std + ours.space.channel_mean).flatten(1)
+    log_q = Normal(q.loc, q.scale).log_prob(z).sum(1)
+    given = seeded()
+    torch.randn(standard.shape, generator=given)  # which were those of z
+    log_prior = ours.prior.log_prob(standard, generator=given) - 4 * ours.space.channel_std.log().sum()
+    expected = ours.autoencoder.decoded(z).log_prob(x) + log_prior - log_q
+    torch.testing.assert_close(ours.log_prob(x, generator=seeded()), expected, rtol=1e-4, atol=1e-3)
+
+
+def test_a_chain_over_continuous_codes_gives_a_bound() -> None:
+    assert model(autoencoder=SPATIAL, prior=partial(DDPM, width=8)).log_prob_kind == "lower_bound"
+
+
+# ---- samples and completions
+
+
+def test_samples_are_decoded_draws_of_the_prior() -> None:
+    ours = model(pixel_noise=False)
+    codes = ours.prior.sample(6, generator=seeded()).view(-1, *ours.autoencoder.grid)
+    images = (ours.autoencoder.decode_codes(codes) * 16).round() / 16
+    torch.testing.assert_close(ours.sample(6, generator=seeded()), images)
+    noisy = model().sample(6, generator=seeded())
+    assert not torch.equal(noisy, images) and torch.equal(ours.check(noisy), noisy)
+
+
+def test_codes_are_drawn_as_often_as_the_prior_says() -> None:
+    ours = model((1, 2, 4), 2)
+    every = torch.tensor(list(product(range(9), repeat=2)))
+    expected = ours.prior.log_prob(every).exp()
+    drawn = ours.prior.sample(20_000, generator=seeded())
+    shares = torch.bincount(drawn[:, 0] * 9 + drawn[:, 1], minlength=81) / 20_000
+    torch.testing.assert_close(shares, expected, rtol=0, atol=0.006)
+
+
+def test_a_code_is_known_where_all_of_its_pixels_are() -> None:
+    ours = model((1, 6, 7), 17, autoencoder=partial(CODES, factor=4), prior=partial(PixelCNN, channels=8))
+    pixels = torch.ones(2, 1, 6, 7, dtype=torch.bool)
+    pixels[0, 0, 0, 6] = pixels[1, 0, 5, 0] = False
+    expected = torch.tensor([[[True, False], [True, True]], [[True, True], [False, True]]])
+    assert torch.equal(ours.space.known(pixels), expected[:, None])
+    flat = model((1, 6, 7), 17, autoencoder=partial(CODES, factor=4))
+    assert torch.equal(flat.space.known(pixels), expected.flatten(1))
+
+
+def test_known_codes_decide_a_completion_and_known_pixels_are_kept() -> None:
+    ours, x = model(), data(3)
+    known = torch.zeros(8, 8, dtype=torch.bool)
+    known[:4] = True
+    out = ours.complete(x, known, num_samples=3, generator=seeded())
+    assert torch.equal(out[:, :, :, :4], x[:, :, :4].expand(3, -1, -1, -1, -1))
+    again = ours.complete(torch.where(known, x, 1 - x), known, num_samples=3, generator=seeded())
+    assert torch.equal(out, again)  # what is unknown is not read
+    assert not torch.equal(out[0], out[1])
+
+
+# ---- standardised latents
+
+
+def test_latents_are_standardised_by_channel_and_back() -> None:
+    """Draws of q over the data have mean 0 and variance 1 in each channel; decoding undoes it."""
+    ours, x = model(autoencoder=SPATIAL, prior=partial(FlowMatching, width=8)), data(64)
+    with torch.no_grad():
+        posterior = ours.space.posterior(ours.autoencoder, x)
+        posterior = torch.stack([3 * posterior[:, 0] + 7, 2 * posterior[:, 1]], 1)
+        ours.space.measure(posterior)
+        z = torch.cat([ours.space.draw(posterior, seeded(i)) for i in range(200)])
+        torch.testing.assert_close(z.mean((0, 2, 3)), torch.zeros(2), rtol=0, atol=0.01)
+        torch.testing.assert_close(z.var((0, 2, 3)), torch.ones(2), rtol=0.02, atol=0)
+        mean = ours.space.mean(posterior)
+        torch.testing.assert_close(ours.decoded(mean).mean, ours.autoencoder.decoded(posterior[:, 0].flatten(1)).mean)
+
+
+# ---- the two stages
+
+
+class Stages(Callback):
+    """The stage of each step, its rate, what the optimiser owns, and which parameters moved."""
+
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.steps: list[tuple[str, float, int]] = []
+        self.moved: list[set[str]] = []
+        self.stop_at = stop_at
+
+    def on_before_zero_grad(self, trainer, pl_module, optimizer) -> None:
+        self.before = {name: p.detach().clone() for name, p in pl_module.named_parameters()}
+
+    def on_train_batch_end(self, trainer, pl_module, *_: Any) -> None:
+        (optimizer,) = trainer.optimizers
+        owned = sum(len(group["params"]) for group in optimizer.param_groups)
+        self.steps.append((pl_module.stage, optimizer.param_groups[0]["lr"], owned))
+        moved = {n.partition(".")[0] for n, p in pl_module.named_parameters() if not torch.equal(p, self.before[n])}
+        self.moved.append(moved)
+        trainer.should_stop = trainer.global_step == self.stop_at
+
+
+def fit(ours: LatentModel, folder: Path, *, ckpt_path: str | None = None, stop_at: int | None = None) -> Any:
+    """Twelve steps in two epochs, or broken off."""
+    ema, stages = EMA(decay=0.5), Stages(stop_at)
+    kept = ModelCheckpoint(folder, save_last=True, every_n_train_steps=1)
+    trainer = Trainer(max_steps=12, callbacks=[ema, stages, kept], default_root_dir=folder, **QUIET)
+    FitLoop.install(trainer)
+    trainer.fit(ours, datamodule=Noise((1, 8, 8), 17), ckpt_path=ckpt_path)
+    return trainer, ema, stages
+
+
+SCHEDULE = partial(OneCycle, max_lr=1e-2, cycle_momentum=False)
+ADAM = partial(torch.optim.AdamW, lr=1e-2)
+STAGED = {
+    "autoencoder": partial(CODES, optimizer=ADAM, lr_scheduler=SCHEDULE),
+    "prior": partial(MaskedDiffusion, width=16, depth=1, heads=2, optimizer=ADAM, lr_scheduler=SCHEDULE),
+    "first_stage": 0.5,
+    "num_classes": 3,
+    "conditional": True,
+}
+
+
+def test_one_part_learns_after_the_other_each_by_its_own_schedule(tmp_path: Path) -> None:
+    ours = model(**STAGED)
+    trainer, ema, stages = fit(ours, tmp_path)
+    assert [stage for stage, _, _ in stages.steps] == ["autoencoder"] * 6 + ["prior"] * 6
+    assert stages.moved == [{"autoencoder"}] * 6 + [{"prior"}] * 6
+    rates = [rate for _, rate, _ in stages.steps]
+    assert rates[:6] == pytest.approx(rates[6:]) and max(rates[:6]) > 5e-3 and rates[5] < 1e-6
+    owned = [count for _, _, count in stages.steps]
+    assert owned == [len(list(ours.autoencoder.parameters()))] * 6 + [len(list(ours.prior.parameters()))] * 6
+    assert ema.num_updates == 6 and all(name.startswith("prior.") for name in ema._places)
+    assert float(trainer.callback_metrics["val/codebook_usage"]) > 0
+
+
+def test_the_codes_of_the_training_data_are_kept_with_their_mirror_images(tmp_path: Path) -> None:
+    class Flipped(Noise):
+        augmentation = type("Augmentation", (), {"flip": True, "__bool__": lambda self: False})()
+
+    ours = model(**STAGED | {"first_stage": 0})
+    source = Flipped((1, 8, 8), 17)
+    Trainer(max_steps=1, limit_val_batches=0, default_root_dir=tmp_path, **QUIET).fit(ours, datamodule=source)
+    posterior, labels = ours._kept
+    x, y = source.sources["train"].x, source.sources["train"].labels
+    expected = {
+        (tuple(c.flatten().tolist()), int(k))
+        for v in (x, x.flip(-1))
+        for c, k in zip(ours.autoencoder.codes(v), y, strict=True)
+    }
+    assert {(tuple(c.flatten().tolist()), int(k)) for c, k in zip(posterior, labels, strict=True)} == expected
+    assert len(posterior) == 2 * len(x)
+
+
+@pytest.mark.parametrize("stop_at", [3, 6, 9])
+@pytest.mark.parametrize("continuous", [False, True])
+def test_a_run_broken_off_in_either_stage_goes_on_bit_for_bit(stop_at: int, continuous: bool, tmp_path: Path) -> None:
+    options = STAGED | ({"autoencoder": partial(SPATIAL, optimizer=ADAM)} if continuous else {})
+    options |= {"prior": partial(FlowMatching, width=8, optimizer=ADAM)} if continuous else {}
+    whole = model(**options)
+    fit(whole, tmp_path / "whole")
+    fit(model(**options), tmp_path / "broken", stop_at=stop_at)
+    torch.manual_seed(1)
+    resumed = model(**options)
+    fit(resumed, tmp_path / "resumed", ckpt_path=str(tmp_path / "broken" / "last.ckpt"))
+    kept = [torch.load(tmp_path / run / "last.ckpt", weights_only=True) for run in ("whole", "resumed")]
+    ours, theirs = ({name: k[name] for name in ("state_dict", "optimizer_states", "lr_schedulers")} for k in kept)
+    assert kept[1]["stage"] == "prior"
+    assert_same(theirs, ours)
+    assert_same(resumed.state_dict(), whole.state_dict())
+
+
+def test_a_share_of_a_training_without_end_is_refused(tmp_path: Path) -> None:
+    trainer = Trainer(max_epochs=-1, default_root_dir=tmp_path, **QUIET)
+    with pytest.raises(ValueError, match=r"first_stage=0\.5 is a share of training, which has no end"):
+        trainer.fit(model(**STAGED | {"autoencoder": CODES}), datamodule=Noise((1, 8, 8), 17))
+
+
+# ---- a trained autoencoder, and entries
+
+
+@pytest.mark.parametrize("as_", ["module", "folder"])
+def test_a_trained_autoencoder_is_given_and_stays(as_: str, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    tokenizer = CODES((1, 8, 8), 17).eval()
+    given = tokenizer if as_ == "module" else str(genzoo.publish(tokenizer, "a/tokenizer", to=tmp_path / "tokenizer"))
+    before = {name: value.clone() for name, value in tokenizer.state_dict().items()}
+    ours = model(autoencoder=given, prior=STAGED["prior"])
+    _, _, stages = fit(ours, tmp_path)
+    assert stages.moved == [{"prior"}] * 12
+    assert_same(dict(ours.autoencoder.state_dict()), before)
+    assert ours.unstated == [] and ours.hparams["autoencoder"]["class_path"] == "genzoo.zoo.QuantisedAutoencoder"
+    again = type(ours).load_from_checkpoint(tmp_path / "last.ckpt").eval()
+    assert again.stage == "prior" and not any(p.requires_grad for p in again.autoencoder.parameters())
+    assert torch.equal(
+        again.log_prob(data(4), generator=PerDatum(data(4))),
+        ours.eval().log_prob(data(4), generator=PerDatum(data(4))),
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        STAGED,
+        {"autoencoder": SPATIAL, "prior": partial(FlowMatching, width=8)},
+    ],
+)
+def test_an_entry_holds_both_parts(options: dict[str, Any], tmp_path: Path) -> None:
+    ours, x = model(**options), data(4)
+    loaded = genzoo.load(genzoo.publish(ours, "a/latent", to=tmp_path / "entry"))
+    assert torch.equal(loaded.log_prob(x, generator=PerDatum(x)), ours.log_prob(x, generator=PerDatum(x)))
+    assert torch.equal(loaded.sample(3, generator=seeded()), ours.sample(3, generator=seeded()))
+
+
+def test_no_file_opens_another() -> None:
+    block = {
+        "class_path": "genzoo.zoo.LatentModel",
+        "init_args": {"shape": [1, 8, 8], "levels": 17, "autoencoder": "a/b"},
+    }
+    with pytest.raises(ValueError, match="autoencoder is 'a/b', but an entry holds all its parts itself"):
+        build(block, model_classes())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"autoencoder": Autoencoder}, "codes that are a grid, but was given Autoencoder"),
+        ({"autoencoder": VAE}, "codes that are a grid, but was given VAE"),
+        ({"prior": GAN}, "and has a log_prob, which GAN does not"),
+        ({"first_stage": 1.0}, "first_stage=1.0: a share of training"),
+        ({"first_stage": 0.5, "optimizer": ADAM}, "each has its own"),
+        ({"conditional": True, "num_classes": 3, "prior": QuantisedAutoencoder}, "takes no classes"),
+        ({"prior": lambda shape, levels: SMALL(shape, levels)}, "give a class, or a functools.partial of one"),
+    ],
+)
+def test_what_does_not_fit_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        model(**options)
+
+
+def test_an_autoencoder_of_other_data_is_refused() -> None:
+    tokenizer = CODES((1, 8, 8), 256)
+    with pytest.raises(ValueError, match=r"for data of shape=\(1, 8, 8\), levels=256, but these have"):
+        model(autoencoder=tokenizer)
+    with pytest.raises(ValueError, match="the autoencoder is trained, and has no stage"):
+        model(autoencoder=CODES((1, 8, 8), 17), first_stage=0.5)

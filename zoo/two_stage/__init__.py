@@ -1,0 +1,1 @@
+"""Models of two: an autoencoder, and a generator of its codes."""
