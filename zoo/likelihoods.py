@@ -70,6 +70,13 @@ class Likelihood(ABC):
         """The distribution stated by parameters of shape (..., P, *shape); all but the first two are the datum."""
 
 
+def shown(output: Output, levels: int | None, noise: bool, generator: Generator | None = None) -> Tensor:
+    """A draw; or without its noise the mean, at the nearest level of discrete data."""
+    if noise:
+        return output.sample(generator)
+    return output.mean if levels is None else to_grid(output.mean, levels)
+
+
 def default_likelihood(levels: int | None) -> Likelihood:
     """The usual choice: Bernoulli for 2 levels, categorical up to 32, a discretised logistic above, Gaussian else."""
     if levels is None:

@@ -37,7 +37,7 @@ from genzoo.zoo.latent.estimators import (
     score_term,
 )
 from genzoo.zoo.latent.posterior import posterior_figures
-from genzoo.zoo.likelihoods import Likelihood
+from genzoo.zoo.likelihoods import Likelihood, shown
 from genzoo.zoo.mixins import ClassPrior, CompletionMixin, Conditional, ConditionalMixin, LogProbMixin
 from genzoo.zoo.module import ZooModule
 from genzoo.zoo.parts import Part, label_of
@@ -78,6 +78,8 @@ class VAE(ConditionalMixin, LogProbMixin, CompletionMixin, EncoderDecoderMixin, 
         kl_warmup: training steps over which that weight rises linearly from 0 (Bowman et al. 2016).
         free_bits: nats for each latent dimension, averaged over the batch, below which its KL is not penalised
             (Kingma et al. 2016, eq. 15). Evaluation ignores it. Only where K = 1.
+        pixel_noise: whether samples and completions are drawn from p(x | z), as `log_prob` takes them; or else are
+            its mean, at the nearest level: less noisy than the model's distribution, and what is usually shown.
         num_classes: C, how many classes the data have.
         conditional: whether to model p(x | y) of the class y rather than p(x).
         class_prior: p(y) where no label is given: the classes' shares in the "training" data, or "uniform" over
@@ -110,6 +112,7 @@ class VAE(ConditionalMixin, LogProbMixin, CompletionMixin, EncoderDecoderMixin, 
         beta: float = 1.0,
         kl_warmup: int = 0,
         free_bits: float = 0.0,
+        pixel_noise: bool = True,
         num_classes: int | None = None,
         conditional: Conditional = False,
         class_prior: ClassPrior = "training",
@@ -129,6 +132,7 @@ class VAE(ConditionalMixin, LogProbMixin, CompletionMixin, EncoderDecoderMixin, 
         check_estimator(estimator)
         self.num_particles, self.estimator = num_particles, estimator
         self.beta, self.kl_warmup, self.free_bits = beta, kl_warmup, free_bits
+        self.pixel_noise = pixel_noise
         self.condition_on(num_classes, conditional, class_prior)
         self.build_networks(
             2,  # μ and log σ
@@ -291,7 +295,7 @@ class VAE(ConditionalMixin, LogProbMixin, CompletionMixin, EncoderDecoderMixin, 
 
     @torch.no_grad()
     def sample(self, num_samples: int, *, labels: Tensor | None = None, generator: Generator | None = None) -> Tensor:
-        """z ~ p(z), then x ~ p(x | z): a draw, not the mean.
+        """z ~ p(z), then x ~ p(x | z): a draw, not the mean, unless `pixel_noise` is False.
 
         Args:
             num_samples: N.
@@ -306,7 +310,7 @@ class VAE(ConditionalMixin, LogProbMixin, CompletionMixin, EncoderDecoderMixin, 
         """
         labels = self.labels_to_sample(labels, num_samples, self.like, generator)
         z = normal((num_samples, self.latent_dim), like=self.like, generator=generator)
-        return self.decoded(self.code(z, labels)).sample(generator)
+        return shown(self.decoded(self.code(z, labels)), self.levels, self.pixel_noise, generator)
 
     @torch.no_grad()
     def log_prob(
@@ -407,6 +411,8 @@ class VAE(ConditionalMixin, LogProbMixin, CompletionMixin, EncoderDecoderMixin, 
                 z = torch.where(accept[:, None], proposal, z)
             labels = self._classes_given(z, target, mask, generator) if stated is None else stated
             state = self.decoded(self.code(z, labels)).sample_rest(target, mask, generator)
+        if not self.pixel_noise:
+            state = torch.where(mask, target, shown(self.decoded(self.code(z, labels)), self.levels, noise=False))
         return state.unflatten(0, (num_samples, len(x)))
 
     def _classes_given(self, z: Tensor, x: Tensor, known: Tensor, generator: Generator | None) -> Tensor | None:

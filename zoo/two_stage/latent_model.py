@@ -28,9 +28,8 @@ from genzoo.zoo.checks import check_count
 from genzoo.zoo.diffusion.modules import FlowMatching
 from genzoo.zoo.interface import Completes, HasLogProb, Interpolates, LogProbKind, Samples, ScoresAnomalies
 from genzoo.zoo.latent.quantised import QuantisedAutoencoder
-from genzoo.zoo.likelihoods import Output
+from genzoo.zoo.likelihoods import Output, shown
 from genzoo.zoo.mixins import ClassPrior, CompletionMixin, Conditional, ConditionalMixin, LogProbMixin, check_ends
-from genzoo.zoo.modality import to_grid
 from genzoo.zoo.module import ZooModule
 from genzoo.zoo.parts import Part
 from genzoo.zoo.randomness import Generator, PerDatum, check_generator
@@ -177,10 +176,7 @@ class LatentModel(TwoStageMixin, ConditionalMixin, LogProbMixin, CompletionMixin
 
     def pixels(self, z: Tensor, generator: Generator | None) -> Tensor:
         """A draw from p(x | z), or its mean at the nearest level: see `pixel_noise`."""
-        output = self.decoded(z)
-        if self.pixel_noise:
-            return output.sample(generator)
-        return output.mean if self.levels is None else to_grid(output.mean, self.levels)
+        return shown(self.decoded(z), self.levels, self.pixel_noise, generator)
 
     def parts(self) -> dict[str, Part]:
         """Those of the autoencoder and those of the prior, whose data are standardised codes."""

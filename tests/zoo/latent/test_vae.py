@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from linear_gaussian import DIMS, NOISE, LinearGaussian
+from linear_gaussian import DIMS, LATENT, NOISE, LinearGaussian
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
@@ -89,6 +89,30 @@ def test_the_bound_of_a_datum_does_not_depend_on_its_batch(monkeypatch):
     x = torch.rand(6, 1, 8, 8).round()
     together, alone = model.log_prob(x, num_particles=12, generator=PerDatum(x)), x[:1]
     torch.testing.assert_close(model.log_prob(alone, num_particles=12, generator=PerDatum(alone)), together[:1])
+
+
+def test_without_pixel_noise_samples_and_completions_are_means(linear):
+    """cov W z = W Wᵀ; of completions, whose z given what is known is Gaussian, W cov(z | x_k) Wᵀ."""
+    model = linear.vae()
+    model.pixel_noise = False
+    spread = linear.weight @ linear.weight.T
+    x = model.sample(40_000, generator=torch.Generator().manual_seed(0))
+    assert (x.mean(0) - linear.marginal.mean).abs().max() < 0.04
+    assert (x.T.cov() - spread).abs().max() < 0.08
+    known = torch.zeros(DIMS, dtype=torch.bool)
+    known[:4] = True
+    out = model.complete(linear.data[:1], known, num_samples=4000, generator=torch.Generator().manual_seed(0))[:, 0]
+    assert torch.equal(out[:, known], linear.data[:1, known].expand(4000, -1))
+    seen = linear.weight[:4]
+    given = torch.linalg.inv(torch.eye(LATENT) + seen.T @ seen / NOISE**2)
+    assert (out[:, 4:].T.cov() - linear.weight[4:] @ given @ linear.weight[4:].T).abs().max() < 0.08
+
+
+def test_without_pixel_noise_samples_are_on_the_grid():
+    model = VAE((1, 4, 4), 5, latent_dim=3, network="mlp", width=8, pixel_noise=False)
+    torch.nn.init.normal_(list(model.decoder.parameters())[-1], std=3)  # so that pixels differ
+    x = model.sample(6, generator=torch.Generator().manual_seed(0))
+    assert torch.equal((4 * x).round(), 4 * x) and x.unique().numel() > 1
 
 
 @pytest.mark.parametrize("error", [0.0, 0.4])
