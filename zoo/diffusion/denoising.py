@@ -212,7 +212,7 @@ class Denoising(ConditionalMixin, ZooModule):
         if labels is None or guidance == 1.0:
             p = self.predict(x, noise, labels)
         else:
-            twice = Noise(*(v.expand(len(x)).repeat(2) for v in noise))
+            twice = Noise(*(v if v.ndim == 0 else v.expand(len(x)).repeat(2) for v in noise))
             nothing = torch.full_like(labels, self.num_classes or 0)
             both = self.predict(x.repeat(2, *[1] * (x.ndim - 1)), twice, torch.cat([labels, nothing]))
             with_label, without = both.chunk(2)
