@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
+from genzoo.zoo.checks import check_number
 from genzoo.zoo.diffusion.likelihood import corrupt
 from genzoo.zoo.diffusion.parameterisation import PREDICTIONS, Prediction, error_factor, predicted, to_x0
 from genzoo.zoo.diffusion.schedules import Noise, Schedule, Spacing
@@ -23,6 +24,11 @@ from genzoo.zoo.networks.unet import UNet
 from genzoo.zoo.parts import Part, example, label_of
 from genzoo.zoo.precision import full_precision
 from genzoo.zoo.randomness import Generator, normal, uniform
+
+
+def check_guidance(guidance: float) -> None:
+    """Raises ValueError unless it is a scale that samples can be drawn with."""
+    check_number("guidance", guidance, "a finite number; 1 is the model as it was trained")
 
 
 class Choices(NamedTuple):
@@ -62,6 +68,7 @@ class Denoising(ConditionalMixin, ZooModule):
         class_prior: p(y) where no label is given: the classes' shares in the "training" data, or "uniform" over
             those that they have.
         label_dropout: the share of labels that training hides, for classifier-free guidance.
+        guidance: of samples by default, see `denoise`; a model without classes has none.
 
     Raises:
         ValueError: on arguments that do not fit each other or the data.
@@ -94,6 +101,7 @@ class Denoising(ConditionalMixin, ZooModule):
         conditional: Conditional = False,
         class_prior: ClassPrior = "training",
         label_dropout: float = 0.1,
+        guidance: float = 1.0,
         optimizer: OptimizerCallable | None = None,
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
@@ -116,6 +124,8 @@ class Denoising(ConditionalMixin, ZooModule):
             raise ValueError(f"prediction={self.prediction!r}: choose one of {', '.join(PREDICTIONS)}.")
         self.solver_times()  # refuses what cannot be
         self.data_scale, self.label_dropout = data_scale, label_dropout
+        check_guidance(guidance)
+        self.guidance = guidance if self.num_classes is not None else 1.0
         if network is None and self.modality == "image":
             build: Callable[[], nn.Module] = partial(
                 UNet,
