@@ -6,6 +6,7 @@ started there is done. The few places that may ask, once a call, are counted her
 """
 
 from collections import Counter
+from inspect import signature
 from types import SimpleNamespace
 
 import pytest
@@ -164,6 +165,16 @@ def test_a_sampler_does_not_wait(case: Case, looks: Counter) -> None:
     assert copies.count <= 1  # of a prompt
     assert model.sample(4, generator=seeded()).shape == (4, *case.shape)
     assert looks["known"] <= 2 and set(looks) <= {"known"}
+
+
+@pytest.mark.parametrize(
+    "case", [c for c in CONDITIONAL if "guidance" in signature(c.build().sample).parameters], ids=str
+)
+def test_a_guided_sampler_does_not_wait(case: Case, looks: Counter) -> None:
+    model = case.build().to(META).eval()
+    with Copies() as copies:
+        assert model.sample(4, guidance=2.0).shape == (4, *case.shape)
+    assert not looks and not copies.count
 
 
 @claiming(SamplesInSteps)

@@ -112,7 +112,8 @@ def _samples(gr: Any, models: Sequence[Shown], kind: str) -> None:
             if known := answers.classes(models):
                 controls["labels"] = gr.Dropdown([("any", -1), *known], value=-1, label="class")
             if known and "guidance" in taken:
-                controls["guidance"] = gr.Slider(0, 6, 1, step=0.25, label="guidance")
+                own = next(getattr(model.module, "guidance", 1) for model in models if "guidance" in model.takes)
+                controls["guidance"] = gr.Slider(0, 6, own, step=0.25, label="guidance")
             if "steps" in taken:
                 controls["steps"] = gr.Slider(2, 100, 20, step=1, label="steps")
             if "solver" in taken:

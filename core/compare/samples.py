@@ -98,7 +98,7 @@ def choices(module: Any) -> list[Choice]:
     if not is_conditional(module):
         return [Choice()]
     takes = inspect.signature(module.sample).parameters
-    guidances = GUIDANCES if "guidance" in takes else (None,)
+    guidances = dict.fromkeys((getattr(module, "guidance", 1.0), *GUIDANCES)) if "guidance" in takes else (None,)
     labels = [None, *present_classes(module)[:CLASSES]] if "labels" in takes else [None]
     return [Choice(label, guidance) for guidance in guidances for label in labels]
 

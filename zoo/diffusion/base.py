@@ -10,8 +10,8 @@ import math
 import torch
 from torch import Tensor
 
-from genzoo.zoo.checks import check_count, check_number
-from genzoo.zoo.diffusion.denoising import Denoising
+from genzoo.zoo.checks import check_count
+from genzoo.zoo.diffusion.denoising import Denoising, check_guidance
 from genzoo.zoo.diffusion.flow import ProbabilityFlow
 from genzoo.zoo.diffusion.likelihood import corrupt
 from genzoo.zoo.diffusion.marginal import MarginalBoundMixin
@@ -50,8 +50,8 @@ class Diffusion(MarginalBoundMixin, CompletionMixin, Denoising):
 
     @property
     def network_evaluations(self) -> int:
-        """Those of the solver."""
-        return self.solver.evaluations(self.steps)
+        """Those of the solver; with guidance twice as many, as it asks the network of no class, too."""
+        return self.solver.evaluations(self.steps) * (1 if self.guidance == 1 else 2)
 
     @torch.no_grad()
     def sample(
@@ -63,7 +63,7 @@ class Diffusion(MarginalBoundMixin, CompletionMixin, Denoising):
         solver: Solver | None = None,
         steps: int | None = None,
         spacing: Spacing | None = None,
-        guidance: float = 1.0,
+        guidance: float | None = None,
     ) -> Tensor:
         """From noise to data by a solver.
 
@@ -74,7 +74,8 @@ class Diffusion(MarginalBoundMixin, CompletionMixin, Denoising):
             solver: None takes the model's.
             steps: None takes the model's.
             spacing: None takes the model's.
-            guidance: of a conditional model; above 1, samples are more typical of their class, and less diverse.
+            guidance: of a conditional model; above 1, samples are more typical of their class, and less diverse. None
+                takes the model's.
 
         Returns:
             (num_samples, *shape), in the data's range and on its grid.
@@ -106,10 +107,11 @@ class Diffusion(MarginalBoundMixin, CompletionMixin, Denoising):
         solver: Solver | None = None,
         steps: int | None = None,
         spacing: Spacing | None = None,
-        guidance: float = 1.0,
+        guidance: float | None = None,
     ) -> list[Tensor]:
         """Every state of the solver, in the data's range."""
-        check_number("guidance", guidance, "a finite number; 1 is the model as it was trained")
+        guidance = self.guidance if guidance is None else guidance
+        check_guidance(guidance)
         if solver is not None and not isinstance(solver, Solver):
             raise TypeError(f"solver={solver!r}: give a Solver, such as Heun(), or None for the model's own.")
         if guidance != 1 and self.num_classes is None:

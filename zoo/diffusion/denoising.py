@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
+from genzoo.zoo.checks import check_number
 from genzoo.zoo.diffusion.likelihood import corrupt
 from genzoo.zoo.diffusion.networks import FOR, OURS, Name, network_of
 from genzoo.zoo.diffusion.parameterisation import PREDICTIONS, Prediction, error_factor, predicted, to_x0
@@ -20,6 +21,11 @@ from genzoo.zoo.muon import matrix_groups
 from genzoo.zoo.parts import Part, example, label_of
 from genzoo.zoo.precision import full_precision
 from genzoo.zoo.randomness import Generator, normal, uniform
+
+
+def check_guidance(guidance: float) -> None:
+    """Raises ValueError unless it is a scale that samples can be drawn with."""
+    check_number("guidance", guidance, "a finite number; 1 is the model as it was trained")
 
 
 class Choices(NamedTuple):
@@ -68,6 +74,7 @@ class Denoising(ConditionalMixin, ZooModule):
         class_prior: p(y) where no label is given: the classes' shares in the "training" data, or "uniform" over
             those that they have.
         label_dropout: the share of labels that training hides, for classifier-free guidance.
+        guidance: of samples by default, see `denoise`; a model without classes has none.
 
     Raises:
         ValueError: on arguments that do not fit each other or the data.
@@ -104,6 +111,7 @@ class Denoising(ConditionalMixin, ZooModule):
         conditional: Conditional = False,
         class_prior: ClassPrior = "training",
         label_dropout: float = 0.1,
+        guidance: float = 1.0,
         optimizer: OptimizerCallable | None = None,
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
@@ -129,6 +137,8 @@ class Denoising(ConditionalMixin, ZooModule):
             raise ValueError(f"prediction={self.prediction!r}: choose one of {', '.join(PREDICTIONS)}.")
         self.solver_times()  # refuses what cannot be
         self.data_scale, self.label_dropout = data_scale, label_dropout
+        check_guidance(guidance)
+        self.guidance = guidance if self.num_classes is not None else 1.0
         sizes = {
             "patch": patch,
             "width": width,
@@ -220,7 +230,7 @@ class Denoising(ConditionalMixin, ZooModule):
         if labels is None or guidance == 1.0:
             p = self.predict(x, noise, labels)
         else:
-            twice = Noise(*(v.expand(len(x)).repeat(2) for v in noise))
+            twice = Noise(*(v if v.ndim == 0 else v.expand(len(x)).repeat(2) for v in noise))
             nothing = torch.full_like(labels, self.num_classes or 0)
             both = self.predict(x.repeat(2, *[1] * (x.ndim - 1)), twice, torch.cat([labels, nothing]))
             with_label, without = both.chunk(2)

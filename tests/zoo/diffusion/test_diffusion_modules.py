@@ -231,6 +231,26 @@ def test_guidance():
         FlowMatching((2,), None).sample(4, guidance=3.0)
 
 
+def test_the_guidance_of_a_model_is_that_of_its_samples():
+    """Unless it is told another; of a model without classes, which a recipe for any data makes, there is none."""
+    labels = torch.tensor([0, 1, 2, 2])
+    torch.manual_seed(0)
+    plain = FlowMatching((2,), None, num_classes=3, conditional=True).eval()
+    torch.manual_seed(0)
+    guided = FlowMatching((2,), None, num_classes=3, conditional=True, guidance=3.0).eval()
+    expected = plain.sample(4, labels=labels, generator=seeded(), guidance=3.0)
+    assert torch.equal(guided.sample(4, labels=labels, generator=seeded()), expected)
+    path = guided.sample_path(4, num_frames=2, labels=labels, generator=seeded())
+    assert torch.equal(path[-1], expected)
+    unguided = plain.sample(4, labels=labels, generator=seeded())
+    assert torch.equal(guided.sample(4, labels=labels, generator=seeded(), guidance=1.0), unguided)
+    assert guided.network_evaluations == 2 * plain.network_evaluations
+    without = FlowMatching((2,), None, num_classes=1, conditional="auto", guidance=3.0).eval()
+    assert without.guidance == 1.0 and without.sample(4, generator=seeded()).shape == (4, 2)
+    with pytest.raises(ValueError, match=r"guidance.*nan"):
+        FlowMatching((2,), None, num_classes=3, conditional=True, guidance=float("nan"))
+
+
 def test_labels_are_hidden_at_the_rate_that_is_stated(monkeypatch):
     model, seen = FlowMatching((2,), None, num_classes=3, conditional=True, label_dropout=0.25), []
     monkeypatch.setattr(model, "errors", lambda x, labels, u, generator: seen.append(labels))
