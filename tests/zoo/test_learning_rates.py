@@ -290,11 +290,13 @@ def test_every_recipes_schedule_is_torchs_over_all_its_steps(name: str) -> None:
     recipe = yaml.safe_load(recipes.find(name).read_text())
     lengths = {key: value for key, value in recipe["trainer"].items() if key.startswith("max_")}
     assert lengths == {"max_time": "auto"} or (lengths.keys() == {"max_steps"} and lengths["max_steps"] > 0)
-    schedule = recipe["model"]["init_args"]["lr_scheduler"]
-    options, steps = schedule.get("init_args", {}), 997
-    ours = {"OneCycle": OneCycle, "Cosine": Cosine}[schedule["class_path"]]
-    torchs = OneCycleLR if ours is OneCycle else lambda o, total_steps: CosineAnnealingLR(o, total_steps)
-    groups = len(options["max_lr"]) if isinstance(options.get("max_lr"), list) else 1
-    assert curve(partial(ours, **options, total_steps=steps), steps, groups) == curve(
-        partial(torchs, **options, total_steps=steps), steps, groups
-    )
+    arguments = recipe["model"]["init_args"]
+    parts = [arguments[part]["init_args"] for part in ("autoencoder", "prior") if part in arguments]
+    for schedule in [part["lr_scheduler"] for part in parts or [arguments]]:
+        options, steps = schedule.get("init_args", {}), 997
+        ours = {"OneCycle": OneCycle, "Cosine": Cosine}[schedule["class_path"]]
+        torchs = OneCycleLR if ours is OneCycle else lambda o, total_steps: CosineAnnealingLR(o, total_steps)
+        groups = len(options["max_lr"]) if isinstance(options.get("max_lr"), list) else 1
+        assert curve(partial(ours, **options, total_steps=steps), steps, groups) == curve(
+            partial(torchs, **options, total_steps=steps), steps, groups
+        )

@@ -26,7 +26,7 @@ from genzoo.zoo import sharing
 from genzoo.zoo.autoregressive.gpt import GPT
 from genzoo.zoo.checks import check_count
 from genzoo.zoo.diffusion.modules import FlowMatching
-from genzoo.zoo.interface import Completes, HasLogProb, Interpolates, LogProbKind, Samples, ScoresAnomalies
+from genzoo.zoo.interface import Completes, HasLogProb, Interpolates, LogProbKind, Samples
 from genzoo.zoo.latent.quantised import QuantisedAutoencoder
 from genzoo.zoo.likelihoods import Output, shown
 from genzoo.zoo.mixins import ClassPrior, CompletionMixin, Conditional, ConditionalMixin, LogProbMixin, check_ends
@@ -153,7 +153,7 @@ class LatentModel(TwoStageMixin, ConditionalMixin, LogProbMixin, CompletionMixin
                     f"conditional: {built_class(builder).__name__} takes no classes: choose another prior."
                 )
         prior = partial(builder, **classes)(self.space.shape, self.space.levels)
-        needed = (Samples, HasLogProb, Completes, ScoresAnomalies)
+        needed = (Samples, HasLogProb, Completes)
         if not isinstance(prior, ZooModule) or not all(isinstance(prior, capability) for capability in needed):
             raise ValueError(
                 f"prior: it samples, completes and has a log_prob, which {type(prior).__name__} does not."
@@ -319,22 +319,19 @@ class LatentModel(TwoStageMixin, ConditionalMixin, LogProbMixin, CompletionMixin
 
         Args:
             x: (B, *shape).
-            scorer: "nll" (the default where codes are discrete): −log p(x), by the bound; "reconstruction": −log
-                p(x | z) of the expected z; "prior" (the default where they are continuous): the prior's own score of
-                that z.
+            scorer: "nll" (the default where codes are discrete): −log p(x), by the bound; "reconstruction" (the
+                default where they are continuous, and a likelihood may take many steps): −log p(x | E z).
 
         Returns:
-            (B,), higher = odder.
+            (B,), nats, higher = odder.
         """
         x = self.check(x)
-        scorer = ("prior" if self.space.levels is None else "nll") if scorer is None else scorer
-        if scorer == "nll":
-            return -self.log_prob(x, num_particles=self.anomaly_particles, generator=PerDatum(x))
-        if scorer not in ("reconstruction", "prior"):
-            raise ValueError(f"scorer={scorer!r}: {type(self).__name__} knows 'nll', 'reconstruction' and 'prior'.")
-        z = self.space.mean(self.space.posterior(self.autoencoder, x))
-        prior: Any = self.prior
-        return prior.anomaly_score(z) if scorer == "prior" else -self.decoded(z).log_prob(x)
+        scorer = ("reconstruction" if self.space.levels is None else "nll") if scorer is None else scorer
+        if scorer == "reconstruction":
+            return -self.decoded(self.space.mean(self.space.posterior(self.autoencoder, x))).log_prob(x)
+        if scorer != "nll":
+            raise ValueError(f"scorer={scorer!r}: {type(self).__name__} knows 'nll' and 'reconstruction'.")
+        return -self.log_prob(x, num_particles=self.anomaly_particles, generator=PerDatum(x))
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
