@@ -1,0 +1,133 @@
+"""Weights that no device holds whole: each of N processes keeps a share, and gathers what it computes with (FSDP2).
+
+A weight lies in N shares along its first dimension, and so do its gradient, its moments and its average
+(Rajbhandari et al. 2020, ZeRO's third stage; Zhao et al. 2023). A part of the network has its weights gathered
+just before it runs, forwards or backwards, and dropped afterwards; the gradients of what each process has computed
+are averaged into the shares. The arithmetic is that of one process, in which all data are one batch.
+
+What can be spread is a network that says which parts are to be gathered one at a time (`Shardable`).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
+
+@runtime_checkable
+class Shardable(Protocol):
+    """A network that is only ever called as a whole, so that its weights can be gathered when it is."""
+
+    @property
+    def shards(self) -> list[nn.Module]:
+        """The parts whose weights are gathered one at a time; what they leave of the network is one more."""
+
+
+def shard(module: nn.Module, mesh: "DeviceMesh") -> None:
+    """Leaves to this process its share of the weights of a model's networks, in place; those of the first process.
+
+    Args:
+        module: whose direct children are networks; what is spread already stays as it is.
+        mesh: of all devices, as Lightning's `ModelParallelStrategy` makes it.
+
+    Raises:
+        ValueError: if trainable parameters are not a `Shardable` network's, or the mesh is one for more than that.
+    """
+    from torch.distributed.fsdp import FSDPModule, fully_shard
+
+    if mesh["tensor_parallel"].size() > 1:
+        raise ValueError(
+            f"Weights are spread over devices that have data of their own, but of {mesh.size()} devices"
+            f" {mesh['tensor_parallel'].size()} are to share a batch: give the strategy tensor_parallel_size=1 and"
+            f" data_parallel_size={mesh.size()}."
+        )
+    over = mesh["data_parallel"]
+    for network in module.children():
+        if not isinstance(network, Shardable) or isinstance(network, FSDPModule):
+            continue
+        for part in [*network.shards, network]:  # type: ignore[list-item]
+            _agree(part, torch.device(mesh.device_type, *_index(mesh)))
+            # also what is left of the network, which would otherwise stay gathered from one step to the next
+            fully_shard(part, mesh=over, reshard_after_forward=True)
+    unspread = [name for name, p in module.named_parameters() if p.requires_grad and not is_shared(p)]
+    if unspread:
+        raise ValueError(
+            f"{type(module).__name__} cannot be spread over devices: {unspread[0]} and {len(unspread) - 1} other"
+            " parameters belong to no network that says in which parts (`shards`), as a DiT does. Take network: dit"
+            " where there is one, or --trainer.strategy ddp."
+        )
+
+
+def _agree(part: nn.Module, device: torch.device) -> None:
+    """The first process's weights in a part that is not spread yet, on the device."""
+    part.to(device)
+    for tensor in (*part.parameters(), *part.buffers()):
+        if not is_shared(tensor):
+            torch.distributed.broadcast(tensor.detach(), src=0)
+
+
+def _index(mesh: "DeviceMesh") -> tuple[int, ...]:
+    return (torch.cuda.current_device(),) if mesh.device_type == "cuda" else ()
+
+
+# ---- tensors, be they spread or not
+
+
+def is_shared(t: Tensor) -> bool:
+    """Whether this process has no more than a share of it."""
+    return hasattr(t, "full_tensor")
+
+
+def own(t: Tensor) -> Tensor:
+    """This process's share of a tensor, without a copy; of one that is not spread, all."""
+    t = t.detach()
+    return t.to_local() if is_shared(t) else t  # type: ignore[operator]
+
+
+def whole(t: Tensor) -> Tensor:
+    """All of a tensor. Collective."""
+    t = t.detach()
+    return t.full_tensor() if is_shared(t) else t  # type: ignore[operator]
+
+
+def share_of(t: Tensor, like: Tensor) -> Tensor:
+    """What belongs to this process's share of `like` of a whole tensor of its shape."""
+    if not is_shared(like):
+        return t
+    mesh: Any = like.device_mesh  # type: ignore[attr-defined]
+    chunks = t.chunk(mesh.size())  # fewer than processes, if there are fewer rows
+    return chunks[mesh.get_local_rank()] if mesh.get_local_rank() < len(chunks) else t[:0]
+
+
+@contextmanager
+def gathered(module: nn.Module) -> Iterator[None]:
+    """All weights on every process, as ordinary parameters, for as long; what is put into them is forgotten after.
+
+    Collective where it begins; within, each process may do what it likes, but train.
+    """
+    if not any(map(is_shared, module.parameters())):
+        yield
+        return
+    from torch.distributed.fsdp import FSDPModule
+
+    parts: list[Any] = [part for part in module.modules() if isinstance(part, FSDPModule)]
+    for part in parts:
+        part.unshard()
+        _keep_gathered(part, True)
+    try:
+        yield
+    finally:
+        for part in parts:
+            _keep_gathered(part, False)
+            part.reshard()
+
+
+def _keep_gathered(part: Any, keep: bool) -> None:
+    part.set_reshard_after_forward(not keep, recurse=False)
+    part.set_reshard_after_backward(not keep, recurse=False)
+    part.set_requires_gradient_sync(not keep, recurse=False)
