@@ -38,7 +38,7 @@ def shard(module: nn.Module, mesh: "DeviceMesh") -> None:
     Raises:
         ValueError: if trainable parameters are not a `Shardable` network's, or the mesh is one for more than that.
     """
-    from torch.distributed.fsdp import FSDPModule, fully_shard
+    from torch.distributed.fsdp import fully_shard
 
     if mesh["tensor_parallel"].size() > 1:
         raise ValueError(
@@ -48,7 +48,7 @@ def shard(module: nn.Module, mesh: "DeviceMesh") -> None:
         )
     over = mesh["data_parallel"]
     for network in module.children():
-        if not isinstance(network, Shardable) or isinstance(network, FSDPModule):
+        if not isinstance(network, Shardable) or _is_spread(network):
             continue
         for part in [*network.shards, network]:  # type: ignore[list-item]
             _agree(part, torch.device(mesh.device_type, *_index(mesh)))
@@ -110,24 +110,36 @@ def gathered(module: nn.Module) -> Iterator[None]:
 
     Collective where it begins; within, each process may do what it likes, but train.
     """
-    if not any(map(is_shared, module.parameters())):
-        yield
-        return
-    from torch.distributed.fsdp import FSDPModule
-
-    parts: list[Any] = [part for part in module.modules() if isinstance(part, FSDPModule)]
-    for part in parts:
-        part.unshard()
-        _keep_gathered(part, True)
+    shares = [
+        (part, name, weight)
+        for part in module.modules()
+        for name, weight in part._parameters.items()
+        if weight is not None and is_shared(weight)
+    ]
+    parts = {part for network in module.modules() if _is_spread(network) for part in network.modules()}
+    hooks = [(part, kind, getattr(part, kind)) for part in parts for kind in HOOKS]
+    gathered = {id(weight): nn.Parameter(whole(weight), weight.requires_grad) for _, _, weight in shares}
+    for part, name, weight in shares:
+        part._parameters[name] = gathered[id(weight)]
+    for part, kind, ones in hooks:
+        setattr(part, kind, type(ones)())
     try:
         yield
     finally:
-        for part in parts:
-            _keep_gathered(part, False)
-            part.reshard()
+        for part, name, weight in shares:
+            part._parameters[name] = weight
+        for part, kind, ones in hooks:
+            setattr(part, kind, ones)
 
 
-def _keep_gathered(part: Any, keep: bool) -> None:
-    part.set_reshard_after_forward(not keep, recurse=False)
-    part.set_reshard_after_backward(not keep, recurse=False)
-    part.set_requires_gradient_sync(not keep, recurse=False)
+#: where PyTorch has put what gathers weights when a part runs, and minds the shares when its state is got or set
+HOOKS = (
+    *("_forward_pre_hooks", "_forward_hooks"),
+    *("_state_dict_pre_hooks", "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks"),
+)
+
+
+def _is_spread(part: nn.Module) -> bool:
+    from torch.distributed.fsdp import FSDPModule
+
+    return isinstance(part, FSDPModule)
