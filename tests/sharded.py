@@ -23,6 +23,8 @@ from genzoo.zoo.sharding import gathered, own
 
 SHAPE, LEVELS, STEPS = (3, 8, 8), 17, 20
 OPTIMIZERS = {"AdamW": partial(torch.optim.AdamW, lr=1e-3), "Muon": Muon}
+#: gradients of eight data are of low rank, and what Muon makes of the rest of a matrix is rounding, made large
+PRECISION = {"AdamW": torch.float32, "Muon": torch.float64}
 
 
 class Repeatable(FlowMatching):
@@ -30,13 +32,26 @@ class Repeatable(FlowMatching):
 
     def objective(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
         return self.evaluation(x, labels, PerDatum(x, seed=self.global_step))
+#: whether the checkpoints are folders with a file of each process
+KEEPS = {"AdamW": False, "Muon": True}
+
+
+class Data(Noise):
+    """In the precision of the model, so many for each process that all have eight together."""
+
+    def __init__(self, dtype: torch.dtype, processes: int) -> None:
+        super().__init__(SHAPE, LEVELS, batch_size=8 // processes)
+        self.dtype = dtype
+
+    def scale(self, stored: Tensor) -> Tensor:
+        return stored.to(self.dtype)
 
 
 def build(optimizer: str, seed: int = 0) -> Repeatable:
     """With sizes that two processes do not share evenly."""
     torch.manual_seed(seed)
     sizes = {"network": "dit", "patch": 3, "width": 20, "depth": 3, "heads": 1}
-    return Repeatable(SHAPE, LEVELS, optimizer=OPTIMIZERS[optimizer], **sizes)
+    return Repeatable(SHAPE, LEVELS, optimizer=OPTIMIZERS[optimizer], **sizes).to(PRECISION[optimizer])
 
 
 def trained(
@@ -49,7 +64,7 @@ def trained(
     folders: bool = False,
     ckpt_path: Path | None = None,
 ) -> Trainer:
-    """So many steps in batches of eight, whichever the processes, with clipped gradients and an average."""
+    """So many steps with clipped gradients and an average."""
     trainer = AutoTrainer(
         accelerator="cpu",
         devices=processes,
@@ -63,33 +78,31 @@ def trained(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(model, datamodule=Noise(SHAPE, LEVELS, batch_size=8 // processes), ckpt_path=ckpt_path)
+    trainer.fit(model, datamodule=Data(model.dtype, processes), ckpt_path=ckpt_path)
     assert trainer.global_step == steps
     return trainer
 
 
 def main(folder: Path) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    for optimizer in OPTIMIZERS:
-        for folders in (False, True):
-            own_folder = folder / f"{optimizer}-{'folders' if folders else 'files'}"
-            train = partial(trained, folder=own_folder, processes=2, folders=folders)
-            model = build(optimizer, seed=rank())  # the first process's weights count
-            best = ModelCheckpoint(own_folder, monitor="val/loss", filename="best")
-            publish = Publish("noise/dit", to=str(own_folder / "entry"), measure=False, num_samples=2)
-            trainer = train(model, callbacks=[*([best] if folders else []), publish])
-            trainer.save_checkpoint(own_folder / "whole.ckpt")
-            if trainer.global_rank == 0:
-                kept = {"best": float(best.best_model_score or 0), "bytes": held(trainer)}
-                (own_folder / "kept.json").write_text(json.dumps(kept))
-            said = {"samples": model.sample(4, generator=torch.Generator().manual_seed(0))}
-            said["log_prob"] = model.log_prob(said["samples"], generator=PerDatum(said["samples"]))
-            keep(model, own_folder / "whole.pt", **said)
-            train(build(optimizer), steps=11).save_checkpoint(own_folder / "broken.ckpt")
-            model = build(optimizer, seed=1)
-            trainer = train(model, ckpt_path=own_folder / "broken.ckpt")
-            trainer.save_checkpoint(own_folder / "resumed.ckpt")
-            keep(model, own_folder / "resumed.pt")
+    for optimizer, folders in KEEPS.items():
+        own_folder = folder / optimizer
+        train = partial(trained, folder=own_folder, processes=2, folders=folders)
+        model = build(optimizer, seed=rank())  # the first process's weights count
+        best = ModelCheckpoint(own_folder, monitor="val/loss", filename="best")
+        publish = Publish("noise/dit", to=str(own_folder / "entry"), measure=False, num_samples=2)
+        trainer = train(model, callbacks=[*([best] if folders else []), publish])
+        trainer.save_checkpoint(own_folder / "whole.ckpt")
+        if trainer.global_rank == 0:
+            kept = {"best": float(best.best_model_score or 0), "bytes": held(trainer)}
+            (own_folder / "kept.json").write_text(json.dumps(kept))
+        said = {"samples": model.sample(4, generator=torch.Generator().manual_seed(0))}
+        said["log_prob"] = model.log_prob(said["samples"], generator=PerDatum(said["samples"]))
+        keep(model, own_folder / "whole.pt", **said)
+        train(build(optimizer), steps=11).save_checkpoint(own_folder / "broken.ckpt")
+        model = build(optimizer, seed=1)
+        train(model, ckpt_path=own_folder / "broken.ckpt").save_checkpoint(own_folder / "resumed.ckpt")
+        keep(model, own_folder / "resumed.pt")
 
 
 def held(trainer: Trainer) -> dict[str, int]:
@@ -112,4 +125,6 @@ def keep(model: Repeatable, path: Path, **said: Tensor) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    import sharded  # by whose name the entries know the model's class
+
+    sharded.main(Path(sys.argv[1]))

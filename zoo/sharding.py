@@ -8,12 +8,15 @@ are averaged into the shares. The arithmetic is that of one process, in which al
 What can be spread is a network that says which parts are to be gathered one at a time (`Shardable`).
 """
 
-from collections.abc import Iterator
+import math
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -50,6 +53,8 @@ def shard(module: nn.Module, mesh: "DeviceMesh") -> None:
     for network in module.children():
         if not isinstance(network, Shardable) or _is_spread(network):
             continue
+        # it warns of what is done in place to an output that is a view, which nothing here does
+        warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
         for part in [*network.shards, network]:  # type: ignore[list-item]
             _agree(part, torch.device(mesh.device_type, *_index(mesh)))
             # also what is left of the network, which would otherwise stay gathered from one step to the next
@@ -143,3 +148,74 @@ def _is_spread(part: nn.Module) -> bool:
     from torch.distributed.fsdp import FSDPModule
 
     return isinstance(part, FSDPModule)
+
+
+# ---- what it takes
+
+
+class Memory(NamedTuple):
+    """Bytes on each device."""
+
+    kept: int  # its share of the weights, their gradients, moments and average
+    gathered: int  # of whole parts, at most, while the gradients are computed
+    activations: int  # what the way forwards keeps for the way back, of the device's own data
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return sum(self)
+
+
+def memory(
+    build: Callable[[], nn.Module], batch: int, devices: int, *, moments: int = 2, averages: int = 1
+) -> Memory:
+    """What training takes on each device; computed from a network of no content, in float32.
+
+    Args:
+        build: makes a diffusion's `Shardable` network, with the `shape` of a datum.
+        batch: data on each device.
+        devices: over which the weights are spread.
+        moments: of a weight that the optimiser keeps: two for Adam, one for `Muon`'s matrices.
+        averages: 1 with `EMA`, else 0.
+    """
+    with FakeTensorMode():
+        network: Any = build().train()
+        shares = [math.ceil(len(p) / devices) * p[0].numel() * p.itemsize for p in network.parameters()]
+        parts = [_bytes(part.parameters()) for part in network.shards]
+        # of the largest part: weights as they arrive and in their places, those of the next part in theirs, gradients
+        # in their places and as they leave; of what is in no part: weights and gradients
+        gathered = 5 * max(parts) + 2 * (_bytes(network.parameters()) - sum(parts))
+        saved = _saved(network, batch)
+        return Memory((2 + moments + averages) * sum(shares), gathered, saved)
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(t.nbytes for t in tensors)
+
+
+def _saved(network: Any, batch: int) -> int:
+    """Bytes that a forward pass keeps: all of it, or, where parts are computed once more, the most of one, and the
+    inputs of all.
+    """
+    seen = {p.untyped_storage()._cdata for p in network.parameters()}
+    held: list[torch.UntypedStorage] = []
+
+    def note(t: Tensor) -> Tensor:
+        storage = t.untyped_storage()
+        if storage._cdata not in seen:
+            seen.add(storage._cdata)
+            held.append(storage)
+        return t
+
+    def so_far() -> int:
+        return sum(storage.nbytes() for storage in held)
+
+    inputs, before, after = [], [], []
+    for part in network.shards:
+        part.register_forward_pre_hook(lambda _, given: (inputs.append(given[0].nbytes), before.append(so_far())) and None)
+        part.register_forward_hook(lambda *_: after.append(so_far()))
+    recomputes, network.checkpointing = network.checkpointing, False
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
+        network(torch.zeros(batch, *network.shape), torch.zeros(batch))
+    each = [end - begin for begin, end in zip(before, after, strict=True)]
+    return so_far() - sum(each) + sum(inputs) + max(each) if recomputes else so_far()
