@@ -110,7 +110,7 @@ class EMA(Callback):
         """Begins the average at the weights as they are, or goes on with the one at hand."""
         self._swap_out()  # an earlier fit left the average in the module
         self._follow(trainer, pl_module)
-        if isinstance(trainer.strategy, ModelParallelStrategy):  # whose checkpoints pass through no plugin while spread
+        if isinstance(trainer.strategy, ModelParallelStrategy):  # whose plugin, if it has any, is given whole weights
             trainer.strategy.lightning_module_state_dict = partial(_averaged_state, trainer)  # type: ignore[method-assign]
             return
         plugin = trainer.strategy.checkpoint_io

@@ -22,6 +22,7 @@ from genzoo.zoo.randomness import PerDatum
 from genzoo.zoo.sharding import gathered, own
 
 SHAPE, LEVELS, STEPS = (3, 8, 8), 17, 20
+SIZES = {"patch": 3, "width": 20, "depth": 3, "heads": 1}  # which two processes do not share evenly
 OPTIMIZERS = {"AdamW": partial(torch.optim.AdamW, lr=1e-3), "Muon": Muon}
 #: gradients of eight data are of low rank, and what Muon makes of the rest of a matrix is rounding, made large
 PRECISION = {"AdamW": torch.float32, "Muon": torch.float64}
@@ -32,6 +33,8 @@ class Repeatable(FlowMatching):
 
     def objective(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
         return self.evaluation(x, labels, PerDatum(x, seed=self.global_step))
+
+
 #: whether the checkpoints are folders with a file of each process
 KEEPS = {"AdamW": False, "Muon": True}
 
@@ -48,10 +51,9 @@ class Data(Noise):
 
 
 def build(optimizer: str, seed: int = 0) -> Repeatable:
-    """With sizes that two processes do not share evenly."""
     torch.manual_seed(seed)
-    sizes = {"network": "dit", "patch": 3, "width": 20, "depth": 3, "heads": 1}
-    return Repeatable(SHAPE, LEVELS, optimizer=OPTIMIZERS[optimizer], **sizes).to(PRECISION[optimizer])
+    model = Repeatable(SHAPE, LEVELS, network="dit", optimizer=OPTIMIZERS[optimizer], **SIZES)
+    return model.to(PRECISION[optimizer])
 
 
 def trained(
@@ -65,10 +67,11 @@ def trained(
     ckpt_path: Path | None = None,
 ) -> Trainer:
     """So many steps with clipped gradients and an average."""
+    spread = ModelParallelStrategy(tensor_parallel_size=1, save_distributed_checkpoint=folders)
     trainer = AutoTrainer(
         accelerator="cpu",
         devices=processes,
-        strategy="auto" if processes == 1 else ModelParallelStrategy(processes, 1, save_distributed_checkpoint=folders),
+        strategy="auto" if processes == 1 else spread,
         max_steps=steps,
         gradient_clip_val=5.0,
         callbacks=[EMA(decay=0.9), *callbacks],

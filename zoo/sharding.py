@@ -55,7 +55,7 @@ def shard(module: nn.Module, mesh: "DeviceMesh") -> None:
             continue
         # it warns of what is done in place to an output that is a view, which nothing here does
         warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
-        for part in [*network.shards, network]:  # type: ignore[list-item]
+        for part in [*network.shards, network]:
             _agree(part, torch.device(mesh.device_type, *_index(mesh)))
             # also what is left of the network, which would otherwise stay gathered from one step to the next
             fully_shard(part, mesh=over, reshard_after_forward=True)
@@ -91,13 +91,13 @@ def is_shared(t: Tensor) -> bool:
 def own(t: Tensor) -> Tensor:
     """This process's share of a tensor, without a copy; of one that is not spread, all."""
     t = t.detach()
-    return t.to_local() if is_shared(t) else t  # type: ignore[operator]
+    return t.to_local() if is_shared(t) else t  # type: ignore[attr-defined]
 
 
 def whole(t: Tensor) -> Tensor:
     """All of a tensor. Collective."""
     t = t.detach()
-    return t.full_tensor() if is_shared(t) else t  # type: ignore[operator]
+    return t.full_tensor() if is_shared(t) else t  # type: ignore[attr-defined]
 
 
 def share_of(t: Tensor, like: Tensor) -> Tensor:
@@ -210,10 +210,20 @@ def _saved(network: Any, batch: int) -> int:
     def so_far() -> int:
         return sum(storage.nbytes() for storage in held)
 
-    inputs, before, after = [], [], []
+    inputs: list[int] = []
+    before: list[int] = []
+    after: list[int] = []
+
+    def begins(_: nn.Module, given: tuple[Any, ...]) -> None:
+        inputs.append(given[0].nbytes)
+        before.append(so_far())
+
+    def ends(*_: Any) -> None:
+        after.append(so_far())
+
     for part in network.shards:
-        part.register_forward_pre_hook(lambda _, given: (inputs.append(given[0].nbytes), before.append(so_far())) and None)
-        part.register_forward_hook(lambda *_: after.append(so_far()))
+        part.register_forward_pre_hook(begins)
+        part.register_forward_hook(ends)
     recomputes, network.checkpointing = network.checkpointing, False
     with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
         network(torch.zeros(batch, *network.shape), torch.zeros(batch))
