@@ -109,6 +109,13 @@ def share_of(t: Tensor, like: Tensor) -> Tensor:
     return chunks[mesh.get_local_rank()] if mesh.get_local_rank() < len(chunks) else t[:0]
 
 
+#: where PyTorch has put what gathers weights when a part runs, and minds the shares when its state is got or set
+HOOKS = (
+    *("_forward_pre_hooks", "_forward_hooks"),
+    *("_state_dict_pre_hooks", "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks"),
+)
+
+
 @contextmanager
 def gathered(module: nn.Module) -> Iterator[None]:
     """All weights on every process, as ordinary parameters, for as long; what is put into them is forgotten after.
@@ -121,27 +128,27 @@ def gathered(module: nn.Module) -> Iterator[None]:
         for name, weight in part._parameters.items()
         if weight is not None and is_shared(weight)
     ]
-    parts = {part for network in module.modules() if _is_spread(network) for part in network.modules()}
-    hooks = [(part, kind, getattr(part, kind)) for part in parts for kind in HOOKS]
-    gathered = {id(weight): nn.Parameter(whole(weight), weight.requires_grad) for _, _, weight in shares}
+    spread = {part: type(part) for part in module.modules() if _is_spread(part)}
+    parts = {part for network in spread for part in network.modules()}
+    hooks = [(part, name, getattr(part, name)) for part in parts for name in HOOKS]
+    wholes = {id(weight): nn.Parameter(whole(weight), weight.requires_grad) for _, _, weight in shares}
     for part, name, weight in shares:
-        part._parameters[name] = gathered[id(weight)]
-    for part, kind, ones in hooks:
-        setattr(part, kind, type(ones)())
+        part._parameters[name] = wholes[id(weight)]
+    for part, name, ones in hooks:
+        setattr(part, name, type(ones)())
+    for part in spread:
+        part.__class__ = type(part).__mro__[
+            2
+        ]  # FSDPDiT(FSDPModule, DiT), which takes `to` for a change of its shares
     try:
         yield
     finally:
         for part, name, weight in shares:
             part._parameters[name] = weight
-        for part, kind, ones in hooks:
-            setattr(part, kind, ones)
-
-
-#: where PyTorch has put what gathers weights when a part runs, and minds the shares when its state is got or set
-HOOKS = (
-    *("_forward_pre_hooks", "_forward_hooks"),
-    *("_state_dict_pre_hooks", "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks"),
-)
+        for part, name, ones in hooks:
+            setattr(part, name, ones)
+        for part, kind in spread.items():
+            part.__class__ = kind
 
 
 def _is_spread(part: nn.Module) -> bool:
