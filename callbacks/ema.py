@@ -9,6 +9,7 @@ training goes on.
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from genzoo.zoo.processes import world_size
+from genzoo.zoo.sharding import is_shared, own, share_of, whole
 
 Place = tuple[dict[str, Any], str]  # where a module keeps one of its tensors: its dictionary, and the key there
 
@@ -44,7 +46,8 @@ class EMA(Callback):
     A network that is trained no more, as its optimiser has gone, keeps the weights that it has, and the average of
     another one begins where that does.
 
-    The average of a half-precision weight is kept in float32, where small updates are not lost.
+    The average of a half-precision weight is kept in float32, where small updates are not lost. Where the weights are
+    spread over devices (`ModelParallelStrategy`), each process averages its share of them; checkpoints have all.
 
     How far back a fixed d reaches, 1 / (1 − d) steps, should fit the length of the training. A `width` fits any: the
     weights of step t count as t^γ, and d follows from how many steps there were (Karras et al. 2024, section 3.1).
@@ -59,8 +62,8 @@ class EMA(Callback):
 
     Raises:
         ValueError: at construction if decay is outside [0, 1), or width of what can be; before training if a name in
-            `modules` is not a submodule, or if the strategy shards the weights (FSDP, DeepSpeed): the average needs
-            whole tensors.
+            `modules` is not a submodule, or if the strategy keeps the weights in a form of its own (FSDP's first
+            version, DeepSpeed).
     """
 
     def __init__(
@@ -91,10 +94,11 @@ class EMA(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuses what cannot work, before training starts."""
-        if isinstance(trainer.strategy, FSDPStrategy | ModelParallelStrategy | DeepSpeedStrategy):
+        if isinstance(trainer.strategy, FSDPStrategy | DeepSpeedStrategy):
             raise ValueError(
-                f"EMA averages whole weights, but {type(trainer.strategy).__name__} shards them over the"
-                " processes. Use a strategy that replicates the module (ddp), or train without EMA."
+                f"EMA cannot average the weights as {type(trainer.strategy).__name__} keeps them. Use one that"
+                " replicates the module (ddp), ModelParallelStrategy for a model that no device holds whole, or train"
+                " without EMA."
             )
         known = {name for name, _ in pl_module.named_modules()}
         if unknown := [name for name in self.modules or () if name not in known]:
@@ -109,6 +113,9 @@ class EMA(Callback):
         """Begins the average at the weights as they are, or goes on with the one at hand."""
         self._swap_out()  # an earlier fit left the average in the module
         self._follow(trainer, pl_module)
+        if isinstance(trainer.strategy, ModelParallelStrategy):  # whose plugin, if it has any, is given whole weights
+            trainer.strategy.lightning_module_state_dict = partial(_averaged_state, trainer)  # type: ignore[method-assign]
+            return
         plugin = trainer.strategy.checkpoint_io
         if isinstance(plugin, AveragedCheckpointIO):  # of an earlier fit
             plugin = plugin.plugin
@@ -161,6 +168,11 @@ class EMA(Callback):
         begun: dict[int, Tensor] = {}
         for name, (store, key) in self._places.items():
             live = store[key].detach()
+            if is_shared(live) and live.dtype != _at_least_single(live.dtype):
+                raise ValueError(
+                    f"EMA keeps averages in float32, but checkpoints of weights that are spread over devices have"
+                    f" them as the weights are, in {live.dtype}: train in bf16-mixed, or without EMA."
+                )
             if name in self._average:
                 average = self._average[name].to(live.device)
             else:
@@ -252,6 +264,7 @@ class EMA(Callback):
         if not self._average:
             return {}
         raw = self._raw or {name: store[key].detach() for name, (store, key) in self._places.items()}
+        raw = {name: whole(value).cpu() if is_shared(value) else value for name, value in raw.items()}
         return {"num_updates": self.num_updates, "raw": raw}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -264,11 +277,14 @@ class EMA(Callback):
             rank_zero_info("EMA: the checkpoint holds no average; a new one begins at its weights.")
             return
         self.num_updates = state["num_updates"]
-        self._average = {name: checkpoint["state_dict"][name].clone() for name in state["raw"]}
-        own = pl_module.state_dict(keep_vars=True)
+        if isinstance(trainer.strategy, ModelParallelStrategy):  # which has put it into the module by now
+            self._follow(trainer, pl_module)
+        else:
+            self._average = {name: checkpoint["state_dict"][name].clone() for name in state["raw"]}
+        weights = pl_module.state_dict(keep_vars=True)
         with torch.no_grad():
             for name, value in state["raw"].items():
-                own[name].copy_(value)
+                own(weights[name]).copy_(share_of(value, weights[name]))
 
 
 #: σ_rel of γ = 0, where all steps count the same
@@ -295,6 +311,14 @@ def averaged_weights(trainer: Trainer) -> Iterator[None]:
     finally:
         for average in put_in:
             average._swap_out()
+
+
+def _averaged_state(trainer: Trainer) -> dict[str, Any]:
+    """The weights as `ModelParallelStrategy` hands them to a checkpoint, averaged."""
+    strategy = trainer.strategy
+    with averaged_weights(trainer):
+        state = type(strategy).lightning_module_state_dict(strategy)
+        return {name: value.clone() for name, value in state.items()}  # some are the module's own
 
 
 class AveragedCheckpointIO(CheckpointIO):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.load import _load_distributed_checkpoint  # what Lightning's consolidate command does
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
@@ -39,6 +40,7 @@ from genzoo.zoo.hub.wording import masked
 from genzoo.zoo.interface import Samples
 from genzoo.zoo.media import samples_of
 from genzoo.zoo.processes import rank, world_size
+from genzoo.zoo.sharding import gathered
 
 
 class Publish(AtValidation):
@@ -174,7 +176,7 @@ class Publish(AtValidation):
         """Evaluates on all ranks and publishes on the first; but not a `fast_dev_run`, nor an untrained model."""
         if trainer.fast_dev_run or trainer.global_step == 0:  # type: ignore[attr-defined]
             return
-        with _published_weights(trainer, pl_module, self.dtype) as steps:
+        with gathered(pl_module), _published_weights(trainer, pl_module, self.dtype) as steps:
             place = self.publish(
                 pl_module,
                 trainer.datamodule,  # type: ignore[attr-defined]
@@ -314,7 +316,10 @@ def _published_weights(trainer: Trainer, module: LightningModule, dtype: StoredA
     own = {name: value.clone() for name, value in module.state_dict().items()}
     chosen, steps = own, trainer.global_step
     if checkpoints and (best := checkpoints[0].best_model_path):
-        checkpoint = torch.load(best, map_location="cpu", weights_only=True)
+        if os.path.isdir(best):  # a file of each process's share
+            checkpoint = _load_distributed_checkpoint(Path(best))
+        else:
+            checkpoint = torch.load(best, map_location="cpu", weights_only=True)
         chosen, steps = checkpoint["state_dict"], checkpoint["global_step"]
     module.load_state_dict(as_stored(module, dtype, chosen))
     try:

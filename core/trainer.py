@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch.distributed
 from lightning.fabric.connector import _PRECISION_INPUT
 from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import ModelParallelStrategy
 
 #: how long a training is of which nothing else is said
 LENGTH = timedelta(minutes=15)
@@ -19,7 +20,8 @@ class AutoTrainer(Trainer):
     Args:
         precision: "auto" is settled (`genzoo.precision`) before a Trainer is built.
         max_time: "auto" is 15 minutes if neither max_steps nor max_epochs is given, and no limit if one of them is.
-        kwargs: as Lightning's.
+        kwargs: as Lightning's; but `data_parallel_size: auto` of a `ModelParallelStrategy` that has
+            `tensor_parallel_size: 1` is all devices of all machines.
     """
 
     def __init__(
@@ -33,6 +35,10 @@ class AutoTrainer(Trainer):
             bounded = kwargs.get("max_steps", -1) != -1 or kwargs.get("max_epochs") is not None
             max_time = None if bounded else LENGTH
         super().__init__(precision=precision, max_time=max_time, **kwargs)  # type: ignore[arg-type]
+        if isinstance(self.strategy, ModelParallelStrategy):
+            sizes = self.strategy._data_parallel_size, self.strategy._tensor_parallel_size
+            if sizes == ("auto", 1):  # Lightning's is one for each machine, whatever is in it
+                self.strategy._data_parallel_size = self.world_size
         atexit.register(leave_group)
 
     def __setstate__(self, state: dict[str, Any]) -> None:  # in a process that a strategy has spawned

@@ -3,6 +3,7 @@
 import inspect
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import genzoo
 import genzoo.datamodules
 from genzoo import recipes
 from genzoo.cli import main
+from genzoo.trainer import leave_group
 
 # A few batches; what measures for minutes at the end of a real run measures little here.
 BRIEF = {
@@ -31,6 +33,8 @@ BRIEF = {
 }
 FEW = {"split": "val", "num_particles": 1, "num_likelihood": 1, "num_samples": 10}
 SMALL = {"FrechetDistance": {"num_samples": 10, "batch_size": 10}, "LikelihoodLogger": {"num_particles": 2}}
+
+SMALL_MODELS = {"cluster/dit": {"patch": 16, "width": 32, "depth": 2, "heads": 1}}
 
 
 def brief(name: str, root: Path) -> dict:
@@ -55,16 +59,18 @@ def brief(name: str, root: Path) -> dict:
     }
     data = {option: value for option, value in small.items() if option in takes}
     over = {"trainer": {**BRIEF, "callbacks": callbacks}, "data": {"init_args": data}}
+    model = {**SMALL_MODELS.get(name, {})}
     if "steps" in recipe["model"]["init_args"]:  # of its sampler
-        over["model"] = {"init_args": {"steps": 4}}
-    return over
+        model["steps"] = 4
+    return over | ({"model": {"init_args": model}} if model else {})
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    return tmp_path
+    yield tmp_path
+    leave_group()  # of one process, in which a strategy for many has put this one
 
 
 def printed(capsys: pytest.CaptureFixture[str], config: str) -> dict:

@@ -30,6 +30,7 @@ from genzoo.zoo.plain import make_plain
 from genzoo.zoo.precision import MeasuredBuffers, full_precision
 from genzoo.zoo.processes import gather
 from genzoo.zoo.randomness import Generator, PerDatum
+from genzoo.zoo.sharding import own, shard
 from genzoo.zoo.sharing import SharingMixin
 from genzoo.zoo.standardising import StandardisingMixin
 from genzoo.zoo.statement import StatedModule
@@ -94,7 +95,8 @@ class ZooModule(SharingMixin, StandardisingMixin, MeasuredBuffers, StatedModule)
     @property
     def like(self) -> Tensor:
         """A number on the model's device, in the precision of its data, noise and latents: float32 at least."""
-        return full_precision(next(self.parameters()).new_zeros(()))
+        weight = next(self.parameters())  # perhaps a share of one, which would make shares
+        return full_precision(torch.zeros((), dtype=weight.dtype, device=weight.device))
 
     @property
     def network_evaluations(self) -> int:
@@ -369,6 +371,13 @@ class ZooModule(SharingMixin, StandardisingMixin, MeasuredBuffers, StatedModule)
             state_dict.setdefault(prefix + name, self.get_buffer(name))
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 
+    # ---- weights that are spread over devices
+
+    def configure_model(self) -> None:
+        """Spreads the networks over the devices if `ModelParallelStrategy` trains them (see `sharding.shard`)."""
+        if self.device_mesh is not None:
+            shard(self, self.device_mesh)
+
     # ---- an interrupted run goes on with what it had gathered, and the random numbers it would have drawn
 
     def setup(self, stage: str) -> None:
@@ -395,7 +404,7 @@ class ZooModule(SharingMixin, StandardisingMixin, MeasuredBuffers, StatedModule)
         Raises:
             ValueError: if weights are no numbers any more; the checkpoints written before stay as they are.
         """
-        if not all(bool(p.isfinite().all()) for p in self.parameters()):
+        if not all(gather(all(bool(own(p).isfinite().all()) for p in self.parameters()))):
             raise ValueError(
                 f"The weights are NaN or infinite at step {self.global_step}, so no checkpoint is written: the"
                 " training diverged (try a lower learning rate, or gradient clipping). The last one is from before."

@@ -16,10 +16,12 @@ from torch.optim.adamw import adamw
 
 from genzoo.zoo.optimizers import has_fused_kernels, laid_out, lay_out_state
 from genzoo.zoo.precision import fast_bfloat16
+from genzoo.zoo.sharding import is_shared, own, share_of, whole
 
 #: coefficients of the polynomial (Jordan et al. 2024)
 A, B, C = 3.4445, -4.7750, 2.0315
-#: numbers of matrices that a processor takes a step of at once: as many as its caches hold
+#: numbers of matrices that a processor takes a step of at once, as many as its caches hold; or that are gathered at
+#: once where they are spread over devices
 AT_ONCE = 2**19
 
 
@@ -109,7 +111,8 @@ class Muon(torch.optim.Optimizer):
             for weight in weights:
                 alike[_matrix_of(weight, weight).shape, weight.dtype, weight.device].append(weight)
             for (shape, _, device), stack in alike.items():
-                n = max(1, AT_ONCE // shape.numel()) if device.type == "cpu" else len(stack)
+                few = device.type == "cpu" or is_shared(stack[0])
+                n = max(1, AT_ONCE // shape.numel()) if few else len(stack)
                 for first in range(0, len(stack), n):
                     self._muon(stack[first : first + n], shape, group)
         return loss
@@ -119,17 +122,18 @@ class Muon(torch.optim.Optimizer):
         momenta, gradients = self._states("momentum", weights), _gradients(weights)
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
         ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
-        stack = torch.stack([_matrix_of(m, w) for m, w in zip(ahead, weights, strict=True)])
+        stack = torch.stack([_matrix_of(whole(m), w) for m, w in zip(ahead, weights, strict=True)])
         precision = torch.bfloat16 if fast_bfloat16(stack.device) else torch.float32
         directions = orthogonalised(stack.to(precision)).to(stack.dtype)
-        torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
         rate = group["lr"] * max(1, shape[0] / shape[1]) ** 0.5
-        steps = [_weight_of(m, w) for m, w in zip(directions, weights, strict=True)]
-        torch._foreach_add_(weights, steps, alpha=-rate)
+        steps = [share_of(_weight_of(m, w), w) for m, w in zip(directions, weights, strict=True)]
+        owned = [own(w) for w in weights]
+        torch._foreach_mul_(owned, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(owned, steps, alpha=-rate)
 
     def _adam(self, weights: list[Tensor], group: dict[str, Any]) -> None:
         for weight in weights:
-            step = self.state[weight].get("step", weight.new_zeros((), dtype=torch.float32))
+            step = self.state[weight].get("step", torch.zeros((), dtype=torch.float32))
             self.state[weight]["step"] = step.to(weight.device)  # of a checkpoint, it is on the CPU
         adamw(
             weights,

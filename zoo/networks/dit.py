@@ -107,6 +107,11 @@ class DiT(nn.Module):
         """All that lies between the inlet and the outlet, whose matrices are `Muon`'s."""
         return [self.blocks, self.modulation]
 
+    @property
+    def shards(self) -> list[nn.Module]:
+        """The parts whose weights are gathered one at a time where they are spread over devices."""
+        return list(self.blocks)
+
     def forward(self, x: Tensor, c_noise: Tensor, labels: Tensor | None = None) -> Tensor:
         """A datum for each noisy datum.
 
