@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import torch
+from lightning.pytorch import LightningModule
 from torch import nn
 
 
@@ -11,17 +12,21 @@ def networks(module: nn.Module) -> dict[str, nn.Module]:
 
     They have parameters, a `forward`, and parts of their own: a single layer is no faster compiled. A part of which
     the model takes second derivatives (`differentiated_twice`) is none of them: compiled code has no second
-    derivatives.
+    derivatives. Of a model in the model, such as a prior over codes, they are that one's own.
     """
     once = {k: v for k, v in module.named_children() if k not in getattr(module, "differentiated_twice", ())}
     lists = {
         f"{k}.{i}": part for k, v in once.items() if isinstance(v, nn.ModuleList) for i, part in v.named_children()
     }
-    return {
-        name: part
-        for name, part in {**once, **lists}.items()
-        if type(part).forward is not nn.Module.forward and _has_any(part.parameters()) and _has_any(part.children())
-    }
+    found: dict[str, nn.Module] = {}
+    for name, part in {**once, **lists}.items():
+        if isinstance(part, LightningModule):
+            found |= {f"{name}.{inner}": network for inner, network in networks(part).items()}
+        elif (
+            type(part).forward is not nn.Module.forward and _has_any(part.parameters()) and _has_any(part.children())
+        ):
+            found[name] = part
+    return found
 
 
 def compile_networks(module: nn.Module, device: torch.device | str = "cpu") -> list[str]:

@@ -27,6 +27,7 @@ NETWORKS = {
     "ScoreModel": ["network"],
     "FlowMatching": ["network"],
     "MaskedDiffusion": ["network"],
+    "LatentModel": ["autoencoder.encoder", "autoencoder.decoder", "prior.transformer"],
 }
 
 
