@@ -4,6 +4,8 @@ A medium is one class with a `suffix`, `write(path)` and `send(logger, key, step
 callbacks know no more than that.
 """
 
+import csv
+import io
 import math
 import tempfile
 import wave
@@ -125,20 +127,28 @@ class Text:
 
 @dataclass
 class Rows:
-    """(N, D) numbers, a table whose columns have no names: for files alone, so that it is no `Medium`."""
+    """(N, D) numbers, a table: for files alone, so that it is no `Medium`.
+
+    Args:
+        x: (N, D).
+        names: of the columns; None calls them x1, x2, ….
+    """
 
     x: Tensor
+    names: Sequence[str] | None = None
     suffix: str = ".csv"
 
     def write(self, path: Path) -> None:
-        """Writes a .csv, whose first line calls the columns x1, x2, …; or a .npy."""
+        """Writes a .csv, whose first line names the columns; or a .npy."""
         x = self.x.float().numpy()
         with whole(path) as temporary, open(temporary, "wb") as file:
             if path.suffix.lower() == ".npy":
                 np.save(file, x)
             else:
-                header = ",".join(f"x{i + 1}" for i in range(x.shape[1]))
-                np.savetxt(file, x, fmt="%.9g", delimiter=",", header=header, comments="")
+                names = io.StringIO()
+                csv.writer(names).writerow(self.names or [f"x{i + 1}" for i in range(x.shape[1])])
+                header = names.getvalue().rstrip("\r\n")
+                np.savetxt(file, x, fmt="%.9g", delimiter=",", header=header, comments="", encoding="utf-8")
 
 
 def can_render(x: Tensor) -> bool:

@@ -45,9 +45,9 @@ def run(given: Namespace) -> None:
     """Draws samples of a model and writes them as one picture, sound or text."""
     if given.num_samples < 1:
         raise ValueError(f"--num_samples {given.num_samples}: give 1 or more")
-    from genzoo.zoo.media import rows_of, samples_of
+    from genzoo.zoo.media import Rows, rows_of, samples_of
 
-    _, module = load(given)
+    entry, module = load(given)
     names = getattr(module, "class_names", ())
     settings = keywords(
         given.set, getattr(module, "sample", None), ("num_samples", "generator"), names, given.num_samples
@@ -62,6 +62,8 @@ def run(given: Namespace) -> None:
             raise ValueError(f"--set {' '.join(given.set)}: {error}") from error
     if medium is None:
         raise ValueError(f"{type(module).__name__} draws no samples, or none that can be shown")
+    if isinstance(medium, Rows):
+        medium.names = names_of_columns(entry, module)
     suffixes = TABLES if rows else (medium.suffix,)
     out = Path(given.out or f"samples{suffixes[0]}")
     if out.suffix.lower() not in suffixes:
@@ -74,6 +76,13 @@ def run(given: Namespace) -> None:
 def is_of_rows(module: Any) -> bool:
     """Whether a datum is a row of numbers."""
     return getattr(module, "modality", None) == "points"
+
+
+def names_of_columns(entry: Any, module: Any) -> list[str] | None:
+    """What the columns of a table are called, where its data were chosen by their names."""
+    columns = ((entry.config.get("data") or {}).get("init_args") or {}).get("columns")
+    named = isinstance(columns, list) and (len(columns),) == tuple(module.shape)
+    return columns if named and all(isinstance(name, str) for name in columns) else None
 
 
 def as_rows(module: Any, out: str | None) -> bool:

@@ -1,5 +1,6 @@
 """genzoo's own commands, each through the entry point that a user's shell calls."""
 
+import csv
 import json
 import re
 import subprocess
@@ -392,7 +393,9 @@ def test_rows_are_written_as_numbers(tmp_path: Path, capsys: Captured, monkeypat
         torch.manual_seed(0)
         model = VAE(shape=(columns,), levels=None, latent_dim=2, width=8)
         model.standardise(torch.arange(1.0, columns + 1) * 1000, torch.tensor([0.01, 1.0, 100.0])[:columns])
-        entry = str(genzoo.publish(model, "own/vae", to=tmp_path / f"entry{columns}"))
+        names = ["age", 'height, "cm"', "year"] if columns == 3 else None
+        data = {"class_path": "genzoo.datamodules.ArrayDataModule", "init_args": {"columns": names}}
+        entry = str(genzoo.publish(model, "own/vae", to=tmp_path / f"entry{columns}", data=data))
         main(["sample", entry, "--num_samples", "5", "--device", "cpu"])
         assert capsys.readouterr().out.strip() == default
         expected = draw(genzoo.load(entry).sample, 5, 0).detach().numpy()
@@ -400,7 +403,8 @@ def test_rows_are_written_as_numbers(tmp_path: Path, capsys: Captured, monkeypat
             main(["sample", entry, "--num_samples", "5", "--device", "cpu", "--out", name])
             found = np.load(name) if name.endswith("npy") else np.loadtxt(name, delimiter=",", skiprows=1)
             np.testing.assert_allclose(found, expected, rtol=1e-7)
-        assert Path("rows.csv").read_text().startswith("x1,x2")
+        with open("rows.csv", newline="") as file:
+            assert next(csv.reader(file)) == (names or ["x1", "x2"])
         said = refused(["sample", entry, "--device", "cpu", "--out", "rows.txt"], capsys)
         assert ".csv or .npy; name such a file" in said
 
