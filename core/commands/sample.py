@@ -80,9 +80,9 @@ def is_of_rows(module: Any) -> bool:
 
 def names_of_columns(entry: Any, module: Any) -> list[str] | None:
     """What the columns of a table are called, where its data were chosen by their names."""
-    columns = ((entry.config.get("data") or {}).get("init_args") or {}).get("columns")
-    named = isinstance(columns, list) and (len(columns),) == tuple(module.shape)
-    return columns if named and all(isinstance(name, str) for name in columns) else None
+    columns: list[Any] = ((entry.config.get("data") or {}).get("init_args") or {}).get("columns") or []
+    named = (len(columns),) == tuple(module.shape) and all(isinstance(name, str) for name in columns)
+    return columns if named else None
 
 
 def as_rows(module: Any, out: str | None) -> bool:
