@@ -171,7 +171,7 @@ def test_what_this_version_promises_is_there() -> None:
         "shakespeare": "gpt",
         "stdlib": "gpt",
         "fsdd": "wavenet",
-        "emoji": "flow-matching gan pixelcnn",
+        "emoji": "flow-matching gan pixelcnn vae",
         "cifar10": "classifier gan",
         "fashion": "classifier flow-matching gan pixelcnn vae",
     }
