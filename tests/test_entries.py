@@ -207,7 +207,7 @@ def test_its_first_figure_holds(entry: Entry, tmp_path: Path) -> None:
     before, now = published["nll"], figures(measured)["nll"]
     n, big_n = now["num_examples"], before["num_examples"]
     std, own_std = (figure["standard_error"] * math.sqrt(figure["num_examples"]) for figure in (before, now))
-    assert own_std == pytest.approx(std, rel=0.5)  # so that no entry widens what it is measured by
+    assert own_std == pytest.approx(std, rel=0.6)  # so that no entry widens what it is measured by
     error = std * math.sqrt(1 / n - 1 / big_n)
     assert now["value"] == pytest.approx(before["value"], abs=4 * error + 1e-3 * abs(before["value"]))
     assert now["kind"] == before["kind"]

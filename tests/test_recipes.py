@@ -1,6 +1,7 @@
 """Every recipe: it says what to expect, states all that it resolves to, and trains, validates and tests."""
 
 import inspect
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -69,8 +70,11 @@ def brief(name: str, root: Path) -> dict:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
+    before = dict(os.environ)
     yield tmp_path
     leave_group()  # of one process, in which a strategy for many has put this one
+    os.environ.clear()  # which says now where that group met: another would be in its way there
+    os.environ.update(before)
 
 
 def printed(capsys: pytest.CaptureFixture[str], config: str) -> dict:

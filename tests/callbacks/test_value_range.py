@@ -323,7 +323,7 @@ BAD_ENTRIES: dict[str, tuple[dict[str, Any], str]] = {
     "a name": ({"name": "my vae"}, "name='my vae'"),
     "an address": ({"to": "hf://owner"}, "hf://owner/name"),
     "another address": ({"to": "https://host/x"}, "publish to a folder"),
-    "a dtype": ({"dtype": "flaot16"}, "dtype='flaot16': give float32, float16 or bfloat16"),
+    "a dtype": ({"dtype": "flaot16"}, "dtype='flaot16': give one of float32, float16, bfloat16, int8"),
     "an extractor": ({"evaluation": {"extractor": nn.Sequential(nn.Flatten(), nn.Linear(5, 2))}}, "mat1 and mat2"),
     "an entry's shape": ({"evaluation": {"extractor": "mnist/classifier"}}, r"shape \(1, 28, 28\)"),
     "an argument": ({"evaluation": {"num_sampels": 3}}, "num_sampels"),
