@@ -489,7 +489,12 @@ def refusal(error: Exception, call: Call, family: str) -> str:
     said = f"{type(error).__name__}: {error}"
     if not (raised and ours and isinstance(error, TypeError | ValueError)):
         return f"raw: {call} {said[:150]!r} in {last.tb_frame.f_code.co_qualname}:{last.tb_lineno}"
-    names = [call.argument, call.method, family, *(["batch"] if call.argument in ("x", "a", "b", "z") else [])]
+    names = [
+        call.argument,
+        call.method,
+        family,
+        *(["batch"] if call.argument in ("x", "a", "b", "z", "batches") else []),
+    ]
     if not call.bad:  # it may fit by itself, but not the labels beside it
         names.append("labels")
     clear = any(re.search(rf"(?<![a-z_]){name}(?![a-z_])", str(error), re.IGNORECASE) for name in names)

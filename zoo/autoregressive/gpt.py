@@ -379,7 +379,7 @@ class GPT(TextMixin, AutoregressiveMixin, ZooModule):
         if isinstance(prompt, list | tuple) and any(isinstance(one, str) for one in prompt):
             if len(prompt) != num_samples:
                 raise ValueError(
-                    f"{len(prompt)} prompts were given for num_samples={num_samples}: one for each text."
+                    f"prompt: {len(prompt)} were given for num_samples={num_samples}: one for each text."
                 )
             return self.tokens(prompt)  # which sees whether all are strings
         given = self.tokens(prompt) if isinstance(prompt, str) else () if prompt is None else prompt

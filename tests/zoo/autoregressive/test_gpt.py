@@ -302,7 +302,7 @@ def test_a_prompt_for_each_text():
         known = (torch.arange(12) < len(prompt))[None]
         assert torch.equal(model.draw_uncached(given, known, None, noise[row : row + 1])[0], together[row])
     assert model.sample(2, prompt=["abc" * 7, "a"]).shape == (2, 33)
-    with pytest.raises(ValueError, match=r"3 prompts were given for num_samples=2"):
+    with pytest.raises(ValueError, match=r"prompt: 3 were given for num_samples=2"):
         model.sample(2, prompt=prompts)
 
 
