@@ -15,6 +15,8 @@ from running import last_run, logged
 
 import genzoo
 import genzoo.datamodules
+import genzoo.metrics.anomalies
+import genzoo.zoo
 from genzoo import recipes
 from genzoo.cli import main
 from genzoo.trainer import leave_group
@@ -70,6 +72,11 @@ def brief(name: str, root: Path) -> dict:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
+    # pictures of completions, likelihoods and what they are held against take most of the time otherwise
+    monkeypatch.setattr(genzoo.zoo.VAE, "completion_sweeps", 4)
+    for family in (genzoo.zoo.FlowMatching, genzoo.zoo.ScoreModel):
+        monkeypatch.setattr(family, "flow_steps", 4)
+    monkeypatch.setattr(genzoo.metrics.anomalies, "MOST_DIMENSIONS", 1000)
     before = dict(os.environ)
     yield tmp_path
     leave_group()  # of one process, in which a strategy for many has put this one
