@@ -163,7 +163,7 @@ class EMA(Callback):
         """Finds the tensors to average; those not averaged yet begin at their present value."""
         self._places = dict(self._trained(trainer, pl_module))
         self._owners = _owners(trainer)
-        if not self._average.keys() & self._places.keys():  # nothing of what was averaged is trained any more
+        if self._average and not self._average.keys() & self._places.keys():  # nothing of that is trained any more
             self.num_updates = 0
         begun: dict[int, Tensor] = {}
         for name, (store, key) in self._places.items():
