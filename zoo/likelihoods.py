@@ -71,7 +71,17 @@ class Likelihood(ABC):
 
 
 def shown(output: Output, levels: int | None, noise: bool, generator: Generator | None = None) -> Tensor:
-    """A draw; or without its noise the mean, at the nearest level of discrete data."""
+    """What p(x | z) is shown by: a draw; or without its noise the mean, at the nearest level of discrete data.
+
+    Args:
+        output: p(x | z), of B data.
+        levels: of the data; None if they are continuous.
+        noise: whether to draw.
+        generator: of the draw.
+
+    Returns:
+        (B, *shape), in the data's range and on its grid.
+    """
     if noise:
         return output.sample(generator)
     return output.mean if levels is None else to_grid(output.mean, levels)

@@ -111,13 +111,9 @@ class Diffusion(MarginalBoundMixin, CompletionMixin, Denoising):
     ) -> list[Tensor]:
         """Every state of the solver, in the data's range."""
         guidance = self.guidance if guidance is None else guidance
-        check_guidance(guidance)
+        check_guidance(guidance, self)
         if solver is not None and not isinstance(solver, Solver):
             raise TypeError(f"solver={solver!r}: give a Solver, such as Heun(), or None for the model's own.")
-        if guidance != 1 and self.num_classes is None:
-            raise ValueError(
-                f"guidance={guidance}: this {type(self).__name__} is unconditional: there is no class to guide to."
-            )
         times = self.solver_times(steps, spacing)
         like = full_precision(torch.zeros((), dtype=self.network_dtype, device=self.device))
         labels = self.labels_to_sample(labels, num_samples, like, generator)

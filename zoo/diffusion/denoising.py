@@ -23,9 +23,13 @@ from genzoo.zoo.precision import full_precision
 from genzoo.zoo.randomness import Generator, normal, uniform
 
 
-def check_guidance(guidance: float) -> None:
-    """Raises ValueError unless it is a scale that samples can be drawn with."""
+def check_guidance(guidance: float, model: ConditionalMixin | None = None) -> None:
+    """Raises ValueError unless it is a scale that samples can be drawn with, by this model if one is given."""
     check_number("guidance", guidance, "a finite number; 1 is the model as it was trained")
+    if model is not None and guidance != 1 and model.num_classes is None:
+        raise ValueError(
+            f"guidance={guidance}: this {type(model).__name__} is unconditional: there is no class to guide to."
+        )
 
 
 class Choices(NamedTuple):

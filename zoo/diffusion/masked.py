@@ -28,7 +28,8 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genzoo.zoo.checks import check_count, check_number
+from genzoo.zoo.checks import check_count
+from genzoo.zoo.diffusion.denoising import check_guidance
 from genzoo.zoo.diffusion.marginal import MarginalBoundMixin
 from genzoo.zoo.diffusion.masking import (
     MaskingSchedule,
@@ -346,11 +347,7 @@ class MaskedDiffusion(TextMixin, MarginalBoundMixin, CompletionMixin, ZooModule)
         guidance: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
         """Codes, and the steps in which they were drawn."""
-        check_number("guidance", guidance, "a finite number; 1 is the model as it was trained")
-        if guidance != 1 and self.num_classes is None:
-            raise ValueError(
-                f"guidance={guidance}: this {type(self).__name__} is unconditional: there is no class to guide to."
-            )
+        check_guidance(guidance, self)
         sampler, steps = self._checked_sampler(sampler, steps)
         labels = self.labels_to_sample(labels, num_samples, self.like, generator)
         nothing = torch.full((num_samples, *self.shape), self.mask, device=self.like.device)
