@@ -1,6 +1,7 @@
 """The feature loss: the equation, its gradient, and that its extractor is nobody's weights."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -10,7 +11,17 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from genzoo.callbacks import FeatureLoss
 from genzoo.datamodules import DigitsDataModule
-from genzoo.zoo import VAE, Autoencoder, DenoisingAutoencoder, Masking, hub
+from genzoo.zoo import (
+    GPT,
+    MADE,
+    VAE,
+    Autoencoder,
+    DenoisingAutoencoder,
+    LatentModel,
+    Masking,
+    QuantisedAutoencoder,
+    hub,
+)
 
 SMALL = {"network": "mlp", "width": 16, "depth": 1, "latent_dim": 3}
 
@@ -45,7 +56,7 @@ class Watch(FeatureLoss):
             self.expected = by_hand(pl_module, self.source, batch[0], self.weight)
             pl_module.zero_grad()
             self.quantities["added_loss"].sum().backward()
-            self.gradient = {name: p.grad.clone() for name, p in pl_module.named_parameters()}
+            self.gradient = {name: p.grad.clone() for name, p in pl_module.named_parameters() if p.grad is not None}
             pl_module.zero_grad()
 
 
@@ -63,6 +74,7 @@ def test_the_loss_is_the_likelihood_and_the_weighted_distance_of_features(tmp_pa
     torch.testing.assert_close(watch.quantities["added_loss"], watch.expected)
     parts = watch.quantities["reconstruction_error"] + watch.quantities["added_loss"]
     torch.testing.assert_close(watch.quantities["loss"], parts)
+    assert watch.gradient.keys() == dict(model.named_parameters()).keys()
     assert all(float(gradient.abs().sum()) > 0 for gradient in watch.gradient.values())
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(p.grad is None and not p.requires_grad for p in network.parameters())
@@ -74,6 +86,33 @@ def test_the_loss_is_the_likelihood_and_the_weighted_distance_of_features(tmp_pa
     assert checkpoint["state_dict"].keys() == model.state_dict().keys()
     trained = sum(p.numel() for group in run.optimizers[0].param_groups for p in group["params"])
     assert trained == sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("num_particles", [1, 3])
+def test_of_a_vae_it_is_the_mean_over_the_draws(num_particles):
+    model, x = VAE((1, 4, 4), 5, **SMALL, num_particles=num_particles), next(iter(grey()))[0]
+    torch.manual_seed(1)
+    alone = model.objective(x, None)
+    model.added_loss = lambda x, mean: (x - mean).abs().flatten(1).sum(1)
+    torch.manual_seed(1)
+    together = model.objective(x, None)
+    torch.manual_seed(1)
+    draws = model.draw(model.posterior(x), num_particles)
+    expected = sum(model.added_loss(x, model.decoded(z).mean) for z in draws) / num_particles
+    torch.testing.assert_close(together["added_loss"], expected)
+    torch.testing.assert_close(together["loss"], alone["loss"] + expected)
+    assert all(torch.equal(together[name], value) for name, value in alone.items() if name != "loss")
+
+
+def test_of_a_latent_model_it_is_the_autoencoders(tmp_path):
+    """In its first stage; the prior has no reconstructions."""
+    parts = {"autoencoder": partial(QuantisedAutoencoder, width=8, depth=1), "prior": partial(GPT, width=8, depth=1)}
+    model, watch = LatentModel((1, 4, 4), 5, **parts, first_stage=0.5), Watch(Quadratic(), weight=3.0)
+    run = trainer(tmp_path, watch, max_epochs=2)
+    run.fit(model, grey(), grey())
+    torch.testing.assert_close(watch.quantities["added_loss"], watch.expected)
+    assert "train/added_loss" in run.callback_metrics and model.stage == "prior"
+    assert model.added_loss is None and model.autoencoder.added_loss is None
 
 
 @pytest.mark.parametrize("family", [Autoencoder, DenoisingAutoencoder])
@@ -98,7 +137,7 @@ def test_what_it_cannot_do_is_refused_before_training(tmp_path):
     for weight in (0.0, -1.0, float("nan")):
         with pytest.raises(ValueError, match=f"weight={weight}"):
             FeatureLoss(weight=weight)
-    with pytest.raises(ValueError, match="FeatureLoss: VAE takes no addition to its loss"):
-        trainer(tmp_path, FeatureLoss(Quadratic())).fit(VAE((1, 4, 4), 5, **SMALL), grey())
+    with pytest.raises(ValueError, match="FeatureLoss: MADE takes no addition to its loss"):
+        trainer(tmp_path, FeatureLoss(Quadratic())).fit(MADE((1, 4, 4), 5), grey())
     with pytest.raises(ValueError, match=r"is for data of shape \(1, 8, 8\)"):
         trainer(tmp_path, FeatureLoss("digits/classifier")).fit(Autoencoder((1, 4, 4), 5, **SMALL), grey())

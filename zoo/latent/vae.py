@@ -16,7 +16,7 @@ q(z | x, y) and p(x | z, y). Without a class it is the mixture Σ_y p(y) p(x | y
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -37,7 +37,7 @@ from genzoo.zoo.latent.estimators import (
     score_term,
 )
 from genzoo.zoo.latent.posterior import posterior_figures
-from genzoo.zoo.likelihoods import Likelihood, shown
+from genzoo.zoo.likelihoods import Likelihood, Output, shown
 from genzoo.zoo.mixins import ClassPrior, CompletionMixin, Conditional, ConditionalMixin, LogProbMixin
 from genzoo.zoo.module import ZooModule
 from genzoo.zoo.parts import Part, label_of
@@ -90,6 +90,8 @@ class VAE(ConditionalMixin, LogProbMixin, CompletionMixin, EncoderDecoderMixin, 
     """
 
     log_prob_kind: LogProbKind = "lower_bound"
+    #: what is added to the loss of a training step, such as a callback's `FeatureLoss`: see `TakesAddedLoss`
+    added_loss: Callable[[Tensor, Tensor], Tensor] | None = None
 
     #: sweeps of the completion's Markov chain; the first quarter is burn-in without rejection
     completion_sweeps = 64
@@ -211,8 +213,12 @@ class VAE(ConditionalMixin, LogProbMixin, CompletionMixin, EncoderDecoderMixin, 
 
     def log_likelihood(self, x: Tensor, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """log p(x | z) for z of shape (K, B, latent_dim): (K, B), nats; the decoder runs once, over all K·B codes."""
-        repeated = x.expand(len(z), *x.shape).flatten(0, 1)
-        return self.decoded(self.code(z, labels).flatten(0, 1)).log_prob(repeated).view(len(z), -1)
+        output, repeated = self._rendered(x, z, labels)
+        return output.log_prob(repeated).view(len(z), -1)
+
+    def _rendered(self, x: Tensor, z: Tensor, labels: Tensor | None) -> tuple[Output, Tensor]:
+        """p(x | z) of all K·B codes, and as many x."""
+        return self.decoded(self.code(z, labels).flatten(0, 1)), x.expand(len(z), *x.shape).flatten(0, 1)
 
     def draw(self, q: Independent, num_particles: int, generator: Generator | None = None) -> Tensor:
         """z_k = μ + σ ε_k, reparameterised: (K, B, latent_dim)."""
@@ -246,7 +252,8 @@ class VAE(ConditionalMixin, LogProbMixin, CompletionMixin, EncoderDecoderMixin, 
         z = self.draw(q, self.num_particles)
         pathwise = self.estimator == "pathwise"
         z = z if pathwise else z.detach()
-        reconstruction, kl = self.log_likelihood(x, z, labels), self.kl(q)
+        (output, repeated), kl = self._rendered(x, z, labels), self.kl(q)
+        reconstruction = output.log_prob(repeated).view(len(z), -1)
         if self.num_particles == 1:
             penalty = kl.sum(1)
             if self.free_bits > 0:
@@ -259,7 +266,11 @@ class VAE(ConditionalMixin, LogProbMixin, CompletionMixin, EncoderDecoderMixin, 
             signal = None if pathwise else leave_one_out_bound(log_weights)
         if signal is not None:
             bound = bound + score_term(signal, q.log_prob(z)).sum(0)
-        return {"loss": -bound, **elbo_terms(reconstruction.mean(0), kl)}
+        terms = elbo_terms(reconstruction.mean(0), kl)
+        if self.added_loss is None:
+            return {"loss": -bound, **terms}
+        added = self.added_loss(repeated, output.mean).view(len(z), -1).mean(0)
+        return {"loss": added - bound, "added_loss": added, **terms}
 
     def beta_at(self, step: int) -> float:
         """The weight of KL at a training step."""

@@ -178,6 +178,16 @@ class LatentModel(TwoStageMixin, ConditionalMixin, LogProbMixin, CompletionMixin
         """A draw from p(x | z), or its mean at the nearest level: see `pixel_noise`."""
         return shown(self.decoded(z), self.levels, self.pixel_noise, generator)
 
+    @property
+    def added_loss(self) -> Callable[[Tensor, Tensor], Tensor] | None:
+        """The autoencoder's: see `FeatureLoss`."""
+        added: Callable[[Tensor, Tensor], Tensor] | None = self.autoencoder.added_loss  # type: ignore[assignment]
+        return added
+
+    @added_loss.setter
+    def added_loss(self, added: Callable[[Tensor, Tensor], Tensor] | None) -> None:
+        self.autoencoder.added_loss = added  # type: ignore[assignment]
+
     def parts(self) -> dict[str, Part]:
         """Those of the autoencoder and those of the prior, whose data are standardised codes."""
         parts = {**self.autoencoder.parts(), **self.prior.parts()}  # type: ignore[operator]
