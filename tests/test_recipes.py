@@ -34,7 +34,7 @@ BRIEF = {
     "enable_progress_bar": False,
     "enable_model_summary": False,
 }
-FEW = {"split": "val", "num_particles": 1, "num_likelihood": 1, "num_samples": 10}
+FEW = {"split": "val", "num_particles": 1, "num_likelihood": 1, "num_samples": 10, "num_odd": 2}
 SMALL = {"FrechetDistance": {"num_samples": 10, "batch_size": 10}, "LikelihoodLogger": {"num_particles": 2}}
 
 SMALL_MODELS = {"cluster/dit": {"patch": 16, "width": 32, "depth": 2, "heads": 1}}
@@ -74,6 +74,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(sys, "path", list(sys.path))
     # pictures of completions, likelihoods and what they are held against take most of the time otherwise
     monkeypatch.setattr(genzoo.zoo.VAE, "completion_sweeps", 4)
+    monkeypatch.setattr(genzoo.zoo.MaskedDiffusion, "anomaly_particles", 1)
     for family in (genzoo.zoo.FlowMatching, genzoo.zoo.ScoreModel):
         monkeypatch.setattr(family, "flow_steps", 4)
     monkeypatch.setattr(genzoo.metrics.anomalies, "MOST_DIMENSIONS", 1000)
