@@ -37,15 +37,18 @@ OF_THE_DATA = {"parameters", "nll", "bits_per_dim", "accuracy"}
 # samples. Each number divides that of the data published: those measured, spread over the split, are then among them.
 FEW = {
     "emoji/flow-matching": 5,
+    "emoji/latent-gpt": 100,
     "emoji/pixelcnn": 100,
     "emoji/vae": 60,
     "fashion/flow-matching": 5,
     "fashion/vae": 50,
     "mnist/ddpm": 25,
     "mnist/flow-matching": 5,
+    "mnist/masked": 100,
     "mnist/score": 25,
     "mnist/iwae": 50,
     "fsdd/wavenet": 30,
+    "shakespeare/masked": 20,
 }
 MANY = 500  # of all others
 FEW_SAMPLES = 2000  # of a model without a likelihood
@@ -175,12 +178,12 @@ def test_it_samples_its_data(entry: Entry) -> None:
 def test_what_this_version_promises_is_there() -> None:
     families = {
         "digits": "ae classifier ddpm flow-matching gan made pixelcnn score vae",
-        "mnist": "ae classifier dae dcgan ddpm flow-matching iwae pixelcnn score vae wgan-gp",
+        "mnist": "ae classifier dae dcgan ddpm flow-matching iwae masked pixelcnn score vae wgan-gp",
         "points": "ddpm flow-matching gan-collapse wgan-gp",
-        "shakespeare": "gpt",
+        "shakespeare": "gpt masked",
         "stdlib": "gpt",
         "fsdd": "wavenet",
-        "emoji": "flow-matching gan pixelcnn vae",
+        "emoji": "ae flow-matching gan latent-gpt pixelcnn vae",
         "cifar10": "classifier gan",
         "fashion": "classifier flow-matching gan pixelcnn vae",
     }

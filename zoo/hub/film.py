@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
+from torch.nn import functional as F
 
 from genzoo.zoo.drawing import draw
 from genzoo.zoo.interface import Samples
@@ -16,8 +17,9 @@ class Film:
     """At most `length` frames, spread evenly over however long training takes: when it is full, every second frame is
     dropped, and from then on only every second one taken.
 
-    A frame is what `sample` draws from one seed: eight images, or enough points to see where they lie. A module that
-    does not sample, or whose data cannot be shown, has a film without frames.
+    A frame is what `sample` draws from one seed: eight images, or enough points to see where they lie. Images of more
+    than 32 pixels a side are shown smaller, each pixel the mean of 2 × 2 of theirs, or 3 × 3, and so on: there are
+    many in a film. A module that does not sample, or whose data cannot be shown, has a film without frames.
 
     Args:
         length: most frames that are kept.
@@ -51,7 +53,7 @@ class Film:
             if (self._offered - 1) % self._every and not last:
                 return
         x = draw(module.sample, 8 if len(shape) == 3 else 1024, self.seed).float().cpu()
-        x = to_unit(x, plain_range(x)) if x.ndim == 4 else x
+        x = smaller(to_unit(x, plain_range(x))) if x.ndim == 4 else x
         self.steps.append(step)
         self.frames.append((x.clamp(0, 1) * 255).round().to(torch.uint8) if x.ndim == 4 else x)
 
@@ -76,3 +78,9 @@ class Film:
         """Takes over the frames of the interrupted run."""
         self.steps, self.frames = list(state["steps"]), list(state["frames"])
         self._every, self._offered = state["every"], state["offered"]
+
+
+def smaller(x: Tensor) -> Tensor:
+    """Images of at most 32 pixels a side, by means of squares of pixels."""
+    factor = -(-max(x.shape[2:]) // 32)
+    return x if factor == 1 else F.avg_pool2d(x, factor, ceil_mode=True)

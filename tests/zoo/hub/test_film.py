@@ -101,3 +101,19 @@ def test_points_are_shown_where_the_real_ones_lie() -> None:
     assert picture is not None
     first, last = picture.pixels.split(128)
     assert bool((first[60:68, 60:68] < 255).any()) and bool((last == 255).all())
+
+
+def test_large_images_are_shown_smaller() -> None:
+    film, model = Film(), Counts((3, 65, 33))
+    corner = torch.arange(3 * 65 * 33).remainder(256).view(3, 65, 33) / 255
+    model.sample = lambda num_samples, **options: corner.expand(num_samples, -1, -1, -1)  # type: ignore[method-assign]
+    film.take(model, 0)  # type: ignore[arg-type]
+    (frame,) = film.frames
+    assert frame.shape == (8, 3, 22, 11)
+    expected = (255 * corner[:, :3, :3]).mean((1, 2)).round()
+    assert torch.equal(frame[0, :, 0, 0].float(), expected)
+    assert float(frame[0, 0, -1, -1]) == pytest.approx(float(255 * corner[0, 63:, 30:].mean()), abs=0.6)
+    small = Counts((3, 32, 20))
+    film = Film()
+    film.take(small, 0)  # type: ignore[arg-type]
+    assert film.frames[0].shape == (8, 3, 32, 20)
