@@ -12,7 +12,7 @@ import genzoo
 from genzoo.compare.pictures import sheet
 from genzoo.zoo.drawing import draw
 
-ROWS = ("emoji/flow-matching", "fashion/flow-matching", "cifar10/gan", "mnist/ddpm")
+ROWS = ("emoji/flow-matching", "fashion/flow-matching", "cifar10/flow-matching", "mnist/ddpm")
 COLUMNS, SIDE = 20, 64  # pictures in a row; pixels of each
 
 

@@ -31,10 +31,10 @@ ON_OTHERS = [entry for entry in ENTRIES if entry not in ON_DIGITS]
 OF_THE_MODEL = {"parameters", "sampling_time", "network_evaluations", "modes", "high_quality", "mode_kl"}
 MEASURED_ANEW = {"sampling_time"}  # a property of the machine, too
 OF_THE_DATA = {"parameters", "nll", "bits_per_dim", "accuracy"}
-# Of how many data of the test split `make test` measures the likelihood: of so many that no entry takes more than half
-# a minute of one core. Most models take a few milliseconds for a datum;
-# those named here 0.1 to 0.7 seconds, because they ask for each of ten classes, solve an equation, or draw 5,000
-# samples. Each number divides that of the data published: those measured, spread over the split, are then among them.
+# Of how many data of the test split `make test` measures the likelihood: of so many that no entry takes more than
+# half a minute of one core. Most models take a few milliseconds for a datum; those named here 0.1 to 5 seconds,
+# because they ask for each of ten classes, solve an equation, or draw 5,000 samples. Each number divides that of the
+# data published: those measured, spread over the split, are then among them.
 FEW = {
     "cifar10/flow-matching": 5,
     "emoji/flow-matching": 5,

@@ -5,12 +5,14 @@ alone (`exhibits.py`, and `samples.py` for what it draws); what is said about it
 (`families.py`). The page (`page.html`, `page.css`, `page.js`) is one file, with its pictures inside.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from genzoo.arguments import note
 from genzoo.zoo import hub
 from genzoo.zoo.hub import Entry
 from genzoo.zoo.hub.wording import blamed_on, masked
@@ -24,20 +26,34 @@ __all__ = ["entries_to_compare", "write_page"]
 def entries_to_compare(names: Sequence[str]) -> list[Entry]:
     """What the command line names: each one of the zoo's data sets, for all of its entries, or a model itself.
 
+    A page shows data of one shape. Of a data set those entries are meant that have the shape of the models named
+    beside it, or else that of most of them; what else there is, is said.
+
     Raises:
         ValueError: a data set that has no entries; the message lists those that have.
         FileNotFoundError: no entry or checkpoint has such a name.
     """
     data_sets = list(dict.fromkeys(entry.name.partition("/")[0] for entry in hub.list_models()))
     found: dict[str, Entry] = {}  # by what was named; a whole data set's by their own names
+    of_sets: set[str] = set()
     for name in names:
         if "/" not in name and name in data_sets and not _is_model(Path(name)):
-            found |= {entry.name: entry for entry in hub.list_models(f"{name}/*")}
+            whole = {entry.name: entry for entry in hub.list_models(f"{name}/*")}
+            of_sets |= whole.keys() - found.keys()
+            found |= whole
         elif "/" not in name and not _is_model(Path(name)):
             known = ", ".join(data_sets) or "none"
             raise ValueError(f"the zoo has no models of {name!r}; it has models of: {known}; or name models")
         else:
             found[name] = hub.find(name)
+            of_sets.discard(name)
+    if of_sets:
+        shapes = {name: tuple(entry.config.get("shape") or ()) for name, entry in found.items()}
+        meant = Counter(shapes[name] for name in found if name not in of_sets) or Counter(shapes.values())
+        ((shape, _), *_) = meant.most_common(1)
+        if others := [name for name in found if name in of_sets and shapes[name] != shape]:
+            note(f"a page shows data of one shape, here {shape}: without {', '.join(others)}")
+        found = {name: entry for name, entry in found.items() if name not in others}
     own = {name: entry.config["name"] for name, entry in found.items()}
     alike = {name for name in own.values() if list(own.values()).count(name) > 1}  # told apart by where they lie
     return [replace(entry, name=masked(name) if own[name] in alike else own[name]) for name, entry in found.items()]

@@ -26,7 +26,7 @@ class Family:
 
     key: str
     title: str
-    home: str | None  # the package of its classes
+    home: str | None  # the package, or the module, of its classes
     idea: str
     equation: str  # HTML
     tractability: str
@@ -100,6 +100,38 @@ FAMILIES = (
             "latents": "Its latent is a {datum} of noise, found by running the process backwards: no short code.",
         },
     ),
+    Family(
+        key="masked",
+        title="Masked diffusion",
+        home="genzoo.zoo.diffusion.masked",
+        idea="Hide any {part}s of the {datum}, and learn what each may be, given the others. Begin with all hidden.",
+        equation="log p(x) ≥ Σₙ 1/n · E<sub>|M|=n</sub> Σ<sub>i∈M</sub> log p(xᵢ | x outside M)",
+        tractability="A bound on the likelihood, the mean over all orders in which {part}s might be written.",
+        quality="Those {part}s that are drawn in one step do not heed each other: the more steps, the better.",
+        stability="Maximum likelihood of a bound; only hidden {part}s teach it, so it takes more steps.",
+        progress="{percent} % of the way from hidden to drawn",
+        lacks={
+            "latents": "There is no code behind the {datum}s: every {part} is drawn from any that are there already.",
+            "interpolates": "There is no code behind the {datum}s, so there is no way to walk from one to another.",
+            "inverts": "There is no code to go back to; the noise that decides each {part} is not unique.",
+        },
+    ),
+    Family(
+        key="two-stage",
+        title="Two-stage",
+        home="genzoo.zoo.two_stage",
+        idea="Make few codes of each {datum}, and of codes the {datum}; then let another model learn the codes.",
+        equation="p(x) = Σ<sub>z</sub> p(x | z) p(z) ≥ p(x | z*) p(z*)",
+        tractability="A bound on the likelihood: of all codes that might give a {datum}, its own alone is counted.",
+        quality="Few codes make large {datum}s cheap; what the codes leave out, the decoder smooths over.",
+        stability="Each stage as calm as its own objective; codes may fall out of use, which their perplexity shows.",
+        lacks={
+            "latents": "Its codes are its autoencoder's: that one encodes and decodes.",
+            "interpolates": "There is nothing between one code and another.",
+            "steps": "Its steps are among the codes, which are no {datum}s to look at.",
+            "inverts": "A code says what the {datum} is like; what became of each {part} is drawn beside it: lost.",
+        },
+    ),
 )
 OTHER = Family(
     key="other",
@@ -136,11 +168,11 @@ CAPABILITIES = (
 
 
 def family_of(module: Any) -> Family:
-    """By the module of its class, or of the nearest class that it extends."""
+    """By the module of its class, or of the nearest class that it extends; of two homes the inner one."""
     for cls in type(module).__mro__:
-        for family in FAMILIES:
-            if cls.__module__.startswith(f"{family.home}."):
-                return family
+        at_home = [family for family in FAMILIES if f"{cls.__module__}.".startswith(f"{family.home}.")]
+        if at_home:
+            return max(at_home, key=lambda family: len(family.home or ""))
     return OTHER
 
 

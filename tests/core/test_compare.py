@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from families import FAMILIES as ZOO
 from PIL import Image
 from running import refused
 
@@ -181,6 +182,18 @@ def test_what_cannot_be_compared_is_refused(zoo: Path, tmp_path: Path, capsys: C
     tokens = MADE(shape=(5,), levels=4, width=8)
     genzoo.publish(tokens, "x/t", to=tmp_path / "t", data=DIGITS)
     assert "images and points in the plane" in refused(["compare", str(tmp_path / "t")], capsys)
+
+
+def test_of_a_data_set_the_entries_of_one_shape_are_meant(capsys: pytest.CaptureFixture[str]) -> None:
+    """Those of most, or of what is named beside it."""
+    small = [entry.name for entry in entries_to_compare(["emoji"])]
+    assert {"emoji/flow-matching", "emoji/vae"} <= set(small) and "emoji/latent-gpt" not in small
+    assert "here (3, 32, 32): without emoji/latent-gpt" in capsys.readouterr().err
+    large = [entry.name for entry in entries_to_compare(["emoji/latent-gpt", "emoji"])]
+    assert large == ["emoji/latent-gpt"] == [entry.name for entry in entries_to_compare(["emoji", *large])]
+    assert "here (3, 64, 64): without emoji/ae, emoji/flow-matching" in capsys.readouterr().err
+    entries_to_compare(["digits"])
+    assert not capsys.readouterr().err
 
 
 def test_a_data_set_stands_for_all_its_entries() -> None:
@@ -362,6 +375,13 @@ def test_families_are_told_by_where_a_class_comes_from() -> None:
     model = Mine((1, 4, 4), 2, latent_dim=2, network="mlp", width=8, depth=1)
     assert family_of(model).key == "latent" and family_of(torch.nn.Linear(1, 1)) is OTHER
     assert capabilities_of(model) == {"samples", "log_prob", "anomalies", "completes", "latents", "interpolates"}
+    keys = {cls.__name__: family_of(cls.__new__(cls)).key for cls, *_ in ZOO}
+    assert "other" not in keys.values()
+    assert (keys["FlowMatching"], keys["MaskedDiffusion"], keys["LatentModel"]) == (
+        "diffusion",
+        "masked",
+        "two-stage",
+    )
     for family in (*FAMILIES, OTHER):
         assert set(family.lacks) <= {c.key for c in CAPABILITIES}
         assert all(why_not(family, c.key, kind).endswith(".") for c in CAPABILITIES for kind in WORDS)
