@@ -16,7 +16,7 @@ and every token counts once, in the first window that holds it: those of the fir
 stands before them, all later ones the last T − T // 2 tokens at least.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -68,6 +68,11 @@ class GPT(TextMixin, AutoregressiveMixin, ZooModule):
         ValueError: on arguments that do not fit each other or the data.
     """
 
+    #: `surprisal(tokens, *, stride=None, batch_size=None)`: −log p of each token of a long text, (N,) to (N,), nats, in
+    #: windows that are each `stride` further on. An attribute of the instance, for it is not there where the model is
+    #: conditional: a long text has no class.
+    surprisal: Callable[..., Tensor]
+
     def __init__(
         self,
         shape: Sequence[int],
@@ -105,6 +110,8 @@ class GPT(TextMixin, AutoregressiveMixin, ZooModule):
         instead = f"a smaller width than {width}, or a smaller depth than {depth}"
         self.embedding, self.transformer = within_memory(networks, instead)
         self.dropout = dropout
+        if self.num_classes is None:
+            self.surprisal = self._surprisal
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The matrices of the blocks, which `Muon` makes orthogonal steps in; then the embedding and the norms."""
@@ -348,7 +355,7 @@ class GPT(TextMixin, AutoregressiveMixin, ZooModule):
     # ---- long texts
 
     @torch.no_grad()
-    def surprisal(self, tokens: Tensor, *, stride: int | None = None, batch_size: int | None = None) -> Tensor:
+    def _surprisal(self, tokens: Tensor, *, stride: int | None = None, batch_size: int | None = None) -> Tensor:
         """How unexpected each token of a long text is: −log p(x_i | the tokens in view before it).
 
         The text is read in windows of T tokens, each `stride` further on, and a token counts in the first window that
@@ -363,10 +370,8 @@ class GPT(TextMixin, AutoregressiveMixin, ZooModule):
             (N,), nats; the mean is the text's figure in nats per token.
 
         Raises:
-            ValueError: if the tokens are none of the model's, stride is out of range, or the model is conditional.
+            ValueError: if the tokens are none of the model's, or stride is out of range.
         """
-        if self.num_classes is not None:
-            raise ValueError("surprisal: a long text has no class, which this conditional GPT would have to be told.")
         tokens = self.checked_tokens(tokens, "A long text is (N,) tokens")
         batch_size = self.at_once if batch_size is None else batch_size
         check_count("batch_size", batch_size)

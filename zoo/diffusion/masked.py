@@ -84,6 +84,7 @@ class MaskedDiffusion(TextMixin, MarginalBoundMixin, CompletionMixin, ZooModule)
         class_prior: p(y) where no label is given: the classes' shares in the "training" data, or "uniform" over
             those that they have.
         label_dropout: the share of labels that training hides, for classifier-free guidance.
+        guidance: of samples by default, see `logits`; a model without classes has none.
         optimizer, lr_scheduler: as in `ZooModule`.
 
     Raises:
@@ -120,6 +121,7 @@ class MaskedDiffusion(TextMixin, MarginalBoundMixin, CompletionMixin, ZooModule)
         conditional: Conditional = False,
         class_prior: ClassPrior = "training",
         label_dropout: float = 0.1,
+        guidance: float = 1.0,
         optimizer: OptimizerCallable | None = None,
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
@@ -140,6 +142,8 @@ class MaskedDiffusion(TextMixin, MarginalBoundMixin, CompletionMixin, ZooModule)
         self.read_by(vocabulary)
         self.condition_on(num_classes, conditional, class_prior)
         self.schedule, self.label_dropout = schedule, label_dropout
+        check_guidance(guidance)
+        self.guidance = guidance if self.num_classes is not None else 1.0
         self.sampler, self.steps = self._checked_sampler(sampler, steps)
         if network is None:
             build = partial(
@@ -293,7 +297,11 @@ class MaskedDiffusion(TextMixin, MarginalBoundMixin, CompletionMixin, ZooModule)
 
     @property
     def network_evaluations(self) -> int:
-        """The steps of the model's own sampler."""
+        """The steps of the model's own sampler; with guidance twice as many, as it asks for no class, too."""
+        return self._own_steps * (1 if self.guidance == 1 else 2)
+
+    @property
+    def _own_steps(self) -> int:
         return self.steps if self.sampler == "ancestral" else min(self.steps, self.num_dims)
 
     @torch.no_grad()
@@ -305,7 +313,7 @@ class MaskedDiffusion(TextMixin, MarginalBoundMixin, CompletionMixin, ZooModule)
         generator: Generator | None = None,
         sampler: Unmasking | None = None,
         steps: int | None = None,
-        guidance: float = 1.0,
+        guidance: float | None = None,
     ) -> Tensor:
         """From masks to data.
 
@@ -315,7 +323,8 @@ class MaskedDiffusion(TextMixin, MarginalBoundMixin, CompletionMixin, ZooModule)
             generator: of all noise.
             sampler: None takes the model's.
             steps: None takes the model's. More steps are closer to the model's distribution.
-            guidance: of a conditional model; above 1, samples are more typical of their class, and less diverse.
+            guidance: of a conditional model; above 1, samples are more typical of their class, and less diverse. None
+                takes the model's.
 
         Returns:
             (num_samples, *shape), in the data's range and on its grid.
@@ -333,7 +342,7 @@ class MaskedDiffusion(TextMixin, MarginalBoundMixin, CompletionMixin, ZooModule)
         """(num_frames, N, *shape), evenly spread over the steps of `sample`: what it has by then; 0 elsewhere."""
         check_count("num_frames", num_frames)
         codes, turns = self._drawn(num_samples, labels, generator)
-        x, steps = self.data(codes), self.network_evaluations
+        x, steps = self.data(codes), self._own_steps
         counts = [round(steps * (k + 1) / num_frames) for k in range(num_frames)]
         return torch.stack([x.masked_fill(turns >= count, 0) for count in counts])
 
@@ -344,9 +353,10 @@ class MaskedDiffusion(TextMixin, MarginalBoundMixin, CompletionMixin, ZooModule)
         generator: Generator | None,
         sampler: Unmasking | None = None,
         steps: int | None = None,
-        guidance: float = 1.0,
+        guidance: float | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Codes, and the steps in which they were drawn."""
+        guidance = self.guidance if guidance is None else guidance
         check_guidance(guidance, self)
         sampler, steps = self._checked_sampler(sampler, steps)
         labels = self.labels_to_sample(labels, num_samples, self.like, generator)

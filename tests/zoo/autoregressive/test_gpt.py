@@ -1,5 +1,6 @@
 """GPT: causal to the last bit, a distribution over texts, and the same with the cache as without."""
 
+import copy
 import itertools
 import math
 
@@ -385,6 +386,16 @@ def test_what_cannot_be_sampled(options, message):
 def test_what_cannot_be_built(arguments, message):
     with pytest.raises(ValueError, match=message):
         GPT(**arguments)
+
+
+def test_a_conditional_model_has_no_surprisal():
+    """A long text has no class; and the method of a copy is the copy's own."""
+    assert not hasattr(GPT((8,), 5, num_classes=2, conditional=True, width=8, depth=1, heads=2), "surprisal")
+    model, text = gpt(), torch.arange(30) % 5
+    copied, before = copy.deepcopy(model), model.surprisal(text)
+    torch.nn.init.zeros_(copied.embedding.weight)
+    torch.testing.assert_close(copied.surprisal(text), torch.full((30,), math.log(5)))
+    assert torch.equal(model.surprisal(text), before)
 
 
 def test_a_stride_that_leaves_gaps():

@@ -382,6 +382,15 @@ def test_guidance_is_a_product_of_powers() -> None:
         torch.testing.assert_close(guided[y, :, 0], expected / expected.sum())
     strong = model.sample(20_000, labels=torch.zeros(20_000, dtype=torch.int64), guidance=4.0, generator=seeded())
     assert chi_square(strong, model, tables[0]) < 1e-12
+    evaluations, model.guidance = model.network_evaluations, 4.0
+    assert torch.equal(
+        model.sample(20_000, labels=torch.zeros(20_000, dtype=torch.int64), generator=seeded()), strong
+    )
+    assert model.network_evaluations == 2 * evaluations
+    frames = model.sample_path(50, num_frames=3, labels=torch.zeros(50, dtype=torch.int64), generator=seeded())
+    first = model.sample(50, labels=torch.zeros(50, dtype=torch.int64), generator=seeded())
+    assert torch.equal(frames[-1], first)
+    assert MaskedDiffusion((3,), 2, width=8, depth=1, heads=1, guidance=2.0).guidance == 1.0  # without classes
 
 
 def test_without_a_label_the_bound_is_that_of_the_mixture() -> None:
