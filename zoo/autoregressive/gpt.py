@@ -68,9 +68,9 @@ class GPT(TextMixin, AutoregressiveMixin, ZooModule):
         ValueError: on arguments that do not fit each other or the data.
     """
 
-    #: `surprisal(tokens, *, stride=None, batch_size=None)`: −log p of each token of a long text, (N,) to (N,), nats, in
-    #: windows that are each `stride` further on. An attribute of the instance, for it is not there where the model is
-    #: conditional: a long text has no class.
+    #: `surprisal(tokens, *, stride=None, batch_size=None)`: −log p of each token of a long text, (N,) to (N,), nats,
+    #: in windows that are each `stride` further on. An attribute of the instance, for it is not there where the model
+    #: is conditional: a long text has no class.
     surprisal: Callable[..., Tensor]
 
     def __init__(
