@@ -2,7 +2,7 @@
 
 from argparse import ArgumentParser, Namespace
 
-from genzoo.arguments import MODEL, add_machine, add_root, allowed, data_of, device, ready
+from genzoo.arguments import MODEL, add_machine, add_root, allowed, data_of, device, note, ready
 
 EXAMPLE = "genzoo compare digits --out page.html"
 SAYS = "models of the same data, side by side"
@@ -27,7 +27,7 @@ def run(given: Namespace) -> None:
 
     out = ready(given.out)
     write_page(
-        entries_to_compare(given.entries),
+        entries_to_compare(given.entries, note=note),
         out,
         data_of=lambda entry: data_of(entry, given),
         device=device(given),

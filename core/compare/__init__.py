@@ -11,8 +11,8 @@ from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
+from warnings import warn
 
-from genzoo.arguments import note
 from genzoo.zoo import hub
 from genzoo.zoo.hub import Entry
 from genzoo.zoo.hub.wording import blamed_on, masked
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 __all__ = ["entries_to_compare", "write_page"]
 
 
-def entries_to_compare(names: Sequence[str]) -> list[Entry]:
+def entries_to_compare(names: Sequence[str], *, note: Callable[[str], None] = warn) -> list[Entry]:
     """What the command line names: each one of the zoo's data sets, for all of its entries, or a model itself.
 
     A page shows data of one shape. Of a data set those entries are meant that have the shape of the models named
-    beside it, or else that of most of them; what else there is, is said.
+    beside it, or else that of most of them; what else there is, `note` is told.
 
     Raises:
         ValueError: a data set that has no entries; the message lists those that have.

@@ -184,16 +184,22 @@ def test_what_cannot_be_compared_is_refused(zoo: Path, tmp_path: Path, capsys: C
     assert "images and points in the plane" in refused(["compare", str(tmp_path / "t")], capsys)
 
 
-def test_of_a_data_set_the_entries_of_one_shape_are_meant(capsys: pytest.CaptureFixture[str]) -> None:
+def test_of_a_data_set_the_entries_of_one_shape_are_meant() -> None:
     """Those of most, or of what is named beside it."""
-    small = [entry.name for entry in entries_to_compare(["emoji"])]
+
+    def found(*names: str) -> tuple[list[str], str]:
+        notes: list[str] = []
+        return [entry.name for entry in entries_to_compare(names, note=notes.append)], "".join(notes)
+
+    small, said = found("emoji")
     assert {"emoji/flow-matching", "emoji/vae"} <= set(small) and "emoji/latent-gpt" not in small
-    assert "here (3, 32, 32): without emoji/latent-gpt" in capsys.readouterr().err
-    large = [entry.name for entry in entries_to_compare(["emoji/latent-gpt", "emoji"])]
-    assert large == ["emoji/latent-gpt"] == [entry.name for entry in entries_to_compare(["emoji", *large])]
-    assert "here (3, 64, 64): without emoji/ae, emoji/flow-matching" in capsys.readouterr().err
-    entries_to_compare(["digits"])
-    assert not capsys.readouterr().err
+    assert said == "a page shows data of one shape, here (3, 32, 32): without emoji/latent-gpt"
+    for names in (("emoji/latent-gpt", "emoji"), ("emoji", "emoji/latent-gpt")):
+        large, said = found(*names)
+        assert large == ["emoji/latent-gpt"] and "here (3, 64, 64): without emoji/ae, emoji/flow-matching" in said
+    assert found("digits")[1] == "" == found("emoji/vae")[1]
+    with pytest.warns(UserWarning, match="without emoji/latent-gpt"):
+        entries_to_compare(["emoji"])
 
 
 def test_a_data_set_stands_for_all_its_entries() -> None:
