@@ -47,16 +47,20 @@ def entries_to_compare(names: Sequence[str], *, note: Callable[[str], None] = wa
         else:
             found[name] = hub.find(name)
             of_sets.discard(name)
-    if of_sets:
-        shapes = {name: tuple(entry.config.get("shape") or ()) for name, entry in found.items()}
-        meant = Counter(shapes[name] for name in found if name not in of_sets) or Counter(shapes.values())
-        ((shape, _), *_) = meant.most_common(1)
-        if others := [name for name in found if name in of_sets and shapes[name] != shape]:
-            note(f"a page shows data of one shape, here {shape}: without {', '.join(others)}")
-        found = {name: entry for name, entry in found.items() if name not in others}
+    found = _of_one_shape(found, of_sets, note)
     own = {name: entry.config["name"] for name, entry in found.items()}
     alike = {name for name in own.values() if list(own.values()).count(name) > 1}  # told apart by where they lie
     return [replace(entry, name=masked(name) if own[name] in alike else own[name]) for name, entry in found.items()]
+
+
+def _of_one_shape(found: dict[str, Entry], of_sets: set[str], note: Callable[[str], None]) -> dict[str, Entry]:
+    """Without the entries of whole data sets whose shape is another than of what is named beside, or of most."""
+    shapes = {name: tuple(entry.config.get("shape") or ()) for name, entry in found.items()}
+    named = [shapes[name] for name in found if name not in of_sets]
+    shape = Counter(named or shapes.values()).most_common(1)[0][0] if found else ()
+    if others := [name for name in found if name in of_sets and shapes[name] != shape]:
+        note(f"a page shows data of one shape, here {shape}: without {', '.join(others)}")
+    return {name: entry for name, entry in found.items() if name not in others}
 
 
 def _is_model(path: Path) -> bool:
