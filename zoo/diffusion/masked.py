@@ -18,7 +18,6 @@ entries where (n − 1)/D ≤ m(t) < n/D. A schedule says how often each n is tr
 1/(n P(n)) makes up for it: in expectation the loss of every schedule is the same.
 """
 
-import math
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, get_args
@@ -28,33 +27,24 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genzoo.zoo.checks import check_count
 from genzoo.zoo.diffusion.denoising import check_guidance
 from genzoo.zoo.diffusion.marginal import MarginalBoundMixin
-from genzoo.zoo.diffusion.masking import (
-    MaskingSchedule,
-    Unmasking,
-    ancestral_turns,
-    first_hitting_turns,
-    mask_of,
-    masked_share,
-    rank,
-    times_of_counts,
-)
+from genzoo.zoo.diffusion.masking import MaskingSchedule, mask_of, times_of_counts
+from genzoo.zoo.diffusion.unmasking import Unmasking, UnmaskingMixin
 from genzoo.zoo.interface import LogProbKind
 from genzoo.zoo.memory import within_memory
-from genzoo.zoo.mixins import ClassPrior, CompletionMixin, Conditional
+from genzoo.zoo.mixins import ClassPrior, Conditional
 from genzoo.zoo.modality import from_codes, to_codes
 from genzoo.zoo.module import ZooModule
 from genzoo.zoo.muon import Muon, matrix_groups
 from genzoo.zoo.networks.masked_transformer import MaskedTransformer
 from genzoo.zoo.parts import Part, example, label_of
 from genzoo.zoo.precision import full_precision
-from genzoo.zoo.randomness import Generator, PerDatum, choose_component, uniform
+from genzoo.zoo.randomness import Generator, PerDatum, uniform
 from genzoo.zoo.texts import TextMixin
 
 
-class MaskedDiffusion(TextMixin, MarginalBoundMixin, CompletionMixin, ZooModule):
+class MaskedDiffusion(TextMixin, UnmaskingMixin, MarginalBoundMixin, ZooModule):
     """Absorbing-state diffusion of tokens and of images with levels.
 
     Capabilities: `sample`, `sample_path`, `log_prob` (a lower bound), `anomaly_score`, `complete` (whatever is known,
@@ -95,8 +85,6 @@ class MaskedDiffusion(TextMixin, MarginalBoundMixin, CompletionMixin, ZooModule)
 
     #: masks of each datum in the likelihood as a score
     anomaly_particles = 16
-    #: how much chance there is at first in which entries the confidence-based sampler fills in
-    choice_temperature = 4.5
 
     times: Tensor
     weights: Tensor
@@ -292,171 +280,3 @@ class MaskedDiffusion(TextMixin, MarginalBoundMixin, CompletionMixin, ZooModule)
         if scorer not in (None, "nll"):
             raise ValueError(f"scorer={scorer!r}: {type(self).__name__} knows 'nll'.")
         return -self.log_prob(x, num_particles=self.anomaly_particles, generator=PerDatum(x))
-
-    # ---- samples
-
-    @property
-    def network_evaluations(self) -> int:
-        """The steps of the model's own sampler; with guidance twice as many, as it asks for no class, too."""
-        return self._own_steps * (1 if self.guidance == 1 else 2)
-
-    @property
-    def _own_steps(self) -> int:
-        return self.steps if self.sampler == "ancestral" else min(self.steps, self.num_dims)
-
-    @torch.no_grad()
-    def sample(
-        self,
-        num_samples: int,
-        *,
-        labels: Tensor | None = None,
-        generator: Generator | None = None,
-        sampler: Unmasking | None = None,
-        steps: int | None = None,
-        guidance: float | None = None,
-    ) -> Tensor:
-        """From masks to data.
-
-        Args:
-            num_samples: how many.
-            labels: (num_samples,) for a conditional model; None draws them from p(y).
-            generator: of all noise.
-            sampler: None takes the model's.
-            steps: None takes the model's. More steps are closer to the model's distribution.
-            guidance: of a conditional model; above 1, samples are more typical of their class, and less diverse. None
-                takes the model's.
-
-        Returns:
-            (num_samples, *shape), in the data's range and on its grid.
-
-        Raises:
-            ValueError: on labels or guidance that do not fit the model, or a sampler or steps that there are not.
-        """
-        codes, _ = self._drawn(num_samples, labels, generator, sampler, steps, guidance)
-        return self.data(codes)
-
-    @torch.no_grad()
-    def sample_path(
-        self, num_samples: int, *, num_frames: int, labels: Tensor | None = None, generator: Generator | None = None
-    ) -> Tensor:
-        """(num_frames, N, *shape), evenly spread over the steps of `sample`: what it has by then; 0 elsewhere."""
-        check_count("num_frames", num_frames)
-        codes, turns = self._drawn(num_samples, labels, generator)
-        x, steps = self.data(codes), self._own_steps
-        counts = [round(steps * (k + 1) / num_frames) for k in range(num_frames)]
-        return torch.stack([x.masked_fill(turns >= count, 0) for count in counts])
-
-    def _drawn(
-        self,
-        num_samples: int,
-        labels: Tensor | None,
-        generator: Generator | None,
-        sampler: Unmasking | None = None,
-        steps: int | None = None,
-        guidance: float | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Codes, and the steps in which they were drawn."""
-        guidance = self.guidance if guidance is None else guidance
-        check_guidance(guidance, self)
-        sampler, steps = self._checked_sampler(sampler, steps)
-        labels = self.labels_to_sample(labels, num_samples, self.like, generator)
-        nothing = torch.full((num_samples, *self.shape), self.mask, device=self.like.device)
-        return self.unmask(nothing, labels, generator, sampler, steps, most=self.num_dims, guidance=guidance)
-
-    def _checked_sampler(self, sampler: Unmasking | None, steps: int | None) -> tuple[Unmasking, int]:
-        sampler = self.sampler if sampler is None else sampler
-        if sampler not in get_args(Unmasking):
-            raise ValueError(f"sampler={sampler!r}: choose one of {', '.join(map(repr, get_args(Unmasking)))}.")
-        steps = self.steps if steps is None else steps
-        check_count("steps", steps)
-        return sampler, int(steps)
-
-    def unmask(
-        self,
-        symbols: Tensor,
-        labels: Tensor | None,
-        generator: Generator | None,
-        sampler: Unmasking,
-        steps: int,
-        *,
-        most: int,
-        guidance: float = 1.0,
-    ) -> tuple[Tensor, Tensor]:
-        """Fills in what is masked.
-
-        Args:
-            symbols: (B, *shape), int64 in [0, levels], `levels` where masked.
-            labels: as in `logits`.
-            generator: of all noise.
-            sampler: see the class.
-            steps: of the sampler; of which those after the last masked entry are left out.
-            most: how many entries of a datum are masked, at most.
-            guidance: as in `logits`.
-
-        Returns:
-            (B, *shape) int64 in [0, levels), and the step in which each entry was filled in, from 0 on; −1: in none.
-        """
-        if sampler == "confidence":
-            return self._surest_first(symbols, labels, generator, steps, most, guidance)
-        masked = (symbols == self.mask).flatten(1)
-        order, values = (uniform(symbols.shape, like=self.like, generator=generator) for _ in range(2))
-        if sampler == "ancestral":
-            turns = ancestral_turns(masked, order.flatten(1), steps, self.schedule)
-        else:
-            steps = min(steps, most)
-            turns = first_hitting_turns(masked, order.flatten(1), steps)
-        turns = turns.view_as(symbols)
-        for step in range(steps):
-            drawn, _ = choose_component(self.logits(symbols, labels, guidance=guidance), values)
-            symbols = torch.where(turns == step, drawn.squeeze(1), symbols)
-        return symbols, turns
-
-    def _surest_first(
-        self,
-        symbols: Tensor,
-        labels: Tensor | None,
-        generator: Generator | None,
-        steps: int,
-        most: int,
-        guidance: float,
-    ) -> tuple[Tensor, Tensor]:
-        """MaskGIT's sampler (Chang et al. 2022): every masked entry is drawn, and those kept that are likeliest.
-
-        Likely is ln p and Gumbel noise, of a temperature that falls to 0 in as many steps as a datum takes; after
-        each of them a share m of it is still masked, at least an entry less than before.
-        """
-        count, turns = (symbols == self.mask).flatten(1).sum(1, keepdim=True), torch.full_like(symbols, -1)
-        for step in range(min(steps, most)):
-            values, chance = (uniform(symbols.shape, like=self.like, generator=generator) for _ in range(2))
-            log_p = self.logits(symbols, labels, guidance=guidance).log_softmax(1)
-            drawn, _ = choose_component(log_p, values)
-            to_come = (1 - (step + 1) / count.clamp(1, steps)).clamp_min(0)  # of the steps
-            gumbel = -(-chance.clamp_min(torch.finfo(chance.dtype).tiny).log()).log().flatten(1)
-            surety = log_p.gather(1, drawn).flatten(1) + self.choice_temperature * to_come * gumbel
-            masked = (symbols == self.mask).flatten(1)
-            before = masked.sum(1, keepdim=True)
-            after = torch.minimum((masked_share(self.schedule, to_come) * count).floor().long(), before - 1)
-            now = rank(-surety.masked_fill(~masked, -math.inf)) < before - after
-            now = (now & masked).view_as(symbols)
-            symbols, turns = torch.where(now, drawn.squeeze(1), symbols), turns.masked_fill(now, step)
-        return symbols, turns
-
-    # ---- completions
-
-    def fill_in(
-        self,
-        x: Tensor,
-        known: Tensor,
-        num_samples: int,
-        generator: Generator | None,
-        labels: Tensor | None = None,
-    ) -> Tensor:
-        """By the model's own sampler, from what is known, wherever it is.
-
-        Where a conditional model is given no labels, it is answered by the network of "no class".
-        """
-        most = int((~known).flatten(1).sum(1).max())
-        symbols = self.codes(x).masked_fill(~known, self.mask).expand(num_samples, *x.shape).flatten(0, 1)
-        given = None if labels is None else labels.repeat(num_samples)
-        codes, _ = self.unmask(symbols, given, generator, self.sampler, self.steps, most=most)
-        return self.data(codes).unflatten(0, (num_samples, len(x)))

@@ -36,16 +36,17 @@ from genzoo.zoo.latent.estimators import (
     leave_one_out_bound,
     score_term,
 )
+from genzoo.zoo.latent.gibbs import GibbsMixin
 from genzoo.zoo.latent.posterior import posterior_figures
 from genzoo.zoo.likelihoods import Likelihood, Output, shown
-from genzoo.zoo.mixins import ClassPrior, CompletionMixin, Conditional, ConditionalMixin, LogProbMixin
+from genzoo.zoo.mixins import ClassPrior, Conditional, LogProbMixin
 from genzoo.zoo.module import ZooModule
 from genzoo.zoo.parts import Part, label_of
 from genzoo.zoo.processes import gather
-from genzoo.zoo.randomness import Generator, PerDatum, choose_component, normal, uniform
+from genzoo.zoo.randomness import Generator, PerDatum, normal
 
 
-class VAE(ConditionalMixin, LogProbMixin, CompletionMixin, EncoderDecoderMixin, ZooModule):
+class VAE(LogProbMixin, GibbsMixin, EncoderDecoderMixin, ZooModule):
     """A variational autoencoder with one layer of Gaussian latents.
 
     Capabilities: `sample`, `log_prob` (a lower bound), `anomaly_score`, `complete`, `encode`, `decode`,
@@ -92,9 +93,6 @@ class VAE(ConditionalMixin, LogProbMixin, CompletionMixin, EncoderDecoderMixin, 
     log_prob_kind: LogProbKind = "lower_bound"
     #: what is added to the loss of a training step, such as a callback's `FeatureLoss`: see `TakesAddedLoss`
     added_loss: Callable[[Tensor, Tensor], Tensor] | None = None
-
-    #: sweeps of the completion's Markov chain; the first quarter is burn-in without rejection
-    completion_sweeps = 64
 
     def __init__(
         self,
@@ -387,55 +385,6 @@ class VAE(ConditionalMixin, LogProbMixin, CompletionMixin, EncoderDecoderMixin, 
         if scorer == "nll":
             return self.evaluation(x, None, PerDatum(x))["nll"]
         raise ValueError(f"scorer={scorer!r}: a VAE knows 'reconstruction' and 'nll'.")
-
-    def fill_in(
-        self,
-        x: Tensor,
-        known: Tensor,
-        num_samples: int,
-        generator: Generator | None,
-        labels: Tensor | None = None,
-    ) -> Tensor:
-        """Metropolis-within-Gibbs (Mattei & Frellsen 2018, algorithm 1), which leaves p(x_unknown | x_known) fixed.
-
-        Each sweep proposes z' ~ q(z | x), accepts it with probability min(1, w(z') / w(z)) where
-        w(z) = p(x, z) / q(z | x), and draws the unknown dimensions anew from p(x | z). The burn-in accepts every
-        proposal (pseudo-Gibbs, Rezende et al. 2014, appendix F), which finds the typical set sooner. Of a conditional
-        model all of this is given the class: that of `labels`, or one that is drawn anew with the unknown dimensions,
-        given z and what is known. Where a likelihood couples the channels of a pixel, one that is known does not tell
-        of those before it.
-        """
-        mask = known.expand(num_samples, *x.shape).flatten(0, 1)
-        target = x.expand(num_samples, *x.shape).flatten(0, 1)
-        z = normal((len(target), self.latent_dim), like=target, generator=generator)
-        stated = None if labels is None else labels.repeat(num_samples)
-        labels = self._classes_given(z, target, mask, generator) if stated is None else stated
-        state = self.decoded(self.code(z, labels)).sample_rest(target, mask, generator)
-        for sweep in range(self.completion_sweeps):
-            q = self.posterior(state, labels)
-            proposal = self.draw(q, 1, generator)[0]
-            if sweep < self.completion_sweeps // 4:
-                z = proposal
-            else:
-                log_ratio = self.log_weights(state, q, torch.stack([proposal, z]), labels)
-                accept = uniform((len(z),), like=z, generator=generator).log() < log_ratio[0] - log_ratio[1]
-                z = torch.where(accept[:, None], proposal, z)
-            labels = self._classes_given(z, target, mask, generator) if stated is None else stated
-            state = self.decoded(self.code(z, labels)).sample_rest(target, mask, generator)
-        if not self.pixel_noise:
-            state = torch.where(mask, target, shown(self.decoded(self.code(z, labels)), self.levels, noise=False))
-        return state.unflatten(0, (num_samples, len(x)))
-
-    def _classes_given(self, z: Tensor, x: Tensor, known: Tensor, generator: Generator | None) -> Tensor | None:
-        """(B,), drawn from p(y | z, x_known) ∝ p(y) p(x_known | z, y); None of an unconditional model."""
-        if self.num_classes is None:
-            return None
-        log_joint = []
-        for y, log_share in enumerate(self.class_log_prior.tolist()):
-            terms = self.decoded(self.code(z, torch.full((len(z),), y, device=z.device))).log_prob_per_dim(x)
-            log_joint.append(torch.where(known, terms, 0.0).flatten(1).sum(1) + log_share)
-        noise = uniform((len(z),), like=z, generator=generator)
-        return choose_component(torch.stack(log_joint, 1), noise)[0].squeeze(1)
 
 
 def _normal(mean: Tensor, scale: Tensor) -> Independent:

@@ -11,14 +11,8 @@ from scipy import stats
 from torch import Tensor, nn
 
 from genzoo.zoo import MaskedDiffusion, PerDatum
-from genzoo.zoo.diffusion.masking import (
-    ancestral_turns,
-    first_hitting_turns,
-    mask_of,
-    masked_share,
-    time_of_share,
-    times_of_counts,
-)
+from genzoo.zoo.diffusion.masking import mask_of, masked_share, time_of_share, times_of_counts
+from genzoo.zoo.diffusion.unmasking import ancestral_turns, first_hitting_turns
 
 TOKENS, LEVELS = (3,), 3
 SPACES = [((3,), 3), ((1, 2, 2), 2)]
