@@ -1,10 +1,14 @@
 """`genzoo` as a real process, and what its run leaves; and as a call that is to be refused."""
 
 import csv
+import multiprocessing
 import os
+import runpy
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -27,16 +31,42 @@ trainer: {max_epochs: 2, accelerator: cpu, log_every_n_steps: 1}
 
 
 def python(*arguments: str, cwd: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    """A fresh interpreter with one thread, in the folder `cwd`."""
+    """A process of its own with one thread, in the folder `cwd`: a fresh interpreter, or a fork for `-m genzoo`."""
     environment = {name: value for name, value in os.environ.items() if name != "GENZOO_RUN_FOLDER"}
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=cwd,
-        env=environment | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
+    environment |= {"OMP_NUM_THREADS": "1"}
+    if arguments[:2] == ("-m", "genzoo"):
+        return _forked(arguments[2:], cwd, environment, timeout)
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
+
+
+def _forked(
+    arguments: Sequence[str], cwd: Path, environment: dict[str, str], timeout: float
+) -> subprocess.CompletedProcess[str]:
+    """`python -m genzoo` without waiting for its imports: of a server that has them, and does nothing else."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["genzoo.fit"])
+    with TemporaryDirectory() as folder:
+        streams = [Path(folder) / name for name in ("stdout", "stderr")]
+        process = context.Process(target=_run, args=(arguments, cwd, environment, streams))
+        process.start()
+        process.join(timeout)
+        if process.exitcode is None:
+            process.kill()
+            raise subprocess.TimeoutExpired(["genzoo", *arguments], timeout)
+        return subprocess.CompletedProcess(
+            ["genzoo", *arguments], process.exitcode, *(s.read_text() for s in streams)
+        )
+
+
+def _run(arguments: Sequence[str], cwd: Path, environment: dict[str, str], streams: Sequence[Path]) -> None:
+    for number, path in enumerate(streams, start=1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv, sys.path[0] = ["genzoo", *arguments], str(cwd)
+    runpy.run_module("genzoo", run_name="__main__", alter_sys=True)
 
 
 def genzoo(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
