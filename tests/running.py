@@ -9,8 +9,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
+from lightning.pytorch.strategies import DDPStrategy
+
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["genzoo.fit"])
 
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 
@@ -30,33 +35,43 @@ trainer: {max_epochs: 2, accelerator: cpu, log_every_n_steps: 1}
 """
 
 
+class _OfTheServer(DDPStrategy):
+    """Lightning has processes that it spawns copy the weights, but leaves those of a server to share them."""
+
+    def __init__(self) -> None:
+        super().__init__(start_method="forkserver")
+
+    def setup_environment(self) -> None:
+        super().setup_environment()
+        for tensor in [*self.lightning_module.parameters(), *self.lightning_module.buffers()]:
+            tensor.data = tensor.data.clone()
+
+
+def on_two_processes() -> dict[str, Any]:
+    """For a Trainer, what "ddp_spawn" does but for the imports: its processes are forked as below."""
+    return {"devices": 2, "strategy": _OfTheServer()}
+
+
 def python(*arguments: str, cwd: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    """A process of its own with one thread, in the folder `cwd`: a fresh interpreter, or a fork for `-m genzoo`."""
+    """A process of its own with one thread, in the folder `cwd`, as `python` with these arguments.
+
+    Code, `-c`, has a fresh interpreter. A module, `-m`, or a file does not wait for its imports: it is forked from a
+    server that has them, and has done nothing else.
+    """
     environment = {name: value for name, value in os.environ.items() if name != "GENZOO_RUN_FOLDER"}
     environment |= {"OMP_NUM_THREADS": "1"}
-    if arguments[:2] == ("-m", "genzoo"):
-        return _forked(arguments[2:], cwd, environment, timeout)
-    command = [sys.executable, *arguments]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
-
-
-def _forked(
-    arguments: Sequence[str], cwd: Path, environment: dict[str, str], timeout: float
-) -> subprocess.CompletedProcess[str]:
-    """`python -m genzoo` without waiting for its imports: of a server that has them, and does nothing else."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["genzoo.fit"])
+    if arguments[0] == "-c":
+        command = [sys.executable, *arguments]
+        return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
     with TemporaryDirectory() as folder:
         streams = [Path(folder) / name for name in ("stdout", "stderr")]
-        process = context.Process(target=_run, args=(arguments, cwd, environment, streams))
+        process = SERVER.Process(target=_run, args=(arguments, cwd, environment, streams))
         process.start()
         process.join(timeout)
         if process.exitcode is None:
             process.kill()
-            raise subprocess.TimeoutExpired(["genzoo", *arguments], timeout)
-        return subprocess.CompletedProcess(
-            ["genzoo", *arguments], process.exitcode, *(s.read_text() for s in streams)
-        )
+            raise subprocess.TimeoutExpired(arguments, timeout)
+        return subprocess.CompletedProcess(arguments, process.exitcode, *(s.read_text() for s in streams))
 
 
 def _run(arguments: Sequence[str], cwd: Path, environment: dict[str, str], streams: Sequence[Path]) -> None:
@@ -65,8 +80,12 @@ def _run(arguments: Sequence[str], cwd: Path, environment: dict[str, str], strea
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
-    sys.argv, sys.path[0] = ["genzoo", *arguments], str(cwd)
-    runpy.run_module("genzoo", run_name="__main__", alter_sys=True)
+    if arguments[0] == "-m":
+        sys.argv, sys.path[0] = list(arguments[1:]), str(cwd)
+        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv, sys.path[0] = list(arguments), str(Path(arguments[0]).parent)
+        runpy.run_path(arguments[0], run_name="__main__")
 
 
 def genzoo(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

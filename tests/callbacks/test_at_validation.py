@@ -14,6 +14,7 @@ from foreign import Foreign, TwoOptimizers, points
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
 from lightning.pytorch.loggers import CSVLogger
+from running import on_two_processes
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -322,7 +323,7 @@ def test_all_of_them_do_what_they_say_without_validations(
 
 
 def test_two_processes_look_together(trainer: Callable[..., Trainer]) -> None:
-    options = {"devices": 2, "strategy": "ddp_spawn", "max_epochs": 5, "limit_val_batches": 0}
+    options = {**on_two_processes(), "max_epochs": 5, "limit_val_batches": 0}
     features = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
     found = []
     for more in ({}, options):

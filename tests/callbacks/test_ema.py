@@ -11,6 +11,7 @@ from foreign import Foreign, TwoOptimizers, points
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
+from running import on_two_processes
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -412,7 +413,7 @@ class Differ(Foreign):
 
 def test_two_processes_hold_one_average(trainer: Callable[..., Trainer], fit: Callable[..., Any]) -> None:
     torch.manual_seed(0)
-    fit(trainer(EMA(0.9), devices=2, strategy="ddp_spawn", max_epochs=1, limit_val_batches=0), Differ())
+    fit(trainer(EMA(0.9), max_epochs=1, limit_val_batches=0, **on_two_processes()), Differ())
 
 
 # ---- an average as wide as a share of training, however long that is

@@ -10,6 +10,7 @@ import torch
 from foreign import Foreign
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from running import on_two_processes
 from ticking import Clock
 
 from genzoo.callbacks import EvenValidations
@@ -138,5 +139,5 @@ class Alike(Callback):
 def test_two_processes_go_by_one_clock(trainer: Make) -> None:
     """Else one would wait for the other, which does not validate, for ever."""
     model = VAE((1, 8, 8), 17, latent_dim=2, network="mlp", width=8, depth=1, lr_scheduler=Cosine)
-    timed = {"max_epochs": -1, "max_time": "00:00:00:06", "devices": 2, "strategy": "ddp_spawn"}
+    timed = {"max_epochs": -1, "max_time": "00:00:00:06", **on_two_processes()}
     trainer(EvenValidations(5), Alike(), **timed).fit(model, DigitsDataModule(limit=64, batch_size=8))

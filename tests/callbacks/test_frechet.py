@@ -11,6 +11,7 @@ import torch
 from foreign import Foreign, points
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from running import on_two_processes
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -186,7 +187,7 @@ def test_sees_averaged_weights(trainer: Callable[..., Trainer]) -> None:
 @pytest.mark.parametrize("data", [Points, DigitsDataModule])
 def test_two_processes_measure_what_one_does(trainer: Callable[..., Trainer], data: Any) -> None:
     metrics = []
-    for options in ({}, {"devices": 2, "strategy": "ddp_spawn"}):
+    for options in ({}, on_two_processes()):
         digits = data is DigitsDataModule
         net = nn.Sequential(nn.Flatten(), nn.Linear(64, 5)) if digits else extractor()
         if digits:

@@ -3,12 +3,12 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
+from running import python
 
 
 def run(folder: Path, *, kill_at: int | None, ckpt_path: str | None) -> None:
@@ -46,8 +46,8 @@ def run(folder: Path, *, kill_at: int | None, ckpt_path: str | None) -> None:
 
 
 def start(folder: Path, kill_at: int | None, ckpt_path: Path | None) -> int:
-    command = [sys.executable, __file__, json.dumps([str(folder), kill_at, ckpt_path and str(ckpt_path)])]
-    return subprocess.run(command, check=False, timeout=300).returncode
+    arguments = json.dumps([str(folder), kill_at, ckpt_path and str(ckpt_path)])
+    return python(__file__, arguments, cwd=folder.parent).returncode
 
 
 def test_killed_and_resumed(tmp_path: Path) -> None:

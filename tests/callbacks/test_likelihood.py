@@ -7,6 +7,7 @@ import pytest
 import torch
 from foreign import Foreign, points
 from lightning.pytorch import Trainer
+from running import on_two_processes
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -65,7 +66,7 @@ def test_logs_under_a_name_that_says_what_it_is(trainer: Callable[..., Trainer],
 @pytest.mark.parametrize("devices", [1, 2])
 def test_every_datum_counts_once_over_two_processes(trainer: Callable[..., Trainer], devices: int) -> None:
     """31 data in batches of 8 over 2 processes: Lightning's own sampler would count one of them twice."""
-    options = {} if devices == 1 else {"devices": 2, "strategy": "ddp_spawn"}
+    options = {} if devices == 1 else on_two_processes()
     run = trainer(LikelihoodLogger(), EMA(), max_epochs=1, **options)
     torch.manual_seed(0)
     module = Noisy(lr=0.0)

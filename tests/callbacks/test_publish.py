@@ -10,6 +10,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from running import on_two_processes
 from torch import nn
 
 import genzoo
@@ -248,7 +249,7 @@ def test_points_without_a_test_split_are_published_with_their_film(
 def test_two_processes_publish_one_entry(tmp_path: Path, trainer: Callable[..., Trainer]) -> None:
     entry = tmp_path / "entry"
     publish = Publish("digits/vae", to=str(entry), evaluation=QUICK)
-    run = trainer(publish, EMA(0.9), max_epochs=1, devices=2, strategy="ddp_spawn")
+    run = trainer(publish, EMA(0.9), max_epochs=1, **on_two_processes())
     run.fit(tiny(), DigitsDataModule(limit=256))
     metrics = json.loads((entry / "metrics.json").read_text())
     alone = figures(evaluate(genzoo.load(entry), DigitsDataModule(), progress=False, **metrics["evaluation"]))

@@ -15,6 +15,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from PIL import Image
+from running import on_two_processes
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -189,7 +190,7 @@ def test_tensorboard_reads_them_back(tmp_path: Path, trainer: Any, fit: Any) -> 
 
 
 def test_two_processes_write_once(tmp_path: Path, trainer: Any, fit: Any) -> None:
-    fit(trainer(SampleLogger(4), devices=2, strategy="ddp_spawn", max_epochs=1))
+    fit(trainer(SampleLogger(4), max_epochs=1, **on_two_processes()))
     assert [p.name for p in (tmp_path / "samples").iterdir()] == ["samples-00000003.png"]
 
 

@@ -54,7 +54,7 @@ def in_a_group(rank: int, folder: str) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads have names on Linux")
 def test_no_thread_of_a_group_outlives_it(tmp_path: Path) -> None:
-    multiprocessing.spawn(in_a_group, (str(tmp_path),), nprocs=2)
+    multiprocessing.start_processes(in_a_group, (str(tmp_path),), nprocs=2, start_method="forkserver")
 
 
 def test_each_of_its_processes_leaves_the_group_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 import json
 import signal
 import subprocess
-import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from running import python
 from torch import Tensor
 
 from genzoo.datamodules import DigitsDataModule, TextDataModule
@@ -209,9 +209,10 @@ def test_validation_and_a_second_look_do_not_move_the_training_order(uninterrupt
 def run(script: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """A script in a process of its own, with this file's names at hand."""
     file = folder / "script.py"
-    header = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\nfrom test_under_trainer import *\n"
+    here = [str(parent) for parent in Path(__file__).parents[:2]]
+    header = f"import sys; sys.path[:0] = {here}\nfrom test_under_trainer import *\n"
     file.write_text(header + textwrap.dedent(script))
-    return subprocess.run([sys.executable, str(file), str(folder), *arguments], capture_output=True, text=True)
+    return python(str(file), str(folder), *arguments, cwd=folder)
 
 
 def test_resumed_after_sigkill(uninterrupted: Witness, tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ def in_a_process(rank: int, folder: str, world_size: int) -> None:
 @pytest.fixture(scope="module")
 def by_two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("processes")
-    multiprocessing.spawn(in_a_process, (str(folder), 2), nprocs=2)
+    multiprocessing.start_processes(in_a_process, (str(folder), 2), nprocs=2, start_method="forkserver")
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 

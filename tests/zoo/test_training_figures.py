@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from running import on_two_processes
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -141,7 +142,7 @@ def test_another_run_does_not_see_the_last_one_s(tmp_path):
 
 def test_it_is_the_mean_over_two_processes(tmp_path):
     """Each process has every second datum: its own mean would be off by a half."""
-    run = fit(tmp_path, Toy([0.0] * 9), size=16, max_epochs=1, devices=2, strategy="ddp_spawn")
+    run = fit(tmp_path, Toy([0.0] * 9), size=16, max_epochs=1, **on_two_processes())
     assert run.callback_metrics["train/loss"] == pytest.approx(7.5)
 
 
