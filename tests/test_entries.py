@@ -32,19 +32,15 @@ OF_THE_MODEL = {"parameters", "sampling_time", "network_evaluations", "modes", "
 MEASURED_ANEW = {"sampling_time"}  # a property of the machine, too
 OF_THE_DATA = {"parameters", "nll", "bits_per_dim", "accuracy"}
 # Of how many data of the test split `make test` measures the likelihood: of so many that no entry takes more than
-# half a minute of one core. Most models take a few milliseconds for a datum; those named here 0.1 to 5 seconds,
-# because they ask for each of ten classes, solve an equation, or draw 5,000 samples. Each number divides that of the
-# data published: those measured, spread over the split, are then among them.
+# a quarter of a minute of one core. Most models take a few milliseconds for a datum; those named here 0.1 seconds or
+# more, because they ask for each of ten classes, or draw 5,000 samples. Each number divides that of the data
+# published: those measured, spread over the split, are then among them.
 FEW = {
-    "cifar10/flow-matching": 10,
-    "emoji/flow-matching": 10,
     "emoji/latent-gpt": 100,
     "emoji/pixelcnn": 100,
     "emoji/vae": 60,
-    "fashion/flow-matching": 10,
     "fashion/vae": 50,
     "mnist/ddpm": 25,
-    "mnist/flow-matching": 10,
     "mnist/masked": 100,
     "mnist/score": 25,
     "mnist/iwae": 50,
@@ -52,6 +48,14 @@ FEW = {
     "shakespeare/masked": 20,
 }
 MANY = 500  # of all others
+# Those that solve an equation for each class take 5 seconds for a datum. Of so few the mean says nothing of the
+# whole, so here is what it was when all were measured: nats, of the first datum of the split and the middle one.
+OF_TWO = {
+    "cifar10/flow-matching": 6349.202,
+    "emoji/flow-matching": 5520.424,
+    "fashion/flow-matching": 1659.730,
+    "mnist/flow-matching": 762.703,
+}
 # Data that are a folder of files, of which the entry does not say where it lies: packed, under GENZOO_DATA.
 PACKED = {"cifar10": "cifar10-jpeg.tar"}
 # What is measured of an entry: the group of the first of these figures that it has.
@@ -206,20 +210,24 @@ def test_its_figures_are_reproduced(entry: Entry, kept: Path) -> None:
 
 @pytest.mark.parametrize("entry", ON_OTHERS, ids=name_of)
 def test_its_first_figure_holds(entry: Entry, kept: Path) -> None:
-    """The likelihood on a part of its data, within the error of so few; any other figure, which costs less, whole."""
+    """The likelihood of a part of its data, within the error of so few; any other figure, which costs less, whole."""
     published = figures(entry.metrics)
     group = next(group for name, group in GROUP.items() if name in published)
-    few = {"num_likelihood": FEW.get(entry.name, MANY)} if group == "likelihood" else {}
+    many = 2 if entry.name in OF_TWO else FEW.get(entry.name, MANY)
+    few = {"num_likelihood": many} if group == "likelihood" else {}
     measured = measure(entry, kept, "cpu", only=(group,), **few)
     if group != "likelihood":
         names = figures(measured).keys() & published.keys()
         assert_reproduced(measured, {"figures": [published[name] for name in names]}, rel=1e-3)
         return
-    # The same noise for each datum as then, so that nothing but the choice of n data out of N differs.
     before, now = published["nll"], figures(measured)["nll"]
+    assert now["kind"] == before["kind"]
+    if entry.name in OF_TWO:
+        assert now["value"] == pytest.approx(OF_TWO[entry.name], rel=1e-3)
+        return
+    # The same noise for each datum as then, so that nothing but the choice of n data out of N differs.
     n, big_n = now["num_examples"], before["num_examples"]
     std, own_std = (figure["standard_error"] * math.sqrt(figure["num_examples"]) for figure in (before, now))
     assert own_std == pytest.approx(std, rel=0.6)  # so that no entry widens what it is measured by
     error = std * math.sqrt(1 / n - 1 / big_n)
     assert now["value"] == pytest.approx(before["value"], abs=4 * error + 1e-3 * abs(before["value"]))
-    assert now["kind"] == before["kind"]
