@@ -13,7 +13,7 @@ from torch import Tensor
 
 import genzoo
 from genzoo.cli import main
-from genzoo.zoo import GAN
+from genzoo.zoo import GAN, VAE
 from genzoo.zoo.hub import exporting
 from genzoo.zoo.hub.exporting import export
 from genzoo.zoo.interface import HasParts
@@ -27,7 +27,11 @@ def by_onnx(path: Path, *inputs: Tensor) -> list[Tensor]:
     return [torch.from_numpy(np.asarray(x)) for x in found]
 
 
-@pytest.mark.parametrize("case", FIRST + CONDITIONAL + CODEBOOKS + OTHER_NETWORKS, ids=str)
+# A label is one more input, and the same one for all: of most that have it `pytest -m slow` sees to it.
+LABELLED = [pytest.param(case, marks=[] if case.family in (GAN, VAE) else pytest.mark.slow) for case in CONDITIONAL]
+
+
+@pytest.mark.parametrize("case", FIRST + LABELLED + CODEBOOKS + OTHER_NETWORKS, ids=str)
 def test_every_family_can_leave(case: Case, tmp_path: Path) -> None:
     """By ONNX Runtime, of a batch size that was not seen, it is the model to 1e-4."""
     model = case.build().eval()
