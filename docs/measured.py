@@ -71,6 +71,37 @@ def table(rows: Rows) -> str:
     return markdown(head, lines) + "\n\n" + origin(rows)
 
 
+# ---- equal time
+
+
+def distances(rows: Rows) -> str:
+    """What each came to, in Markdown."""
+    head = [
+        "rival",
+        "data",
+        "minutes",
+        "parameters",
+        "steps",
+        "ms for a sample",
+        "Fréchet distance",
+        "real against real",
+    ]
+    lines = [
+        [
+            row["rival"],
+            row["data"],
+            row["minutes"],
+            f"{int(row['parameters']):,}",
+            f"{int(row['steps']):,}",
+            row["ms_per_sample"],
+            f"**{row['frechet']}**",
+            row["floor"],
+        ]
+        for row in rows
+    ]
+    return markdown(head, lines) + "\n\n" + origin(rows)
+
+
 # ---- growth
 
 
@@ -190,4 +221,5 @@ def markdown(head: list[str], lines: list[list[str]]) -> str:
 def origin(rows: Rows) -> str:
     """With what they were measured, and when."""
     said = {name: ", ".join(sorted({row[name] for row in rows if row[name]})) for name in ("commit", "torch", "date")}
-    return f"genzoo at {said['commit']}, PyTorch {said['torch']}, {said['date']}."
+    genzoo = f"genzoo at {said['commit']}" if said["commit"] else f"genzoo {rows[0]['genzoo']}"
+    return f"{genzoo}, PyTorch {said['torch']}, {said['date']}."
