@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+import torch
 from lightning.pytorch.strategies import DDPStrategy
 
 SERVER = multiprocessing.get_context("forkserver")
@@ -80,6 +81,7 @@ def _run(arguments: Sequence[str], cwd: Path, environment: dict[str, str], strea
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
+    torch.set_num_threads(1)  # the server may have been started for more
     if arguments[0] == "-m":
         sys.argv, sys.path[0] = list(arguments[1:]), str(cwd)
         runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)

@@ -9,6 +9,7 @@ import inspect
 import math
 import os
 import platform
+import re
 import shutil
 import tempfile
 from functools import cache
@@ -19,6 +20,7 @@ import pytest
 import torch
 
 import genzoo
+from genzoo import recipes
 from genzoo.callbacks import evaluate
 from genzoo.datamodules import DataModule
 from genzoo.zoo.hub import Entry
@@ -231,3 +233,25 @@ def test_its_first_figure_holds(entry: Entry, kept: Path) -> None:
     assert own_std == pytest.approx(std, rel=0.6)  # so that no entry widens what it is measured by
     error = std * math.sqrt(1 / n - 1 / big_n)
     assert now["value"] == pytest.approx(before["value"], abs=4 * error + 1e-3 * abs(before["value"]))
+
+
+# In a recipe's "Expected:", the first number of each.
+STATED = {
+    "nll": r"nll (?:≤ |about )?([\d.]*\d)",
+    "bits_per_dim": r"([\d.]*\d)(?: ± [\d.]+)? bits/dim",
+    "frechet": r"Fréchet distance (?:of )?([\d.]*\d)",
+    "coverage": r"coverage ([\d.]*\d)",
+}
+
+
+@every_entry
+def test_its_recipe_states_its_figures(entry: Entry) -> None:
+    """Rounded to as many digits as it gives."""
+    lines = recipes.find(entry.name).read_text().splitlines()
+    said = " ".join(line.removeprefix("#").strip() for line in lines if line.startswith("#")).partition("Expected:")[
+        2
+    ]
+    for name, figure in figures(entry.metrics).items():
+        if name in STATED and (stated := re.search(STATED[name], said)):
+            digits = len(stated[1].partition(".")[2])
+            assert float(stated[1]) == pytest.approx(figure["value"], abs=0.501 * 10**-digits), name

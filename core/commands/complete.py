@@ -2,6 +2,7 @@
 
 import re
 from argparse import ArgumentParser, Namespace
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     add(
         "--known",
         help="of a picture upper, lower, left, right or box:x,y,w,h (in the model's pixels, from the upper left);"
-        " of a sound its beginning, as 0.5s; of a text how many characters (default: all, it goes on from there)",
+        " of a sound its beginning, as 0.5s; of a text how many characters (default: all, it goes on from there), or"
+        " where the model fills gaps which tokens, as :40,80:",
     )
     add("--mask", help="of a picture instead: another of the same size, white where it is known")
     add("--num_samples", type=int, default=3, help="how many completions (default: 3)")
@@ -176,9 +178,11 @@ def sound(own: "OwnData", raw: Any, given: Namespace, generator: Any) -> "Medium
 
 
 def text(own: "OwnData", raw: str, given: Namespace, generator: Any) -> "Medium":
-    """What is known, then each text that goes on from there."""
+    """What is known, then each text that goes on from there; or whose gaps are filled in, by a model that can."""
     from genzoo.zoo.media import Text
 
+    if "prompt" not in signature(own.module.sample).parameters:
+        return text_with_gaps(own, raw, given, generator)
     if given.known is not None and not re.fullmatch(r"[1-9]\d*", given.known):
         raise ValueError(f"--known {given.known}: give how many characters of the text's beginning are known")
     begin = raw if given.known is None else raw[: int(given.known)]
@@ -187,3 +191,36 @@ def text(own: "OwnData", raw: str, given: Namespace, generator: Any) -> "Medium"
     settings = keywords(given.set, own.module.sample, ("num_samples", "generator", "prompt"))
     drawn = own.module.sample(given.num_samples, prompt=begin, generator=generator, **settings)
     return Text([begin, *map(own.module.text, drawn)])
+
+
+def text_with_gaps(own: "OwnData", raw: str, given: Namespace, generator: Any) -> "Medium":
+    """What is known, on … elsewhere, then each text of the model's length that has it where it was."""
+    import torch
+
+    from genzoo.zoo.media import Text
+
+    parts = [] if given.known is None else given.known.split(",")
+    if not all(re.fullmatch(r"[1-9]\d*|\d*:\d*", part) for part in parts):
+        raise ValueError(
+            f"--known {given.known}: give how many characters of the text's beginning are known, or which of its"
+            " tokens, counted from 0: :40,80: for all but the 40 from the 40th on"
+        )
+    if parts and ":" not in given.known:
+        raw, parts = raw[: int(parts[0])], []
+    (length,), tokens = own.shape, own.module.tokens(raw)
+    if not 0 < len(tokens) <= length:
+        raise ValueError(f"{given.file} has {len(tokens):,} tokens: give 1 to {length:,}, as the model's texts have")
+    x, known = torch.zeros(length, dtype=torch.long), torch.zeros(length, dtype=torch.bool)
+    x[: len(tokens)] = tokens
+    for part in parts or [":"]:
+        known[: len(tokens)][slice(*(int(end) if end else None for end in part.split(":")))] = True
+    if bool(known.all()) or not bool(known.any()):
+        raise ValueError(
+            f"--known {given.known or 'all'}: of {length:,} tokens"
+            f" {'none is left to fill in' if known.all() else 'nothing is known'}; name some, as :40,80:"
+        )
+    filled = completed(own, x, known, given, generator)
+    runs = torch.split(x, torch.unique_consecutive(known, return_counts=True)[1].tolist())
+    starts = torch.tensor([0, *[len(run) for run in runs]]).cumsum(0).tolist()
+    begin = "".join(own.module.text(run) if known[at] else "…" for at, run in zip(starts, runs, strict=False))
+    return Text([begin, *map(own.module.text, filled)])

@@ -18,7 +18,7 @@ from genzoo.cli import main
 from genzoo.commands.score import Ends
 from genzoo.datamodules import AudioDataModule, ImageFolderDataModule
 from genzoo.own_data import OwnData, table
-from genzoo.zoo import GPT, MADE, VAE, Classifier, PerDatum, PixelCNN, WaveNet, ZooModule
+from genzoo.zoo import GPT, MADE, VAE, Classifier, MaskedDiffusion, PerDatum, PixelCNN, WaveNet, ZooModule
 from genzoo.zoo.media import GAP, RULE
 from genzoo.zoo.modality import to_grid
 
@@ -410,3 +410,34 @@ def test_a_text_goes_on_from_its_beginning(capsys: Captured) -> None:
     assert "not in the vocabulary" in refused(command, capsys)
     published(GPT((6,), 4, width=8, depth=1, heads=1))
     assert "the model has no vocabulary" in refused(command, capsys)
+
+
+def test_the_gaps_of_a_text_are_filled_in(capsys: Captured) -> None:
+    torch.manual_seed(0)
+    model = published(MaskedDiffusion((12,), 4, width=8, depth=1, heads=1, vocabulary=" abc"))
+    Path("x.txt").write_text("abc cab ca")
+    command = ["complete", "model", "x.txt", "--num_samples", "2", "--device", "cpu"]
+
+    def answered(*known: str) -> list[str]:
+        main([*command, *known])
+        return Path("completed.txt").read_text().strip("\n").split(RULE)
+
+    x = torch.cat([model.tokens("abc cab ca"), torch.zeros(2, dtype=torch.long)])  # type: ignore[attr-defined]
+    for options, known, shown in (
+        ((), slice(0, 10), "abc cab ca…"),
+        (("--known", "4"), slice(0, 4), "abc …"),
+        (("--known", ":3,5:7"), [0, 1, 2, 5, 6], "abc…ab…"),
+        (("--known", "8:"), slice(8, 10), "…ca…"),
+    ):
+        begin, *filled = answered(*options)
+        mask = torch.zeros(12, dtype=torch.bool)
+        mask[known] = True
+        generator = torch.Generator().manual_seed(0)
+        drawn = model.complete(x[None], mask, num_samples=2, generator=generator)  # type: ignore[attr-defined]
+        assert begin == shown and filled == model.text(drawn[:, 0])  # type: ignore[attr-defined]
+    assert "which of its tokens" in refused([*command, "--known", "upper"], capsys)
+    assert "nothing is known" in refused([*command, "--known", "11:"], capsys)
+    Path("x.txt").write_text("abc " * 3)
+    assert "none is left to fill in" in refused(command, capsys)
+    Path("x.txt").write_text("abc " * 4)
+    assert "has 16 tokens: give 1 to 12" in refused(command, capsys)
