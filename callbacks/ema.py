@@ -198,6 +198,8 @@ class EMA(Callback):
             if prefix.partition(".")[0] not in networks:
                 continue
             for key, buffer in module._buffers.items():
+                if key in getattr(module, "not_averaged", ()):
+                    continue
                 persistent = key not in module._non_persistent_buffers_set
                 if buffer is not None and persistent and buffer.is_floating_point():
                     yield dot + key, (module._buffers, key)

@@ -12,7 +12,8 @@ things: after each step of the optimiser it catches up with the clock.
 import inspect
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal
 
@@ -199,6 +200,18 @@ def catch_up(schedule: LRScheduler, trainer: Trainer, begin: float = 0.0, end: f
         schedule.step()
 
 
+def going_on_in_stage(
+    builder: LRSchedulerCallable, restored: LRScheduler, trainer: Trainer, begin: float, end: float
+) -> LRScheduler:
+    """The schedule of a resumed run's stage: the restored one; or if training is longer, a new one at its place."""
+    if restored.last_epoch <= _ticks(trainer, begin, end):
+        return restored
+    made = schedule_of_stage(builder, _at_its_beginning(restored.optimizer))
+    with _steps_without_optimizer():
+        catch_up(made, trainer, begin, end)
+    return made
+
+
 def _ticks(trainer: Trainer, begin: float = 0.0, end: float = 1.0) -> int:
     done = ((share_done(trainer) or 0.0) - begin) / (end - begin)
     return int(TICKS * min(1.0, max(0.0, done)))
@@ -217,15 +230,26 @@ def going_on(builder: LRSchedulerCallable, restored: Schedule, trainer: Trainer)
     in_place = restored.last_epoch <= place if by_time else restored.last_epoch == place
     if in_place and total_steps == getattr(restored, "total_steps", total_steps):
         return restored
-    optimizer = restored.optimizer
-    for group in optimizer.param_groups:
-        group["lr"] = group["initial_lr"]
-    made = _build(builder, optimizer, total_steps)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*before.*optimizer.step.*")
+    made = _build(builder, _at_its_beginning(restored.optimizer), total_steps)
+    with _steps_without_optimizer():
         for _ in range(place):
             made.step()
     return made
+
+
+def _at_its_beginning(optimizer: Optimizer) -> Optimizer:
+    """With the learning rates that schedules start from."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"]
+    return optimizer
+
+
+@contextmanager
+def _steps_without_optimizer() -> Iterator[None]:
+    """PyTorch warns of a schedule that steps before its optimiser, as one that catches up does."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*before.*optimizer.step.*")
+        yield
 
 
 def _build(builder: Callable[..., Schedule], optimizer: Optimizer, total_steps: int) -> Schedule:

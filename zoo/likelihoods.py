@@ -27,6 +27,8 @@ class Output(ABC):
     """A distribution over data of a given shape, with any leading batch dimensions."""
 
     event_dims: int
+    #: whether what is said of a pixel's channel is given the channels before it
+    coupled = False
 
     @property
     @abstractmethod

@@ -88,6 +88,7 @@ class LogisticMixtureOutput(Output):
     """
 
     event_dims = 3
+    coupled = True
 
     def __init__(self, parameters: Sequence[Tensor], levels: int) -> None:
         logits, self.location, log_scale, coefficients = parameters

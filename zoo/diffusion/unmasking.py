@@ -180,12 +180,13 @@ class UnmaskingMixin(ConditionalMixin, CompletionMixin):
             values, chance = (uniform(symbols.shape, like=self.like, generator=generator) for _ in range(2))
             log_p = self.logits(symbols, labels, guidance=guidance).log_softmax(1)
             drawn, _ = choose_component(log_p, values)
-            to_come = (1 - (step + 1) / count.clamp(1, steps)).clamp_min(0)  # of the steps
+            to_come = (1 - (step + 1) / count.clamp(1, steps).double()).clamp_min(0)  # of the steps
             gumbel = -(-chance.clamp_min(torch.finfo(chance.dtype).tiny).log()).log().flatten(1)
             surety = log_p.gather(1, drawn).flatten(1) + self.choice_temperature * to_come * gumbel
             masked = (symbols == self.mask).flatten(1)
             before = masked.sum(1, keepdim=True)
-            after = torch.minimum((masked_share(self.schedule, to_come) * count).floor().long(), before - 1)
+            left = masked_share(self.schedule, to_come) * count + 1e-6  # which rounding would take below a whole
+            after = torch.minimum(left.floor().long(), before - 1)
             now = rank(-surety.masked_fill(~masked, -math.inf)) < before - after
             now = (now & masked).view_as(symbols)
             symbols, turns = torch.where(now, drawn.squeeze(1), symbols), turns.masked_fill(now, step)

@@ -31,6 +31,8 @@ class FittedVariances(Diffusion):
     """
 
     gathered = (*Diffusion.gathered, "_seen")
+    #: they are fitted to the average itself, where there is one
+    not_averaged = frozenset({"log_errors"})
 
     #: data that a run fits them to, in each process
     variance_data = 512

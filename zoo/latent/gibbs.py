@@ -60,7 +60,7 @@ class GibbsMixin(ConditionalMixin, CompletionMixin):
         target = x.expand(num_samples, *x.shape).flatten(0, 1)
         z = normal((len(target), self.latent_dim), like=target, generator=generator)
         stated = None if labels is None else labels.repeat(num_samples)
-        labels = self._classes_given(z, target, mask, generator) if stated is None else stated
+        labels = self._classes_given(z, target, mask, None, generator) if stated is None else stated
         state = self.decoded(self.code(z, labels)).sample_rest(target, mask, generator)
         for sweep in range(self.completion_sweeps):
             q = self.posterior(state, labels)
@@ -71,19 +71,32 @@ class GibbsMixin(ConditionalMixin, CompletionMixin):
                 log_ratio = self.log_weights(state, q, torch.stack([proposal, z]), labels)
                 accept = uniform((len(z),), like=z, generator=generator).log() < log_ratio[0] - log_ratio[1]
                 z = torch.where(accept[:, None], proposal, z)
-            labels = self._classes_given(z, target, mask, generator) if stated is None else stated
+            labels = self._classes_given(z, target, mask, state, generator) if stated is None else stated
             state = self.decoded(self.code(z, labels)).sample_rest(target, mask, generator)
         if not self.pixel_noise:
             state = torch.where(mask, target, shown(self.decoded(self.code(z, labels)), self.levels, noise=False))
         return state.unflatten(0, (num_samples, len(x)))
 
-    def _classes_given(self, z: Tensor, x: Tensor, known: Tensor, generator: Generator | None) -> Tensor | None:
-        """(B,), drawn from p(y | z, x_known) ∝ p(y) p(x_known | z, y); None of an unconditional model."""
+    def _classes_given(
+        self, z: Tensor, x: Tensor, known: Tensor, state: Tensor | None, generator: Generator | None
+    ) -> Tensor | None:
+        """(B,), drawn from p(y | z, x_known) ∝ p(y) p(x_known | z, y); None of an unconditional model.
+
+        Where channels are coupled, a channel's probability is given those before it. If one of these is unknown, y is
+        drawn given the whole state of the chain, x, once there is one.
+        """
         if self.num_classes is None:
             return None
         log_joint = []
         for y, log_share in enumerate(self.class_log_prior.tolist()):
-            terms = self.decoded(self.code(z, torch.full((len(z),), y, device=z.device))).log_prob_per_dim(x)
-            log_joint.append(torch.where(known, terms, 0.0).flatten(1).sum(1) + log_share)
+            output = self.decoded(self.code(z, torch.full((len(z),), y, device=z.device)))
+            given, counted = x, known
+            if output.coupled:
+                counted = known.cumprod(1).bool()
+                if state is not None:
+                    torn = (counted != known).flatten(1).any(1).view(-1, *[1] * (x.ndim - 1))
+                    given, counted = torch.where(torn, state, x), torn | counted
+            terms = torch.where(counted, output.log_prob_per_dim(given), 0.0)
+            log_joint.append(terms.flatten(1).sum(1) + log_share)
         noise = uniform((len(z),), like=z, generator=generator)
         return choose_component(torch.stack(log_joint, 1), noise)[0].squeeze(1)

@@ -75,6 +75,11 @@ class FSQ(Quantisation):
             raise ValueError("levels=[]: a code has at least one number.")
         for number in self.levels:
             check_count("levels", number, least=2)
+            if number > MOST_LEVELS:
+                raise ValueError(
+                    f"levels={list(self.levels)}: a number of a code has at most {MOST_LEVELS:,} levels, as no input"
+                    " reaches the outermost of more; take more numbers."
+                )
 
     def build(self) -> "FiniteScalarQuantiser":
         """With these levels."""
@@ -160,6 +165,9 @@ class VQ(Quantisation):
 class VectorQuantiser(Quantiser):
     """The codebook of `VQ`, in buffers: it is saved with the weights, and no optimiser's."""
 
+    #: running means already, of which `EMA` makes no average: a code that was revived would lie between two places
+    not_averaged = frozenset({"codebook", "usage"})
+
     codebook: Tensor  # (K, d)
     usage: Tensor  # (K,), the running number of vectors that each code stands for in a batch; 0 before the first
 
@@ -239,4 +247,5 @@ def codebook_figures(counts: Tensor) -> dict[str, Tensor]:
 
 
 EPSILON = 1e-3  # ε of FSQ, by which the outermost levels are reached before z is infinite
+MOST_LEVELS = int(1 / EPSILON)  # of one number: of more the outermost are rounded away, as h ε > ½
 MOST_CODES = 2**20

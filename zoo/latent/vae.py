@@ -252,6 +252,7 @@ class VAE(LogProbMixin, GibbsMixin, EncoderDecoderMixin, ZooModule):
         z = z if pathwise else z.detach()
         (output, repeated), kl = self._rendered(x, z, labels), self.kl(q)
         reconstruction = output.log_prob(repeated).view(len(z), -1)
+        added = None if self.added_loss is None else self.added_loss(repeated, output.mean).view(len(z), -1)
         if self.num_particles == 1:
             penalty = kl.sum(1)
             if self.free_bits > 0:
@@ -263,12 +264,13 @@ class VAE(LogProbMixin, GibbsMixin, EncoderDecoderMixin, ZooModule):
             bound = importance_weighted_bound(log_weights)
             signal = None if pathwise else leave_one_out_bound(log_weights)
         if signal is not None:
+            if added is not None:  # each draw's own, a K-th of what is added
+                signal = signal - torch.stack([leave_one_out(one) for one in added]) / len(z)
             bound = bound + score_term(signal, q.log_prob(z)).sum(0)
         terms = elbo_terms(reconstruction.mean(0), kl)
-        if self.added_loss is None:
+        if added is None:
             return {"loss": -bound, **terms}
-        added = self.added_loss(repeated, output.mean).view(len(z), -1).mean(0)
-        return {"loss": added - bound, "added_loss": added, **terms}
+        return {"loss": added.mean(0) - bound, "added_loss": added.mean(0), **terms}
 
     def beta_at(self, step: int) -> float:
         """The weight of KL at a training step."""

@@ -170,7 +170,8 @@ class Plan(NamedTuple):
         numbers = shape[0] * patch ** len(shape[1:])
         width = max(128 if small else 256, 64 * math.ceil(numbers / 64)) if width is None else width
         depth = (4 if small else 6) if depth is None else depth
-        return cls(patch, width, depth, max(1, width // 64) if heads is None else heads)
+        fitting = (h for h in range(math.ceil(width / 64), width) if width % (4 * h) == 0)
+        return cls(patch, width, depth, next(fitting, 1) if heads is None else heads)
 
 
 class Block(nn.Module):

@@ -16,6 +16,7 @@ from genzoo.zoo.networks.patches import folded, unfolded
 from genzoo.zoo.networks.transformer import Transformer
 
 MOST_POSITIONS = 256  # of an image, unless its sides have no divisor that makes them as few
+MOST_PIXELS = 8  # along the side of a patch that is not asked for
 
 
 class MaskedTransformer(nn.Module):
@@ -31,7 +32,8 @@ class MaskedTransformer(nn.Module):
         heads: of attention in each block; width is a multiple of 2 × heads, of images of 4 × heads.
         expansion: hidden units of a block's perceptron, as a multiple of `width`.
         dropout: of the embedding and of what each block adds, while training.
-        patch: the side of a patch of an image, which divides H and W; None: the least with at most 256 patches.
+        patch: the side of a patch of an image, which divides H and W; None: the least with at most 256 patches, or
+            the largest up to 8 where there are more.
         num_classes: how many classes `labels` may name; None: the network takes no labels.
 
     Raises:
@@ -114,5 +116,5 @@ def patch_of(shape: Sequence[int], patch: int | None) -> int:
             f"patch={patch}: the side of a patch divides those of the image, {height} × {width}: choose one of"
             f" {', '.join(map(str, divisors))}."
         )
-    small = [p for p in divisors if height * width <= MOST_POSITIONS * p**2]
-    return patch or (small[0] if small and small[0] <= 8 else 1)
+    choices = [p for p in divisors if p <= MOST_PIXELS]
+    return patch or next((p for p in choices if height * width <= MOST_POSITIONS * p**2), choices[-1])

@@ -77,6 +77,7 @@ class LatentModel(TwoStageMixin, ConditionalMixin, LogProbMixin, CompletionMixin
     completion_sweeps = 2
     #: draws of the likelihood as a score
     anomaly_particles = 4
+    gathered = (*ZooModule.gathered, "_seen_by_prior")
 
     def __init__(
         self,
@@ -118,6 +119,12 @@ class LatentModel(TwoStageMixin, ConditionalMixin, LogProbMixin, CompletionMixin
             default: Builder = GPT if self.space.levels is not None else FlowMatching  # type: ignore[assignment]
             self.autoencoder = built
             self.prior = self._prior(prior or default)
+        stating = [part for part in (built, self.prior) if part.optimizer or part.lr_scheduler]
+        if first_stage is None and stating:
+            raise ValueError(
+                f"first_stage=None: both parts learn at once, by the optimizer and the lr_scheduler of the whole, but"
+                f" {type(stating[0]).__name__} states its own. State them beside it, or give first_stage."
+            )
         if first_stage == 0:
             self.autoencoder.requires_grad_(False)
         if trained:
@@ -189,10 +196,14 @@ class LatentModel(TwoStageMixin, ConditionalMixin, LogProbMixin, CompletionMixin
         self.autoencoder.added_loss = added  # type: ignore[assignment]
 
     def parts(self) -> dict[str, Part]:
-        """Those of the autoencoder and those of the prior, whose data are standardised codes."""
-        parts = {**self.autoencoder.parts(), **self.prior.parts()}  # type: ignore[operator]
-        for name in self.prior.parts():  # type: ignore[operator]
-            parts[name].facts |= self.space.facts()
+        """Those of the autoencoder and those of the prior, whose data are codes, standardised as `facts` say.
+
+        A part of the prior that is called as one of the autoencoder's has "prior_" before its name.
+        """
+        parts: dict[str, Part] = dict(self.autoencoder.parts())  # type: ignore[operator]
+        for name, part in self.prior.parts().items():  # type: ignore[operator]
+            part.facts |= self.space.facts()
+            parts[f"prior_{name}" if name in parts else name] = part
         return parts
 
     # ---- training
@@ -200,6 +211,8 @@ class LatentModel(TwoStageMixin, ConditionalMixin, LogProbMixin, CompletionMixin
     def objective(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
         """What the part that learns is to learn: the autoencoder's loss, the prior's, or both and their sum."""
         if self.stage == "autoencoder":
+            if self.num_classes is not None:
+                self._given(labels, len(x))  # which the prior will need
             return self.autoencoder.objective(x, None)
         if (kept := self.kept_codes(len(x))) is not None:
             posterior, labels = kept
@@ -208,7 +221,10 @@ class LatentModel(TwoStageMixin, ConditionalMixin, LogProbMixin, CompletionMixin
             with torch.no_grad():
                 posterior = self.space.posterior(self.autoencoder, x)
         given = None if self.num_classes is None else self._given(labels, len(x))
-        of_prior = self.prior.objective(self.space.draw(posterior), given)
+        z = self.space.draw(posterior)
+        if self.training and self._trainer is not None:
+            self.prior.on_train_batch_start((z, given), 0)
+        of_prior = self.prior.objective(z, given)
         if self.stage == "prior":
             return of_prior
         of_codes = self.autoencoder.objective(x, None)
@@ -240,6 +256,24 @@ class LatentModel(TwoStageMixin, ConditionalMixin, LogProbMixin, CompletionMixin
         super().validation_step(batch, batch_idx)
         if self.space.levels is not None:
             self._posteriors.append(self.space.posterior(self.autoencoder, self.unpack(batch)[0]))
+
+    def on_validation_start(self) -> None:
+        """The prior's own: variances of a `DDPM` are fitted to the codes that it was shown."""
+        self.prior.on_validation_start()
+
+    def on_train_end(self) -> None:
+        """The prior's own."""
+        self.prior.on_train_end()
+
+    @property
+    def _seen_by_prior(self) -> Any:
+        """What the prior has gathered for that, which a run that goes on takes up."""
+        return getattr(self.prior, "_seen", None)
+
+    @_seen_by_prior.setter
+    def _seen_by_prior(self, seen: Any) -> None:
+        if seen is not None:
+            self.prior._seen = seen
 
     def on_validation_epoch_end(self) -> None:
         """Logs how the whole split uses the codes."""

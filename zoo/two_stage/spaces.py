@@ -2,6 +2,7 @@
 
     discrete     the grid of a `QuantisedAutoencoder`: tokens row by row, or an image of one channel
     continuous   the grid of a spatial `VAE`: an image of as many channels as a vector has numbers, each standardised
+                 where the training data are encoded once; where both parts learn at once, as they are
 
 With z a draw of q(z | x), and q certain of one z where codes are discrete,
 
@@ -125,7 +126,7 @@ class DiscreteCodes(CodeSpace):
 
 
 class ContinuousCodes(CodeSpace):
-    """The grid of Gaussian latents of a spatial `VAE`, each channel standardised over the training data.
+    """The grid of Gaussian latents of a spatial `VAE`, each channel standardised by what `measure` measured.
 
     Args:
         autoencoder: whose codes they are.

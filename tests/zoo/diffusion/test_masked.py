@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from genzoo.zoo import MaskedDiffusion, PerDatum
 from genzoo.zoo.diffusion.masking import mask_of, masked_share, time_of_share, times_of_counts
 from genzoo.zoo.diffusion.unmasking import ancestral_turns, first_hitting_turns
+from genzoo.zoo.networks.masked_transformer import patch_of
 
 TOKENS, LEVELS = (3,), 3
 SPACES = [((3,), 3), ((1, 2, 2), 2)]
@@ -307,6 +308,18 @@ def test_the_surest_are_filled_in_first_and_as_many_as_the_schedule_says(schedul
     codes, turns = model.unmask(nothing, None, seeded(), "confidence", 4, most=8)
     assert [int((turns[0] > step).sum()) for step in range(4)] == left
     assert bool((turns.diff(dim=1) <= 0).all()) and bool((codes == 0).all())
+
+
+@pytest.mark.parametrize("size", [3, 10, 49, 64])
+def test_as_many_steps_as_entries_fill_in_one_each(size: int) -> None:
+    model = MaskedDiffusion((size,), 2, width=8, depth=1, heads=1, sampler="confidence")
+    _, turns = model.unmask(torch.full((1, size), model.mask), None, seeded(), "confidence", size, most=size)
+    assert sorted(turns.flatten().tolist()) == list(range(size))
+
+
+@pytest.mark.parametrize(("side", "patch"), [(28, 2), (64, 4), (128, 8), (144, 8), (256, 8), (29, 1), (62, 2)])
+def test_an_image_is_cut_into_few_patches_none_of_them_large(side: int, patch: int) -> None:
+    assert patch_of((3, side, side), None) == patch
 
 
 @pytest.mark.parametrize("sampler", ["first-hitting", "ancestral", "confidence"])

@@ -191,3 +191,18 @@ def test_beta_weighs_the_prior_and_the_posterior_in_the_importance_weights(linea
 def test_impossible_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         VAE((1, 4, 4), 2, **arguments)
+
+
+@pytest.mark.parametrize("num_particles", [1, 3])
+def test_both_estimators_have_the_gradient_of_what_is_added_to_the_loss(linear, num_particles):
+    model, x = linear.vae(error=0.5), linear.data[:8]
+    model.num_particles, moments = num_particles, {}
+    for estimator in ("pathwise", "score_function"):
+        without, _ = gradient_moments(model, x, estimator=estimator, num_draws=100)
+        model.added_loss = lambda x, shown: 20 * (shown - x).square().sum(1)
+        moments[estimator] = gradient_moments(model, x, estimator=estimator, num_draws=600)
+        model.added_loss = None
+    (path, path_variance), (score, score_variance) = moments.values()
+    error = ((path_variance + score_variance) / 600).sqrt()
+    assert float(((path - score) / error).abs().max()) < 4
+    assert float(((path - without) / error).abs().max()) > 8

@@ -199,3 +199,11 @@ def test_networks_of_the_wrong_size_are_refused():
         build(decoder=nn.Conv2d(4, 1, 1)).reconstruct(images())
     own = build(encoder=nn.Conv2d(1, 4, 2, stride=2), decoder=nn.ConvTranspose2d(4, 5, 2, stride=2))
     assert own.reconstruct(images()).shape == (6, 1, 8, 8)
+
+
+def test_a_number_of_a_code_has_no_level_that_nothing_reaches() -> None:
+    quantise = FSQ((1000, 999)).build()
+    _, codes = quantise(torch.tensor([[-1e30, -1e30], [1e30, 1e30]]))
+    assert codes.tolist() == [0, 1000 * 999 - 1]
+    with pytest.raises(ValueError, match="at most 1,000 levels, as no input reaches the outermost of more"):
+        FSQ((8, 1001))

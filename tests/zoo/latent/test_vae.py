@@ -407,3 +407,26 @@ def test_labels_are_refused_and_particles_counted():
         model.sample(2, labels=torch.tensor([0, 1]))
     with pytest.raises(ValueError, match="num_particles=0"):
         model.log_prob(torch.zeros(2, 1, 4, 4), num_particles=0)
+
+
+@pytest.mark.parametrize("which", ["first", "second", "neither"])
+def test_the_class_of_a_completion_is_drawn_given_what_is_said_of_it(which: str) -> None:
+    """Of coupled channels by the whole state, where a known one comes after an unknown; else by what is known."""
+    torch.manual_seed(0)
+    options = {"latent_dim": 2, "network": "mlp", "width": 16, "num_classes": 2, "conditional": True}
+    model = VAE((2, 1, 1), 5, likelihood=LogisticMixture(2), class_prior="uniform", **options).eval()
+    for parameter in model.parameters():
+        parameter.data *= 3
+    z, x, state = torch.randn(1, 2), torch.tensor([0.5, 0.25]).view(1, 2, 1, 1), torch.tensor([1.0, 0.25])
+    state = state.view(1, 2, 1, 1)
+    known = torch.tensor([which == "first", which == "second"]).view(1, 2, 1, 1)
+    log_joint = []
+    for y in range(2):
+        output = model.decoded(model.code(z, torch.tensor([y])))
+        first = output.log_prob_per_dim(x).flatten()[0] if which == "first" else torch.zeros(())
+        log_joint.append(output.log_prob(state).squeeze() if which == "second" else first)
+    share = float(torch.stack(log_joint).softmax(0)[1])
+    many = [tensor.expand(20_000, *tensor.shape[1:]) for tensor in (z, x, known, state)]
+    drawn = model._classes_given(*many, torch.Generator().manual_seed(0))
+    assert float(drawn.float().mean()) == pytest.approx(share, abs=0.015)
+    assert (share == 0.5) == (which == "neither")

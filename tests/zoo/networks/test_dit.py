@@ -348,3 +348,9 @@ def test_refuses_labels_without_classes_and_data_of_another_shape():
         net(torch.zeros(1, 1, 8, 8), torch.zeros(1), torch.zeros(1, dtype=torch.long))
     with pytest.raises(ValueError, match=r"shape=\(1, 8, 8\), but was given data of \(1, 8, 9\)"):
         net(torch.zeros(1, 1, 8, 9), torch.zeros(1))
+
+
+@pytest.mark.parametrize(("width", "heads"), [(32, 1), (128, 2), (160, 4), (200, 5), (256, 4), (328, 41)])
+def test_heads_are_of_64_numbers_or_the_next_fewer_that_fit(width: int, heads: int) -> None:
+    network = DiT((1, 4, 4), patch=1, width=width, depth=1)
+    assert network.blocks[0].heads == heads and network.blocks[0].queries.weight.shape[0] // heads <= 64

@@ -22,6 +22,7 @@ from genzoo.zoo import (
     GAN,
     GPT,
     VAE,
+    VQ,
     Autoencoder,
     FlowMatching,
     LatentModel,
@@ -185,13 +186,15 @@ class Stages(Callback):
         trainer.should_stop = trainer.global_step == self.stop_at
 
 
-def fit(ours: LatentModel, folder: Path, *, ckpt_path: str | None = None, stop_at: int | None = None) -> Any:
+def fit(
+    ours: LatentModel, folder: Path, *, ckpt_path: str | None = None, stop_at: int | None = None, max_steps: int = 12
+) -> Any:
     """Twelve steps in two epochs, or broken off."""
     ema, stages = EMA(decay=0.5), Stages(stop_at)
     kept = ModelCheckpoint(folder, save_last=True, every_n_train_steps=1)
-    trainer = Trainer(max_steps=12, callbacks=[ema, stages, kept], default_root_dir=folder, **QUIET)
+    trainer = Trainer(max_steps=max_steps, callbacks=[ema, stages, kept], default_root_dir=folder, **QUIET)
     FitLoop.install(trainer)
-    trainer.fit(ours, datamodule=Noise((1, 8, 8), 17), ckpt_path=ckpt_path)
+    trainer.fit(ours.train(), datamodule=Noise((1, 8, 8), 17), ckpt_path=ckpt_path)
     return trainer, ema, stages
 
 
@@ -255,6 +258,127 @@ def test_a_run_broken_off_in_either_stage_goes_on_bit_for_bit(stop_at: int, cont
     assert_same(resumed.state_dict(), whole.state_dict())
 
 
+@pytest.mark.parametrize(("stop_at", "begins"), [(3, 12), (9, 9), (12, 12)])
+def test_a_run_that_goes_on_for_longer_has_schedules_as_long(stop_at: int, begins: int, tmp_path: Path) -> None:
+    """In the second stage from where that begins; or from where the run was in it already."""
+    fit(model(**STAGED), tmp_path, stop_at=stop_at)
+    _, _, stages = fit(model(**STAGED), tmp_path / "longer", ckpt_path=str(tmp_path / "last.ckpt"), max_steps=24)
+    spans = {"autoencoder": (0, 12), "prior": (begins, 24)}
+    whole = SCHEDULE(torch.optim.SGD([torch.zeros(1)], 1.0), total_steps=10_000)
+    rates = [(whole.step(), whole.get_last_lr()[0])[1] for _ in range(9_999)]
+    for step, (stage, rate, _) in enumerate(stages.steps, start=stop_at):
+        begin, end = spans[stage]
+        place = (step + 1 - begin) / (end - begin)  # after the step
+        assert rate == pytest.approx(rates[int(9_998 * place)], rel=0.01, abs=1e-5), step
+    assert max(rate for stage, rate, _ in stages.steps if stage == "prior") > 5e-3
+
+
+def test_what_does_not_fit_the_second_stage_is_refused_before_the_first(tmp_path: Path) -> None:
+    class Nameless(Noise):
+        def load(self, split: str) -> Any:
+            return type(super().load(split))(super().load(split).x)
+
+    stated = STAGED | {"prior": partial(STAGED["prior"], lr_scheduler=partial(SCHEDULE, total_steps=100))}
+    for options, source, message in (
+        (stated, Noise, "leave out total_steps"),
+        (STAGED, Nameless, "labels"),
+    ):
+        trainer = Trainer(max_steps=12, default_root_dir=tmp_path, **QUIET)
+        with pytest.raises(ValueError, match=message):
+            trainer.fit(model(**options), datamodule=source((1, 8, 8), 17))
+        assert trainer.global_step == 0
+
+
+class Rows(torch.utils.data.Dataset):
+    def __len__(self) -> int:
+        return 10
+
+    def __getitem__(self, row: int) -> torch.Tensor:
+        return data(10)[row]
+
+
+class Endless(torch.utils.data.IterableDataset):
+    def __iter__(self) -> Any:
+        return iter(lambda: data(1)[0], None)
+
+
+ONLY = {"autoencoder": CODES((1, 8, 8), 17), "prior": STAGED["prior"]}
+LOADER = partial(torch.utils.data.DataLoader, batch_size=2)
+
+
+@pytest.mark.parametrize(
+    ("loader", "limits", "rows"),
+    [
+        (LOADER(Rows()), {}, range(10)),
+        (LOADER(Rows(), shuffle=True), {}, range(10)),
+        (LOADER(Rows(), sampler=torch.utils.data.SubsetRandomSampler([1, 4, 6])), {}, [1, 4, 6]),
+        (LOADER(Rows()), {"limit_train_batches": 1}, range(2)),
+        (LOADER(Rows()), {"limit_train_batches": 0.4}, range(4)),
+        (LOADER(Rows()), {"fast_dev_run": True}, range(2)),
+        (LOADER(Endless()), {"limit_train_batches": 3}, [0] * 6),
+    ],
+)
+def test_what_is_encoded_is_what_is_trained_on(loader: Any, limits: Any, rows: Any, tmp_path: Path) -> None:
+    ours = model(**ONLY)
+    Trainer(max_steps=1, default_root_dir=tmp_path, **QUIET, **limits).fit(ours, loader)
+    expected = ours.autoencoder.codes(data(10)[list(rows)])
+    assert sorted(ours._kept[0].flatten(1).tolist()) == sorted(expected.flatten(1).tolist())
+
+
+def test_data_without_an_end_are_not_encoded(tmp_path: Path) -> None:
+    trainer = Trainer(max_steps=1, default_root_dir=tmp_path, **QUIET)
+    with pytest.raises(ValueError, match="nobody says how many they are; give the Trainer limit_train_batches"):
+        trainer.fit(model(**ONLY), LOADER(Endless()))
+
+
+def test_codes_are_of_data_as_training_has_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By way of the hooks of a transfer; and no other device's random numbers begin anew."""
+
+    class Bytes(Noise):
+        def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+            return 1 - batch[0], batch[1]
+
+    seeded_elsewhere: list[int] = []
+    ours, source = model(**ONLY), Bytes((1, 8, 8), 17)
+
+    def encode(**options: Any) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.cuda, "manual_seed_all", seeded_elsewhere.append)
+            type(ours)._keep_codes(ours, **options)
+
+    ours._keep_codes = encode
+    Trainer(max_steps=1, limit_val_batches=0, default_root_dir=tmp_path, **QUIET).fit(ours, datamodule=source)
+    assert torch.equal(ours._kept[0].long(), ours.autoencoder.codes(1 - source.sources["train"].x))
+    assert not seeded_elsewhere
+
+
+@pytest.mark.parametrize("staged", [True, False])
+def test_the_variances_of_a_prior_are_fitted_to_codes(staged: bool, tmp_path: Path) -> None:
+    """As a DDPM of images has them without being asked; a run that goes on has what it was shown."""
+    prior = partial(DDPM, width=8, **({"optimizer": ADAM} if staged else {}))
+    options = {"autoencoder": partial(SPATIAL, optimizer=ADAM), "first_stage": 0.5} if staged else {}
+    options = {"autoencoder": SPATIAL, "prior": prior} | options
+    whole, resumed = model(**options), model(**options)
+    fit(whole, tmp_path / "whole")
+    assert bool((whole.prior.log_errors != 0).all()) and "not fitted" not in whole.log_prob_protocol
+    fit(model(**options), tmp_path / "broken", stop_at=9)
+    fit(resumed, tmp_path / "resumed", ckpt_path=str(tmp_path / "broken" / "last.ckpt"))
+    assert_same(resumed.state_dict(), whole.state_dict())
+
+
+def test_a_codebook_is_an_average_already(tmp_path: Path) -> None:
+    ours = model(autoencoder=partial(CODES, quantiser=VQ(8, 2)))
+    _, ema, _ = fit(ours, tmp_path)
+    assert any(name.startswith("autoencoder.encoder") for name in ema._places)
+    assert not any("quantiser" in name for name in ema._places)
+
+
+def test_each_part_has_a_name_of_its_own() -> None:
+    ours = model(prior=partial(VAE, network="mlp", width=8, depth=1, latent_dim=2))
+    assert set(ours.parts()) == {"encoder", "decoder", "prior_encoder", "prior_decoder"}
+    assert ours.parts()["decoder"].model is ours.autoencoder and ours.parts()["prior_decoder"].model is ours.prior
+
+
 def test_a_share_of_a_training_without_end_is_refused(tmp_path: Path) -> None:
     trainer = Trainer(max_epochs=-1, default_root_dir=tmp_path, **QUIET)
     with pytest.raises(ValueError, match=r"first_stage=0\.5 is a share of training, which has no end"):
@@ -315,6 +439,8 @@ def test_no_file_opens_another() -> None:
         ({"prior": GAN}, "and has a log_prob, which GAN does not"),
         ({"first_stage": 1.0}, "first_stage=1.0: a share of training"),
         ({"first_stage": 0.5, "optimizer": ADAM}, "each has its own"),
+        ({"autoencoder": partial(CODES, optimizer=ADAM)}, "both parts learn at once, .* Quantised"),
+        ({"prior": partial(SMALL, lr_scheduler=SCHEDULE)}, "both parts learn at once, .* GPT states its own"),
         ({"conditional": True, "num_classes": 3, "prior": QuantisedAutoencoder}, "takes no classes"),
         ({"prior": lambda shape, levels: SMALL(shape, levels)}, "give a class, or a functools.partial of one"),
     ],
