@@ -52,7 +52,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         sound = torch.rand(1000, generator=torch.Generator().manual_seed(i)) - 0.5
         write_wav(tmp_path / "recordings" / ("anna", "ben")[i % 2] / f"{i}.wav", sound, 8000)
     (tmp_path / "notes").mkdir()
-    (tmp_path / "notes" / "today.md").write_text("- To do: nothing in particular.\n" * 100)
+    for name, lines in (("today", 100), ("gap", 4)):
+        (tmp_path / "notes" / f"{name}.md").write_text("- To do: nothing in particular.\n" * lines)
     people = np.random.default_rng(0).normal((170, 40_000, 0), (10, 30_000, 0.01), (200, 3))
     np.savetxt("people.csv", people, delimiter=",", header="height,income,share", comments="")
     for split in ("train", "test"):
