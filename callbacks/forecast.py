@@ -1,6 +1,7 @@
 """How long it will take: said once, as soon as that is known."""
 
 import time
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -75,7 +76,7 @@ def _now(module: LightningModule) -> float:
 
 
 def _size(batch: Any) -> int:
-    x = batch[0] if isinstance(batch, list | tuple) else batch
+    x = batch.get("x") if isinstance(batch, Mapping) else batch[0] if isinstance(batch, list | tuple) else batch
     return len(x) if isinstance(x, Tensor) else 1
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from genzoo.callbacks.at_validation import AtValidation
 from genzoo.metrics.closeness import Closeness, check_extractor
 from genzoo.metrics.data import SPLITS, first_batch
+from genzoo.metrics.evaluation import LEAST
 from genzoo.metrics.extractors import AUTO, FeatureExtractor, fitting
 from genzoo.zoo.drawing import seeded
 from genzoo.zoo.interface import Samples
@@ -71,9 +72,10 @@ class FrechetDistance(AtValidation):
         super().__init__(every_n_epochs)
         if reference not in SPLITS:
             raise ValueError(f"FrechetDistance: reference={reference!r} must be one of {', '.join(SPLITS)}.")
-        if num_samples < 2 or batch_size < 1:
+        least = LEAST if prdc else 2
+        if num_samples < least or batch_size < 1:
             raise ValueError(
-                "FrechetDistance: num_samples must be at least 2 and batch_size at least 1, but they are"
+                f"FrechetDistance: num_samples must be at least {least} and batch_size at least 1, but they are"
                 f" {num_samples} and {batch_size}."
             )
         self.source = extractor
@@ -96,7 +98,10 @@ class FrechetDistance(AtValidation):
                 f"FrechetDistance: {type(pl_module).__name__} has no `sample(num_samples, *, generator=None)`"
                 " to draw from. Give it one, or take the callback away."
             )
-        if self._extractor is None and self.source != AUTO:
+        self._closeness = None  # it is of the data of another run
+        if self.source == AUTO:
+            self._extractor = None
+        elif self._extractor is None:
             self._extractor = FeatureExtractor(self.source, self.weights_path)
         if stage in (TrainerFn.FITTING, TrainerFn.VALIDATING):
             data = first_batch(trainer, self.reference, "FrechetDistance: reference")

@@ -5,6 +5,7 @@ Kept apart from `genzoo.cli`: importing Lightning takes seconds, and the small c
 
 import logging
 import os
+import re
 import sys
 import warnings
 import zipfile
@@ -252,7 +253,10 @@ class GenzooCLI(LightningCLI):
         if slurm_job() is None or int(os.environ.get("SLURM_RESTART_COUNT") or 0) == 0:
             return None
         own = yaml.safe_load(self._parser("fit").dump(self.config["fit"], skip_none=False))
-        for folder in sorted(self.runs.glob(f"*_job-{slurm_job()}*"), reverse=True):
+        of_this_job = re.compile(rf".*_job-{slurm_job()}(_\d+)?")  # and no other whose number begins alike
+        for folder in sorted(self.runs.glob("*_job-*"), reverse=True):
+            if not of_this_job.fullmatch(folder.name):
+                continue
             written = folder / "config.yaml"
             kept = [*folder.glob("checkpoints/last.ckpt"), *folder.glob("hpc_ckpt_*.ckpt")]
             if not kept or not written.is_file():

@@ -32,8 +32,6 @@ from genzoo.datamodules.text import read_text
 from genzoo.zoo.media import SAMPLE_RATE
 from genzoo.zoo.modality import check_data, modality, sounding, to_grid
 
-TABLES = (".csv", ".npy", ".parquet")
-
 
 @dataclass(frozen=True)
 class Datum:
@@ -88,8 +86,13 @@ class OwnData:
             if not path.is_dir():
                 found.append(path)
                 continue
-            kinds = {"image": image_suffixes(), "waveform": sound_suffixes(), "points": TABLES, "tokens": None}
-            kinds["series"] = TABLES
+            kinds = {
+                "image": image_suffixes(),
+                "waveform": sound_suffixes(),
+                "points": tuple(READERS),
+                "tokens": None,
+            }
+            kinds["series"] = tuple(READERS)
             search = FileSearch(kinds[self.kind])
             below = search.below(path).values()
             left = search.in_words()
@@ -112,8 +115,8 @@ class OwnData:
             files: as `find` found them.
             what: what the bar says.
         """
-        tables = [path for path in files if path.suffix.lower() in TABLES]
-        alone = [path for path in files if path.suffix.lower() not in TABLES]
+        tables = [path for path in files if path.suffix.lower() in READERS]
+        alone = [path for path in files if path.suffix.lower() not in READERS]
         for path, raw in zip(alone, each(self.attempt, alone, what), strict=True):
             yield self.datum(str(path), raw, self.fitted)
         for path in tables:
@@ -183,7 +186,8 @@ class OwnData:
         """A row of a table as a datum of the model: of its shape, in its range, on its levels.
 
         Args:
-            values: of the shape that the model states; texts of any length; images as bytes, or in [0, 1].
+            values: of the shape that the model states; texts of any length; images as bytes, or in [0, 1]. Of a model
+                of two levels bytes up to 1 are these.
 
         Raises:
             TypeError: if the numbers are of a kind that it does not take.
@@ -195,7 +199,8 @@ class OwnData:
         if self.kind == "tokens":
             x = torch.from_numpy(values.astype(np.int64) if values.dtype.kind in "iu" else values.astype(np.float32))
         else:
-            x = torch.from_numpy(np.divide(values, 255 if values.dtype == np.uint8 else 1, dtype=np.float32))
+            grey = self.kind == "image" and values.dtype == np.uint8 and not (self.levels == 2 and values.max() <= 1)
+            x = torch.from_numpy(np.divide(values, 255 if grey else 1, dtype=np.float32))
         check_data(x[None], shape, self.levels, set(), type(self.module).__name__, on_grid=False)
         if self.levels is None or self.kind == "tokens":
             return x
@@ -223,21 +228,21 @@ def table(path: Path) -> tuple[Rows, int]:
         ValueError: naming it, if it cannot be read.
     """
     try:
-        return {".csv": from_csv, ".npy": from_npy, ".parquet": from_parquet}[path.suffix.lower()](path)
+        return READERS[path.suffix.lower()](path)
     except (ValueError, OSError, EOFError) as error:
         raise ValueError(f"{path} cannot be used: {error}") from error
 
 
 def from_csv(path: Path) -> tuple[Rows, int]:
-    """Of text: commas, semicolons, tabs or bars between numbers; a first line without numbers names the columns."""
+    """Of text: commas, semicolons, tabs or bars between numbers; a first line without any names the columns."""
     with path.open(encoding="utf-8-sig") as file:
         first, count = file.readline(), sum(1 for _ in file)
     delimiter = delimiter_of(first)
-    header = not all(map(is_number, first.strip().split(delimiter)))
+    header = not any(map(is_number, next(csv.reader([first], delimiter=delimiter), [])))
 
     def rows() -> Rows:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            for line, cells in enumerate(csv.reader(file, delimiter=delimiter, quoting=csv.QUOTE_NONE), start=1):
+            for line, cells in enumerate(csv.reader(file, delimiter=delimiter), start=1):
                 if not cells or (header and line == 1):
                     continue
                 strange = next((cell for cell in cells if not is_number(cell)), None)
@@ -275,3 +280,6 @@ def from_parquet(path: Path) -> tuple[Rows, int]:
             yield from np.stack(columns, 1)
 
     return enumerate(rows(), start=1), file.metadata.num_rows
+
+
+READERS = {".csv": from_csv, ".tsv": from_csv, ".npy": from_npy, ".parquet": from_parquet}

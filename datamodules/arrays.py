@@ -56,7 +56,8 @@ class ArrayDataModule(DataModule):
         path: of a .npy, .npz, .csv, .tsv or .parquet file, in place of x. A table's first line names its columns.
         columns: the names of those that are the data: one that holds an array in each row, or several that hold a
             number each. None: all but the label.
-        label: the name of the column with the labels; None: there are none (of a data set of pairs, the second).
+        label: the name of the column with the labels; None: there are none (of a data set of pairs, the second; of
+            x in memory a column that is called y, unless it is among `columns`).
         standardise: state the columns' means and standard deviations, so that a model standardises them.
         sample_rate: of sounds, in Hz: how fast they are played.
         batch_size, classes, limit, seed: see `DataModule`.
@@ -105,7 +106,8 @@ class ArrayDataModule(DataModule):
             if label is not None or "y" in named:
                 raise ValueError("labels are given twice: leave out y, or the label in the data")
             named |= {"y": columns_of(y)["x"]}
-        label = "y" if label is None and path is None and "y" in named else label
+        if label is None and path is None and "y" in named and "y" not in (columns or ()):
+            label = "y"
         array, labels, names = chosen(named, columns, label)
         found = understood(array, names)
         self.shape, self.levels, self.sample_rate = tuple(found.stored.shape[1:]), found.levels, sample_rate
@@ -341,10 +343,10 @@ def classes_of(labels: np.ndarray, name: str, names: Sequence[str] | None) -> tu
         found = sorted(set(labels.tolist()), key=natural)
         numbers = {one: number for number, one in enumerate(found)}
         return check_classes(torch.tensor([numbers[one] for one in labels.tolist()]), name), found
-    if labels.dtype.kind == "f" and not (np.isfinite(labels) & (np.rint(labels) == labels)).all():
-        raise ValueError(
-            f"labels are whole numbers, or names, but {name!r} holds {shown(labels[np.rint(labels) != labels][0])}"
-        )
+    if labels.dtype.kind == "f":
+        whole = np.isfinite(labels) & (np.rint(labels) == labels)
+        if not whole.all():
+            raise ValueError(f"labels are whole numbers, or names, but {name!r} holds {shown(labels[~whole][0])}")
     return check_classes(torch.from_numpy(labels.astype(np.int64)), name), tuple(names or ())
 
 

@@ -45,6 +45,8 @@ def columns_of(data: Any) -> dict[str, np.ndarray]:
         return {"x": as_array(data, "x")}
     names = getattr(data, "column_names", None)
     names = getattr(data, "columns", None) if names is None else names
+    if names is None and hasattr(data, "to_numpy"):  # one column of a table, whose rows go by labels, not by place
+        return {"x": as_array(data.to_numpy(), "x")}
     if isinstance(names, Mapping) or (
         isinstance(data, Mapping) and any(hasattr(v, "features") for v in data.values())
     ):

@@ -204,9 +204,9 @@ class OnDisk(Dataset):
         return images
 
 
-def natural(name: str) -> list[tuple[int, int | str]]:
-    """The sort key that puts numbers within names in the order of their values."""
-    return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", name)]
+def natural(name: str) -> tuple[list[tuple[int, int | str]], str]:
+    """The sort key that puts numbers within names in the order of their values, no two names in the same place."""
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", name)], name
 
 
 @dataclass(frozen=True)
@@ -256,11 +256,19 @@ def scan(root: Path) -> tuple[dict[str, list[LabelledFile]], list[str]]:
     return splits, class_names
 
 
+LOOK_LIKE_SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
+
+
 def folders_of_splits(root: Path, search: FileSearch) -> dict[str, Path]:
     """The folders train, val and test, as far as there are any of them; or else `root`, for training."""
     inside = {path.name: path for path in sorted(root.iterdir())}
     folders = {name: path for name, path in inside.items() if path.is_dir() and not is_hidden(name)}
     if "train" not in folders:
+        if folders and {name.lower() for name in folders} <= LOOK_LIKE_SPLITS:
+            raise ValueError(
+                f"{root.resolve()} has the folders {', '.join(sorted(folders))}, which look like splits: call them"
+                " train, and val and test as far as there are any"
+            )
         return {"train": root}
     if others := sorted(set(folders) - {"train", "val", "test"}):
         raise ValueError(

@@ -15,7 +15,17 @@ import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, IterableDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
 
 from genzoo.zoo.drawing import seeded
 from genzoo.zoo.modality import parted
@@ -172,7 +182,16 @@ def _in_order(loader: Any) -> Iterable[Any]:
     plain = isinstance(loader, DataLoader) and type(loader.batch_sampler) is BatchSampler
     if not plain or isinstance(loader.dataset, IterableDataset):
         return loader
-    return DataLoader(loader.dataset, loader.batch_size, num_workers=loader.num_workers, collate_fn=loader.collate_fn)
+    data = loader.dataset
+    if isinstance(loader.sampler, SubsetRandomSampler):  # which is the split
+        data = Subset(data, list(loader.sampler.indices))
+    elif not isinstance(loader.sampler, SAMPLERS):
+        return loader
+    return DataLoader(data, loader.batch_size, num_workers=loader.num_workers, collate_fn=loader.collate_fn)
+
+
+#: of PyTorch, that only say in which order, how often, or by whom the data of a split are seen
+SAMPLERS = (SequentialSampler, RandomSampler, WeightedRandomSampler, DistributedSampler)
 
 
 @contextmanager

@@ -283,6 +283,10 @@ def checked_data(
         return None
     extractor = FeatureExtractor(how["extractor"], weights_path)
     check_extractor(extractor, x)
+    if how["num_samples"] < LEAST:
+        raise ValueError(
+            f"evaluate: num_samples is {how['num_samples']}, but distances are those of at least {LEAST} samples."
+        )
     if (num := at_most(Rows(datamodule, split), LEAST)) < LEAST:
         raise ValueError(
             f"evaluate: distances are measured against at least {LEAST} data, but the {split} split has {num}: give"

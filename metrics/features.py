@@ -89,6 +89,6 @@ def _key(batches: Iterable[Tensor], extractor: FeatureExtractor, keep: int) -> t
     digest, total = hashlib.sha256(f"{extractor.fingerprint} {keep} spread".encode()), 0
     for x in batches:
         digest.update(f"{x.dtype} {tuple(x.shape[1:])}".encode())
-        digest.update(x.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(x.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         total += len(x)
     return digest.hexdigest(), total

@@ -173,7 +173,10 @@ def closeness(
     found[0] |= floor(least.value, least.error, "real against real", f"{real_data} in place of the samples")
     if (copied := real.memorisation()) is not None:
         of = f"the nearest of {least.data} is nearer to a sample than to one of {some}"
-        protocol = f"{seen}: how often {of}; 0.5 if the model knows the distribution, 1 if only the training data"
+        # who draws from all the training data is at one that is looked at as often as these are among them
+        by_heart = 0.5 + 0.5 * min(1.0, num_samples / least.data.total)
+        knows = f"0.5 if the model knows the distribution, {by_heart:.3g} if only the training data"
+        protocol = f"{seen}: how often {of}; {knows}"
         value, error = copied
         found.append(
             figure("memorisation", value, "share", protocol, error=error, split=split, num_examples=num_samples)

@@ -36,7 +36,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "paths",
         nargs="+",
         metavar="PATH",
-        help="images, sounds, texts, folders of them; rows in .csv, .parquet, .npy",
+        help="images, sounds, texts, folders of them; rows in .csv, .tsv, .parquet, .npy",
     )
     add("--out", help="a .csv of all scores to write, most odd first")
     add("--sheet", help="a .png to write: the oddest images above, the most usual below")

@@ -13,7 +13,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from running import on_two_processes
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from genzoo.callbacks import EMA, FrechetDistance
 from genzoo.datamodules import DigitsDataModule
@@ -318,3 +318,29 @@ def test_an_extractor_of_other_data_says_so() -> None:
     extractor = FeatureExtractor(Classifier((1, 28, 28), 256, 10, width=2))
     with pytest.raises(ValueError, match=r"for data of shape \(1, 28, 28\), but these are \(1, 8, 8\)"):
         extractor(torch.rand(3, 1, 8, 8))
+
+
+def test_another_run_is_measured_against_its_own_data(trainer: Callable[..., Trainer]) -> None:
+    class Scaled(LightningDataModule):
+        def __init__(self, scale: float) -> None:
+            super().__init__()
+            self.rows = TensorDataset(points(30, 1).tensors[0] * scale, torch.zeros(30))
+
+        def train_dataloader(self) -> DataLoader:
+            return DataLoader(self.rows, 8)
+
+        val_dataloader = train_dataloader
+
+    run = trainer(FrechetDistance(extractor(), num_samples=20, reference="val"))
+    torch.manual_seed(0)
+    module, found = Foreign(), []
+    for scale in (1.0, 0.2, 1.0):
+        run.validate(module, datamodule=Scaled(scale), verbose=False)
+        found.append(float(run.callback_metrics["val/frechet"]))
+    assert found[0] == found[2] and found[1] > 2 * found[0]
+
+
+def test_too_few_samples_for_what_is_asked_are_refused() -> None:
+    with pytest.raises(ValueError, match="num_samples must be at least 6"):
+        FrechetDistance(extractor(), num_samples=5, prdc=True)
+    FrechetDistance(extractor(), num_samples=5)

@@ -16,7 +16,7 @@ from torch import Tensor
 import genzoo
 from genzoo.cli import main
 from genzoo.commands.score import Ends
-from genzoo.datamodules import AudioDataModule, ImageFolderDataModule
+from genzoo.datamodules import ArrayDataModule, AudioDataModule, ImageFolderDataModule
 from genzoo.own_data import OwnData, table
 from genzoo.zoo import GPT, MADE, VAE, Classifier, MaskedDiffusion, PerDatum, PixelCNN, WaveNet, ZooModule
 from genzoo.zoo.media import GAP, RULE
@@ -166,6 +166,32 @@ def test_arrays_are_data_of_any_kind() -> None:
     tokens = OwnData(GPT((6,), 4, width=8, depth=1, heads=1))
     np.save("x.npy", np.array([[0, 1, 2, 3, 3, 3], [0, 1, 2, 3, 3, 4]]))
     assert [bool(datum.why) for datum in tokens.read([Path("x.npy")], "reading")] == [False, True]
+
+
+def test_bytes_are_what_they_are_to_the_datamodule() -> None:
+    """Grey values of images; of points and of binary images the numbers themselves."""
+    rows = np.array([[10, 200], [0, 1]], np.uint8)
+    np.save("x.npy", rows)
+    points = OwnData(MADE((2,), None, width=8))
+    assert [d.x.tolist() for d in points.read([Path("x.npy")], "") if d.x is not None] == rows.tolist()
+    binary = OwnData(VAE((1, 2, 2), 2, latent_dim=2, network="mlp", width=8, depth=1))
+    for white in (1, 255):
+        np.save("x.npy", np.array([[[[white, 0], [white, white]]]], np.uint8))
+        (datum,) = binary.read([Path("x.npy")], "")
+        assert datum.x is not None and datum.x.tolist() == [[[1, 0], [1, 1]]]
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.tsv"])
+def test_tables_are_read_as_the_datamodule_reads_them(name: str) -> None:
+    rest = [[float(row), 2.0 * row] for row in range(8)]
+    Path(name).write_text('"a"\tb\n"1.5"\t"2"\n' + "".join(f"{a}\t{b}\n" for a, b in rest))
+    told = [(line, row.tolist()) for line, row in table(Path(name))[0]]  # type: ignore[union-attr]
+    assert told == list(enumerate([[1.5, 2.0], *rest], start=2))
+    data = ArrayDataModule(path=name)
+    assert sorted(data.data.x.tolist()) == sorted(row for _, row in told)
+    Path(name).write_text("1.5,,3\n4,5,6\n")
+    (line, why), second = table(Path(name))[0]
+    assert line == 1 and "'' is no number" in str(why) and second[0] == 2
 
 
 def test_sounds_are_read_as_the_datamodule_reads_them(capsys: Captured) -> None:

@@ -431,3 +431,22 @@ def test_a_gan_of_images_from_a_tensor() -> None:
     model = GAN(data.shape, data.levels, num_classes=data.num_classes, conditional=True, width=4)
     Trainer(max_epochs=1, enable_checkpointing=False, **quiet).fit(model, datamodule=data)
     assert int(model.class_counts.sum()) == 8 and math.prod(model.shape) == 48
+
+
+def test_a_column_of_a_frame_goes_by_place_and_not_by_label() -> None:
+    frame = pandas.DataFrame({"a": np.arange(40.0), "b": np.arange(40.0), "label": np.arange(40) // 10})[::-1]
+    data = ArrayDataModule(frame[["a", "b"]], frame["label"])
+    assert torch.equal(data.data.labels, data.data.x[:, 0].long() // 10)
+    kept = frame[frame["a"] % 2 == 0]
+    assert len(ArrayDataModule(kept[["a", "b"]], kept["label"]).data) == 20
+
+
+def test_columns_called_x_and_y_can_be_the_data() -> None:
+    rows = {"x": np.random.default_rng(0).normal(size=40), "y": np.random.default_rng(1).normal(size=40)}
+    data = ArrayDataModule(rows, columns=["x", "y"])
+    assert data.shape == (2,) and data.num_classes is None
+
+
+def test_a_label_that_is_infinite_is_named() -> None:
+    with pytest.raises(ValueError, match="labels are whole numbers, or names, but 'y' holds 'inf'"):
+        ArrayDataModule(np.random.default_rng(0).normal(size=(3, 2)), np.array([0.0, 1.0, np.inf]))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from genzoo.datamodules import ImageFolderDataModule
 from genzoo.datamodules import folder as module
-from genzoo.datamodules.folder import image_suffixes, scan, suitable_batch
+from genzoo.datamodules.folder import image_suffixes, natural, scan, suitable_batch
 
 
 def decode(path: Path, shape: tuple[int, ...]) -> Tensor:
@@ -453,3 +453,17 @@ def test_damaged_pictures_do_not_count(root: Path) -> None:
         file.write_text("no image")
     with pytest.raises(ValueError, match=r"cannot be used: .*Repair or remove it"):
         folder(root, size="auto")
+
+
+@pytest.mark.parametrize("names", [("Train", "Test"), ("val", "test"), ("training", "validation")])
+def test_folders_that_look_like_splits_are_no_classes(names: tuple[str, ...], tmp_path: Path) -> None:
+    for name in names:
+        (tmp_path / name).mkdir()
+        Image.new("L", (4, 4)).save(tmp_path / name / "1.png")
+    with pytest.raises(ValueError, match="look like splits: call them train, and val and test"):
+        ImageFolderDataModule(tmp_path, size=4).setup("fit")
+
+
+def test_names_of_one_number_have_an_order() -> None:
+    assert sorted(["1", "01", "a01", "a1", "10", "2"], key=natural) == ["01", "1", "2", "10", "a01", "a1"]
+    assert sorted(["01", "1"], key=natural) == sorted(["1", "01"], key=natural)

@@ -117,3 +117,9 @@ def test_principal_components_of_large_data_are_those_of_the_whole_decomposition
 def test_principal_components_of_nothing_are_refused() -> None:
     with pytest.raises(ValueError, match="no training data"):
         PrincipalComponents([])
+
+
+@pytest.mark.parametrize("size", [10, 5000])
+def test_principal_components_of_one_datum_are_refused(size: int) -> None:
+    with pytest.raises(ValueError, match="at least 2"):
+        PrincipalComponents([torch.rand(1, size)])

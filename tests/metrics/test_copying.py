@@ -83,3 +83,12 @@ def test_a_model_that_copies_is_found_out() -> None:
     assert figures["memorisation"]["value"] > 0.98
     figures = {f["name"] for f in evaluate(Copier((1, 8, 8), 17), data, split="train", **given)["figures"]}
     assert "frechet" in figures and "memorisation" not in figures  # there, the reference are the training data
+
+
+def test_the_share_of_a_model_that_copies_is_what_the_protocol_says() -> None:
+    """Where some of the training data stand for all, it is found out as often as these are among them."""
+    torch.manual_seed(0)
+    training, unseen = torch.randn(6000, 8), torch.randn(1000, 8)
+    value, _ = memorisation(training[::6], unseen, training)
+    assert value == pytest.approx(0.5 + 0.5 * 1000 / 6000, abs=0.02)
+    assert memorisation(training, unseen, training)[0] == 1

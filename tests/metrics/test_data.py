@@ -2,9 +2,17 @@
 
 import pytest
 import torch
+from torch.utils.data import (
+    DataLoader,
+    DistributedSampler,
+    RandomSampler,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
 from genzoo.datamodules import DigitsDataModule
-from genzoo.metrics.data import Rows, data_of, split_batches
+from genzoo.metrics.data import Rows, _in_order, data_of, split_batches
 
 
 def rows(data: DigitsDataModule, split: str) -> torch.Tensor:
@@ -39,3 +47,17 @@ def test_the_noise_of_the_data_is_that_of_the_first_epoch() -> None:
     data.setup("fit")
     assert torch.equal(rows(data, "train"), rows(data, "train"))
     assert set(rows(data, "train").unique().tolist()) == {0.0, 1.0}
+
+
+def test_a_sampler_that_is_the_split_is_heeded() -> None:
+    """One that only says in which order, how often or by whom the data are seen is not."""
+    rows = TensorDataset(torch.arange(10.0))
+    everything = list(range(10))
+    for sampler, expected in (
+        (SubsetRandomSampler([1, 4, 6]), [1, 4, 6]),
+        (RandomSampler(rows), everything),
+        (WeightedRandomSampler([1.0] * 10, 30), everything),
+        (DistributedSampler(rows, 2, 0), everything),
+    ):
+        found = _in_order(DataLoader(rows, 4, sampler=sampler))
+        assert [int(x) for (batch,) in found for x in batch] == expected

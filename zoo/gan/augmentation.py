@@ -52,7 +52,8 @@ def cutout(x: Tensor) -> Tensor:
     for dim in (2, 3):
         size = x.shape[dim]
         length = (size + 1) // 2
-        start = torch.randint(size, (len(x), 1), device=x.device) - length // 2
+        # of an even length one place more, so that no side is cut more often than the other
+        start = torch.randint(size + 1 - length % 2, (len(x), 1), device=x.device) - length // 2
         place = torch.arange(size, device=x.device)
         along = [len(x), 1, 1, 1]
         along[dim] = size

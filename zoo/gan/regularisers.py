@@ -132,7 +132,7 @@ class SpectralNorm(Regulariser):
 
 
 class UnitSpectralNorm(nn.Module):
-    """W / σ(W), with the largest singular value by power iteration, one round for each training step.
+    """W / σ(W), with the largest singular value by power iteration: a round for each use of the network in training.
 
     Args:
         weight: the one to be parametrised, (out, ...), flattened to a matrix from dimension 1 on.

@@ -173,3 +173,11 @@ def test_none_is_the_default_and_changes_nothing() -> None:
 def test_what_cannot_be_augmented_is_refused(shape: tuple[int, ...], augment: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         GAN(shape, None if len(shape) == 1 else 256, augment=augment)
+
+
+@pytest.mark.parametrize("size", [6, 7, 8])
+def test_cutout_cuts_no_side_more_often_than_the_other(size: int) -> None:
+    torch.manual_seed(0)
+    left = AUGMENTATIONS["cutout"](torch.ones(40_000, 1, size, size)).mean((0, 1))
+    torch.testing.assert_close(left, left.flip(0), rtol=0, atol=0.012)
+    torch.testing.assert_close(left, left.flip(1), rtol=0, atol=0.012)
