@@ -82,6 +82,8 @@ def _run(arguments: Sequence[str], cwd: Path, environment: dict[str, str], strea
     os.environ.clear()
     os.environ.update(environment)
     torch.set_num_threads(1)  # the server may have been started for more
+    # where processes that it starts meet: a port that is free now may be somebody's outgoing one a moment later
+    os.environ["MASTER_PORT"] = str(10_000 + os.getpid() % 20_000)
     if arguments[0] == "-m":
         sys.argv, sys.path[0] = list(arguments[1:]), str(cwd)
         runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
