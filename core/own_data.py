@@ -86,14 +86,9 @@ class OwnData:
             if not path.is_dir():
                 found.append(path)
                 continue
-            kinds = {
-                "image": image_suffixes(),
-                "waveform": sound_suffixes(),
-                "points": tuple(READERS),
-                "tokens": None,
-            }
-            kinds["series"] = tuple(READERS)
-            search = FileSearch(kinds[self.kind])
+            rows = tuple(READERS)
+            kinds = {"image": image_suffixes(), "waveform": sound_suffixes(), "points": rows, "series": rows}
+            search = FileSearch(kinds.get(self.kind))  # of a text any may be
             below = search.below(path).values()
             left = search.in_words()
             if not below:

@@ -3,6 +3,7 @@
 import re
 from argparse import ArgumentParser, Namespace
 from inspect import signature
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -199,20 +200,20 @@ def text_with_gaps(own: "OwnData", raw: str, given: Namespace, generator: Any) -
 
     from genzoo.zoo.media import Text
 
-    parts = [] if given.known is None else given.known.split(",")
-    if not all(re.fullmatch(r"[1-9]\d*|\d*:\d*", part) for part in parts):
+    said = given.known or ":"
+    if not re.fullmatch(r"[1-9]\d*|\d*:\d*(,\d*:\d*)*", said):
         raise ValueError(
             f"--known {given.known}: give how many characters of the text's beginning are known, or which of its"
             " tokens, counted from 0: :40,80: for all but the 40 from the 40th on"
         )
-    if parts and ":" not in given.known:
-        raw, parts = raw[: int(parts[0])], []
+    if ":" not in said:
+        raw, said = raw[: int(said)], ":"
     (length,), tokens = own.shape, own.module.tokens(raw)
     if not 0 < len(tokens) <= length:
         raise ValueError(f"{given.file} has {len(tokens):,} tokens: give 1 to {length:,}, as the model's texts have")
     x, known = torch.zeros(length, dtype=torch.long), torch.zeros(length, dtype=torch.bool)
     x[: len(tokens)] = tokens
-    for part in parts or [":"]:
+    for part in said.split(","):
         known[: len(tokens)][slice(*(int(end) if end else None for end in part.split(":")))] = True
     if bool(known.all()) or not bool(known.any()):
         raise ValueError(
@@ -220,7 +221,6 @@ def text_with_gaps(own: "OwnData", raw: str, given: Namespace, generator: Any) -
             f" {'none is left to fill in' if known.all() else 'nothing is known'}; name some, as :40,80:"
         )
     filled = completed(own, x, known, given, generator)
-    runs = torch.split(x, torch.unique_consecutive(known, return_counts=True)[1].tolist())
-    starts = torch.tensor([0, *[len(run) for run in runs]]).cumsum(0).tolist()
-    begin = "".join(own.module.text(run) if known[at] else "…" for at, run in zip(starts, runs, strict=False))
+    runs = groupby(range(length), key=known.tolist().__getitem__)
+    begin = "".join(own.module.text(x[list(places)]) if told else "…" for told, places in runs)
     return Text([begin, *map(own.module.text, filled)])

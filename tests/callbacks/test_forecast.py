@@ -6,11 +6,13 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+import torch
 from foreign import Foreign
 from lightning.pytorch import Callback, LightningModule, Trainer
 from ticking import Clock
 
 from genzoo.callbacks import Forecast, forecast
+from genzoo.callbacks.forecast import _size
 
 Make = Callable[..., Trainer]
 Fit = Callable[..., Any]
@@ -89,3 +91,8 @@ def test_a_fast_one_is_measured_over_sixteen_batches(trainer: Make, fit: Fit, cl
 def test_nothing_of_a_dry_run(trainer: Make, fit: Fit, clock: Clock, said: list[str]) -> None:
     fit(trainer(clock.ticking(20), Forecast(), fast_dev_run=4))
     assert not said
+
+
+def test_a_batch_has_as_many_samples_as_its_data_have() -> None:
+    x = torch.zeros(5, 2)
+    assert [_size(batch) for batch in (x, (x, x[:, 0]), {"x": x}, {"y": x})] == [5, 5, 5, 1]

@@ -461,7 +461,8 @@ def test_the_gaps_of_a_text_are_filled_in(capsys: Captured) -> None:
         generator = torch.Generator().manual_seed(0)
         drawn = model.complete(x[None], mask, num_samples=2, generator=generator)  # type: ignore[attr-defined]
         assert begin == shown and filled == model.text(drawn[:, 0])  # type: ignore[attr-defined]
-    assert "which of its tokens" in refused([*command, "--known", "upper"], capsys)
+    for known in ("upper", "3,5", "3,5:7"):
+        assert "which of its tokens" in refused([*command, "--known", known], capsys)
     assert "nothing is known" in refused([*command, "--known", "11:"], capsys)
     Path("x.txt").write_text("abc " * 3)
     assert "none is left to fill in" in refused(command, capsys)

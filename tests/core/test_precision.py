@@ -124,6 +124,18 @@ def test_a_requeued_job_keeps_it_too(capsys: Captured, monkeypatch: pytest.Monke
     assert recorded(again) == "32-true" and "here bf16-mixed is the fastest" in said
 
 
+def test_a_requeued_job_goes_on_from_no_other_whose_number_begins_alike(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    monkeypatch.setenv("SLURM_JOB_NAME", "bash")
+    fit(capsys)
+    monkeypatch.setenv("SLURM_JOB_ID", "471")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    again, _ = fit(capsys)
+    assert yaml.safe_load((again / "config.yaml").read_text())["ckpt_path"] is None
+
+
 def test_recipes_state_no_precision_that_is_slow_somewhere() -> None:
     stated = {yaml.safe_load(recipes.find(name).read_text())["trainer"].get("precision") for name in recipes.names()}
     assert stated == {"auto", None}

@@ -9,6 +9,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+import genzoo
 from genzoo.datamodules import DigitsDataModule, PointsDataModule
 from genzoo.metrics import evaluate, likelihood_of
 from genzoo.metrics.anomalies import PrincipalComponents, auroc, auroc_error, flipped
@@ -202,3 +203,8 @@ def test_what_is_measured_depends_on_arguments_that_are_known() -> None:
     assert arguments_of("frechet") == arguments_of("fid") == {"split", "seed", "num_samples", "extractor"}
     assert arguments_of("parameters") == arguments_of("sampling_time") == set()
     assert arguments_of("of a later version") >= everything  # so that nothing unknown is taken for comparable
+
+
+def test_too_few_samples_are_refused_before_anything_is_measured() -> None:
+    with pytest.raises(ValueError, match="num_samples is 5, but distances are those of at least 6 samples"):
+        evaluate(genzoo.load("digits/made"), DigitsDataModule(), num_samples=5, progress=False)

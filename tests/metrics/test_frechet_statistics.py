@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from genzoo.metrics.extractors import FeatureExtractor
+from genzoo.metrics.features import real_features
 from genzoo.metrics.frechet import FeatureStatistics, FrechetReference, frechet_distance, frechet_floor_error
 
 
@@ -207,3 +209,9 @@ def test_equals_torchmetrics_and_torch_fidelity_on_the_same_features() -> None:
         fid_features_to_statistics(extractor(real)), fid_features_to_statistics(extractor(fake)), verbose=False
     )
     assert ours == pytest.approx(theirs["frechet_inception_distance"], rel=1e-9)
+
+
+def test_features_of_real_data_in_bfloat16_are_kept_like_any() -> None:
+    x = torch.rand(8, 1, 4, 4, generator=torch.Generator().manual_seed(0)).bfloat16()
+    found, _ = real_features([x], FeatureExtractor(nn.Flatten()))
+    torch.testing.assert_close(found.mean, x.flatten(1).double().mean(0))

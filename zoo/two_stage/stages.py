@@ -224,9 +224,11 @@ class TwoStageMixin(nn.Module):
         epoch = getattr(sampler, "epoch", None)
         if epoch is not None:  # by which a sampler for several processes shuffles
             sampler.set_epoch(0)
-        yield from islice(loader, int(self.trainer.num_training_batches) if self._limited else None)
-        if epoch is not None:
-            sampler.set_epoch(epoch)
+        try:
+            yield from islice(loader, int(self.trainer.num_training_batches) if self._limited else None)
+        finally:
+            if epoch is not None:
+                sampler.set_epoch(epoch)
 
     @property
     def _limited(self) -> bool:
