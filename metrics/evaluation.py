@@ -154,7 +154,7 @@ def evaluate(
         datamodule.setup("fit")
     extract = checked_data(module, datamodule, how, split, only, weights_path)
     if extract is None:
-        del how["extractor"]  # what nothing was measured with is not stated
+        how.pop("extractor", None)  # what nothing was measured with is not stated
     found = figures.parameters(module)
     with measuring(module, device), seeded(seed), torch.no_grad():
         if "likelihood" in only and isinstance(module, HasLogProb):
@@ -260,7 +260,10 @@ def checked_arguments(module: LightningModule, datamodule: LightningDataModule, 
         torch.device("cpu" if asked["device"] is None else asked["device"])
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"evaluate: device={asked['device']!r}: {str(error).splitlines()[0]}.") from None
-    return protocol_for(datamodule, {name: asked[name] for name in PROTOCOL if asked[name] is not None})
+    how = protocol_for(datamodule, {name: asked[name] for name in PROTOCOL if asked[name] is not None})
+    if not isinstance(module, Samples):
+        del how["extractor"]  # what nothing is measured with is not stated
+    return how
 
 
 def checked_data(

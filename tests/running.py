@@ -1,6 +1,7 @@
 """`genzoo` as a real process, and what its run leaves; and as a call that is to be refused."""
 
 import csv
+import itertools
 import multiprocessing
 import os
 import runpy
@@ -50,7 +51,17 @@ class _OfTheServer(DDPStrategy):
 
 def on_two_processes() -> dict[str, Any]:
     """For a Trainer, what "ddp_spawn" does but for the imports: its processes are forked as below."""
+    os.environ["MASTER_PORT"] = a_port()  # where Lightning leaves the one that it takes, too
     return {"devices": 2, "strategy": _OfTheServer()}
+
+
+PORTS = itertools.count()
+
+
+def a_port() -> str:
+    """Where processes of a test meet. One that is free now may be somebody's outgoing one a moment later: these are
+    none that a system gives out by itself, and another for each process and each time."""
+    return str(10_000 + (20 * os.getpid() + next(PORTS) % 20) % 20_000)
 
 
 def python(*arguments: str, cwd: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
@@ -60,7 +71,7 @@ def python(*arguments: str, cwd: Path, timeout: float = 300) -> subprocess.Compl
     server that has them, and has done nothing else.
     """
     environment = {name: value for name, value in os.environ.items() if name != "GENZOO_RUN_FOLDER"}
-    environment |= {"OMP_NUM_THREADS": "1"}
+    environment |= {"OMP_NUM_THREADS": "1", "MASTER_PORT": a_port()}
     if arguments[0] == "-c":
         command = [sys.executable, *arguments]
         return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
@@ -82,8 +93,6 @@ def _run(arguments: Sequence[str], cwd: Path, environment: dict[str, str], strea
     os.environ.clear()
     os.environ.update(environment)
     torch.set_num_threads(1)  # the server may have been started for more
-    # where processes that it starts meet: a port that is free now may be somebody's outgoing one a moment later
-    os.environ["MASTER_PORT"] = str(10_000 + os.getpid() % 20_000)
     if arguments[0] == "-m":
         sys.argv, sys.path[0] = list(arguments[1:]), str(cwd)
         runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)

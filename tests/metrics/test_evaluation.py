@@ -14,9 +14,9 @@ from genzoo.datamodules import DigitsDataModule, PointsDataModule
 from genzoo.metrics import evaluate, likelihood_of
 from genzoo.metrics.anomalies import PrincipalComponents, auroc, auroc_error, flipped
 from genzoo.metrics.data import Rows, spread
-from genzoo.metrics.evaluation import DEPENDS, GROUPS, arguments_of
+from genzoo.metrics.evaluation import DEPENDS, GROUPS, arguments_of, unmeasured
 from genzoo.metrics.figures import figure, floor
-from genzoo.zoo import VAE, PerDatum, PixelCNN
+from genzoo.zoo import VAE, PerDatum, PixelCNN, QuantisedAutoencoder
 from genzoo.zoo.hub.card import model_card
 
 
@@ -208,3 +208,14 @@ def test_what_is_measured_depends_on_arguments_that_are_known() -> None:
 def test_too_few_samples_are_refused_before_anything_is_measured() -> None:
     with pytest.raises(ValueError, match="num_samples is 5, but distances are those of at least 6 samples"):
         evaluate(genzoo.load("digits/made"), DigitsDataModule(), num_samples=5, progress=False)
+
+
+def test_what_is_to_be_measured_later_can_be_measured() -> None:
+    """Of a tokenizer, which draws no samples, too: its data state an extractor, which it has no use for."""
+    data = DigitsDataModule(limit=60)
+    module = QuantisedAutoencoder(data.shape, data.levels, factor=2, width=4)
+    assert "extractor" in data.protocol
+    later = unmeasured(module, data)["evaluation"]
+    measured = evaluate(module, data, only=["sampling", "closeness"], **later)
+    assert [figure["name"] for figure in measured["figures"]] == ["parameters"]
+    assert measured["evaluation"] == later and "extractor" not in later
