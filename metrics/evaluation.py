@@ -29,17 +29,17 @@ from genzoo.metrics.data import SPLITS, Rows, at_most, first_batch
 from genzoo.metrics.environment import environment
 from genzoo.metrics.extractors import AUTO, FeatureExtractor, fitting
 from genzoo.zoo.drawing import seeded
-from genzoo.zoo.interface import HasLogProb, Samples, ScoresAnomalies
+from genzoo.zoo.interface import HasCodes, HasLogProb, Samples, ScoresAnomalies
 from genzoo.zoo.precision import without_tf32
 from genzoo.zoo.processes import rank
 
 #: the groups of figures, in the order in which they are measured
-GROUPS = ("likelihood", "sampling", "accuracy", "closeness", "modes", "anomaly")
+GROUPS = ("likelihood", "sampling", "accuracy", "codes", "closeness", "modes", "anomaly")
 #: which arguments of `evaluate` figures depend on, by their names; what is odd, a figure's name itself says
 DEPENDS: dict[tuple[str, ...], set[str]] = {
     ("parameters", "sampling_time", "network_evaluations"): set(),
     ("nll", "bits_per_dim"): {"split", "num_particles", "num_likelihood", "seed"},
-    ("accuracy",): {"split"},
+    ("accuracy", "codebook_usage", "codebook_perplexity"): {"split"},
     (*figures.SCORES, "memorisation"): {"split", "extractor", "num_samples", "seed"},
     ("modes", "high_quality", "mode_kl"): {"num_samples", "seed"},
     ("auroc_*",): {"split", "num_odd", "seed"},
@@ -100,6 +100,7 @@ def evaluate(
       (`log_density`), with its entropy as the floor.
     * sampling, with `sample`: seconds for each sample, and network evaluations for one.
     * accuracy, without `sample` but with `features` (a classifier).
+    * codes, with `codes`, its own or its autoencoder's: the share that the split uses, and their perplexity.
     * closeness, with `sample` and an extractor: the Fréchet distance with its floor, KID, precision, recall, density,
       coverage and memorisation.
     * modes, with `sample`, of data with `centres`: how many of them are found, and the share of samples near one.
@@ -166,6 +167,9 @@ def evaluate(
         classifies = hasattr(module, "features") and getattr(module, "num_classes", None) is not None
         if "accuracy" in only and not isinstance(module, Samples) and classifies:
             found += figures.accuracy(module, datamodule, split, track)
+        coder = getattr(module, "autoencoder", module)
+        if "codes" in only and isinstance(coder, HasCodes):
+            found += figures.codes(coder, datamodule, split, track)
         if extract is not None:
             extract.to(module.device)
             found += figures.closeness(module, datamodule, extract, split, how["num_samples"], seed, track, cache_dir)
@@ -279,7 +283,7 @@ def checked_data(
     Raises:
         ValueError: if there is no such split, or the extractor makes no features of its data; if there are too few.
     """
-    if not set(only) & {"likelihood", "accuracy", "closeness", "anomaly"}:
+    if not set(only) & {"likelihood", "accuracy", "codes", "closeness", "anomaly"}:
         return None
     x = first_batch(datamodule, split, "evaluate: split")
     if "closeness" not in only or not isinstance(module, Samples) or how["extractor"] is None:

@@ -18,8 +18,9 @@ from genzoo.metrics.environment import hardware
 from genzoo.metrics.extractors import FeatureExtractor
 from genzoo.metrics.likelihood import NegativeLogLikelihood, likelihood_of
 from genzoo.metrics.modes import ModeCoverage
+from genzoo.zoo.codebook import codebook_figures
 from genzoo.zoo.drawing import draw
-from genzoo.zoo.interface import HasLogProb, Samples
+from genzoo.zoo.interface import HasCodes, HasLogProb, Samples
 from genzoo.zoo.mixins import is_conditional
 from genzoo.zoo.modality import to_grid
 from genzoo.zoo.processes import gather, share
@@ -126,6 +127,25 @@ def accuracy(module: LightningModule, datamodule: LightningDataModule, split: st
     p, n = sum(rights) / sum(seens), sum(seens)
     says = "images whose likeliest class is the true one"
     return [figure("accuracy", p, "share", says, error=(p * (1 - p) / n) ** 0.5, split=split, num_examples=n)]
+
+
+def codes(module: HasCodes, datamodule: LightningDataModule, split: str, track: Track) -> list[Figure]:
+    """How many of its codes the data have, and how evenly."""
+    counts = torch.zeros(module.num_codes, dtype=torch.int64)
+    data = Rows(datamodule, split)
+    for _, x, counted in share(track(data, "codes")):
+        if counted:
+            counts += module.codes(to_module(x, module)).flatten().cpu().bincount(minlength=module.num_codes)
+    found = codebook_figures(torch.stack(gather(counts)).sum(0))
+    of = f"the {module.num_codes:,} codes"
+    says = {
+        "codebook_usage": ("share", f"{of} that the data have"),
+        "codebook_perplexity": ("codes", f"exp of the entropy of how often the data have each of {of}"),
+    }
+    return [
+        figure(name, found[name].item(), unit, how, split=split, num_examples=data.total)
+        for name, (unit, how) in says.items()
+    ]
 
 
 #: the scores of `closeness`: unit, and what is done with the features

@@ -16,7 +16,7 @@ from genzoo.metrics.anomalies import PrincipalComponents, auroc, auroc_error, fl
 from genzoo.metrics.data import Rows, spread
 from genzoo.metrics.evaluation import DEPENDS, GROUPS, arguments_of, unmeasured
 from genzoo.metrics.figures import figure, floor
-from genzoo.zoo import VAE, PerDatum, PixelCNN, QuantisedAutoencoder
+from genzoo.zoo import FSQ, GPT, VAE, LatentModel, PerDatum, PixelCNN, QuantisedAutoencoder
 from genzoo.zoo.hub.card import model_card
 
 
@@ -219,3 +219,17 @@ def test_what_is_to_be_measured_later_can_be_measured() -> None:
     measured = evaluate(module, data, only=["sampling", "closeness"], **later)
     assert [figure["name"] for figure in measured["figures"]] == ["parameters"]
     assert measured["evaluation"] == later and "extractor" not in later
+
+
+@pytest.mark.parametrize("two_stages", [False, True])
+def test_a_card_says_how_the_codes_are_used(two_stages: bool) -> None:
+    """Counted one image after another, of a tokenizer and of the model that writes in its codes."""
+    data = DigitsDataModule(limit=60)
+    tokenizer = QuantisedAutoencoder(data.shape, data.levels, factor=2, width=4, quantiser=FSQ([4, 3]))
+    module = LatentModel(data.shape, data.levels, autoencoder=tokenizer, prior=GPT) if two_stages else tokenizer
+    measured = {f["name"]: f for f in evaluate(module, data, only=["codes"], split="val")["figures"]}
+    seen = [code for x in Rows(data, "val") for one in x for code in tokenizer.codes(one[None]).flatten().tolist()]
+    shares = [seen.count(code) / len(seen) for code in set(seen)]
+    assert measured["codebook_usage"]["value"] == pytest.approx(len(set(seen)) / 12)
+    assert measured["codebook_perplexity"]["value"] == pytest.approx(math.exp(-sum(s * math.log(s) for s in shares)))
+    assert measured["codebook_usage"]["num_examples"] == len(seen) / math.prod(tokenizer.grid) > 0

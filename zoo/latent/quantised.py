@@ -17,8 +17,9 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
+from genzoo.zoo.codebook import codebook_figures
 from genzoo.zoo.latent.encoder_decoder import Factor, TwoNetworksMixin
-from genzoo.zoo.latent.quantisers import FSQ, Quantisation, codebook_figures
+from genzoo.zoo.latent.quantisers import FSQ, Quantisation
 from genzoo.zoo.likelihoods import Likelihood, Output, default_likelihood
 from genzoo.zoo.memory import within_memory
 from genzoo.zoo.module import ZooModule

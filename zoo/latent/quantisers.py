@@ -229,23 +229,6 @@ def straight_through(quantised: Tensor, z: Tensor) -> Tensor:
     return quantised.detach() + (z - z.detach())
 
 
-def codebook_figures(counts: Tensor) -> dict[str, Tensor]:
-    """How a dataset uses the codes.
-
-    Args:
-        counts: (K,), how often each code occurs.
-
-    Returns:
-        "codebook_usage", the share of codes that occur, in [0, 1], and "codebook_perplexity", exp H of their
-        distribution, from 1 (all the same) to K (all alike); float64 scalars.
-    """
-    shares = counts.double() / counts.sum()
-    return {
-        "codebook_usage": (counts > 0).double().mean(),
-        "codebook_perplexity": torch.special.entr(shares).sum().exp(),
-    }
-
-
 EPSILON = 1e-3  # ε of FSQ, by which the outermost levels are reached before z is infinite
 MOST_LEVELS = int(1 / EPSILON)  # of one number: of more the outermost are rounded away, as h ε > ½
 MOST_CODES = 2**20

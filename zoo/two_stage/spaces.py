@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from genzoo.zoo.codebook import codebook_figures
 from genzoo.zoo.latent.quantised import QuantisedAutoencoder
-from genzoo.zoo.latent.quantisers import codebook_figures
 from genzoo.zoo.latent.vae import VAE
 from genzoo.zoo.likelihoods import Output
 from genzoo.zoo.modality import Modality, from_codes, modality, to_codes

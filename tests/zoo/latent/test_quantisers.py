@@ -8,7 +8,8 @@ import torch
 from vector_quantize_pytorch import VectorQuantize
 
 from genzoo.zoo import FSQ, VQ
-from genzoo.zoo.latent.quantisers import VectorQuantiser, codebook_figures
+from genzoo.zoo.codebook import codebook_figures
+from genzoo.zoo.latent.quantisers import VectorQuantiser
 
 LEVELS = [(8, 5, 5, 5), (8, 6, 5), (7, 5, 5), (2, 3, 4), (2,), (3,)]
 
