@@ -137,7 +137,7 @@ def build_data(block: Any, given: Namespace, *, own: bool = False) -> "Lightning
 
     import genzoo.datamodules
     from genzoo.zoo.hub.building import build, by_path, exported
-    from genzoo.zoo.hub.entries import PLACES
+    from genzoo.zoo.hub.entries import MEANS, PLACES
 
     if not isinstance(block, dict) or "class_path" not in block:
         raise ValueError("it is not on record what data it is for (no `data:` in its configuration)")
@@ -147,6 +147,8 @@ def build_data(block: Any, given: Namespace, *, own: bool = False) -> "Lightning
     path = path if "." in path else f"genzoo.datamodules.{path}"  # a recipe may use the bare name
     if not own and (stated := [place for place in PLACES if options.pop(place, None) is not None]):
         note(f"the entry's {stated[0]} is not heeded: --root says where the data are")
+    if not own:  # nor in how many processes and how much memory it takes
+        options = {key: value for key, value in options.items() if key not in MEANS}
     taken = inspect.signature(classes[path]).parameters if path in classes else {}
     place = "path" if "path" in taken and not options.get("source") else "root"  # a text of one's own has a path
     if given.root is not None and place in taken:

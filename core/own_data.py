@@ -29,6 +29,7 @@ from genzoo.datamodules.files import FileSearch
 from genzoo.datamodules.folder import decode, image_suffixes, natural
 from genzoo.datamodules.reading import each, with_bar
 from genzoo.datamodules.text import read_text
+from genzoo.zoo.files import at_home
 from genzoo.zoo.media import SAMPLE_RATE
 from genzoo.zoo.modality import check_data, modality, sounding, to_grid
 
@@ -205,7 +206,7 @@ class OwnData:
 
 def existing(path: str) -> Path:
     """The file or folder; FileNotFoundError if there is none."""
-    found = Path(path).expanduser()
+    found = at_home(path)
     if not found.exists():
         raise FileNotFoundError(f"there is no file or folder {path}")
     return found

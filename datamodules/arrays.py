@@ -14,6 +14,7 @@ from genzoo.datamodules.base import DataModule, InMemory
 from genzoo.datamodules.columns import TEXT, columns_of, listed, read_file, shown
 from genzoo.datamodules.folder import hold_out, natural, part_of
 from genzoo.datamodules.images import rescale
+from genzoo.zoo.files import at_home
 from genzoo.zoo.modality import from_codes, sounding, to_codes
 from genzoo.zoo.value_range import BYTES, SYMMETRIC, UNIT, in_words
 
@@ -101,7 +102,7 @@ class ArrayDataModule(DataModule):
             raise ValueError(
                 f"val_fraction is {val_fraction} and test_fraction {test_fraction}: each must lie between 0 and 1"
             )
-        named = columns_of(x) if path is None else read_file(Path(path).expanduser())
+        named = columns_of(x) if path is None else read_file(at_home(path))
         if y is not None:
             if label is not None or "y" in named:
                 raise ValueError("labels are given twice: leave out y, or the label in the data")

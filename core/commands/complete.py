@@ -4,11 +4,11 @@ import re
 from argparse import ArgumentParser, Namespace
 from inspect import signature
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genzoo.arguments import add_machine, add_model, device, load, ready
 from genzoo.commands.sample import add_settings, keywords
+from genzoo.zoo.files import at_home
 from genzoo.zoo.hub.wording import blamed_on
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def mask_of(given: Namespace, shape: tuple[int, ...]) -> "Tensor":
                 f"--mask {given.mask} has {w} × {h} pixels, but {given.file} has {own_w} × {own_h}: a mask is of the"
                 f" picture's size (or of the model's, {width} × {height})"
             )
-        known = torch.from_numpy(decode(Path(given.mask).expanduser(), (1, height, width)) >= WHITE)
+        known = torch.from_numpy(decode(at_home(given.mask), (1, height, width)) >= WHITE)
         if bool(known.all()):
             raise ValueError(f"--mask {given.mask} is white all over: nothing is left to fill in; paint that black")
         if not bool(known.any()):

@@ -91,5 +91,5 @@ def floor_in_words(figure: dict[str, Any]) -> str:
     """What the figure's floor is, where it has one."""
     if figure.get("floor") is None:
         return ""
-    spread = f" ± {figure['floor_standard_error']:.2g}" if "floor_standard_error" in figure else ""
+    spread = f" ± {figure['floor_standard_error']:.2g}" if figure.get("floor_standard_error") is not None else ""
     return f"  (floor: {figure.get('floor_name', 'real against real')}{spread})"

@@ -2,6 +2,7 @@
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,14 +33,15 @@ def run(given: Namespace) -> None:
 
     `genzoo show NAME` has all of an entry's figures, and how they were measured.
     """
-    pattern = given.pattern
-    if any(entry.name.startswith(f"{pattern}/") for entry in hub.list_models()):
+    pattern, names = given.pattern, {*recipes.names(), *(entry.name for entry in hub.list_models())}
+    if any(name.startswith(f"{pattern}/") for name in names):
         pattern += "/*"  # the name of a data set alone
+    elif any(name.endswith(f"/{pattern}") for name in names):
+        pattern = f"*/{pattern}"  # that of a model alone
     entries = hub.list_models(pattern)
-    found = [name for name in recipes.names() if Path(name).match(pattern) or pattern == "*"]
+    found = [name for name in recipes.names() if fnmatchcase(name, pattern)]
     if not entries and not found:
-        known = {entry.name for entry in hub.list_models()} | set(recipes.names())
-        known |= {name.partition("/")[0] for name in known}
+        known = names | {name.partition("/")[0] for name in names}
         raise ValueError(f"neither an entry nor a recipe matches {pattern!r}{did_you_mean(pattern, known)}")
     damaged = {entry.name: entry.damage for entry in entries if entry.damage is not None}
     for task, members in hub.by_task(entry for entry in entries if entry.name not in damaged).items():

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
 
-from genzoo.arguments import add_compile, add_machine, add_model, load
+from genzoo.arguments import add_compile, add_machine, add_model, load, ready
 from genzoo.errors import did_you_mean
 from genzoo.zoo.hub.wording import blamed_on
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 EXAMPLE = "genzoo sample mnist/vae --out grid.png"
 SAYS = "draw samples of a model"
 TABLES = (".csv", ".npy")  # what rows of numbers are written as
+SUFFIXES = {"waveform": ".wav", "tokens": ".txt"}  # what samples are written as that are no picture
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -53,6 +54,12 @@ def run(given: Namespace) -> None:
         given.set, getattr(module, "sample", None), ("num_samples", "generator"), names, given.num_samples
     )
     rows = as_rows(module, given.out)
+    suffixes = TABLES if rows else (SUFFIXES.get(getattr(module, "modality", "image"), ".png"),)
+    out = Path(given.out or f"samples{suffixes[0]}")
+    if out.suffix.lower() not in suffixes:
+        named = " or ".join(dict.fromkeys([*suffixes, *(TABLES if is_of_rows(module) else ())]))
+        raise ValueError(f"--out {out}: samples of {given.model} are written as {named}; name such a file")
+    ready(str(out))
     with blamed_on(given.model):
         try:
             medium = (rows_of if rows else samples_of)(module, given.num_samples, given.seed, **settings)
@@ -64,11 +71,6 @@ def run(given: Namespace) -> None:
         raise ValueError(f"{type(module).__name__} draws no samples, or none that can be shown")
     if isinstance(medium, Rows):
         medium.names = names_of_columns(entry, module)
-    suffixes = TABLES if rows else (medium.suffix,)
-    out = Path(given.out or f"samples{suffixes[0]}")
-    if out.suffix.lower() not in suffixes:
-        named = " or ".join(dict.fromkeys([*suffixes, *(TABLES if is_of_rows(module) else ())]))
-        raise ValueError(f"--out {out}: samples of {given.model} are written as {named}; name such a file")
     medium.write(out)
     print(out)
 

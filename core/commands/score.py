@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genzoo.arguments import add_machine, add_model, device, load, note, ready
-from genzoo.zoo.hub.wording import blamed_on
+from genzoo.zoo.hub.wording import blamed_on, one_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -194,14 +194,14 @@ class Scores:
         print("  ".join(f"{name:>{width}}" for name, width in widths.items()) + "  file")
         for row in rows:
             numbers = (f"{columns[name][row]:>{width}.6g}" for name, width in widths.items())
-            print("  ".join(numbers) + f"  {self.names[row]}")
+            print("  ".join(numbers) + f"  {one_line(self.names[row])}")
 
     def write(self, out: Path, rows: list[int]) -> None:
         """Writes these as a table with commas between."""
         from genzoo.zoo.files import whole
 
         columns = self.columns()
-        with whole(out) as half, half.open("w", encoding="utf-8", newline="") as file:
+        with whole(out) as half, half.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["file", *columns])
             writer.writerows(

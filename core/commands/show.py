@@ -27,7 +27,9 @@ def run(given: Namespace) -> None:
     before, _, after = card.partition("## Figures\n")
     table = Table("figure", "value", "how it was measured", box=None, header_style="dim", padding=(0, 1, 1, 0))
     for figure in metrics.get("figures", []):
-        on = f"{figure['split']} split, {figure['num_examples']:,}: " if "split" in figure else ""
-        table.add_row(figure["name"], f"{in_words(figure)} {figure['unit']}", on + figure["protocol"])
+        on = [f"{figure['split']} split"] if "split" in figure else []
+        on += [f"{figure['num_examples']:,}"] if "split" in figure and "num_examples" in figure else []
+        how = ": ".join(filter(None, [", ".join(on), figure.get("protocol", "")]))
+        table.add_row(figure["name"], f"{in_words(figure)} {figure['unit']}", how)
     console = Console(highlight=False, markup=False)
     console.print(Markdown(before + "## Figures"), table, Markdown("## Limits" + after.partition("## Limits")[2]))

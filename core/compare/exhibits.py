@@ -23,6 +23,7 @@ from genzoo.zoo import hub
 from genzoo.zoo.drawing import seeded, supported
 from genzoo.zoo.hub import Entry
 from genzoo.zoo.hub.entries import EMBEDDED, LEARNING, file_of
+from genzoo.zoo.hub.film import frame_size
 from genzoo.zoo.media import GAP
 from genzoo.zoo.mixins import is_conditional, present_classes
 from genzoo.zoo.modality import Modality, modality
@@ -288,7 +289,7 @@ class Exhibition:
             rows = [255 - row.permute(1, 2, 0)[..., :1] for row in pixels.chunk(len(steps), dim=1)]
             return film([torch.cat([torch.full_like(ink, 255), ink], -1) for ink in rows], captions, alt)
         channels, height, width = exhibit.module.shape
-        images = _tiles(pixels[:channels] / 255, len(steps), height, width)
+        images = _tiles(pixels[:channels] / 255, len(steps), *frame_size(height, width))
         return self._film(images, captions, alt, exhibit.question)
 
     # ---- the rest

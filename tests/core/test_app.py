@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from socket import socket
 from subprocess import Popen
+from types import SimpleNamespace
 from typing import Any
 from urllib.request import urlopen
 
@@ -19,6 +20,8 @@ import genzoo
 from genzoo.app import STYLE, answers, build
 from genzoo.app.answers import Shown, data_of
 from genzoo.cli import main
+from genzoo.zoo import VAE
+from genzoo.zoo.modality import to_grid
 
 DIGITS = ["digits/vae", "digits/pixelcnn", "digits/gan"]
 
@@ -144,7 +147,7 @@ def test_what_is_drawn_is_the_datum_and_pink_is_the_hole() -> None:
     x, known = data_of(painted(left, paper="black", paint=answers.HOLE), models)
     assert not x[..., :4].any() and bool((x[..., 4:] == 1).all())
     assert not known[..., :4].any() and known[..., 4:].all()
-    assert torch.equal(data_of(answers.drawn(models, 3), models)[0], genzoo_sample(models, 3))
+    assert torch.equal(to_grid(data_of(answers.drawn(models, 3), models)[0], 17), genzoo_sample(models, 3))
 
 
 def genzoo_sample(models: list[Shown], seed: int) -> torch.Tensor:
@@ -161,6 +164,31 @@ def test_each_model_answers_what_it_can() -> None:
     assert re.findall("<th>(.*?)</th>", walked) == ["digits/gan", "digits/vae"]
     drawn = answers.samples(models, "image", {"seed": 0, "steps": 5, "guidance": 2.0, "solver": "its own"})
     assert drawn.count("<img") == 3
+    assert answers.walk(models, painted((150, 50, 200, 300)), None) == answers.as_html([])  # of a cleared sheet
+    assert answers.walk(models, {"composite": None}, answers.drawn(models, 1)) == answers.as_html([])
+
+
+def test_each_model_sees_what_is_drawn_in_its_own_levels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever of them comes first."""
+    monkeypatch.setattr(answers, "is_ink", lambda models: False)
+    fine, coarse = (Shown(str(levels), VAE((1, 8, 8), levels, width=8, depth=1).eval()) for levels in (256, 2))
+    grey = painted((150, 50, 200, 300), paint="#808080")
+
+    def said(*models: Shown) -> set[str]:
+        return set(re.findall(r"<th>\d+</th>.*?</tr>", answers.about(models, grey, 0)))
+
+    assert said(fine, coarse) == said(coarse, fine) == said(fine) | said(coarse)
+    assert len(said(fine, coarse)) == 2
+
+
+def test_a_sound_alone_is_drawn() -> None:
+    """Gradio takes a list for the values of several components, of which there is one."""
+    model = Shown("tiny", SimpleNamespace(modality="waveform", shape=(1, 8), levels=256, sample_rate=8000))
+    model.module.sample = lambda num_samples, *, labels=None, generator=None: torch.zeros(num_samples, 1, 8)
+    app = build([model])
+    (draw,) = (function for function in app.fns.values() if "drawn" in str(function.name))
+    rate, sound = draw.fn(0)
+    assert rate == 8000 and sound.shape == (8,)
 
 
 def test_a_text_is_as_red_as_it_is_surprising() -> None:

@@ -2,20 +2,24 @@
 
 import csv
 import json
+import os
 import re
 import subprocess
 import sys
 import wave
+from argparse import Namespace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from PIL import Image
 from running import refused
 
 import genzoo
-from genzoo import commands, recipes
+from genzoo import arguments, commands, recipes
 from genzoo.cli import LIGHTNING, main
 from genzoo.commands.sample import keywords
 from genzoo.zoo import DDIM, DDPM, GPT, VAE, Heun, WaveNet, hub
@@ -113,6 +117,16 @@ def test_list_shows_entries_with_figures_and_recipes(
     assert "did you mean mnist?" in refused(["list", "mnits"], capsys)
 
 
+@pytest.mark.parametrize("pattern", ["images", "vae", "m*", "mnist*", "*/masked"])
+def test_a_pattern_means_the_same_for_entries_and_recipes(pattern: str, capsys: Captured) -> None:
+    """The name of a data set alone, even of one without entries, or of a model alone, is all of it."""
+    main(["list", pattern])
+    listed = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line.strip()}
+    asked = {"images": "images/*", "vae": "*/vae"}.get(pattern, pattern)
+    known = {*recipes.names(), *(entry.name for entry in hub.list_models())}
+    assert listed & known == {name for name in known if fnmatchcase(name, asked)} != set()
+
+
 def test_list_has_a_block_for_each_task(capsys: Captured) -> None:
     main(["list", "mnist"])
     listed: dict[str, set[str]] = {}
@@ -154,6 +168,17 @@ def test_show_prints_the_card_with_every_figure(entry: Path, capsys: Captured) -
     metrics = entries.Entry("", entries.EMBEDDED / "digits/pixelcnn").metrics
     assert all(figure["name"] in shown for figure in metrics["figures"])
     assert "neither an entry" in refused(["show", "no/such"], capsys)
+
+
+@pytest.mark.parametrize("left_out", ["protocol", "split", "num_examples", "floor_standard_error", "standard_error"])
+def test_show_does_without_what_a_figure_may_lack(left_out: str, entry: Path, capsys: Captured) -> None:
+    metrics = json.loads((entry / "metrics.json").read_text("utf-8"))
+    figure = metrics["figures"][0] | {"floor": 3.0, "floor_standard_error": 0.5}
+    figure.pop(left_out, None)
+    for whole in (figure, figure | ({left_out: None} if left_out.endswith("error") else {})):
+        (entry / "metrics.json").write_text(json.dumps(metrics | {"figures": [whole]}), "utf-8")
+        main(["show", str(entry)])
+        assert "99" in capsys.readouterr().out
 
 
 def test_every_recipe_begins_by_saying_what_it_trains() -> None:
@@ -511,6 +536,40 @@ def test_evaluate_refuses_a_hostile_data_block(entry: Path, tmp_path: Path, caps
     text = (entry / "config.yaml").read_text()
     (entry / "config.yaml").write_text(text.replace("genzoo.datamodules.DigitsDataModule", "os.system"))
     assert "os.system" in refused(["evaluate", str(entry)], capsys)
+
+
+def test_the_scores_of_a_file_of_any_name_are_written(entry: Path, tmp_path: Path) -> None:
+    """As old archives have them, in another encoding than the system's."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in (b"caf\xe9.png", b"plain.png"):
+        Image.new("L", (8, 8)).save(tmp_path / "one.png")
+        (tmp_path / "one.png").rename(os.fsdecode(os.fsencode(photos) + b"/" + name))
+    main(["score", str(entry), str(photos), "--device", "cpu", "--out", str(tmp_path / "scores.csv")])
+    written = (tmp_path / "scores.csv").read_bytes()
+    assert b"caf\xe9.png" in written and b"plain.png" in written
+
+
+def test_an_entry_says_nothing_of_the_machine(entry: Path, tmp_path: Path) -> None:
+    """How many processes read the data, and how much memory they take, is the user's to say."""
+    block = {
+        "class_path": "ImageFolderDataModule",
+        "init_args": {"in_memory": False, "num_workers": 100_000, "size": 8},
+    }
+    Image.new("RGB", (8, 8)).save(tmp_path / "one.png")
+    given = Namespace(root=str(tmp_path), allow=[])
+    theirs, own = (arguments.build_data(block, given, own=own).hparams for own in (False, True))
+    assert theirs["size"] == own["size"] == 8 and own["num_workers"] == 100_000
+    assert theirs["num_workers"] < 100 and theirs["in_memory"] is not False
+
+
+def test_a_file_of_samples_is_refused_before_they_are_drawn(
+    entry: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("genzoo.zoo.media.samples_of", None)
+    assert "are written as .png" in refused(["sample", str(entry), "--out", str(tmp_path / "grid.jpg")], capsys)
+    (tmp_path / "grid.png").mkdir()
+    assert "is a folder: name a file" in refused(["sample", str(entry), "--out", str(tmp_path / "grid.png")], capsys)
 
 
 def test_what_allow_names_is_a_class(entry: Path, capsys: Captured) -> None:

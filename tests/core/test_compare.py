@@ -29,6 +29,7 @@ from genzoo.datamodules import DigitsDataModule
 from genzoo.datamodules.base import Source
 from genzoo.metrics.data import Rows
 from genzoo.zoo import GAN, MADE, VAE, Autoencoder, Classifier, FlowMatching, hub
+from genzoo.zoo.hub.film import frame_size, smaller
 from genzoo.zoo.media import Picture, render
 
 DIGITS = {"class_path": "genzoo.datamodules.DigitsDataModule", "init_args": {}}
@@ -193,10 +194,11 @@ def test_of_a_data_set_the_entries_of_one_shape_are_meant() -> None:
 
     small, said = found("emoji")
     assert {"emoji/flow-matching", "emoji/vae"} <= set(small) and "emoji/latent-gpt" not in small
-    assert said == "a page shows data of one shape, here (3, 32, 32): without emoji/latent-gpt"
+    assert said == "a page shows data of one shape, here (3, 32, 32): without emoji/latent-gpt, emoji/tokenizer"
     for names in (("emoji/latent-gpt", "emoji"), ("emoji", "emoji/latent-gpt")):
         large, said = found(*names)
-        assert large == ["emoji/latent-gpt"] and "here (3, 64, 64): without emoji/ae, emoji/flow-matching" in said
+        assert large == ["emoji/latent-gpt", "emoji/tokenizer"]
+        assert "here (3, 64, 64): without emoji/ae, emoji/flow-matching" in said
     assert found("digits")[1] == "" == found("emoji/vae")[1]
     with pytest.warns(UserWarning, match="without emoji/latent-gpt"):
         entries_to_compare(["emoji"])
@@ -415,14 +417,16 @@ def test_ink_lies_where_the_points_are() -> None:
     assert rows.max() < 20 and columns.min() > 20  # above and to the right
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 28, 26)])
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 28, 26), (1, 36, 36), (3, 64, 40), (3, 96, 33), (1, 130, 128)])
 def test_the_film_of_a_training_is_cut_into_its_images(shape: tuple[int, ...]) -> None:
+    """Those of large images are smaller than the images."""
     x = torch.rand(3 * 8, *shape, generator=torch.Generator().manual_seed(0))
-    picture = render(x, columns=8)
+    shown = smaller(x)
+    picture = render(shown, columns=8)
     assert isinstance(picture, Picture)
     pixels = picture.pixels.permute(2, 0, 1)[: shape[0]] / 255
-    tiles = _tiles(pixels, 3, *shape[1:])
-    torch.testing.assert_close(tiles, x.view(3, 8, *shape), atol=0.5 / 255 + 1e-6, rtol=0)
+    tiles = _tiles(pixels, 3, *frame_size(*shape[1:]))
+    torch.testing.assert_close(tiles, shown.view(3, 8, *shown.shape[1:]), atol=0.5 / 255 + 1e-6, rtol=0)
 
 
 def test_the_question_is_the_same_for_the_same_images() -> None:

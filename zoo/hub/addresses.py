@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from genzoo.zoo.files import cached, staged
+from genzoo.zoo.files import at_home, cached, staged
 from genzoo.zoo.hub import entries
 from genzoo.zoo.hub.checkpoints import FOLDER, Checkpoint, checkpoint_of, newest_run
 from genzoo.zoo.hub.entries import CONFIG, FILES, METRICS, NAME, WEIGHTS, Entry, file_of, list_models, read_config
@@ -38,7 +38,7 @@ def find(source: str | Path, *, revision: str | None = None) -> Entry:
         ValueError: the address is malformed, or a revision was given for what has none; or a run's last
             checkpoint is damaged.
     """
-    path = Path(source).expanduser()
+    path = at_home(source)
     if revision is None and "://" not in str(source) and _embedded(source) is None:
         if path.is_file():
             return Checkpoint(str(source), path)
@@ -67,8 +67,8 @@ def resolve(source: str | Path, *, revision: str | None = None) -> Path:
         folder = fetch(address, revision)
     elif (embedded := _embedded(source)) is not None:
         folder = embedded
-    elif Path(source).expanduser().is_dir():
-        folder = Path(source).expanduser()
+    elif (here := at_home(source)).is_dir():
+        folder = here
     else:
         close = get_close_matches(address, [entry.name for entry in list_models()], n=3, cutoff=0.4)
         hint = f"; did you mean {' or '.join(close)}?" if close else ": `genzoo list` shows the entries."
@@ -107,6 +107,8 @@ def check_address(address: str, *, publishing: bool = False) -> None:
     if scheme in forms:
         if rest.count("/") != forms[scheme][0] or not all(rest.split("/")):
             raise ValueError(f"{masked(address)}: such an address has the form {forms[scheme][1]}")
+        if publishing and scheme == "hf" and "@" in rest:
+            raise ValueError(f"{masked(address)}: a revision cannot be written; name the repository alone")
     elif publishing:
         _check_writable(address, scheme)
 
@@ -218,13 +220,18 @@ def _fetch_url(address: str) -> Path:
             stated[METRICS] = _head(system, f"{root}/{METRICS}", METRICS_BYTES)
         folder = _cached(address.rstrip("/"))
         # config.yaml states the hash of the weights: the cached copy is good while that and the figures are the same
-        if {name: (folder / name).read_bytes() for name in stated if (folder / name).is_file()} != stated:
+        kept = {name: folder / name for name in (CONFIG, METRICS)}
+        if {name: path.read_bytes() for name, path in kept.items() if path.is_file()} != stated:
             with staged(folder) as staging:
                 (staging / CONFIG).write_bytes(stated[CONFIG])
-                number, size = read_config(staging)["weights"]["parameters"], system.size(f"{root}/{WEIGHTS}")
+                weights, size = read_config(staging)["weights"], system.size(f"{root}/{WEIGHTS}")
+                number = weights["parameters"]
                 if size is not None and size > largest(number):
                     raise ValueError(f"its weights are {size:,} bytes, too many for {number:,} parameters")
                 system.get_file(f"{root}/{WEIGHTS}", str(staging / WEIGHTS))
+                with (staging / WEIGHTS).open("rb") as file:
+                    if hashlib.file_digest(file, "sha256").hexdigest() != weights["sha256"]:
+                        raise ValueError(f"its {WEIGHTS} is not what its {CONFIG} states: damaged, or half there")
                 for optional in set(FILES) - {CONFIG, WEIGHTS}:
                     if system.exists(f"{root}/{optional}"):
                         system.get_file(f"{root}/{optional}", str(staging / optional))

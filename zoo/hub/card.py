@@ -142,6 +142,6 @@ def in_words(figure: Mapping[str, Any]) -> str:
     if figure.get("standard_error") is not None:
         value += f" ± {figure['standard_error']:.2g}"
     if figure.get("floor") is not None:
-        spread = f" ± {figure['floor_standard_error']:.2g}" if "floor_standard_error" in figure else ""
+        spread = f" ± {figure['floor_standard_error']:.2g}" if figure.get("floor_standard_error") is not None else ""
         value += f" ({figure.get('floor_name', 'real against real')}: {figure['floor']:.4g}{spread})"
     return value

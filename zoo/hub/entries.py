@@ -22,6 +22,8 @@ SAMPLES = ("samples.png", "samples.wav", "samples.txt")
 LEARNING = "learning.png"
 #: arguments of datamodules that say where somebody keeps the data, which is no part of what they are
 PLACES = ("root", "path")
+#: and those that say what it may use of the machine
+MEANS = ("num_workers", "in_memory", "memory_limit")
 FILES = (CONFIG, WEIGHTS, METRICS, CARD, *SAMPLES, LEARNING)
 
 EMBEDDED = Path(__file__).parents[1] / "weights"

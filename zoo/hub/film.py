@@ -1,5 +1,6 @@
 """A film of the generator learning: the same few samples, again and again while it trains."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -82,5 +83,15 @@ class Film:
 
 def smaller(x: Tensor) -> Tensor:
     """Images of at most 32 pixels a side, by means of squares of pixels."""
-    factor = -(-max(x.shape[2:]) // 32)
+    factor = _times(x.shape[2:])
     return x if factor == 1 else F.avg_pool2d(x, factor, ceil_mode=True)
+
+
+def frame_size(height: int, width: int) -> tuple[int, int]:
+    """Of how many rows and columns an image of so many is in a film."""
+    factor = _times((height, width))
+    return -(-height // factor), -(-width // factor)
+
+
+def _times(size: Sequence[int]) -> int:
+    return -(-max(size) // 32)

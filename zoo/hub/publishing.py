@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from genzoo.version import __version__
-from genzoo.zoo.files import staged
+from genzoo.zoo.files import at_home, staged
 from genzoo.zoo.hub import entries
 from genzoo.zoo.hub.addresses import check_address, upload
 from genzoo.zoo.hub.card import model_card
@@ -187,7 +187,7 @@ def checked_target(name: str, to: str | Path | None) -> Path | None:
     if to is not None and "://" in str(to) and not str(to).startswith("file://"):
         check_address(str(to), publishing=True)
         return None
-    target = entries.EMBEDDED / name if to is None else Path(str(to).removeprefix("file://")).expanduser()
+    target = entries.EMBEDDED / name if to is None else at_home(str(to).removeprefix("file://"))
     check_replaceable(target)
     above = next(folder for folder in target.absolute().parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
@@ -225,6 +225,6 @@ def _without_root(data: dict[str, Any]) -> dict[str, Any]:
     # a path is the data's own, where a root may be that of many
     for place in filter(None, map(arguments.get, reversed(PLACES))):
         first = place[0] if isinstance(place, list | tuple) else place
-        name = Path(str(first)).expanduser().resolve().name
+        name = at_home(str(first)).resolve().name
         return {**kept, "hint": name} if name else kept
     return kept

@@ -256,6 +256,7 @@ FIGURE = record(
         "floor": nullable(NUMBER),
         "floor_name": LINE,
         "floor_protocol": LINE,
+        "floor_standard_error": nullable(NUMBER),
     },
 )
 TRAINING = record(

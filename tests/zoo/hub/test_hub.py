@@ -6,7 +6,7 @@ import sys
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Barrier, Thread
 from typing import Any
 
 import pytest
@@ -20,7 +20,8 @@ from torch import nn
 import genzoo
 from genzoo.datamodules import DigitsDataModule
 from genzoo.zoo import VAE, hub
-from genzoo.zoo.hub import entries, loading, publishing, storage
+from genzoo.zoo.files import staged
+from genzoo.zoo.hub import addresses, entries, loading, publishing, storage
 from genzoo.zoo.likelihoods import DiscretisedLogistic
 
 FIGURE = {"name": "nll", "value": 1.25, "unit": "nats", "split": "test", "protocol": "p", "num_examples": 9}
@@ -634,7 +635,59 @@ def test_an_interrupted_download_leaves_nothing(remote: str, monkeypatch: pytest
     assert not any((tmp_path / "cache" / "entries").iterdir())
 
 
+@pytest.mark.parametrize("damage", ["half", "a bit"])
+def test_a_damaged_download_is_not_kept(
+    damage: str, module: VAE, remote: str, entry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fsspec
+
+    monkeypatch.setenv("GENZOO_CACHE", str(tmp_path / "cache"))
+    system, whole = fsspec.filesystem("memory"), (entry / "model.safetensors").read_bytes()
+    spoiled = whole[: len(whole) // 2] if damage == "half" else whole[:-1] + bytes([whole[-1] ^ 1])
+    system.pipe("/zoo/model.safetensors", spoiled)
+    with pytest.raises(OSError, match=r"could not fetch memory://zoo .*damaged, or half there"):
+        genzoo.load(remote)
+    system.pipe("/zoo/model.safetensors", whole)
+    assert_same(genzoo.load(remote), module)
+
+
+def test_figures_that_are_no_longer_there_are_forgotten(remote: str) -> None:
+    import fsspec
+
+    assert (hub.resolve(remote) / "metrics.json").exists()
+    fsspec.filesystem("memory").rm("/zoo/metrics.json")
+    assert not (hub.resolve(remote) / "metrics.json").exists()
+
+
+def test_a_folder_takes_its_place_whoever_else_puts_one_there(tmp_path: Path) -> None:
+    """Of several that end at once one is there afterwards, whole, and no other is an error."""
+    target, together, errors = tmp_path / "entry", Barrier(4), []
+
+    def put(number: int) -> None:
+        try:
+            with staged(target) as staging:
+                for name in "ab":
+                    (staging / name).write_text(str(number))
+                together.wait()
+        except OSError as error:
+            errors.append(error)
+
+    for _ in range(20):
+        threads = [Thread(target=put, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not errors and [path.name for path in tmp_path.iterdir()] == ["entry"]
+    assert (target / "a").read_text() == (target / "b").read_text()
+
+
 def test_an_address_that_is_not_there() -> None:
+    with pytest.raises(FileNotFoundError, match="neither an entry"):
+        genzoo.load("~nobody-of-that-name/entry")
+    with pytest.raises(ValueError, match="a revision cannot be written"):
+        addresses.check_address("hf://owner/name@main", publishing=True)
+    addresses.check_address("hf://owner/name@main")
     with pytest.raises(OSError, match=r"could not fetch memory://nowhere"):
         genzoo.load("memory://nowhere")
     with pytest.raises(OSError, match=r"could not fetch http://127\.0\.0\.1:9/x"):
