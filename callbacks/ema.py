@@ -111,6 +111,8 @@ class EMA(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begins the average at the weights as they are, or goes on with the one at hand."""
+        if self._raw is not None and not self._is_in():  # somebody has given the module other weights since
+            self._average, self._raw, self.num_updates = {}, None, 0
         self._swap_out()  # an earlier fit left the average in the module
         self._follow(trainer, pl_module)
         if isinstance(trainer.strategy, ModelParallelStrategy):  # whose plugin, if it has any, is given whole weights
@@ -222,8 +224,9 @@ class EMA(Callback):
             self._swap_out()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """The raw weights come back if a validation broke off."""
-        self._swap_out()
+        """The raw weights come back if a validation of training broke off; after training the average stays."""
+        if trainer.state.fn == TrainerFn.FITTING:
+            self._swap_out()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The average stays in the module: what `fit` hands back is what was validated."""
@@ -245,6 +248,11 @@ class EMA(Callback):
                 torch.distributed.broadcast(average, src=0)  # each process saw its own batches' statistics
             live.copy_(average)
         return True
+
+    def _is_in(self) -> bool:
+        """Whether the module's tensors are the average."""
+        both = ((own(average), own(live)) for average, live in self._pairs())
+        return all(torch.equal(average.to(live.device, live.dtype), live) for average, live in both)
 
     @torch.inference_mode(False)
     @torch.no_grad()

@@ -94,8 +94,9 @@ class EmojiDataModule(ImageDataModule):
         self.save_hyperparameters(logger=False)
 
     def prepare_data(self) -> None:
-        """Render the drawings, if they have not been at this size."""
+        """Render the drawings, if they have not been at this size, and at the one at which they are compared."""
         rendered(self.size)
+        rendered(LOOKS)
 
     def load(self, split: str) -> Source:
         """The drawings of a split, in the order of their code points."""

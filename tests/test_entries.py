@@ -205,8 +205,8 @@ def test_what_this_version_promises_is_there() -> None:
         "shakespeare": "gpt masked",
         "stdlib": "gpt",
         "fsdd": "wavenet",
-        "emoji": "ae flow-matching gan latent-gpt pixelcnn vae",
-        "cifar10": "classifier flow-matching gan",
+        "emoji": "ae flow-matching gan latent-gpt pixelcnn tokenizer vae",
+        "cifar10": "classifier dit flow-matching gan",
         "fashion": "classifier flow-matching gan pixelcnn vae",
     }
     promised = {f"{data}/{name}" for data, names in families.items() for name in names.split()}

@@ -65,9 +65,8 @@ class OneCycle(OneCycleLR):
         div_factor: float = 25.0,
         final_div_factor: float = 1e4,
     ) -> None:
-        if (
-            total_steps is not None and pct_start * total_steps == 1
-        ):  # a rise of no steps, whose share torch divides by
+        # a rise or a fall of no steps, whose share torch divides by
+        if pct_start == 1 or (total_steps is not None and pct_start * total_steps == 1):
             pct_start = math.nextafter(pct_start, 0)
         super().__init__(
             optimizer,

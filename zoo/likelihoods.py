@@ -167,7 +167,8 @@ class CategoricalOutput(Output):
 
     def log_prob_per_dim(self, x: Tensor) -> Tensor:
         """The log-probability of x's level."""
-        return self.log_probs.gather(1, to_codes(x, self.levels).unsqueeze(1)).squeeze(1)
+        codes = to_codes(x, self.levels).expand(self.log_probs[:, 0].shape)
+        return self.log_probs.gather(1, codes.unsqueeze(1)).squeeze(1)
 
     def sample(self, generator: Generator | None = None, *, batch_dim: int = 0) -> Tensor:
         """By the Gumbel-max trick: argmax_k (ℓ_k + Gumbel noise)."""

@@ -79,7 +79,7 @@ def write_page(
 ) -> None:
     """Asks every model the same questions and writes what they answer, whole or not at all.
 
-    Entries that are no generative models (classifiers) are left out.
+    Entries that are no generative models (classifiers, tokenizers) are left out, which is said.
 
     Args:
         entries: of models of data of one shape, images or points in the plane.

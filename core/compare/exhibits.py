@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from torch import Tensor
 
+from genzoo.arguments import note
 from genzoo.compare.families import CAPABILITIES, Family, capabilities_of, family_of, in_order, said, why_not
 from genzoo.compare.figures import Column, columns_of, floors
 from genzoo.compare.pictures import Picture, film, ink, png, sheet, still
@@ -321,10 +322,12 @@ def open_exhibition(
     loaded: list[tuple[Entry, LightningModule]] = []
     for entry in entries:
         module = hub.load_found(entry, allow=allow)
-        if capabilities_of(module) - {"anomalies"}:  # a classifier is no generative model
+        if capabilities_of(module) - {"anomalies"}:  # a classifier is no generative model, nor is a tokenizer
             loaded.append((entry, module))
     if not loaded:
         raise ValueError("none of these entries is a generative model: there is nothing to compare")
+    if left := [entry.name for entry in entries if entry.name not in {entry.name for entry, _ in loaded}]:
+        note(f"no generative models, and not on the page: {', '.join(left)}")
     shapes = {tuple(entry.config.get("shape") or ()) for entry, _ in loaded}
     if len(shapes) > 1:
         raise ValueError(

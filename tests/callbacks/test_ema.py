@@ -462,3 +462,32 @@ def test_bad_arguments_are_refused(trainer: Callable[..., Trainer], fit: Callabl
         EMA(1.0)
     with pytest.raises(ValueError, match=r"\['generator'\], which Foreign does not have; it has: net, frozen"):
         fit(trainer(EMA(modules=["generator"])))
+
+
+class Fails(Callback):
+    """As if somebody had stopped it, after training."""
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn == "validate":
+            raise KeyError("stop")
+
+
+def test_a_validation_after_training_that_breaks_off_leaves_the_average(trainer: Callable[..., Trainer]) -> None:
+    module, data = Foreign(), DataLoader(points(64, 0), batch_size=8)
+    run = trainer(EMA(0.9), Fails(), max_epochs=1)
+    run.fit(module, data)
+    average = copied(module)
+    with pytest.raises(KeyError):
+        run.validate(module, data, verbose=False)
+    assert same(copied(module), average)
+
+
+def test_weights_that_were_loaded_between_two_trainings_are_begun_with(trainer: Callable[..., Trainer]) -> None:
+    module, data, ema = Foreign(), DataLoader(points(64, 0), batch_size=8), EMA(0.9)
+    trainer(ema, max_epochs=1).fit(module, data)
+    other = {name: torch.full_like(value, 0.5) for name, value in module.state_dict().items()}
+    module.load_state_dict(other)
+    record = Record()
+    trainer(ema, record, max_epochs=1).fit(module, data)
+    assert same(record.start, other)
+    assert ema.num_updates == len(record.steps)

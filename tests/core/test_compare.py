@@ -19,7 +19,7 @@ from running import refused
 import genzoo
 from genzoo.cli import main
 from genzoo.compare import entries_to_compare, write_page
-from genzoo.compare.exhibits import _tiles
+from genzoo.compare.exhibits import _tiles, open_exhibition
 from genzoo.compare.families import CAPABILITIES, FAMILIES, OTHER, WORDS, capabilities_of, family_of, said, why_not
 from genzoo.compare.figures import COLUMNS, columns_of, floors
 from genzoo.compare.pictures import ink, png, sheet
@@ -202,6 +202,13 @@ def test_of_a_data_set_the_entries_of_one_shape_are_meant() -> None:
     assert found("digits")[1] == "" == found("emoji/vae")[1]
     with pytest.warns(UserWarning, match="without emoji/latent-gpt"):
         entries_to_compare(["emoji"])
+
+
+def test_what_draws_nothing_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    both = entries_to_compare(["digits/classifier", "digits/vae"])
+    shown = open_exhibition(both, data_of=lambda entry: DigitsDataModule(), device="cpu", seed=0, allow=())
+    assert [exhibit.name for exhibit in shown.exhibits] == ["digits/vae"]
+    assert "no generative models, and not on the page: digits/classifier" in capsys.readouterr().err
 
 
 def test_a_data_set_stands_for_all_its_entries() -> None:

@@ -92,3 +92,9 @@ def test_the_share_of_a_model_that_copies_is_what_the_protocol_says() -> None:
     value, _ = memorisation(training[::6], unseen, training)
     assert value == pytest.approx(0.5 + 0.5 * 1000 / 6000, abs=0.02)
     assert memorisation(training, unseen, training)[0] == 1
+
+
+def test_a_copy_is_at_no_distance() -> None:
+    x = torch.randint(256, (500, 64), generator=torch.Generator().manual_seed(0)) / 255
+    distances, rows = nearest(x[:100], x)
+    assert not distances.any() and torch.equal(rows, torch.arange(100))

@@ -300,3 +300,17 @@ def test_every_recipes_schedule_is_torchs_over_all_its_steps(name: str) -> None:
         assert curve(partial(ours, **options, total_steps=steps), steps, groups) == curve(
             partial(torchs, **options, total_steps=steps), steps, groups
         )
+
+
+@pytest.mark.parametrize("pct_start", [0.0, 0.25, 1.0])
+def test_one_cycle_can_be_all_rise_or_all_fall(pct_start: float) -> None:
+    """Lightning takes one step of the schedule after the last of the optimiser's."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=1.0)
+    schedule = OneCycle(optimizer, 2.0, total_steps=5, pct_start=pct_start, cycle_momentum=False)
+    rates = []
+    for _ in range(4):
+        rates.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    assert all(rate > 0 for rate in rates)
+    assert (rates == sorted(rates)) if pct_start == 1 else (rates[1:] == sorted(rates[1:], reverse=True))

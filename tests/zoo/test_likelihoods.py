@@ -15,6 +15,7 @@ from genzoo.zoo.likelihoods import (
     DiscretisedLogistic,
     Gaussian,
     GaussianOutput,
+    Likelihood,
     default_likelihood,
 )
 from genzoo.zoo.modality import from_codes, to_codes, to_grid
@@ -192,3 +193,11 @@ def test_defaults():
     assert default_likelihood(17) == Categorical()
     assert default_likelihood(256) == DiscretisedLogistic()
     assert default_likelihood(None) == Gaussian()
+
+
+@pytest.mark.parametrize("likelihood", [Categorical(), Gaussian(), DiscretisedLogistic()])
+def test_one_datum_is_asked_of_a_whole_batch(likelihood: Likelihood) -> None:
+    shape = (4, *likelihood.parameter_shape((2,), 3))
+    output = likelihood.output(torch.randn(shape, generator=torch.Generator().manual_seed(0)), 3)
+    x = torch.tensor([[0.0, 1.0]])
+    torch.testing.assert_close(output.log_prob(x), output.log_prob(x.expand(4, -1)))

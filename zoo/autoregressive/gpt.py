@@ -17,7 +17,7 @@ stands before them, all later ones the last T − T // 2 tokens at least.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -230,6 +230,12 @@ class GPT(TextMixin, AutoregressiveMixin, ZooModule):
         """Which of (B, L) are tokens of a text, and not behind its end; bool."""
         return x != PADDING
 
+    def completion_kind(self, known: Tensor) -> Literal["exact", "approximate"]:
+        """As in `AutoregressiveMixin`, of texts of any length."""
+        if not isinstance(known, Tensor) or known.ndim == 0:
+            return super().completion_kind(known)
+        return "approximate" if bool((known[..., 1:] > known[..., :-1]).any()) else "exact"
+
     def num_observed(self, x: Texts) -> Tensor:
         """How many tokens each text has, (B,) int64."""
         return self.observed(x if isinstance(x, Tensor) else self.check(x)).sum(1)
@@ -273,8 +279,7 @@ class GPT(TextMixin, AutoregressiveMixin, ZooModule):
     ) -> Tensor:
         """Fills in a text of any length where not `known`, each token given those before it.
 
-        At most T tokens are in view. What goes beyond is continued from the last T // 2 tokens as if the text began
-        there; then half as many again are in view, and so on.
+        At most T tokens are in view: those that `log_prob` gives each token, so that the distributions are the same.
 
         Args:
             tokens: (B, L), read only where `known`.
@@ -293,11 +298,11 @@ class GPT(TextMixin, AutoregressiveMixin, ZooModule):
         tokens = tokens.masked_fill(~known, 0)
         if not unknown:
             return tokens
-        first, last = unknown[0], unknown[-1]
-        begin = 0 if first < context else first - context // 2
-        for i in range(first, last + 1):
-            if i == first or i - begin == context:
-                begin = begin if i == first else i - context // 2
+        stride, begin = max(1, context // 2), -1
+        for i in range(unknown[0], unknown[-1] + 1):
+            window = max(0, -(-(i + 1 - context) // stride)) * stride  # the first with token i in it
+            if window != begin:
+                begin = window
                 cache = KeyValueCache(self.transformer, len(tokens), like)
                 fed = self.begun(tokens[:, begin:i], labels)
             else:

@@ -77,7 +77,8 @@ class WaveNet(AutoregressiveMixin, ZooModule):
                 f"WaveNet models sounds, of shape (1, T) and with a number of levels, but was given shape={shape!r}"
                 f" and levels={levels}: {self.modality}."
             )
-        if min(channels, skip_channels, cycles, sample_rate or 1, *dilations) < 1 or not dilations:
+        rate = 1 if sample_rate is None else sample_rate
+        if min(channels, skip_channels, cycles, rate, *dilations) < 1 or not dilations:
             raise ValueError(
                 f"channels={channels}, skip_channels={skip_channels}, dilations={list(dilations)}, cycles={cycles},"
                 f" sample_rate={sample_rate}: each is at least 1."

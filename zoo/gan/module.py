@@ -4,7 +4,7 @@ A generator G maps latents z ~ N(0, I) to data; a discriminator D learns to tell
 be taken for real. Neither has a likelihood: a GAN can only be sampled, and judged by its samples.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal
@@ -126,6 +126,10 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
             )
         if gradient_clip_norm is not None and gradient_clip_norm <= 0:
             raise ValueError(f"gradient_clip_norm={gradient_clip_norm}: a norm to clip at is above 0.")
+        if (width is not None and width < 1) or (depth is not None and depth < 0):
+            raise ValueError(f"width={width}, depth={depth}: a width is at least 1, a depth at least 0.")
+        if regularisers is not None and not isinstance(regularisers, Iterable):
+            raise TypeError(f"regularisers={regularisers!r}: give a list of them.")
         self.condition_on(num_classes, conditional, class_prior)
         self.latent_dim = latent_dim
         self.loss = loss or Relativistic()

@@ -142,7 +142,8 @@ class UnitSpectralNorm(nn.Module):
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
-        self.register_buffer("left", F.normalize(torch.randn(len(weight), dtype=weight.dtype), dim=0))
+        left = torch.randn(len(weight), dtype=weight.dtype, device=weight.device)
+        self.register_buffer("left", F.normalize(left, dim=0))
         with torch.no_grad():
             for _ in range(20):
                 self.left.copy_(self._iterated(weight.flatten(1))[0])

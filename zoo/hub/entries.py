@@ -82,7 +82,7 @@ def by_task(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.findall(r"\d+|\D+", name)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.findall(r"\d+|\D+", name)]
 
 
 def file_of(folder: Path, name: str) -> Path | None:

@@ -221,7 +221,7 @@ class LatentModel(TwoStageMixin, ConditionalMixin, LogProbMixin, CompletionMixin
             with torch.no_grad():
                 posterior = self.space.posterior(self.autoencoder, x)
         given = None if self.num_classes is None else self._given(labels, len(x))
-        z = self.space.draw(posterior)
+        z = self._as_data(self.space.draw(posterior))
         if self.training and self._trainer is not None:
             self.prior.on_train_batch_start((z, given), 0)
         of_prior = self.prior.objective(z, given)
@@ -230,6 +230,10 @@ class LatentModel(TwoStageMixin, ConditionalMixin, LogProbMixin, CompletionMixin
         of_codes = self.autoencoder.objective(x, None)
         both = {"autoencoder_loss": of_codes["loss"], "prior_loss": of_prior["loss"]}
         return {"loss": of_codes["loss"] + of_prior["loss"], **both}
+
+    def _as_data(self, z: Tensor) -> Tensor:
+        """Codes in the precision that the prior's data have, where it is higher than theirs."""
+        return z.to(torch.promote_types(z.dtype, self.prior.like.dtype)) if z.is_floating_point() else z
 
     def _given(self, labels: Tensor | None, number: int) -> Tensor | None:
         """The labels, checked; the prior has no need to look at them again."""
@@ -240,7 +244,7 @@ class LatentModel(TwoStageMixin, ConditionalMixin, LogProbMixin, CompletionMixin
     def evaluation(self, x: Tensor, labels: Tensor | None, generator: Generator) -> dict[str, Tensor]:
         """−log p(x | z); and what the prior says of z: its "nll" becomes that of x, the rest is `prior_…`."""
         posterior = self.space.posterior(self.autoencoder, x)
-        z = self.space.draw(posterior, generator)
+        z = self._as_data(self.space.draw(posterior, generator))
         error = -self.decoded(z).log_prob(x)
         found = {"reconstruction_error": error}
         labels = None if self.num_classes is None or labels is None else self._given(labels, len(x))
@@ -344,7 +348,7 @@ class LatentModel(TwoStageMixin, ConditionalMixin, LogProbMixin, CompletionMixin
         draws = 1 if self.space.levels is not None else num_particles
         total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
         for _ in range(draws):
-            z = self.space.draw(posterior, generator)
+            z = self._as_data(self.space.draw(posterior, generator))
             options = {"num_particles": num_particles // draws, "generator": generator}
             log_prior = prior.log_prob(z, **options, **({} if given is None else {"labels": given}))
             total += self.decoded(z).log_prob(x).double() + log_prior - self.space.log_q(posterior, z)
@@ -415,7 +419,7 @@ class LatentModel(TwoStageMixin, ConditionalMixin, LogProbMixin, CompletionMixin
             prior = self._log_prior
         known_codes, state = self.space.known(mask), torch.where(mask, target, 0.5)
         for _ in range(self.completion_sweeps):
-            z = self.space.mean(self.space.posterior(self.autoencoder, state))
+            z = self._as_data(self.space.mean(self.space.posterior(self.autoencoder, state)))
             z = torch.where(known_codes, z, prior.fill_in(z, known_codes, 1, generator, **options)[0])
             state = torch.where(mask, target, self.pixels(z, generator))
         return state.unflatten(0, (num_samples, len(x)))

@@ -455,3 +455,23 @@ def test_the_vocabulary_travels_with_the_model(tmp_path):
         again = genzoo.load(tmp_path / "entry")
         assert again.text(again.tokens("naïve 🐍 f"[:5])) == "naïve"
         assert again.sample(1, prompt="def").shape == (1, 8)
+
+
+@pytest.mark.parametrize("context", [1, 4, 5])
+@pytest.mark.parametrize("number", [3, 5, 6, 7, 9])
+def test_what_goes_on_is_drawn_as_it_is_likely(context: int, number: int) -> None:
+    """By the inverse of the distribution function: of the token after so many others, in one view or not."""
+    torch.manual_seed(0)
+    model = GPT((context,), 3, width=8, depth=1, heads=1).eval()
+    torch.nn.init.normal_(model.embedding.weight, std=2.0)
+    text = torch.randint(3, (number,), generator=seeded())
+    options = torch.cat([text.expand(3, -1), torch.arange(3)[:, None]], 1)
+    likely = model.log_prob(options).softmax(0)
+    steps = 3000
+    noise = torch.zeros(steps, number + 1)
+    noise[:, -1] = (torch.arange(steps) + 0.5) / steps
+    known = (torch.arange(number + 1) < number).expand(steps, -1)
+    drawn = model.generate(F.pad(text, (0, 1)).expand(steps, -1), known, noise)[:, -1]
+    torch.testing.assert_close(drawn.bincount(minlength=3) / steps, likely, atol=1e-3, rtol=0)
+    assert model.completion_kind(known) == "exact"
+    assert model.completion_kind(known.flip(1)) == "approximate"

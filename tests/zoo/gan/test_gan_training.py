@@ -368,3 +368,17 @@ def test_two_processes_keep_both_networks_in_step(tmp_path: Path) -> None:
         first, second = states[f"{step}-0"], states[f"{step}-1"]
         assert all(torch.equal(first[name], second[name]) for name in first if "left" not in name)
     assert any(not torch.equal(states["1-0"][name], states["4-0"][name]) for name in states["1-0"])
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"width": 0}, "width=0, depth=None"),
+        ({"width": -4}, "width=-4, depth=None"),
+        ({"depth": -1}, "width=None, depth=-1"),
+        ({"regularisers": R1(0.1)}, r"regularisers=R1.*give a list of them"),
+    ],
+)
+def test_sizes_that_no_network_has_are_refused(given: dict[str, Any], says: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=says):
+        GAN((1, 8, 8), 17, **given)

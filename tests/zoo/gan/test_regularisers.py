@@ -161,3 +161,9 @@ def test_a_packed_discriminator_sees_packs_and_judges_no_single_datum() -> None:
 def test_impossible_regularisers_are_refused(build, message) -> None:
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_a_spectral_norm_is_where_the_weight_is() -> None:
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 1)).to("meta")
+    SpectralNorm().constrain(network)
+    assert network(torch.empty(2, 16, device="meta")).device.type == "meta"

@@ -1,5 +1,6 @@
 """A generator of codes: its bound by hand and over all data, its stages, what is kept and what is loaded."""
 
+from collections.abc import Callable
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -456,3 +457,16 @@ def test_an_autoencoder_of_other_data_is_refused() -> None:
         model(autoencoder=tokenizer)
     with pytest.raises(ValueError, match="the autoencoder is trained, and has no stage"):
         model(autoencoder=CODES((1, 8, 8), 17), first_stage=0.5)
+
+
+@pytest.mark.parametrize("prior", [GPT, partial(PixelCNN, channels=8, depth=1), partial(MaskedDiffusion, width=16)])
+def test_in_double_precision_codes_are_too(prior: Callable[..., Any]) -> None:
+    """Codes that are an image of one channel are numbers, which the prior takes in its own precision."""
+    tokenizer = partial(QuantisedAutoencoder, factor=2, width=4, quantiser=FSQ([2, 2]))
+    model = LatentModel((1, 8, 8), 4, autoencoder=tokenizer, prior=prior).eval()
+    x = torch.randint(4, (2, 1, 8, 8), generator=torch.Generator().manual_seed(0)) / 3
+    single = model.log_prob(x, generator=torch.Generator().manual_seed(0))
+    model.double()
+    double = model.log_prob(x.double(), generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(double, single.double(), rtol=0.2, atol=0)
+    assert model.complete(x.double(), torch.zeros(x.shape, dtype=torch.bool)).shape == (1, 2, 1, 8, 8)
