@@ -250,8 +250,8 @@ class EMA(Callback):
         return True
 
     def _is_in(self) -> bool:
-        """Whether the module's tensors are the average."""
-        both = ((own(average), own(live)) for average, live in self._pairs())
+        """Whether the module's parameters are the average. (Its buffers may have seen data since.)"""
+        both = ((own(a), own(live)) for a, live in self._pairs() if isinstance(live, torch.nn.Parameter))
         return all(torch.equal(average.to(live.device, live.dtype), live) for average, live in both)
 
     @torch.inference_mode(False)

@@ -88,6 +88,5 @@ def _replace(target: Path, staging: Path, old: Path) -> None:
                 if old.exists():
                     old.rename(target)
                 raise
-        shutil.rmtree(
-            old, ignore_errors=True
-        )  # another process was quicker: what it has put there is the old one now
+        # another process was quicker: what it has put there is the old one now
+        shutil.rmtree(old, ignore_errors=True)
