@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+from warnings import warn
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from torch import Tensor
 
-from genzoo.arguments import note
 from genzoo.compare.families import CAPABILITIES, Family, capabilities_of, family_of, in_order, said, why_not
 from genzoo.compare.figures import Column, columns_of, floors
 from genzoo.compare.pictures import Picture, film, ink, png, sheet, still
@@ -327,7 +327,7 @@ def open_exhibition(
     if not loaded:
         raise ValueError("none of these entries is a generative model: there is nothing to compare")
     if left := [entry.name for entry in entries if entry.name not in {entry.name for entry, _ in loaded}]:
-        note(f"no generative models, and not on the page: {', '.join(left)}")
+        warn(f"no generative models, and not on the page: {', '.join(left)}", stacklevel=3)
     shapes = {tuple(entry.config.get("shape") or ()) for entry, _ in loaded}
     if len(shapes) > 1:
         raise ValueError(

@@ -232,7 +232,7 @@ class GPT(TextMixin, AutoregressiveMixin, ZooModule):
 
     def completion_kind(self, known: Tensor) -> Literal["exact", "approximate"]:
         """As in `AutoregressiveMixin`, of texts of any length."""
-        if not isinstance(known, Tensor) or known.ndim == 0:
+        if not isinstance(known, Tensor) or known.dtype != torch.bool or known.ndim == 0:
             return super().completion_kind(known)
         return "approximate" if bool((known[..., 1:] > known[..., :-1]).any()) else "exact"
 
