@@ -131,7 +131,8 @@ def allowed(given: Namespace) -> tuple[type, ...]:
 def build_data(block: Any, given: Namespace, *, own: bool = False) -> "LightningDataModule":
     """The datamodule that {class_path, init_args} states, with the data at `--root`.
 
-    Where they lie otherwise, a block of the user's own may say; an entry's has no say in what is read or written.
+    Where they lie otherwise, a block of the user's own may say; an entry's has no say in what is read or written, nor
+    in how many processes and how much memory that takes.
     """
     from lightning.pytorch import LightningDataModule
 
@@ -147,8 +148,7 @@ def build_data(block: Any, given: Namespace, *, own: bool = False) -> "Lightning
     path = path if "." in path else f"genzoo.datamodules.{path}"  # a recipe may use the bare name
     if not own and (stated := [place for place in PLACES if options.pop(place, None) is not None]):
         note(f"the entry's {stated[0]} is not heeded: --root says where the data are")
-    if not own:  # nor in how many processes and how much memory it takes
-        options = {key: value for key, value in options.items() if key not in MEANS}
+    options = {key: value for key, value in options.items() if own or key not in MEANS}
     taken = inspect.signature(classes[path]).parameters if path in classes else {}
     place = "path" if "path" in taken and not options.get("source") else "root"  # a text of one's own has a path
     if given.root is not None and place in taken:
@@ -200,10 +200,12 @@ def odd_data(given: Namespace, block: Any, *, own: bool = False) -> "list[str] |
     """
     import genzoo.datamodules
     from genzoo.metrics.anomalies import ODD
-    from genzoo.zoo.hub.entries import PLACES
+    from genzoo.zoo.hub.entries import MEANS, PLACES
 
     usual, (name, _, place) = given, given.odd.partition(":")
-    options = {key: value for key, value in (block.get("init_args") or {}).items() if own or key not in PLACES}
+    options = {
+        key: value for key, value in (block.get("init_args") or {}).items() if own or key not in PLACES + MEANS
+    }
     if os.path.isdir(given.odd) and given.odd not in ODD:
         shape: tuple[int, ...] = getattr(build_data(block, given, own=own), "shape", ())
         if len(shape) != 3 or shape[1] != shape[2]:
@@ -221,8 +223,8 @@ def odd_data(given: Namespace, block: Any, *, own: bool = False) -> "list[str] |
     elif where in takes and takes[where].default is inspect.Parameter.empty:
         raise ValueError(f"--odd {name} does not say which folder (--root is for the model's data): {name}:FOLDER")
     odd = build_data({"class_path": name, "init_args": options}, given, own=True)  # the user names it
-    theirs = build_data(block, usual, own=own)
-    if type(odd) is type(theirs) and odd.hparams and read_from(odd) == read_from(theirs):
+    own_data = build_data(block, usual, own=own)
+    if type(odd) is type(own_data) and odd.hparams and read_from(odd) == read_from(own_data):
         raise ValueError(f"--odd {usual.odd}: these are the model's own data, of which nothing is odd; name others")
     return odd
 

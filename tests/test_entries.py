@@ -49,7 +49,6 @@ FEW = {
     "emoji/latent-gpt": 50,
     "emoji/pixelcnn": 50,
     "emoji/vae": 20,
-    "fashion/masked": 20,
     "fashion/vae": 25,
     "mnist/ddpm": 10,
     "mnist/masked": 50,

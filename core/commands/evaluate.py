@@ -89,7 +89,8 @@ def home_of(entry: hub.Entry) -> str | Path | None:
 
 def floor_in_words(figure: dict[str, Any]) -> str:
     """What the figure's floor is, where it has one."""
+    from genzoo.zoo.hub.card import floor_name, floor_spread
+
     if figure.get("floor") is None:
         return ""
-    spread = f" ± {figure['floor_standard_error']:.2g}" if figure.get("floor_standard_error") is not None else ""
-    return f"  (floor: {figure.get('floor_name', 'real against real')}{spread})"
+    return f"  (floor: {floor_name(figure)}{floor_spread(figure)})"

@@ -556,11 +556,16 @@ def test_an_entry_says_nothing_of_the_machine(entry: Path, tmp_path: Path) -> No
         "class_path": "ImageFolderDataModule",
         "init_args": {"in_memory": False, "num_workers": 100_000, "size": 8},
     }
-    Image.new("RGB", (8, 8)).save(tmp_path / "one.png")
-    given = Namespace(root=str(tmp_path), allow=[])
+    for name in ("usual", "odd"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / name / "one.png")
+    given = Namespace(root=str(tmp_path / "usual"), allow=[])
     theirs, own = (arguments.build_data(block, given, own=own).hparams for own in (False, True))
     assert theirs["size"] == own["size"] == 8 and own["num_workers"] == 100_000
     assert theirs["num_workers"] < 100 and theirs["in_memory"] is not False
+    given = Namespace(root=str(tmp_path / "usual"), allow=[], odd=f"ImageFolderDataModule:{tmp_path / 'odd'}")
+    odd = arguments.odd_data(given, block)
+    assert not isinstance(odd, list) and odd.hparams["num_workers"] < 100  # of data in the form of theirs neither
 
 
 def test_a_file_of_samples_is_refused_before_they_are_drawn(

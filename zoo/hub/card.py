@@ -142,6 +142,16 @@ def in_words(figure: Mapping[str, Any]) -> str:
     if figure.get("standard_error") is not None:
         value += f" ± {figure['standard_error']:.2g}"
     if figure.get("floor") is not None:
-        spread = f" ± {figure['floor_standard_error']:.2g}" if figure.get("floor_standard_error") is not None else ""
-        value += f" ({figure.get('floor_name', 'real against real')}: {figure['floor']:.4g}{spread})"
+        value += f" ({floor_name(figure)}: {figure['floor']:.4g}{floor_spread(figure)})"
     return value
+
+
+def floor_name(figure: Mapping[str, Any]) -> str:
+    """What a figure's floor is the score of."""
+    return str(figure.get("floor_name", "real against real"))
+
+
+def floor_spread(figure: Mapping[str, Any]) -> str:
+    """The floor's standard error, where it has one."""
+    error = figure.get("floor_standard_error")
+    return "" if error is None else f" ± {error:.2g}"
