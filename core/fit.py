@@ -66,6 +66,8 @@ def run(argv: list[str]) -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     if argv[0] != "fit":  # measuring has a folder of its own, and that is no cause for concern
         warnings.filterwarnings("ignore", message="The dirpath has changed.*")
+    checkpoints = logging.getLogger("lightning.pytorch.trainer.connectors.checkpoint_connector")
+    checkpoints.addFilter(lambda record: "weights_only" not in record.getMessage())  # at each that is written
     advertisements = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     advertisements.addFilter(lambda record: "Tip:" not in record.getMessage())
     import_from_here()

@@ -1,4 +1,4 @@
-"""A user's own arrays: images, sounds or the rows of a table, from memory or from one file."""
+"""A user's own arrays: images, sounds, series or the rows of a table, from memory or from one file."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +34,7 @@ class Understood(NamedTuple):
 
 
 class ArrayDataModule(DataModule):
-    """Images, sounds or points from arrays of the user's own.
+    """Images, sounds, series or points from arrays of the user's own.
 
     What the numbers are is found out and said once:
 
@@ -42,6 +42,8 @@ class ArrayDataModule(DataModule):
       [0, 255]; 256 levels, or 2 where only the lowest and the highest value occur;
     - sounds, or time series of one channel: (N, 1, T) floats in [−1, 1], brought to the values of the 256 mu-law
       codes; zeros at the end of one are no part of it;
+    - series, C numbers at each of T times: (N, C, T) floats with C above 1, as they are: best less their mean, and
+      divided by their standard deviation; continuous;
     - points, the rows of a table: (N, D) or (N,) numbers, or D columns of N numbers; continuous.
 
     The columns of points are standardised inside the model, which answers in the user's own units: the datamodule
@@ -137,7 +139,7 @@ class ArrayDataModule(DataModule):
         super().__init__(
             batch_size=batch_size, val_size=part_of(inside, val_fraction), classes=classes, limit=limit, seed=seed
         )
-        if found.levels is None:
+        if found.levels is None and len(self.shape) == 1:
             source = self.load("train")
             train, _ = self.split(self._rows_in_classes(source))
             scales = scales_of(source.select(train).x, names)
@@ -257,11 +259,12 @@ def understood(x: np.ndarray, names: Sequence[str] = ()) -> Understood:
         in_range = float(x.min()) >= -1 and float(x.max()) <= BYTES[1]
         if in_range and not (grey := of_images(x[:, None], "grey")).changed:
             return grey
-        raise ValueError(
-            f"floats of the shape {x.shape[1:]} are grey images on the grid of 256 levels, or sounds and time series"
-            " of one channel, (1, T). For series of several channels there is no family: give each channel by itself,"
-            " (N, 1, T), or rows of numbers, (N, D)"
-        )
+        if in_range and float(x.min()) >= 0:
+            raise ValueError(
+                f"floats of the shape {x.shape[1:]}, none below 0, may be grey images off the grid of 256 levels, or"
+                " series (C, T): give images as (N, 1, H, W), and series less their mean"
+            )
+        return of_series(x)
     if x.ndim == 3:
         return of_images(x[:, None], "grey")
     if x.ndim == 4:
@@ -312,6 +315,16 @@ def of_sounds(x: np.ndarray) -> Understood:
     quantised = from_codes(to_codes(sounds, SOUND_LEVELS, "waveform"), SOUND_LEVELS, "waveform")
     stored = torch.where(sounding(sounds, SOUND_LEVELS), quantised, 0.0)
     return Understood(stored, SOUND_LEVELS, f"sounds of {x.shape[2]} samples, on {SOUND_LEVELS} mu-law codes")
+
+
+def of_series(x: np.ndarray) -> Understood:
+    """Series (N, C, T), C numbers at each of T times, as they are: models want them of about unit variance."""
+    stored = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
+    mean, std = float(x.mean()), float(x.std())
+    said = (
+        f"series of {x.shape[1]} channels at {x.shape[2]} times, as they are (mean {mean:.3g}, deviation {std:.3g})"
+    )
+    return Understood(stored, None, said)
 
 
 # ------------------------------------------------------------------------------------------------------- labels

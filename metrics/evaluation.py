@@ -297,7 +297,7 @@ def checked_data(
     if (num := at_most(Rows(datamodule, split), LEAST)) < LEAST:
         raise ValueError(
             f"evaluate: distances are measured against at least {LEAST} data, but the {split} split has {num}: give"
-            " it more, or measure other groups alone (`only`)."
+            " it more, of a folder or a table by a larger test_fraction, or measure other groups alone (`only`)."
         )
     return extractor
 

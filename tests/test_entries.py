@@ -171,6 +171,7 @@ def test_every_figure_says_what_it_is(entry: Entry) -> None:
     assert metrics["training"]["recipe"] == entry.name
     assert all(metrics["environment"].get(key) for key in ("commit", "genzoo", "torch", "lightning", "python"))
     card = (entry.path / "README.md").read_text("utf-8")
+    assert f'genzoo.load("{entry.name}")' in card
     for figure in metrics["figures"]:
         assert figure["unit"] and figure["protocol"] and math.isfinite(figure["value"]), figure
         assert figure["name"] in card

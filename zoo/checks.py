@@ -1,7 +1,9 @@
-"""Whether a number that a call is given is one that it can mean: each in one line that names the argument."""
+"""Whether what a call is given is what it can mean: each in one line that names the argument."""
 
 import math
 from numbers import Integral, Real
+
+from torch import nn
 
 #: more than that of anything is a mistake, and would end in an error of memory
 MOST = 2**31 - 1
@@ -19,6 +21,13 @@ def check_number(name: str, number: float, expected: str = "a finite number") ->
     """Raises ValueError unless it is a real number and finite."""
     if not isinstance(number, Real) or isinstance(number, bool) or not math.isfinite(number):
         raise ValueError(f"{name}={_short(number)}: give {expected}.")
+
+
+def check_networks(**networks: object) -> None:
+    """Raises TypeError unless each is a module of the user's own, or None for one of ours."""
+    for name, network in networks.items():
+        if network is not None and not isinstance(network, nn.Module):
+            raise TypeError(f"{name}={_short(network)}: give a torch.nn.Module, or leave it out for ours.")
 
 
 def _short(given: object) -> str:

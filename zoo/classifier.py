@@ -13,6 +13,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from genzoo.zoo.memory import within_memory
 from genzoo.zoo.module import ZooModule
 from genzoo.zoo.parts import Part, example
 from genzoo.zoo.precision import full_precision, to_network
@@ -60,14 +61,18 @@ class Classifier(ZooModule):
         self.num_classes, self.feature_dim, self.max_shift = num_classes, feature_dim, max_shift
         self.any_image = any_image
         channels = [self.shape[0], width, width, 2 * width, 2 * width]
-        layers: list[nn.Module] = []
-        for i, (before, after) in enumerate(pairwise(channels)):
-            layers += [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
-            if i % 2 == 1:
-                layers.append(nn.MaxPool2d(2, ceil_mode=True))
-        self.trunk = nn.Sequential(*layers)
         height, width_ = (-(-n // 4) for n in self.shape[1:])
-        self.embed = nn.Linear(2 * width * height * width_, feature_dim)
+
+        def networks() -> tuple[nn.Module, nn.Module]:
+            layers: list[nn.Module] = []
+            for i, (before, after) in enumerate(pairwise(channels)):
+                layers += [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+                if i % 2 == 1:
+                    layers.append(nn.MaxPool2d(2, ceil_mode=True))
+            return nn.Sequential(*layers), nn.Linear(2 * width * height * width_, feature_dim)
+
+        less = f"a smaller width than {width}, or a smaller feature_dim than {feature_dim}"
+        self.trunk, self.embed = within_memory(networks, less)
         self.dropout = nn.Dropout(dropout)
         self.outlet = nn.Linear(feature_dim, num_classes)
         self.to(memory_format=torch.channels_last)  # several times faster in bfloat16

@@ -54,10 +54,10 @@ def run(given: Namespace) -> None:
         given.set, getattr(module, "sample", None), ("num_samples", "generator"), names, given.num_samples
     )
     rows = as_rows(module, given.out)
-    suffixes = TABLES if rows else (SUFFIXES.get(getattr(module, "modality", "image"), ".png"),)
+    suffixes = tables_of(module) if rows else (SUFFIXES.get(getattr(module, "modality", "image"), ".png"),)
     out = Path(given.out or f"samples{suffixes[0]}")
     if out.suffix.lower() not in suffixes:
-        named = " or ".join(dict.fromkeys([*suffixes, *(TABLES if is_of_rows(module) else ())]))
+        named = " or ".join(dict.fromkeys([*suffixes, *(tables_of(module) if is_of_rows(module) else ())]))
         raise ValueError(f"--out {out}: samples of {given.model} are written as {named}; name such a file")
     ready(str(out))
     with blamed_on(given.model):
@@ -76,8 +76,13 @@ def run(given: Namespace) -> None:
 
 
 def is_of_rows(module: Any) -> bool:
-    """Whether a datum is a row of numbers."""
-    return getattr(module, "modality", None) == "points"
+    """Whether a datum is numbers that no picture stands for: a row of a table, or a series."""
+    return getattr(module, "modality", None) in ("points", "series")
+
+
+def tables_of(module: Any) -> tuple[str, ...]:
+    """What they are written as: a series, of several rows, has no place in a table."""
+    return TABLES if len(module.shape) == 1 else (".npy",)
 
 
 def names_of_columns(entry: Any, module: Any) -> list[str] | None:

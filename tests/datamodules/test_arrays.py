@@ -381,8 +381,7 @@ IMAGES = torch.randint(256, (12, 3, 4, 4), dtype=torch.uint8)
         ({"x": IMAGES.int() - 128}, ValueError, r"values in \[-?−?1.*undo any normalisation"),
         ({"x": 4 * torch.randn(12, 3, 4, 4)}, ValueError, "undo any normalisation"),
         ({"x": IMAGES / 255 * torch.nan}, ValueError, "12 of 12 rows hold NaN.*the first of them row 1:"),
-        ({"x": torch.randn(12, 5, 40)}, ValueError, "For series of several channels there is no family"),
-        ({"x": torch.rand(12, 5, 40)}, ValueError, "For series of several channels there is no family"),
+        ({"x": torch.rand(12, 5, 40)}, ValueError, "may be grey images off the grid.*give images as"),
         ({"x": 2 * torch.randn(12, 1, 40)}, ValueError, r"are in \[−1, 1\].*divide them by their largest"),
         ({"x": torch.rand(12, 1, 1, 1, 1)}, ValueError, "none that a model is for"),
         ({"x": IMAGES, "y": [0] * 11}, ValueError, "'x' has 12, 'y' has 11"),
@@ -450,3 +449,14 @@ def test_columns_called_x_and_y_can_be_the_data() -> None:
 def test_a_label_that_is_infinite_is_named() -> None:
     with pytest.raises(ValueError, match="labels are whole numbers, or names, but 'y' holds 'inf'"):
         ArrayDataModule(np.random.default_rng(0).normal(size=(3, 2)), np.array([0.0, 1.0, np.inf]))
+
+
+def test_series_of_several_channels_are_taken_as_they_are() -> None:
+    """(N, C, T) of any unit; what lies in an image's range, off its grid, might be one, and is asked about."""
+    x = 3 * torch.randn(20, 4, 16, generator=torch.Generator().manual_seed(0)) - 2
+    data = ArrayDataModule(x)
+    data.setup("fit")
+    assert (data.shape, data.levels) == ((4, 16), None)
+    (batch,) = list(data.val_dataloader())
+    assert all(bool((row == x).flatten(1).all(1).any()) for row in batch)
+    assert getattr(data, "standardisation", None) is None

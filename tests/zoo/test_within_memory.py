@@ -4,8 +4,21 @@ import resource
 
 import pytest
 import torch
+from families import FIRST
 
-from genzoo.zoo import DDPM, GAN, GPT, MADE, VAE, Autoencoder, FlowMatching, memory
+from genzoo.zoo import (
+    DDPM,
+    GAN,
+    GPT,
+    MADE,
+    VAE,
+    Autoencoder,
+    Classifier,
+    FlowMatching,
+    PixelCNN,
+    WaveNet,
+    memory,
+)
 from genzoo.zoo.memory import bytes_of, memory_at_hand, only_to_use, within_memory
 from genzoo.zoo.module import ZooModule
 from genzoo.zoo.networks import MLP
@@ -59,6 +72,9 @@ def test_what_a_made_takes_is_four_numbers_for_each_weight_and_its_masks() -> No
         (lambda: DDPM(IMAGE, 256), ["network"]),
         (lambda: FlowMatching(POINT, None), ["network"]),
         (lambda: GPT((12,), 5), ["embedding", "transformer"]),
+        (lambda: PixelCNN(IMAGE, 256), ["layers", "features", "outlet"]),
+        (lambda: WaveNet((1, 12), 256), ["inlet", "layers", "skip", "outlet"]),
+        (lambda: Classifier(IMAGE, 256, num_classes=3), ["trunk", "embed"]),
     ],
 )
 def test_every_network_is_built_with_the_memory_that_it_takes_and_refused_with_less(there, build, parts) -> None:
@@ -72,6 +88,13 @@ def test_every_network_is_built_with_the_memory_that_it_takes_and_refused_with_l
         build()
     with only_to_use():
         build()
+
+
+@pytest.mark.parametrize("case", FIRST, ids=str)
+def test_every_family_is_refused_where_there_is_no_memory(there, case) -> None:
+    there(1)
+    with pytest.raises(ValueError, match=r"^A network of [\d,]+ weights takes .*: choose "):
+        case.build()
 
 
 def test_what_is_tried_first_draws_nothing(there) -> None:

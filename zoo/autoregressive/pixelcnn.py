@@ -26,6 +26,7 @@ from torch.nn import functional as F
 
 from genzoo.zoo.autoregressive.base import AutoregressiveMixin
 from genzoo.zoo.logistic_mixture import LogisticMixture, LogisticMixtureOutput, draw_conditional
+from genzoo.zoo.memory import within_memory
 from genzoo.zoo.mixins import ClassPrior, Conditional, known_to_all
 from genzoo.zoo.modality import from_codes, to_codes
 from genzoo.zoo.module import ZooModule
@@ -64,6 +65,10 @@ class PixelCNN(AutoregressiveMixin, ZooModule):
     """
 
     former_arguments: ClassVar[Mapping[str, Any]] = {"distribution": "softmax"}
+
+    layers: Sequence["GatedLayer"]
+    features: MaskedConv2d
+    outlet: MaskedConv2d
 
     def __init__(
         self,
@@ -109,11 +114,18 @@ class PixelCNN(AutoregressiveMixin, ZooModule):
         self.row = nn.Parameter(0.1 * torch.randn(channels, height, 1))
         self.column = nn.Parameter(0.1 * torch.randn(channels, 1, width))
         self.class_ = nn.Embedding(self.num_classes, channels) if self.num_classes else None
-        self.layers: Sequence[GatedLayer] = nn.ModuleList(  # type: ignore[assignment]
-            GatedLayer(channels, self.turns, kernel_size, dilations[i % len(dilations)]) for i in range(depth)
-        )
-        self.features = horizontal_conv(channels, channels, 1, self.turns)
-        self.outlet = horizontal_conv(channels, outputs, 1, self.turns)
+
+        def stack() -> tuple[nn.ModuleList, MaskedConv2d, MaskedConv2d]:
+            return (
+                nn.ModuleList(
+                    GatedLayer(channels, self.turns, kernel_size, dilations[i % len(dilations)]) for i in range(depth)
+                ),
+                horizontal_conv(channels, channels, 1, self.turns),
+                horizontal_conv(channels, outputs, 1, self.turns),
+            )
+
+        less = f"fewer channels than {channels}, or a smaller depth than {depth}"
+        self.layers, self.features, self.outlet = within_memory(stack, less)  # type: ignore[assignment]
         self.to(memory_format=torch.channels_last)  # several times faster in bfloat16, on a CPU and on a GPU
 
     # ---- the whole image at once

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genzoo.zoo.autoregressive.base import AutoregressiveMixin
+from genzoo.zoo.memory import within_memory
 from genzoo.zoo.mixins import ClassPrior, Conditional, known_to_all
 from genzoo.zoo.module import ZooModule
 from genzoo.zoo.networks.linear import Linear
@@ -55,6 +56,10 @@ class WaveNet(AutoregressiveMixin, ZooModule):
         ValueError: on arguments that do not fit each other or the data.
     """
 
+    layers: Iterable["GatedLayer"]
+    inlet: nn.Embedding
+    skip: Linear
+
     def __init__(
         self,
         shape: Sequence[int],
@@ -86,16 +91,19 @@ class WaveNet(AutoregressiveMixin, ZooModule):
         self.condition_on(num_classes, conditional, class_prior)
         self.sample_rate = sample_rate
         self.start = levels  # a code of its own for what comes before the first sample
-        self.inlet = nn.Embedding(levels + 1, channels)
         depth = cycles * len(dilations)
-        self.layers: Iterable[GatedLayer] = nn.ModuleList(  # type: ignore[assignment]
-            GatedLayer(channels, d, self.num_classes, last=n == depth)
-            for n, d in enumerate((d for _ in range(cycles) for d in dilations), start=1)
-        )
-        self.skip = Linear(depth * channels, skip_channels)
-        self.outlet = nn.Sequential(
-            nn.ReLU(), Linear(skip_channels, skip_channels), nn.ReLU(), Linear(skip_channels, levels)
-        )
+
+        def networks() -> tuple[nn.Embedding, nn.ModuleList, Linear, nn.Module]:
+            inlet = nn.Embedding(levels + 1, channels)
+            layers = nn.ModuleList(
+                GatedLayer(channels, d, self.num_classes, last=n == depth)
+                for n, d in enumerate((d for _ in range(cycles) for d in dilations), start=1)
+            )
+            skip, then = Linear(depth * channels, skip_channels), Linear(skip_channels, skip_channels)
+            return inlet, layers, skip, nn.Sequential(nn.ReLU(), then, nn.ReLU(), Linear(skip_channels, levels))
+
+        less = f"fewer channels than {channels}, fewer skip_channels than {skip_channels}, or fewer cycles"
+        self.inlet, self.layers, self.skip, self.outlet = within_memory(networks, less)  # type: ignore[assignment]
 
     def logits(self, codes: Tensor, labels: Tensor | None) -> Tensor:
         """(B, levels, 1, T): what is computed at t has seen the codes up to t − 1."""

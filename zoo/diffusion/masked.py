@@ -27,6 +27,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from genzoo.zoo.checks import check_networks
 from genzoo.zoo.diffusion.denoising import check_guidance
 from genzoo.zoo.diffusion.marginal import MarginalBoundMixin
 from genzoo.zoo.diffusion.masking import MaskingSchedule, mask_of, times_of_counts
@@ -133,6 +134,7 @@ class MaskedDiffusion(TextMixin, UnmaskingMixin, MarginalBoundMixin, ZooModule):
         check_guidance(guidance)
         self.guidance = guidance if self.num_classes is not None else 1.0
         self.sampler, self.steps = self._checked_sampler(sampler, steps)
+        check_networks(network=network)
         if network is None:
             build = partial(
                 MaskedTransformer,

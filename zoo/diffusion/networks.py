@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from torch import nn
 
+from genzoo.zoo.checks import check_networks
 from genzoo.zoo.memory import within_memory
 from genzoo.zoo.modality import Modality
 from genzoo.zoo.networks.dit import DiT
@@ -54,7 +55,9 @@ def network_of(
     """
     sizes = {size: value for size, value in sizes.items() if value is not None}
     name = FOR[modality][0] if network is None else network
-    if isinstance(name, str) and name not in FOR[modality]:
+    if not isinstance(name, str):
+        check_networks(network=name)
+    elif name not in FOR[modality]:
         ours = " or ".join(map(repr, FOR[modality]))
         raise ValueError(f"network={name!r}: for {modality} data choose {ours}, or give a module of your own.")
     taken = SIZES[name] if isinstance(name, str) else set()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from genzoo.zoo.checks import check_networks
 from genzoo.zoo.gan.augmentation import Augment, augmented, check_kinds
 from genzoo.zoo.gan.inversion import InversionMixin
 from genzoo.zoo.gan.losses import AdversarialLoss, Relativistic
@@ -130,6 +131,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
             raise ValueError(f"width={width}, depth={depth}: a width is at least 1, a depth at least 0.")
         if regularisers is not None and not isinstance(regularisers, Iterable):
             raise TypeError(f"regularisers={regularisers!r}: give a list of them.")
+        check_networks(generator=generator, discriminator=discriminator)
         self.condition_on(num_classes, conditional, class_prior)
         self.latent_dim = latent_dim
         self.loss = loss or Relativistic()
@@ -147,7 +149,8 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         if network in ("auto", None):
             network = "mlp" if self.modality != "image" else "r3gan" if network == "auto" else "resnet"
         make = partial(self._networks, network, width, depth)
-        own = within_memory(make, "a smaller width, or convolutions for images")
+        convolves = self.modality != "image" or network != "mlp"
+        own = within_memory(make, "a smaller width" if convolves else "a smaller width, or convolutions")
         self.generator, self.discriminator = generator or own[0], discriminator or own[1]
         #: whether tanh keeps what the generator makes within its range; a network without normalisation would get
         #: stuck at its ends

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from genzoo.zoo.checks import check_networks
 from genzoo.zoo.likelihoods import Likelihood, Output, default_likelihood
 from genzoo.zoo.memory import within_memory
 from genzoo.zoo.mixins import LatentMixin
@@ -104,6 +105,7 @@ class EncoderDecoderMixin(TwoNetworksMixin, LatentMixin):
             raise ValueError(f"{type(self).__name__} is for images and points, but the data are {self.modality}.")
         if latent_dim < 1:
             raise ValueError(f"latent_dim={latent_dim}: a code has at least one dimension.")
+        check_networks(encoder=encoder, decoder=decoder)
         network = network or ("resnet" if len(self.shape) == 3 else "mlp")
         if network not in get_args(Network):
             ours = ", ".join(map(repr, get_args(Network)))

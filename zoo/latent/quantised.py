@@ -17,6 +17,7 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
+from genzoo.zoo.checks import check_networks
 from genzoo.zoo.codebook import codebook_figures
 from genzoo.zoo.latent.encoder_decoder import Factor, TwoNetworksMixin
 from genzoo.zoo.latent.quantisers import FSQ, Quantisation
@@ -73,6 +74,7 @@ class QuantisedAutoencoder(TwoNetworksMixin, ZooModule):
         super().__init__(shape, levels, optimizer=optimizer, lr_scheduler=lr_scheduler)
         if self.modality != "image":
             raise ValueError(f"{type(self).__name__} is for images, but the data are {self.modality}.")
+        check_networks(encoder=encoder, decoder=decoder)
         if factor not in get_args(Factor):
             raise ValueError(f"factor={factor}: one code is made of 2, 4 or 8 pixels along a side.")
         stages = int(math.log2(factor))

@@ -24,10 +24,13 @@ from torch import Tensor
 
 from genzoo.zoo import sharing
 from genzoo.zoo.autoregressive.gpt import GPT
+from genzoo.zoo.autoregressive.pixelcnn import PixelCNN
 from genzoo.zoo.checks import check_count
+from genzoo.zoo.diffusion.base import Diffusion
 from genzoo.zoo.diffusion.modules import FlowMatching
 from genzoo.zoo.interface import Completes, HasLogProb, Interpolates, LogProbKind, Samples
 from genzoo.zoo.latent.quantised import QuantisedAutoencoder
+from genzoo.zoo.latent.vae import VAE
 from genzoo.zoo.likelihoods import Output, shown
 from genzoo.zoo.mixins import ClassPrior, CompletionMixin, Conditional, ConditionalMixin, LogProbMixin, check_ends
 from genzoo.zoo.module import ZooModule
@@ -57,7 +60,8 @@ class LatentModel(TwoStageMixin, ConditionalMixin, LogProbMixin, CompletionMixin
             them); a trained one as a module, or by what `genzoo.load` takes. A trained one stays as it is. None: a
             QuantisedAutoencoder.
         prior: a class, or a partial of one, which is given the shape and the levels of the codes: `GPT` reads them
-            row by row, all others see an image. None: a `GPT` of discrete codes, `FlowMatching` of continuous ones.
+            row by row, all others see an image. Of discrete codes it is one that does not take their numbers for
+            amounts, as diffusions do. None: a `GPT` of discrete codes, `FlowMatching` of continuous ones.
         first_stage: the share of training in which the autoencoder learns alone; in the rest of it the prior does, on
             the codes of the training data, encoded once. Each part states its optimiser and its schedule, which lasts
             as long as its stage. 0: the autoencoder stays as it is, as a trained one does. None: both learn at once.
@@ -164,6 +168,12 @@ class LatentModel(TwoStageMixin, ConditionalMixin, LogProbMixin, CompletionMixin
         if not isinstance(prior, ZooModule) or not all(isinstance(prior, capability) for capability in needed):
             raise ValueError(
                 f"prior: it samples, completes and has a log_prob, which {type(prior).__name__} does not."
+            )
+        if self.space.levels is not None and reads_amounts(prior):
+            raise ValueError(
+                f"prior: {type(prior).__name__} takes the numbers of codes for amounts, but neighbours in a codebook"
+                " need not be alike. Choose GPT, MaskedDiffusion or PixelCNN with distribution='softmax', or an"
+                " autoencoder of continuous codes: VAE with network='spatial'."
             )
         return prior
 
@@ -423,3 +433,9 @@ class LatentModel(TwoStageMixin, ConditionalMixin, LogProbMixin, CompletionMixin
             z = torch.where(known_codes, z, prior.fill_in(z, known_codes, 1, generator, **options)[0])
             state = torch.where(mask, target, self.pixels(z, generator))
         return state.unflatten(0, (num_samples, len(x)))
+
+
+def reads_amounts(prior: ZooModule) -> bool:
+    """Whether a prior takes the number of a code for an amount, as if neighbours in a codebook were alike."""
+    mixes = isinstance(prior, PixelCNN) and prior.mixture is not None
+    return mixes or isinstance(prior, Diffusion | VAE)

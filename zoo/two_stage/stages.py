@@ -21,7 +21,7 @@ from genzoo.zoo import learning_rates
 from genzoo.zoo.length import share_done
 from genzoo.zoo.modality import Modality, in_full, parted
 from genzoo.zoo.optimizers import fused
-from genzoo.zoo.processes import world_size
+from genzoo.zoo.processes import total, world_size
 from genzoo.zoo.two_stage.spaces import CodeSpace
 
 if TYPE_CHECKING:
@@ -48,7 +48,9 @@ class TwoStageMixin(nn.Module):
     device: torch.device
     levels: int | None
     modality: Modality
+    class_counts: Tensor
     checked_labels: Callable[[Tensor | None, int], Tensor | None]
+    count_classes: Callable[[Tensor], None]
     check: Callable[..., Tensor]
     _on_before_batch_transfer: Callable[..., Any]
 
@@ -201,6 +203,9 @@ class TwoStageMixin(nn.Module):
         posterior = torch.cat(found)
         labels = None if classes[0] is None else torch.cat(classes)
         if getattr(self, "num_classes", None) is not None:
+            if measure and labels is not None:  # of all data, however few of them the first stage has seen
+                self.count_classes(labels)
+                self.class_counts.copy_(total(self.class_counts))
             self.checked_labels(labels, len(posterior))
         if measure:
             self.space.measure(posterior)

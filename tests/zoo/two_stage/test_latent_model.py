@@ -1,5 +1,6 @@
 """A generator of codes: its bound by hand and over all data, its stages, what is kept and what is loaded."""
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from itertools import product
@@ -274,6 +275,21 @@ def test_a_run_that_goes_on_for_longer_has_schedules_as_long(stop_at: int, begin
     assert max(rate for stage, rate, _ in stages.steps if stage == "prior") > 5e-3
 
 
+def test_the_classes_of_all_data_are_counted_however_few_the_first_stage_has_seen(tmp_path: Path) -> None:
+    """After one batch of the first stage and one of the second, a class that neither had is drawn all the same."""
+    ours, source = model(**STAGED), Noise((1, 8, 8), 17)
+    trainer = Trainer(max_steps=2, limit_val_batches=0, default_root_dir=tmp_path, **QUIET)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*the training data had no class")
+        trainer.fit(ours, datamodule=source)
+    labels = source.sources["train"].labels[:24]
+    assert bool(ours.class_counts.all())
+    kept = torch.stack([(ours._kept[1] == k).sum() for k in range(3)])
+    assert int(kept.sum()) == len(labels)
+    more = ours.class_counts - kept  # the batch of the second stage
+    assert bool((more >= 0).all()) and int(more.sum()) <= 4
+
+
 def test_what_does_not_fit_the_second_stage_is_refused_before_the_first(tmp_path: Path) -> None:
     class Nameless(Noise):
         def load(self, split: str) -> Any:
@@ -375,7 +391,7 @@ def test_a_codebook_is_an_average_already(tmp_path: Path) -> None:
 
 
 def test_each_part_has_a_name_of_its_own() -> None:
-    ours = model(prior=partial(VAE, network="mlp", width=8, depth=1, latent_dim=2))
+    ours = model(autoencoder=SPATIAL, prior=partial(VAE, network="mlp", width=8, depth=1, latent_dim=2))
     assert set(ours.parts()) == {"encoder", "decoder", "prior_encoder", "prior_decoder"}
     assert ours.parts()["decoder"].model is ours.autoencoder and ours.parts()["prior_decoder"].model is ours.prior
 
@@ -438,6 +454,12 @@ def test_no_file_opens_another() -> None:
         ({"autoencoder": Autoencoder}, "codes that are a grid, but was given Autoencoder"),
         ({"autoencoder": VAE}, "codes that are a grid, but was given VAE"),
         ({"prior": GAN}, "and has a log_prob, which GAN does not"),
+        (
+            {"prior": partial(FlowMatching, width=8)},
+            "FlowMatching takes the numbers of codes for amounts.*Choose GPT",
+        ),
+        ({"prior": partial(VAE, width=8)}, "VAE takes the numbers of codes for amounts"),
+        ({"prior": partial(PixelCNN, channels=8, distribution="logistic_mixture")}, "PixelCNN takes the numbers"),
         ({"first_stage": 1.0}, "first_stage=1.0: a share of training"),
         ({"first_stage": 0.5, "optimizer": ADAM}, "each has its own"),
         ({"autoencoder": partial(CODES, optimizer=ADAM)}, "both parts learn at once, .* Quantised"),
