@@ -125,23 +125,13 @@ class DPMSolver(Solver):
 
     Args:
         eta: η, in [0, 1]: from no new noise (the ODE) to as much as the ancestral sampler's (the SDE).
-        noise: what the new noise is multiplied by, S_noise of Karras et al. 2022 (section 4): a little above 1, as
-            1.05, gives back some of the variance that a network takes from samples where it is unsure.
-
-    Raises:
-        ValueError: on another η, or noise that is not above 0, or of which there is none.
     """
 
     eta: float = 0.0
-    noise: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta={self.eta}: DPM-Solver adds between none (0) and all (1) of the noise.")
-        if not 0 < self.noise < math.inf:
-            raise ValueError(f"noise={self.noise}: a factor of the new noise is above 0; 1 leaves it as it is.")
-        if self.eta == 0 and self.noise != 1:
-            raise ValueError(f"noise={self.noise}: with eta=0 there is no new noise; give eta=1, or leave it out.")
 
     def path(  # noqa: D102
         self, denoiser: Denoiser, schedule: Schedule, x: Tensor, times: Tensor, generator: Generator | None = None
@@ -163,8 +153,7 @@ class DPMSolver(Solver):
             kept = decay**self.eta
             x = then.sigma / now.sigma * kept * x + then.alpha * (1 - decay * kept) * estimate
             if self.eta > 0 and then.sigma > 0:
-                std = self.noise * then.sigma * math.sqrt(1 - kept**2)
-                x = x + std * normal(x.shape, like=x, generator=generator)
+                x = x + then.sigma * math.sqrt(1 - kept**2) * normal(x.shape, like=x, generator=generator)
             previous = x0, h
             yield x
 

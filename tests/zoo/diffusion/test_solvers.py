@@ -236,23 +236,6 @@ def test_the_first_step_of_the_stochastic_dpm_solver_is_ancestral():
         DPMSolver(2)
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)
-def test_more_noise_adds_its_variance(schedule):
-    """Data that are all 0 have D = 0: a step takes variance σ² to σ′² (k² + s² (1 − k²)), k = (α σ′/(σ α′))^η."""
-    times, s = schedule.times(9, "karras")[[3, 5]], 1.3
-    (now, then), eta = stops(schedule, times), 0.7
-    x = now.sigma * torch.randn(40_000, 1, generator=torch.Generator().manual_seed(0)).double()
-    x = DPMSolver(eta, s).solve(lambda x, t: 0 * x, schedule, x, times, torch.Generator().manual_seed(1))
-    k = (now.alpha * then.sigma / (now.sigma * then.alpha)) ** eta
-    assert float(x.var()) == pytest.approx(then.sigma**2 * (k**2 + s**2 * (1 - k**2)), rel=0.03)
-
-
-@pytest.mark.parametrize("arguments", [(1.0, 0.0), (1.0, -1.0), (1.0, math.inf), (1.0, math.nan), (0.0, 1.1)])
-def test_impossible_noise_is_refused(arguments):
-    with pytest.raises(ValueError, match="noise="):
-        DPMSolver(*arguments)
-
-
 def variances(schedule, times, variance, var=1.0):
     """Those of ancestral samples at every stop, for data from N(0, 1): each step is x ← g x + s z."""
     out = [var]
