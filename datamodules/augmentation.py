@@ -11,7 +11,7 @@ from torch import Tensor
 class Augmentation:
     """Flips and shifts of the pictures of training batches; those of evaluation stay as they are.
 
-    Done on a whole batch as it is stored, a byte a value, which costs about as much as reading it from memory.
+    Done on a whole batch as it is stored, a byte a value, at a few times the cost of reading it from memory.
 
     Args:
         flip: mirror each picture, left to right, with probability ½.

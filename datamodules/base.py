@@ -413,8 +413,8 @@ class DataModule(LightningDataModule):
     def _check_val_size(self, available: int) -> None:
         if available < 2:
             raise ValueError(
-                f"{available} example(s) are left for training and validation together, but each needs one: give more,"
-                " with those for testing at least 3"
+                f"{available} example(s) are left for training and validation together, but each needs one: give"
+                " more, with those for testing at least 3"
             )
         if self.val_size >= available:
             raise ValueError(
