@@ -149,8 +149,8 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         if network in ("auto", None):
             network = "mlp" if self.modality != "image" else "r3gan" if network == "auto" else "resnet"
         make = partial(self._networks, network, width, depth)
-        convolves = self.modality != "image" or network != "mlp"
-        own = within_memory(make, "a smaller width" if convolves else "a smaller width, or convolutions")
+        dense = network == "mlp" and self.modality == "image"
+        own = within_memory(make, "a smaller width, or convolutions" if dense else "a smaller width")
         self.generator, self.discriminator = generator or own[0], discriminator or own[1]
         #: whether tanh keeps what the generator makes within its range; a network without normalisation would get
         #: stuck at its ends
