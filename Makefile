@@ -6,11 +6,13 @@ BIN := .venv/bin
 .PHONY: demo test lint docs bench
 .DELETE_ON_ERROR:
 
-# Trains a small model from its recipe, publishes it, loads it back and shows it among the zoo's models of the same data.
+# Trains a small model from its recipe, publishes it, loads it back and shows it among the zoo's models of the same data;
+# and draws in colour with one that the zoo has.
 demo: .venv/.installed
 	$(BIN)/genzoo fit --config digits/vae --trainer.callbacks.to runs/demo/entry
 	$(BIN)/genzoo sample runs/demo/entry --out runs/demo/samples.png
 	$(BIN)/genzoo compare digits runs/demo/entry --out runs/demo/page.html
+	$(BIN)/genzoo sample emoji/flow-matching --num_samples 64 --out runs/demo/emoji.png
 	$(BIN)/python docs/demo.py runs/demo/entry
 
 # What has to pass before a change goes in: one process a core, of one thread, since small tensors gain nothing from more.

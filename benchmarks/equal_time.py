@@ -1,15 +1,19 @@
-"""The same minutes, the same pictures: how good a diffusion model is, ours and the peers' as they come.
+"""The same minutes, the same pictures: how good a model is, ours and the peers' as they come.
 
     python -m benchmarks.equal_time --minutes 5                     # OpenMoji's emoji, 32 × 32
     python -m benchmarks.equal_time --minutes 5 --root photos       # the pictures of a folder
+    python -m benchmarks.equal_time genzoo diffusers                # of some of the rivals alone
 
-Each has a U-Net of about two million parameters and trains for so many minutes of processor time on each thread: the
-clock's minutes on a machine with nothing else to do, and as much work on one that has. Of each, 500 samples are held
-against the test pictures, in the features of cifar10/classifier, all drawn in 20 evaluations of the network: ours by
-the recipes' solver, the peers' by their DDIM, from the averaged weights where a peer averages them.
+Each trains for so many minutes of processor time on each thread: the clock's minutes on a machine with nothing else
+to do, and as much work on one that has. Of each, 500 samples are held against the test pictures, in the features of
+cifar10/classifier. The diffusion models have U-Nets of about two million parameters, and draw in 20 evaluations of
+them: ours by the recipes' solver, the peers' by their DDIM, from the averaged weights where a peer averages them. The
+GANs are our default, our lean `dcgan` with the loss and the penalty of mnist/dcgan, both with the augmentation of
+images/gan, and PyTorch's example.
 """
 
 import argparse
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +33,7 @@ from genzoo.memory import keep_memory
 from genzoo.metrics import FeatureExtractor, FeatureStatistics, frechet_distance
 from genzoo.metrics.data import Rows
 from genzoo.precision import settled
-from genzoo.zoo import DPMSolver, FlowMatching, Muon, OneCycle
+from genzoo.zoo import GAN, R1, DPMSolver, FlowMatching, Muon, NonSaturating, OneCycle
 
 BATCH, SAMPLES, EVALUATIONS, SIDE = 64, 500, 20, 32
 Sampler = Callable[[int], Tensor]  # images in [0, 1]
@@ -92,28 +96,11 @@ def theirs(x: Tensor, seconds: float) -> tuple[nn.Module, int, Sampler]:
 
 
 def diffusers(x: Tensor, seconds: float) -> tuple[nn.Module, int, Sampler]:
-    """diffusers, as its tutorial trains it: AdamW with a warm-up and a cosine."""
-    from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
+    """diffusers, as its tutorial trains it."""
+    from diffusers import DDIMScheduler
 
-    model = UNet2DModel(
-        sample_size=x.shape[2],
-        in_channels=x.shape[1],
-        out_channels=x.shape[1],
-        layers_per_block=1,
-        block_out_channels=(32, 64, 96),
-        down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
-        up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
-    )
-    noise, optimizer = DDPMScheduler(num_train_timesteps=1000), torch.optim.AdamW(model.parameters(), lr=1e-4)
-    for steps, (data, passed) in zip(count(1), batches(x, seconds), strict=False):
-        for group in optimizer.param_groups:
-            group["lr"] = 1e-4 * min(steps / 500, 0.5 * (1 + torch.tensor(torch.pi * passed).cos().item()))
-        epsilon, t = torch.randn_like(data), torch.randint(1000, (len(data),))
-        optimizer.zero_grad()
-        predicted = model(noise.add_noise(2 * data - 1, epsilon, t), t, return_dict=False)[0]
-        nn.functional.mse_loss(predicted, epsilon).backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+    model = peers.diffusers_unet(tuple(x.shape[1:]))
+    steps = peers.diffusers_loop(model, batches(x, seconds))
 
     def sample(n: int) -> Tensor:
         solver = DDIMScheduler(num_train_timesteps=1000)
@@ -127,15 +114,66 @@ def diffusers(x: Tensor, seconds: float) -> tuple[nn.Module, int, Sampler]:
     return model, steps, sample
 
 
+def gan(x: Tensor, seconds: float, rate: float = 1e-3, **options: Any) -> tuple[nn.Module, int, Sampler]:
+    """A GAN as images/gan trains it, but for these options: at a falling rate, its generator averaged."""
+    adam = partial(torch.optim.Adam, lr=rate, betas=(0.0, 0.99))
+    model = GAN(
+        tuple(x.shape[1:]),
+        256,
+        latent_dim=64,
+        augment=("color", "translation", "cutout"),
+        generator_optimizer=adam,
+        discriminator_optimizer=adam,
+        **options,
+    )
+    (of_generator, of_discriminator), _ = model.configure_optimizers()
+    average = AveragedModel(model.generator, multi_avg_fn=get_ema_multi_avg_fn(0.999))
+    half = settled("cpu", None)[0] == "bf16-mixed"
+    autocast = partial(torch.autocast, "cpu", torch.bfloat16, enabled=half)
+    for steps, (data, passed) in zip(count(1), batches(x, seconds), strict=False):
+        with autocast():
+            made = model.generate(model.draw_latents(len(data)))
+        for optimizer, losses in (
+            (of_discriminator, partial(model.discriminator_loss, step=steps - 1, made=made)),
+            (of_generator, partial(model.generator_loss, made=made)),
+        ):
+            optimizer.param_groups[0]["lr"] = rate * (1 + math.cos(math.pi * passed)) / 2
+            model.discriminator.requires_grad_(optimizer is of_discriminator)
+            optimizer.zero_grad()
+            with autocast():
+                loss = sum(value.mean() for value in losses(data, None).values())
+            loss.backward()
+            optimizer.step()
+        average.update_parameters(model.generator)
+    model.generator = average.module
+    return model.eval(), steps, model.sample
+
+
+def example(x: Tensor, seconds: float) -> tuple[nn.Module, int, Sampler]:
+    """PyTorch's example, its networks as wide as there."""
+    generator, steps = peers.dcgan_loop(
+        (data for data, _ in batches(x, seconds)),
+        peers.generator_of_the_example,
+        peers.discriminator_of_the_example,
+    )
+    generator.eval()
+    return generator, steps, lambda n: (generator(torch.randn(n, peers.LATENT_DIM)) + 1) / 2
+
+
+LEAN = partial(gan, network="dcgan", rate=2e-3, loss=NonSaturating(), regularisers=[R1(1.0, every=8)])
 RIVALS: dict[str, tuple[Callable[[Tensor, float], tuple[nn.Module, int, Sampler]], str]] = {
     "genzoo": (ours, ""),
     "denoising-diffusion-pytorch": (theirs, peers.missing("denoising-diffusion-pytorch")),
     "diffusers": (diffusers, peers.missing("diffusers")),
+    "genzoo, GAN": (gan, ""),
+    "genzoo, GAN of dcgan": (LEAN, ""),
+    "PyTorch's DCGAN example": (example, ""),
 }
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rivals", nargs="*", choices=[*RIVALS, []], help=f"of {', '.join(RIVALS)} (default: all)")
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--root", help="a folder of pictures (default: OpenMoji's emoji)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the files are (default: in the clone)")
@@ -153,7 +191,8 @@ def main(argv: list[str] | None = None) -> None:
 
     floor = distance(training[torch.randperm(len(training), generator=torch.Generator().manual_seed(0))[:SAMPLES]])
     print(f"{len(training)} pictures for training; of {SAMPLES} of them the distance is {floor:.4g}", flush=True)
-    for name, (train, missing) in RIVALS.items():
+    for name in given.rivals or RIVALS:
+        train, missing = RIVALS[name]
         if missing:
             print(f"{name}: {missing}")
             continue

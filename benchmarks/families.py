@@ -106,9 +106,14 @@ def unet(shape: tuple[int, int, int]) -> Iterator[Contest]:
         lambda: [EMA(0.995)],
     )
     absent, trainer = peers.missing("denoising-diffusion-pytorch"), partial(peers.diffusion_trainer, shape=shape)
+
+    def tutorial(n: int) -> None:
+        peers.diffusers_loop(peers.diffusers_unet(shape), ((x, 0.0) for x in islice(cycle(case.x), n)))
+
     yield averaged.contest(
         Rival("denoising-diffusion-pytorch, our network", lambda n: trainer(n, case.model()), 1.0, absent),
-        Rival("denoising-diffusion-pytorch", lambda n: trainer(n, None), 1.5, absent, steps=(1, 4)),
+        Rival("denoising-diffusion-pytorch", lambda n: trainer(n, None), 3.0, absent, steps=(1, 4)),
+        Rival("diffusers", tutorial, 3.0, peers.missing("diffusers"), steps=(1, 4)),
     )
 
 

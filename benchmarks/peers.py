@@ -177,6 +177,42 @@ def diffusion_sampler(shape: tuple[int, int, int]) -> Callable[[int], None]:
     return lambda images: build().sample(batch_size=images)
 
 
+def diffusers_unet(shape: tuple[int, ...]) -> Any:
+    """diffusers' U-Net of about two million parameters."""
+    from diffusers import UNet2DModel
+
+    return UNet2DModel(
+        sample_size=shape[1],
+        in_channels=shape[0],
+        out_channels=shape[0],
+        layers_per_block=1,
+        block_out_channels=(32, 64, 96),
+        down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+    )
+
+
+def diffusers_loop(model: Any, batches: Iterable[tuple[Tensor, float]]) -> int:
+    """As its tutorial trains: AdamW with a warm-up and a cosine, gradients clipped. Returns the steps made.
+
+    The batches come with the share of the training that has passed.
+    """
+    from diffusers import DDPMScheduler
+
+    noise, optimizer = DDPMScheduler(num_train_timesteps=1000), AdamW(model.parameters(), lr=1e-4)
+    step = 0
+    for step, (x, passed) in enumerate(batches, 1):
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-4 * min(step / 500, (1 + math.cos(math.pi * passed)) / 2)
+        epsilon, t = torch.randn_like(x), torch.randint(1000, (len(x),))
+        optimizer.zero_grad()
+        predicted = model(noise.add_noise(2 * x - 1, epsilon, t), t, return_dict=False)[0]
+        F.mse_loss(predicted, epsilon).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    return step
+
+
 def torchcfm_loop(model: ZooModule, batches: Iterable[Tensor]) -> None:
     """The loop of torchcfm's example for images: its matcher draws times and points between noise and data."""
     from torchcfm.conditional_flow_matching import ConditionalFlowMatcher
@@ -346,14 +382,18 @@ def dcgan_loop(
     batches: Iterable[Tensor],
     make_generator: Callable[[], nn.Module] = Generator,
     make_discriminator: Callable[[], nn.Module] = Discriminator,
-) -> None:
-    """As the example trains them, but for its printing and saving: real and fake batches apart, each loss read."""
+) -> tuple[nn.Module, int]:
+    """As the example trains them, but for its printing and saving: real and fake batches apart, each loss read.
+
+    Returns the generator, from (B, d) to [−1, 1], and the steps made.
+    """
     generator = nn.Sequential(make_generator(), nn.Tanh())
     discriminator = nn.Sequential(make_discriminator(), nn.Sigmoid())
     criterion = nn.BCELoss()
     of_discriminator = torch.optim.Adam(discriminator.parameters(), **ADAM)
     of_generator = torch.optim.Adam(generator.parameters(), **ADAM)
-    for x in batches:
+    step = 0
+    for step, x in enumerate(batches, 1):  # noqa: B007
         real, fake = torch.ones(len(x), 1), torch.zeros(len(x), 1)
         discriminator.zero_grad()
         on_real = criterion(discriminator(2 * x - 1), real)
@@ -367,6 +407,7 @@ def dcgan_loop(
         loss.backward()
         of_generator.step()
         _ = on_real.item(), on_fake.item(), loss.item()
+    return generator, step
 
 
 def torchgan_trainer(x: Tensor, *, batch_size: int) -> None:

@@ -1,4 +1,4 @@
-"""How long it will take: said once, as soon as that is known."""
+"""How long it will take: said as soon as it is known."""
 
 import time
 from collections.abc import Mapping
@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
+from torch.nn import UninitializedParameter
 
 from genzoo.zoo.length import num_steps, time_limit
 from genzoo.zoo.processes import world_size
@@ -19,9 +20,11 @@ PATIENCE = 5.0  # seconds after which fewer must do
 
 
 class Forecast(Callback):
-    """Says, when the first batches are done: parameters, samples/s, and when training will end after how many steps.
+    """Says before the first step how many parameters are trained, for how many steps or until when; then how fast.
 
-    The time of validations is not in it, as far as steps bound training; nor is what comes after training.
+    After the first batches it says samples/s, and when training will end after how many steps: a rate known before
+    would be that of another program. The time of validations is not in it, as far as steps bound training; nor is
+    what comes after training.
     """
 
     def __init__(self) -> None:
@@ -29,8 +32,10 @@ class Forecast(Callback):
         self._since = self._spent = 0.0  # when the last one, or a validation, was over; seconds of those that count
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begins to count."""
+        """Says what is known, and begins to count."""
         self._batches, self._spent = (-1 if trainer.fast_dev_run else 0), 0.0  # type: ignore[attr-defined]
+        if self._batches == 0:
+            rank_zero_info(", ".join([_parameters(pl_module), *_bounds(trainer)]))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -45,28 +50,44 @@ class Forecast(Callback):
         self._since = now
         if measured == MEASURED or self._spent > PATIENCE:
             self._batches = -1
-            rank_zero_info(self._in_words(trainer, pl_module, _size(batch), self._spent / measured))
+            rank_zero_info(_in_words(trainer, _size(batch), self._spent / measured))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The time of a validation is not the batches'."""
         self._since = time.monotonic()
 
-    def _in_words(self, trainer: Trainer, module: LightningModule, batch_size: int, pace: float) -> str:
-        """`pace` is seconds for a batch."""
-        parameters = sum(p.numel() for p in module.parameters() if not isinstance(p, torch.nn.UninitializedParameter))
-        said = f"{parameters:,} parameters, {batch_size * world_size() / pace:,.3g} samples/s"
-        step = pace * trainer.accumulate_grad_batches
-        steps, limit = num_steps(trainer), time_limit(trainer)
-        left = None if limit is None else max(0.0, limit.time_remaining() or 0.0)
-        if steps is not None and (left is None or (steps - trainer.global_step) * step < left):
-            left = (steps - trainer.global_step) * step
-            said += f": {steps:,} steps"
-        elif left is not None:
-            about = trainer.global_step + round(left / step)
-            said += f": about {about:,} steps" + ("" if steps is None else f" of {steps:,}")
-        else:
-            return said
-        return f"{said} until {_clock(left)}, in {timedelta(seconds=round(left))}"
+
+def _parameters(module: LightningModule) -> str:
+    """How many, as far as that is known before a batch was seen."""
+    lazy = [isinstance(parameter, UninitializedParameter) for parameter in module.parameters()]
+    number = sum(p.numel() for p, unknown in zip(module.parameters(), lazy, strict=True) if not unknown)
+    return f"{number:,} parameters" + (" and those that the first batch makes" if any(lazy) else "")
+
+
+def _bounds(trainer: Trainer) -> list[str]:
+    """What ends the training: so many steps, a time, whichever comes first of both, or neither."""
+    steps, limit = num_steps(trainer), time_limit(trainer)
+    bounds = [] if steps is None else [f"{steps:,} steps"]
+    if limit is not None:
+        bounds.append(f"until {_clock(limit.time_remaining() or 0.0)} at most")
+    return bounds
+
+
+def _in_words(trainer: Trainer, batch_size: int, pace: float) -> str:
+    """`pace` is seconds for a batch."""
+    said = f"{batch_size * world_size() / pace:,.3g} samples/s"
+    step = pace * trainer.accumulate_grad_batches
+    steps, limit = num_steps(trainer), time_limit(trainer)
+    left = None if limit is None else max(0.0, limit.time_remaining() or 0.0)
+    if steps is not None and (left is None or (steps - trainer.global_step) * step < left):
+        left = (steps - trainer.global_step) * step
+        said += f": {steps:,} steps"
+    elif left is not None:
+        about = trainer.global_step + round(left / step)
+        said += f": about {about:,} steps" + ("" if steps is None else f" of {steps:,}")
+    else:
+        return said
+    return f"{said} until {_clock(left)}, in {timedelta(seconds=round(left))}"
 
 
 def _now(module: LightningModule) -> float:

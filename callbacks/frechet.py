@@ -116,6 +116,7 @@ class FrechetDistance(AtValidation):
                 f"FrechetDistance: no extractor of the zoo is for data of shape {tuple(data.shape[1:])}: give one of"
                 " your own, a module from (B, *shape) to (B, d)."
             )
+        rank_zero_info(f"FrechetDistance: in the features of {found}, which are for such data")
         return found
 
     def act(self, trainer: Trainer, module: LightningModule) -> dict[str, float]:

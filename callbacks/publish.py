@@ -126,11 +126,13 @@ class Publish(AtValidation):
             how = checked_arguments(module, data, **given)
             asked: dict[str, Any] = {"split": "test", "only": GROUPS, "weights_path": None} | given
             with seeded(self.seed), tempfile.TemporaryDirectory() as folder:  # building draws weights
-                checked_data(module, data, how, asked["split"], asked["only"], asked["weights_path"])
+                extractor = checked_data(module, data, how, asked["split"], asked["only"], asked["weights_path"])
                 checked_target(self.name_for(data), self.to or folder)
                 lazy = any(isinstance(p, torch.nn.UninitializedParameter) for p in module.parameters())
                 if not lazy:
                     self._write(module, data, {}, Path(folder) / "entry")
+            if extractor is not None and self.measure:
+                rank_zero_info(f"to be measured at the end, in the features of {extractor.name}")
         except ValueError as error:
             raise ValueError(f"Publish: {error}") from error
 

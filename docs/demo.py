@@ -20,6 +20,7 @@ for figure in Entry("digits/vae", folder).metrics["figures"]:
     print(f"  {figure['name']:16}{relation} {value:10} {figure['unit']}")
 print("log p(x) of five test digits, in nats: at least", *(f"{value:.1f}" for value in nats))
 print(f"samples     {folder.parent / 'samples.png'}")
+print(f"in colour   {folder.parent / 'emoji.png'}, by the zoo's emoji/flow-matching")
 print(f"entry       {folder}, which genzoo.load takes")
 page = folder.parent / "page.html"
 print(f"to look at  {page}: open {page.resolve().as_uri()}")

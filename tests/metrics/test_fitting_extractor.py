@@ -9,7 +9,7 @@ from lightning.pytorch import LightningDataModule, Trainer
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from genzoo.callbacks import FrechetDistance
+from genzoo.callbacks import FrechetDistance, Publish
 from genzoo.datamodules import DigitsDataModule, EmojiDataModule, PointsDataModule
 from genzoo.metrics import extractors
 from genzoo.metrics.evaluation import protocol_for
@@ -74,7 +74,12 @@ def test_the_protocol_of_an_evaluation_states_what_was_found() -> None:
     assert protocol_for(DigitsDataModule(), {"extractor": "inception"})["extractor"] == "inception"
 
 
-def test_a_run_finds_it_and_says_which(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_run_finds_it_and_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[tuple[str, int]] = []
+    for module in ("frechet", "publish"):
+        monkeypatch.setattr(
+            f"genzoo.callbacks.{module}.rank_zero_info", lambda line: said.append((line, run.global_step))
+        )
     data = EmojiDataModule(16, limit=128)
     model = VAE(COLOUR, 256, latent_dim=2, network="mlp", width=8, depth=1)
     run = Trainer(
@@ -84,10 +89,17 @@ def test_a_run_finds_it_and_says_which(tmp_path: Path, capfd: pytest.CaptureFixt
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[FrechetDistance(num_samples=50, reference="val", cache_dir=str(tmp_path))],
+        callbacks=[
+            FrechetDistance(num_samples=50, reference="val", cache_dir=str(tmp_path)),
+            Publish("emoji/vae", str(tmp_path / "entry"), {"num_samples": 50, "only": ["closeness"]}),
+        ],
     )
     run.fit(model, data)
     assert run.callback_metrics["val/frechet"] > 0
+    assert [line for line, step in said if step == 0] == [
+        "FrechetDistance: in the features of cifar10/classifier, which are for such data",
+        "to be measured at the end, in the features of cifar10/classifier",
+    ]
 
 
 def test_data_that_none_fits_are_refused_before_training() -> None:
