@@ -217,19 +217,23 @@ def existing(path: str) -> Path:
 Rows = Iterator[tuple[int, np.ndarray | ValueError]]  # each row's number, and the row, or why it is none
 
 
-def table(path: Path) -> tuple[Rows, int]:
+def table(path: Path, gaps: bool = False) -> tuple[Rows, int]:
     """The rows of a table, one after another, and how many there are, more or less.
+
+    Args:
+        path: of the file.
+        gaps: whether an empty cell of text is NaN, as it is in files of other kinds; else its row is none.
 
     Raises:
         ValueError: naming it, if it cannot be read.
     """
     try:
-        return READERS[path.suffix.lower()](path)
+        return READERS[path.suffix.lower()](path, gaps)
     except (ValueError, OSError, EOFError) as error:
         raise ValueError(f"{path} cannot be used: {error}") from error
 
 
-def from_csv(path: Path) -> tuple[Rows, int]:
+def from_csv(path: Path, gaps: bool) -> tuple[Rows, int]:
     """Of text: commas, semicolons, tabs or bars between numbers; a first line without any names the columns."""
     with path.open(encoding="utf-8-sig") as file:
         first, count = file.readline(), sum(1 for _ in file)
@@ -241,6 +245,8 @@ def from_csv(path: Path) -> tuple[Rows, int]:
             for line, cells in enumerate(csv.reader(file, delimiter=delimiter), start=1):
                 if not cells or (header and line == 1):
                     continue
+                if gaps:
+                    cells = [cell if cell.strip() else "nan" for cell in cells]
                 strange = next((cell for cell in cells if not is_number(cell)), None)
                 what = f"{strange!r} is no number"
                 yield line, np.array(cells, np.float64) if strange is None else ValueError(what)
@@ -248,7 +254,7 @@ def from_csv(path: Path) -> tuple[Rows, int]:
     return rows(), count + (not header)
 
 
-def from_npy(path: Path) -> tuple[Rows, int]:
+def from_npy(path: Path, gaps: bool) -> tuple[Rows, int]:
     """Of NumPy: along the first dimension; left on the disk but for the row at hand."""
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     if array.ndim < 2 or array.dtype.kind not in "fiub":
@@ -256,7 +262,7 @@ def from_npy(path: Path) -> tuple[Rows, int]:
     return ((number, np.array(row)) for number, row in enumerate(array, start=1)), len(array)
 
 
-def from_parquet(path: Path) -> tuple[Rows, int]:
+def from_parquet(path: Path, gaps: bool) -> tuple[Rows, int]:
     """Of Arrow: all columns must be of numbers."""
     if find_spec("pyarrow") is None:
         raise ValueError("it takes pyarrow to read it: pip install 'genzoo[parquet]'")

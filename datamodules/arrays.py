@@ -40,10 +40,10 @@ class ArrayDataModule(DataModule):
 
     - images: (N, H, W, C) or (N, C, H, W) with C of 1 or 3, or (N, H, W); bytes, or floats in [0, 1], [−1, 1] or
       [0, 255]; 256 levels, or 2 where only the lowest and the highest value occur;
-    - sounds, or time series of one channel: (N, 1, T) floats in [−1, 1], brought to the values of the 256 mu-law
-      codes; zeros at the end of one are no part of it;
-    - series, C numbers at each of T times: (N, C, T) floats with C above 1, as they are: best less their mean, and
-      divided by their standard deviation; continuous;
+    - sounds: (N, 1, T) floats in [−1, 1], brought to the values of the 256 mu-law codes; zeros at the end of one are
+      no part of it;
+    - series, C numbers at each of T times: (N, C, T) floats, where C is 1 not all of them in [−1, 1], as they are:
+      best less their mean, and divided by their standard deviation; continuous;
     - points, the rows of a table: (N, D) or (N,) numbers, or D columns of N numbers; continuous.
 
     The columns of points are standardised inside the model, which answers in the user's own units: the datamodule
@@ -114,6 +114,10 @@ class ArrayDataModule(DataModule):
         array, labels, names = chosen(named, columns, label)
         found = understood(array, names)
         self.shape, self.levels, self.sample_rate = tuple(found.stored.shape[1:]), found.levels, sample_rate
+        if sample_rate is not None and self.levels != SOUND_LEVELS:
+            raise ValueError(
+                f"sample_rate={sample_rate} is of sounds, (N, 1, T) floats in [−1, 1], but these are {found.said}"
+            )
         classes_said = ""
         if labels is None:
             self.data = InMemory(found.stored)
@@ -255,7 +259,7 @@ def understood(x: np.ndarray, names: Sequence[str] = ()) -> Understood:
         return Understood(points, None, f"points of {points.shape[1]} column(s)")
     if x.ndim == 3 and x.dtype.kind == "f":
         if x.shape[1] == 1:
-            return of_sounds(x)
+            return of_sounds(x) if np.abs(x).max() <= 1 else of_series(x)
         in_range = float(x.min()) >= -1 and float(x.max()) <= BYTES[1]
         if in_range and not (grey := of_images(x[:, None], "grey")).changed:
             return grey
@@ -305,12 +309,6 @@ def of_images(x: np.ndarray, layout: str) -> Understood:
 
 def of_sounds(x: np.ndarray) -> Understood:
     """Sounds (N, 1, T), on the values of mu-law codes."""
-    low, high = float(x.min()), float(x.max())
-    if low < -1 or high > 1:
-        raise ValueError(
-            f"sounds and time series of one channel are in [−1, 1], but these have values in {in_words((low, high))}:"
-            " divide them by their largest; or give (N, T) rows, which are points in their own units"
-        )
     sounds = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
     quantised = from_codes(to_codes(sounds, SOUND_LEVELS, "waveform"), SOUND_LEVELS, "waveform")
     stored = torch.where(sounding(sounds, SOUND_LEVELS), quantised, 0.0)
@@ -322,7 +320,7 @@ def of_series(x: np.ndarray) -> Understood:
     stored = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
     mean, std = float(x.mean()), float(x.std())
     said = (
-        f"series of {x.shape[1]} channels at {x.shape[2]} times, as they are (mean {mean:.3g}, deviation {std:.3g})"
+        f"series of {x.shape[1]} channel(s) at {x.shape[2]} times, as they are (mean {mean:.3g}, deviation {std:.3g})"
     )
     return Understood(stored, None, said)
 

@@ -12,6 +12,7 @@ import wave
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,6 +33,8 @@ MIN_TILE = 64  # a smaller picture is enlarged by a whole factor, up to about th
 CAPTION = 12  # pixels below each tile, where it has one
 PAUSE = 0.25  # seconds of silence between one sound and the next
 SAMPLE_RATE = 16_000  # Hz, of sounds whose module does not say
+CURVE = (192, 96)  # pixels of a tile with a series, across and down
+INKS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b")  # of a series' channels
 RULE = "\n" + 40 * "-" + "\n"  # between one text and the next
 
 
@@ -127,10 +130,10 @@ class Text:
 
 @dataclass
 class Rows:
-    """(N, D) numbers, a table: for files alone, so that it is no `Medium`.
+    """(N, D) numbers, a table, or series (N, C, T): for files alone, so that it is no `Medium`.
 
     Args:
-        x: (N, D).
+        x: (N, D); of series, which are written as .npy, of any shape.
         names: of the columns; None calls them x1, x2, ….
     """
 
@@ -152,39 +155,42 @@ class Rows:
 
 
 def can_render(x: Tensor) -> bool:
-    """Whether such data can be shown: images (N, 1 or 3, H, W), sounds (N, 1, T), points (N, 2), tokens (N, T)."""
+    """Whether it can be shown: images (N, 1 or 3, H, W), sounds, series (N, C, T), points (N, 2), tokens (N, T)."""
     shape = tuple(x.shape[1:])
     if x.dtype == torch.int64:
         return len(shape) == 1
-    return shape == (2,) or (len(shape) == 2 and shape[0] == 1) or (len(shape) == 3 and shape[0] in (1, 3))
+    return shape == (2,) or len(shape) == 2 or (len(shape) == 3 and shape[0] in (1, 3))
 
 
 def render(x: Tensor, columns: int = 8, module: Any = None, captions: Sequence[str] | None = None) -> Medium:
-    """Shows a batch: images as a grid, points in the plane as a picture of where they lie, sound, text.
+    """Shows a batch: images and series as a grid, points in the plane as a picture of where they lie, sound, text.
 
     Args:
-        x: (N, C, H, W) in [0, 1] with C = 1 or 3, values beyond are clipped; or (N, 2); or sounds, (N, 1, T) in
-            [−1, 1]; or tokens, (N, T) int64.
+        x: (N, C, H, W) in [0, 1] with C = 1 or 3, values beyond are clipped; or (N, 2); or series, (N, C, T); or
+            sounds, (N, 1, T) in [−1, 1]; or tokens, (N, T) int64.
         columns: images in one row of the grid.
-        module: knows how fast its sounds are played (`sample_rate`, in Hz) and what its tokens mean (`text(ids)`).
-            Tokens whose meaning is unknown are shown as numbers.
-        captions: of images, N words or few, each shown as far as its tile is wide.
+        module: knows whether it is of sounds or of series of one channel (`modality`; sounds, unless it says so), how
+            fast its sounds are played (`sample_rate`, in Hz) and what its tokens mean (`text(ids)`). Tokens whose
+            meaning is unknown are shown as numbers.
+        captions: of images and series, N words or few, each shown as far as its tile is wide.
 
     Raises:
         ValueError: for data of another shape.
     """
     if not can_render(x):
         raise ValueError(
-            f"Data of shape {tuple(x.shape[1:])} cannot be shown; images (1 or 3, H, W), sounds (1, T), points (2,)"
-            " and int64 tokens (T,) can."
+            f"Data of shape {tuple(x.shape[1:])} cannot be shown; images (1 or 3, H, W), sounds (1, T), series"
+            " (C, T), points (2,) and int64 tokens (T,) can."
         )
     x = x.detach().cpu()
     if x.dtype == torch.int64:
         text = getattr(module, "text", None) or (lambda ids: " ".join(map(str, ids.tolist())))
         return Text([text(row) for row in x])
     x = x.float()
-    if x.ndim == 3:
+    if x.ndim == 3 and x.shape[1] == 1 and getattr(module, "modality", None) != "series":
         return Sound(x.squeeze(1), getattr(module, "sample_rate", None) or SAMPLE_RATE)
+    if x.ndim == 3:
+        return Picture(_grid(curves(x), columns, captions))
     return Picture(_grid(x, columns, captions) if x.ndim == 4 else density(x))
 
 
@@ -270,6 +276,36 @@ def _caption(text: str, width: int) -> Tensor:
     strip = Image.new("L", (width, CAPTION), 255)
     ImageDraw.Draw(strip).text((1, 0), shown, fill=0, font=font)
     return torch.frombuffer(bytearray(strip.tobytes()), dtype=torch.uint8).view(CAPTION, width)
+
+
+def curves(series: Tensor) -> Tensor:
+    """A tile for each series, a coloured line for each of its channels, all on one scale of values.
+
+    Args:
+        series: (N, C, T); a line is broken where it is not finite.
+
+    Returns:
+        (N, 3, h, w) in [0, 1].
+    """
+    from PIL import Image, ImageDraw
+
+    width, height, fine = *CURVE, 3  # drawn as many times as large, as PIL's lines have steps
+    finite = series[series.isfinite()]
+    low, high = (finite.min(), finite.max()) if len(finite) else (torch.zeros(()), torch.ones(()))
+    down = (1 - (series - low) / (high - low).clamp_min(1e-12)) * (fine * (height - 5)) + 2 * fine
+    across = torch.linspace(2 * fine, fine * (width - 3), series.shape[2])
+    tiles = []
+    for one in down:
+        tile = Image.new("RGB", (fine * width, fine * height), "white")
+        pen = ImageDraw.Draw(tile)
+        for channel, line in enumerate(one):
+            ends = [None if y != y else (x, y) for x, y in zip(across.tolist(), line.tolist(), strict=True)]
+            for begin, end in pairwise(ends):
+                if begin is not None and end is not None:
+                    pen.line((*begin, *end), INKS[channel % len(INKS)], fine)
+        small = tile.resize((width, height), Image.Resampling.BOX)
+        tiles.append(torch.frombuffer(bytearray(small.tobytes()), dtype=torch.uint8).view(height, width, 3))
+    return torch.stack(tiles).permute(0, 3, 1, 2) / 255
 
 
 Window = tuple[Tensor, Tensor]  # centre (2,) and half the side of the square that a picture of points shows

@@ -46,7 +46,7 @@ def modality(shape: Sequence[int], levels: int | None) -> Modality:
                 f"shape={tuple(shape)}, levels={levels}: a waveform has the shape (1, T); images have (C, H, W); "
                 "series (C, T) are continuous, of levels=None."
             )
-        return "waveform" if shape[0] == 1 else "series"
+        return "series" if levels is None else "waveform"
     if len(shape) == 1:
         return "points" if levels is None else "tokens"
     raise ValueError(

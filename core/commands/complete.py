@@ -1,21 +1,24 @@
-"""`genzoo complete`: what a model puts where a picture, a sound or a text of one's own is unknown."""
+"""`genzoo complete`: what a model puts where a picture, sound, text, table or series of one's own is unknown."""
 
 import re
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 from inspect import signature
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from genzoo.arguments import add_machine, add_model, device, load, ready
-from genzoo.commands.sample import add_settings, keywords
+from genzoo.arguments import add_machine, add_model, device, load, note, ready
+from genzoo.commands.sample import add_settings, keywords, names_of_columns, tables_of
 from genzoo.zoo.files import at_home
 from genzoo.zoo.hub.wording import blamed_on
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
     from genzoo.own_data import OwnData
-    from genzoo.zoo.media import Medium
+    from genzoo.zoo.media import Medium, Rows
 
 EXAMPLE = "genzoo complete mnist/vae seven.png --known upper"
 SAYS = "fill in what is missing of your own file"
@@ -28,76 +31,84 @@ HALVES = {
 }  # which dimension, which of its halves
 WHITE = 250  # of 255: what a mask must reach to be known
 UNKNOWN = 0.5  # the grey that shows what is not known
+AT_ONCE = 256  # rows of a table that are filled in together
+SHOWN = 16  # series in a picture
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """By which model, of what, what is known of it, and where to."""
     add = parser.add_argument
     add_model(parser)
-    add("file", help="a picture, a sound or a text")
+    add("file", help="a picture, a sound, a text, or a table or series with gaps (empty cells; NaN)")
     add(
         "--known",
         help="of a picture upper, lower, left, right or box:x,y,w,h (in the model's pixels, from the upper left);"
         " of a sound its beginning, as 0.5s; of a text how many characters (default: all, it goes on from there), or"
-        " where the model fills gaps which tokens, as :40,80:",
+        " where the model fills gaps which tokens, as :40,80:; of a series how many of its times",
     )
     add("--mask", help="of a picture instead: another of the same size, white where it is known")
     add("--num_samples", type=int, default=3, help="how many completions (default: 3)")
-    add("--out", help="the file to write (default: completed.png, or .wav or .txt)")
+    add("--out", help="the file to write (default: completed.png, or .wav, .txt or .csv; of series also .npy)")
     add("--seed", type=int, default=0, help="the same seed gives the same completions (default: 0)")
     add_settings(parser, "complete", "labels='[3]'; of a text `sample`'s: temperature=0.8, length=500")
     add_machine(parser)
 
 
 def run(given: Namespace) -> None:
-    """Completes a picture, a sound or a text, and shows what was known beside what was filled in."""
+    """Completes a picture, sound, text, table or series, and shows what was known beside what was filled in."""
     from genzoo.compare.families import cannot
     from genzoo.own_data import OwnData, existing
     from genzoo.zoo.drawing import seeded
     from genzoo.zoo.interface import Completes
+    from genzoo.zoo.media import Rows
 
     file = existing(given.file)
     if file.is_dir():
         raise ValueError(f"{file} is a folder: name a single file")
     if given.num_samples < 1:
         raise ValueError(f"--num_samples {given.num_samples}: give 1 or more")
-    _, module = load(given)
+    entry, module = load(given)
     if not isinstance(module, Completes):
         raise ValueError(cannot(module, "completes"))
     own = OwnData(module)
-    medium_of = {"image": (picture, ".png"), "waveform": (sound, ".wav"), "tokens": (text, ".txt")}
-    if own.kind not in medium_of:
-        raise ValueError(f"{given.model} is of {own.kind}: pictures, sounds and texts are completed from a file")
+    suffixes = {"image": (".png",), "waveform": (".wav",), "tokens": (".txt",), "series": (".png", ".npy")}
     if given.mask and own.kind != "image":
         raise ValueError(
             f"--mask {given.mask}: that is for pictures, but {given.model} is of {own.kind}; give --known"
         )
-    make, suffix = medium_of[own.kind]
-    out = ready(given.out or f"completed{suffix}")
-    if out.suffix.lower() != suffix:
-        raise ValueError(f"--out {out}: this is written as {suffix}; name such a file")
+    allowed = suffixes.get(own.kind) or tables_of(module)
+    out = ready(given.out or f"completed{allowed[0]}")
+    if out.suffix.lower() not in allowed:
+        raise ValueError(f"--out {out}: this is written as {' or '.join(allowed)}; name such a file")
     own.say()
-    raw = own.raw(file)
+    raw = with_gaps(own, file, given) if own.kind in ("points", "series") else own.raw(file)
+    makers: dict[str, Callable[..., Any]] = {"image": picture, "waveform": sound, "tokens": text, "series": series}
+    make = makers.get(own.kind, rows)
     with blamed_on(given.model), seeded(given.seed) as generator:
         medium = make(own, raw, given, generator)
+    if isinstance(medium, Rows):
+        medium.names = names_of_columns(entry, module)
     medium.write(out)
     print(out)
 
 
 def completed(own: "OwnData", x: "Tensor", known: "Tensor", given: Namespace, generator: Any) -> "Tensor":
     """(num_samples, *shape), on the CPU: completions of one datum."""
+    return all_completed(own, x[None], known, given, generator)[:, 0]
+
+
+def all_completed(own: "OwnData", x: "Tensor", known: "Tensor", given: Namespace, generator: Any) -> "Tensor":
+    """(num_samples, B, *shape), on the CPU: completions of a batch."""
     complete = own.module.complete
     settings = keywords(
         given.set, complete, ("x", "known", "num_samples", "generator"), getattr(own.module, "class_names", ())
     )
     at = device(given)
     try:
-        filled = complete(
-            x[None].to(at), known.to(at), num_samples=given.num_samples, generator=generator, **settings
-        )
+        filled = complete(x.to(at), known.to(at), num_samples=given.num_samples, generator=generator, **settings)
     except TypeError as error:  # of a value that was given, and could be read, but is not what the model takes
         raise ValueError(f"--set {' '.join(given.set)}: {error}") from error
-    return filled[:, 0].cpu()
+    return filled.cpu()
 
 
 def picture(own: "OwnData", raw: Any, given: Namespace, generator: Any) -> "Medium":
@@ -224,3 +235,84 @@ def text_with_gaps(own: "OwnData", raw: str, given: Namespace, generator: Any) -
     runs = groupby(range(length), key=known.tolist().__getitem__)
     begin = "".join(own.module.text(x[list(places)]) if told else "…" for told, places in runs)
     return Text([begin, *map(own.module.text, filled)])
+
+
+# ---- rows of numbers
+
+
+def with_gaps(own: "OwnData", file: "Path", given: Namespace) -> tuple["Tensor", "Tensor"]:
+    """The rows of a file, (N, *shape), and which of their numbers are known, (N, *shape) bool.
+
+    Unknown are the gaps, NaN or empty; of series also what comes after the times that `--known` says.
+
+    Raises:
+        ValueError: if a row is no datum of the model, or nothing is unknown.
+    """
+    import numpy as np
+    import torch
+
+    from genzoo.own_data import READERS, table
+
+    if file.suffix.lower() not in READERS:
+        raise ValueError(f"{file}: {given.model} completes rows of numbers: give a {' or '.join(READERS)}")
+    times = own.shape[-1]
+    if given.known is not None and (own.kind == "points" or not re.fullmatch(r"[1-9]\d*", given.known)):
+        of_series = f"give how many of the {times:,} times are known"
+        raise ValueError(
+            f"--known {given.known}: {'leave empty what is unknown' if own.kind == 'points' else of_series}"
+        )
+    x, known = [], []
+    for number, values in table(file, gaps=True)[0]:
+        try:
+            if isinstance(values, ValueError):
+                raise values
+            gaps = np.isnan(values)
+            x.append(own.row(np.where(gaps, 0, values)))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{file}:{number}: {error}") from None
+        known.append(torch.from_numpy(~gaps))
+    if not x:
+        raise ValueError(f"{file} has no rows")
+    held = torch.stack(known)
+    if given.known is not None:
+        held &= torch.arange(times) < int(given.known)
+    if bool(held.all()):
+        more = "" if own.kind == "points" else f", or say how many of the {times:,} times are known (--known)"
+        raise ValueError(f"{file} has no gaps: nothing is left to fill in; leave cells empty (in a .npy NaN){more}")
+    return torch.stack(x), held
+
+
+def filled_in(own: "OwnData", raw: tuple["Tensor", "Tensor"], given: Namespace, generator: Any) -> "Tensor":
+    """(num_samples, N, *shape): the completions of all rows."""
+    import torch
+
+    from genzoo.datamodules.reading import with_bar
+
+    parts = list(zip(*(tensor.split(AT_ONCE) for tensor in raw), strict=True))
+    filled = (all_completed(own, x, known, given, generator) for x, known in parts)
+    return torch.cat(list(with_bar(filled, len(parts), "complete")), 1)
+
+
+def rows(own: "OwnData", raw: tuple["Tensor", "Tensor"], given: Namespace, generator: Any) -> "Rows":
+    """Of each row its completions: in text one below the other, as an array (num_samples, N, *shape)."""
+    from genzoo.zoo.media import Rows
+
+    filled = filled_in(own, raw, given, generator)
+    as_array = (given.out or "").lower().endswith(".npy")
+    return Rows(filled if as_array else filled.transpose(0, 1).flatten(0, 1))
+
+
+def series(own: "OwnData", raw: tuple["Tensor", "Tensor"], given: Namespace, generator: Any) -> "Medium | Rows":
+    """An array of completions; or a picture of the first, in each row a series as it is known and its completions."""
+    import torch
+
+    from genzoo.zoo.media import render
+
+    if (given.out or "").lower().endswith(".npy"):
+        return rows(own, raw, given, generator)
+    if len(raw[0]) > SHOWN:
+        note(f"the first {SHOWN} of {len(raw[0]):,} series are completed and shown; --out completed.npy is of all")
+    x, known = (tensor[:SHOWN] for tensor in raw)
+    filled = filled_in(own, (x, known), given, generator)
+    beside = torch.cat([torch.where(known, x, torch.nan)[None], filled])
+    return render(beside.transpose(0, 1).flatten(0, 1), given.num_samples + 1, own.module)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = "genzoo sample mnist/vae --out grid.png"
 SAYS = "draw samples of a model"
-TABLES = (".csv", ".npy")  # what rows of numbers are written as
+TABLES = (".csv", ".npy")  # what rows of numbers are written as, where asked for or where no picture shows them
 SUFFIXES = {"waveform": ".wav", "tokens": ".txt"}  # what samples are written as that are no picture
 
 
@@ -93,8 +93,9 @@ def names_of_columns(entry: Any, module: Any) -> list[str] | None:
 
 
 def as_rows(module: Any, out: str | None) -> bool:
-    """Whether samples are written as numbers: those of a table, which no picture shows; of points where asked for."""
-    return is_of_rows(module) and (tuple(module.shape) != (2,) or Path(out or "").suffix.lower() in TABLES)
+    """Whether samples are written as numbers: those of a table, which no picture shows; of others where asked for."""
+    shown = tuple(module.shape) == (2,) or len(module.shape) == 2
+    return is_of_rows(module) and (not shown or Path(out or "").suffix.lower() in TABLES)
 
 
 def keywords(

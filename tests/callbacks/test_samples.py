@@ -5,6 +5,7 @@ import wave
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from torch.utils.data import DataLoader
 from genzoo.callbacks import EMA, SampleLogger, run_folder
 from genzoo.datamodules import DigitsDataModule
 from genzoo.zoo import VAE
-from genzoo.zoo.media import can_render, captions_of, labels_to_show, render
+from genzoo.zoo.media import Picture, Sound, can_render, captions_of, curves, labels_to_show, render
 from genzoo.zoo.modality import from_codes, to_codes
 
 
@@ -283,6 +284,25 @@ def test_points_are_shown_where_they_lie() -> None:
     assert not can_render(torch.zeros(1, 7)) and not can_render(torch.zeros(1, 2, 8, 8))
     with pytest.raises(ValueError, match=r"shape \(7,\) cannot be shown"):
         render(torch.zeros(3, 7), 1)
+
+
+def test_series_are_curves_on_one_scale() -> None:
+    """A rise from the lowest to the highest value, and one to the middle; a gap is not bridged."""
+    rise = torch.linspace(0, 1, 33)
+    x = torch.stack([rise, rise / 2])[:, None]
+    x[1, 0, 16] = torch.nan
+    ink = 1 - curves(x).mean(1)
+    full, half = ((tile > 0.2).nonzero().T for tile in ink)
+    height, width = ink.shape[1:]
+    assert full[0].min() <= 3 and full[0].max() >= height - 5 and full[1].min() <= 3 and full[1].max() >= width - 5
+    assert abs(half[0].min() / height - 0.5) < 0.03
+    at = [int((ink[:, :, column] > 0.2).any(1).sum()) for column in (width // 4, width // 2)]
+    assert at == [2, 1]
+    two = curves(torch.stack([rise, rise.flip(0)])[None])[0]
+    assert len({tuple(color) for color in two.flatten(1).T.tolist() if min(color) < 0.3}) >= 2  # of either channel
+    assert isinstance(render(x, 2), Sound) and isinstance(render(x, 2, SimpleNamespace(modality="series")), Picture)
+    assert isinstance(render(x.expand(-1, 2, -1), 2), Picture)
+    assert bool((curves(torch.full((1, 1, 4), torch.nan)) == 1).all())
 
 
 def test_sounds_are_written_one_after_another(tmp_path: Path, trainer: Any) -> None:

@@ -18,8 +18,19 @@ from genzoo.cli import main
 from genzoo.commands.score import Ends
 from genzoo.datamodules import ArrayDataModule, AudioDataModule, ImageFolderDataModule
 from genzoo.own_data import OwnData, table
-from genzoo.zoo import GPT, MADE, VAE, Classifier, MaskedDiffusion, PerDatum, PixelCNN, WaveNet, ZooModule
-from genzoo.zoo.media import GAP, RULE
+from genzoo.zoo import (
+    GPT,
+    MADE,
+    VAE,
+    Classifier,
+    FlowMatching,
+    MaskedDiffusion,
+    PerDatum,
+    PixelCNN,
+    WaveNet,
+    ZooModule,
+)
+from genzoo.zoo.media import CURVE, GAP, RULE, Picture, render
 from genzoo.zoo.modality import to_grid
 
 Captured = pytest.CaptureFixture[str]
@@ -393,7 +404,7 @@ def test_what_cannot_be_completed_is_one_line(pixelcnn: ZooModule, capsys: Captu
         ["complete", "model", "photos/1.png", "--known", "left"], capsys
     )
     published(MADE((2,), None, width=8))
-    assert "pictures, sounds and texts are completed" in refused(command, capsys)
+    assert "completes rows of numbers: give a .csv or .tsv or .npy or .parquet" in refused(command, capsys)
     published(Classifier((1, 8, 8), 256, 10, feature_dim=4, width=4))
     assert "It cannot fill in what is missing." in refused(command, capsys)
 
@@ -468,3 +479,90 @@ def test_the_gaps_of_a_text_are_filled_in(capsys: Captured) -> None:
     assert "none is left to fill in" in refused(command, capsys)
     Path("x.txt").write_text("abc " * 4)
     assert "has 16 tokens: give 1 to 12" in refused(command, capsys)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".npy", ".parquet"])
+def test_the_gaps_of_a_table_are_filled_in(suffix: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each row by itself, whichever of its numbers are missing; what was known stays."""
+    monkeypatch.setattr("genzoo.commands.complete.AT_ONCE", 2)
+    torch.manual_seed(0)
+    model = FlowMatching((3,), None, width=8)
+    model.standardise(torch.tensor([170.0, 40_000.0, 0.5]), torch.tensor([10.0, 9000.0, 0.1]))
+    columns = {"columns": ["height", "income", "share"]}
+    block = {"class_path": "genzoo.datamodules.ArrayDataModule", "init_args": columns}
+    genzoo.publish(model, "own/model", to="model", data=block)
+    x = np.array([[170.5, 1e4, 0.25], [180, np.nan, 0.5], [np.nan, np.nan, 0.125]], np.float32)
+    if suffix == ".npy":
+        np.save("people.npy", x)
+    elif suffix == ".csv":
+        Path("people.csv").write_text("height,income,share\n170.5,10000,0.25\n180, ,0.5\n,nan,0.125\n")
+    else:
+        pyarrow = pytest.importorskip("pyarrow")
+        parquet = pytest.importorskip("pyarrow.parquet")
+        values = [[None if number != number else float(number) for number in column] for column in x.T]
+        parquet.write_table(pyarrow.table(dict(zip(columns["columns"], values, strict=True))), "people.parquet")
+    command = ["complete", "model", f"people{suffix}", "--num_samples", "4", "--device", "cpu"]
+    main(command)
+    with open("completed.csv", newline="") as file:
+        assert next(csv.reader(file)) == columns["columns"]
+    found = np.loadtxt("completed.csv", delimiter=",", skiprows=1, dtype=np.float32).reshape(3, 4, 3)
+    main([*command, "--out", "completed.npy"])
+    assert np.array_equal(np.load("completed.npy"), found.swapaxes(0, 1))
+    known = ~np.isnan(x)
+    assert np.array_equal(found.swapaxes(0, 1)[:, known], np.broadcast_to(x[known], (4, known.sum())))
+    assert np.isfinite(found).all() and found[1, :, 1].std() > 0 < found[2, :, 0].std()
+    generator = torch.Generator().manual_seed(0)
+    held = torch.from_numpy(known)
+    expected = genzoo.load(
+        "model"
+    ).complete(  # type: ignore[attr-defined]
+        torch.from_numpy(x[:2]), held[:2], num_samples=4, generator=generator
+    )
+    np.testing.assert_allclose(found[:2].swapaxes(0, 1), expected, rtol=1e-6)
+    assert "leave empty what is unknown" in refused([*command, "--known", "2"], capsys)
+    assert "that is for pictures" in refused([*command, "--mask", "m.png"], capsys)
+    assert "written as .csv or .npy" in refused([*command, "--out", "x.png"], capsys)
+
+
+def test_rows_without_gaps_or_sense_are_refused(capsys: Captured) -> None:
+    published(FlowMatching((2,), None, width=8))
+    command = ["complete", "model", "rows.csv", "--device", "cpu"]
+    for text, message in (
+        ("a,b\n1,2\n", "rows.csv has no gaps: nothing is left to fill in"),
+        ("a,b\n1,\n1,two\n", "rows.csv:3: 'two' is no number"),
+        ("a,b\n1,,3\n", "rows.csv:2: it has the shape (3,)"),
+        ("a,b\n1,inf\n", "rows.csv:2: "),
+        ("a,b\n", "rows.csv has no rows"),
+    ):
+        Path("rows.csv").write_text(text)
+        assert message in refused(command, capsys)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_series_is_forecast_from_its_beginning(channels: int, capsys: Captured) -> None:
+    torch.manual_seed(0)
+    model = published(FlowMatching((channels, 12), None, patch=2, width=16, depth=1))
+    x = torch.randn(20, channels, 12).numpy()
+    x[0, 0, 2] = np.nan
+    np.save("mine.npy", x)
+    command = ["complete", "model", "mine.npy", "--device", "cpu", "--num_samples", "2"]
+    main([*command, "--known", "7", "--out", "completed.npy"])
+    found = np.load("completed.npy")
+    known = ~np.isnan(x) & (np.arange(12) < 7)
+    assert found.shape == (2, 20, channels, 12) and np.isfinite(found).all()
+    assert np.array_equal(found[:, known], np.broadcast_to(x[known], (2, known.sum())))
+    main([*command, "--known", "7"])
+    assert "the first 16 of 20 series are completed and shown" in capsys.readouterr().err
+    width, height = Image.open("completed.png").size
+    assert (width, height) == (3 * (CURVE[0] + GAP) + GAP, 16 * (CURVE[1] + GAP) + GAP)
+    with torch.no_grad():
+        drawn = model.sample(4, generator=torch.Generator().manual_seed(0))  # type: ignore[attr-defined]
+    assert isinstance(render(drawn, 2, model), Picture)
+    main(["sample", "model", "--num_samples", "3", "--out", "drawn.npy", "--device", "cpu"])
+    assert np.load("drawn.npy").shape == (3, channels, 12)
+    main(["sample", "model", "--num_samples", "3", "--device", "cpu"])
+    assert Path("samples.png").is_file()
+    for known, message in (("0", "how many of the 12 times"), ("half", "how many of the 12 times")):
+        assert message in refused([*command, "--known", known], capsys)
+    np.save("mine.npy", x[1:])
+    assert "or say how many of the 12 times are known (--known)" in refused(command, capsys)

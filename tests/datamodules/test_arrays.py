@@ -382,7 +382,6 @@ IMAGES = torch.randint(256, (12, 3, 4, 4), dtype=torch.uint8)
         ({"x": 4 * torch.randn(12, 3, 4, 4)}, ValueError, "undo any normalisation"),
         ({"x": IMAGES / 255 * torch.nan}, ValueError, "12 of 12 rows hold NaN.*the first of them row 1:"),
         ({"x": torch.rand(12, 5, 40)}, ValueError, "may be grey images off the grid.*give images as"),
-        ({"x": 2 * torch.randn(12, 1, 40)}, ValueError, r"are in \[−1, 1\].*divide them by their largest"),
         ({"x": torch.rand(12, 1, 1, 1, 1)}, ValueError, "none that a model is for"),
         ({"x": IMAGES, "y": [0] * 11}, ValueError, "'x' has 12, 'y' has 11"),
         ({"x": IMAGES, "y": torch.eye(12)}, ValueError, "of one-hot labels give the argmax"),
@@ -449,6 +448,17 @@ def test_columns_called_x_and_y_can_be_the_data() -> None:
 def test_a_label_that_is_infinite_is_named() -> None:
     with pytest.raises(ValueError, match="labels are whole numbers, or names, but 'y' holds 'inf'"):
         ArrayDataModule(np.random.default_rng(0).normal(size=(3, 2)), np.array([0.0, 1.0, np.inf]))
+
+
+def test_a_series_of_one_channel_is_no_sound_beyond_full_scale() -> None:
+    x = torch.randn(20, 1, 16, generator=torch.Generator().manual_seed(0))
+    data = ArrayDataModule(x)
+    data.setup("fit")
+    assert (data.shape, data.levels) == ((1, 16), None)
+    assert all(bool((row == x).flatten(1).all(1).any()) for row in next(iter(data.val_dataloader())))
+    assert ArrayDataModule(x / x.abs().max()).levels == 256
+    with pytest.raises(ValueError, match=r"sample_rate=8000 is of sounds, .* but these are series of 1 channel"):
+        ArrayDataModule(x, sample_rate=8000)
 
 
 def test_series_of_several_channels_are_taken_as_they_are() -> None:

@@ -23,7 +23,7 @@ DATA = [((3, 4, 4), 256, "image"), ((1, 8, 8), 17, "image"), ((1, 9), 256, "wave
 
 
 @pytest.mark.parametrize(
-    ("shape", "levels", "kind"), [*DATA, ((2,), None, "points"), ((3, 9), None, "series"), ((1, 9), None, "waveform")]
+    ("shape", "levels", "kind"), [*DATA, ((2,), None, "points"), ((3, 9), None, "series"), ((1, 9), None, "series")]
 )
 def test_the_shape_and_the_levels_tell_the_modality(shape, levels, kind):
     assert modality(shape, levels) == kind

@@ -120,7 +120,7 @@ class Denoising(ConditionalMixin, ZooModule):
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__(shape, levels, optimizer=optimizer, lr_scheduler=lr_scheduler)
-        if self.modality not in FOR or (self.modality == "waveform" and levels is not None):
+        if self.modality not in FOR:
             raise ValueError(
                 f"{type(self).__name__} is for images, points and series (C, T) of levels=None, but the data are"
                 f" {self.modality}, shape={self.shape}, levels={levels}."

@@ -22,7 +22,6 @@ FOR: Mapping[Modality, Sequence[Name]] = {
     "image": ("unet", "dit"),
     "points": ("mlp",),
     "series": ("dit",),
-    "waveform": ("dit",),
 }
 #: the sizes that each of them takes
 SIZES: Mapping[Name, set[str]] = {

@@ -40,7 +40,6 @@ class FittedVariances(Diffusion):
     variance_looks: Mapping[Modality, int] = {
         "image": 2048,
         "series": 2048,
-        "waveform": 2048,
         "points": 32_768,
     }
 
