@@ -39,7 +39,7 @@ GROUPS = ("likelihood", "sampling", "accuracy", "codes", "closeness", "modes", "
 DEPENDS: dict[tuple[str, ...], set[str]] = {
     ("parameters", "sampling_time", "network_evaluations"): set(),
     ("nll", "bits_per_dim"): {"split", "num_particles", "num_likelihood", "seed"},
-    ("accuracy", "codebook_usage", "codebook_perplexity"): {"split"},
+    ("accuracy", "codebook_usage", "codebook_perplexity", "psnr"): {"split"},
     (*figures.SCORES, "memorisation"): {"split", "extractor", "num_samples", "seed"},
     ("modes", "high_quality", "mode_kl"): {"num_samples", "seed"},
     ("auroc_*",): {"split", "num_odd", "seed"},
@@ -100,7 +100,8 @@ def evaluate(
       (`log_density`), with its entropy as the floor.
     * sampling, with `sample`: seconds for each sample, and network evaluations for one.
     * accuracy, without `sample` but with `features` (a classifier).
-    * codes, with `codes`, its own or its autoencoder's: the share that the split uses, and their perplexity.
+    * codes, with `codes`, its own or its autoencoder's: the share that the split uses, their perplexity, and the peak
+      signal-to-noise ratio of reconstructions.
     * closeness, with `sample` and an extractor: the Fréchet distance with its floor, KID, precision, recall, density,
       coverage and memorisation.
     * modes, with `sample`, of data with `centres`: how many of them are found, and the share of samples near one.

@@ -3,6 +3,7 @@
 Collective, where there are several processes: they share out the data. Called without gradients.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -130,22 +131,28 @@ def accuracy(module: LightningModule, datamodule: LightningDataModule, split: st
 
 
 def codes(module: HasCodes, datamodule: LightningDataModule, split: str, track: Track) -> list[Figure]:
-    """How many of its codes the data have, and how evenly."""
-    counts = torch.zeros(module.num_codes, dtype=torch.int64)
+    """How many of its codes the data have, how evenly, and how near to the data their codes lead back."""
+    counts, errors = torch.zeros(module.num_codes, dtype=torch.int64), [torch.zeros(0, dtype=torch.float64)]
     data = Rows(datamodule, split)
     for _, x, counted in share(track(data, "codes")):
         if counted:
-            counts += module.codes(to_module(x, module)).flatten().cpu().bincount(minlength=module.num_codes)
+            x = to_module(x, module)
+            counts += module.codes(x).flatten().cpu().bincount(minlength=module.num_codes)
+            errors.append((module.reconstruct(x) - x).double().square().flatten(1).mean(1).cpu())
     found = codebook_figures(torch.stack(gather(counts)).sum(0))
     of = f"the {module.num_codes:,} codes"
     says = {
         "codebook_usage": ("share", f"{of} that the data have"),
         "codebook_perplexity": ("codes", f"exp of the entropy of how often the data have each of {of}"),
     }
-    return [
-        figure(name, found[name].item(), unit, how, split=split, num_examples=data.total)
-        for name, (unit, how) in says.items()
-    ]
+    about: dict[str, Any] = {"split": split, "num_examples": data.total}
+    rows = [figure(name, found[name].item(), unit, how, **about) for name, (unit, how) in says.items()]
+    squares, decibel = torch.cat(gather(torch.cat(errors))), 10 / math.log(10)
+    if (error := squares.mean().item()) > 0:  # of nothing lost there is no logarithm
+        how = "−10 log₁₀ of the mean squared error of reconstructions, white less black being 1"
+        spread = decibel * squares.std().item() / math.sqrt(len(squares)) / error
+        rows.append(figure("psnr", -decibel * math.log(error), "dB", how, error=spread, **about))
+    return rows
 
 
 #: the scores of `closeness`: unit, and what is done with the features

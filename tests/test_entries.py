@@ -38,7 +38,7 @@ ON_DIGITS = [
 ON_OTHERS = [entry for entry in ENTRIES if entry not in ON_DIGITS]
 OF_THE_MODEL = {"parameters", "sampling_time", "network_evaluations", "modes", "high_quality", "mode_kl"}
 MEASURED_ANEW = {"sampling_time"}  # a property of the machine, too
-OF_THE_DATA = {"parameters", "nll", "bits_per_dim", "accuracy", "codebook_usage", "codebook_perplexity"}
+OF_THE_DATA = {"parameters", "nll", "bits_per_dim", "accuracy", "codebook_usage", "codebook_perplexity", "psnr"}
 # Of how many data of the test split `make test` measures the likelihood: of so many that no entry takes more than
 # ten seconds of one core. Most models take a few milliseconds for a datum; those named here 0.1 seconds or
 # more, because they ask for each of ten classes, or draw 5,000 samples. Each number divides that of the data

@@ -71,6 +71,7 @@ COLUMNS = (
         0,
         100,
     ),
+    Column("psnr", "PSNR dB", "how near the codes of test images lead back to them: more is better", 1),
     Column("codebook_usage", "codes used %", "share of the codes that test data have", 1, 100),
     Column("modes", "modes", "how many of the data's modes are found", 1),
     Column("high_quality", "on target %", "share of samples within 3σ of a mode", 1, 100),

@@ -233,3 +233,9 @@ def test_a_card_says_how_the_codes_are_used(two_stages: bool) -> None:
     assert measured["codebook_usage"]["value"] == pytest.approx(len(set(seen)) / 12)
     assert measured["codebook_perplexity"]["value"] == pytest.approx(math.exp(-sum(s * math.log(s) for s in shares)))
     assert measured["codebook_usage"]["num_examples"] == len(seen) / math.prod(tokenizer.grid) > 0
+    x = torch.cat(list(Rows(data, "val"))).double()
+    again = tokenizer.decode_codes(tokenizer.codes(x.float())).double()
+    assert measured["psnr"]["value"] == pytest.approx(10 * math.log10(1 / float((x - again).square().mean())))
+    each = (x - again).square().flatten(1).mean(1)
+    one_more = 10 * math.log10(float(each.mean() + each.std() / len(each) ** 0.5) / float(each.mean()))
+    assert measured["psnr"]["standard_error"] == pytest.approx(one_more, rel=0.1)  # to first order
