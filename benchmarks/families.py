@@ -207,7 +207,7 @@ def gan() -> Iterator[Contest]:
     images = partial(data.Images, COLOUR, 64)
     case = Case("GAN, 3×32×32, batch 64", lambda: GAN(COLOUR, 256), images, (3, 35))
     before = Case(
-        "GAN before R3GAN",
+        "GAN of residual convolutions",
         lambda: GAN(COLOUR, 256, network="resnet", regularisers=[R1(0.1), R2(0.1)]),
         images,
         (1, 5),

@@ -55,9 +55,9 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         shape: of one datum: an image, a waveform or a point.
         levels: how many values each dimension can take; None for continuous data.
         latent_dim: d, the number of latent variables.
-        network: "mlp" (gated residual perceptrons, any data), "r3gan", "dcgan" or "resnet" (convolutions, images);
-            "auto" takes "r3gan" for images, "mlp" for the rest; None, as files from before there was "r3gan" state
-            it, "resnet" for images.
+        network: "mlp" (gated residual perceptrons, any data), "dcgan", "r3gan" or "resnet" (convolutions, images);
+            "auto" takes "dcgan" for images, "mlp" for the rest; None, as files from before there were others state
+            it, "resnet" for images. In the minutes that a CPU has, "dcgan" comes much further: docs/benchmarks.md.
         width: hidden units of the perceptrons, or channels of the convolutions (see there); None takes 128, for
             "dcgan" and "resnet" 32.
         depth: residual blocks, for convolutions at each resolution ("dcgan" has none); None takes 2 or 1.
@@ -147,7 +147,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         self.generator_optimizer, self.discriminator_optimizer = generator_optimizer, discriminator_optimizer
 
         if network in ("auto", None):
-            network = "mlp" if self.modality != "image" else "r3gan" if network == "auto" else "resnet"
+            network = "mlp" if self.modality != "image" else "dcgan" if network == "auto" else "resnet"
         make = partial(self._networks, network, width, depth)
         dense = network == "mlp" and self.modality == "image"
         own = within_memory(make, "a smaller width, or convolutions" if dense else "a smaller width")
