@@ -8,8 +8,8 @@ Each trains for so many minutes of processor time on each thread: the clock's mi
 to do, and as much work on one that has. Of each, 500 samples are held against the test pictures, in the features of
 cifar10/classifier. The diffusion models have U-Nets of about two million parameters, and draw in 20 evaluations of
 them: ours by the recipes' solver, the peers' by their DDIM, from the averaged weights where a peer averages them. The
-GANs are that of images/gan, which is our default but for its loss, R3GAN's pair with its own loss and penalties, and
-PyTorch's example.
+GANs are that of images/gan, whose networks are our default, R3GAN's pair with the loss, the penalties, the rate and
+the augmentation that it had there before, and PyTorch's example.
 """
 
 import argparse
@@ -121,10 +121,9 @@ def gan(x: Tensor, seconds: float, rate: float = 2e-3, **options: Any) -> tuple[
         tuple(x.shape[1:]),
         256,
         latent_dim=64,
-        augment=("translation",),
         generator_optimizer=adam,
         discriminator_optimizer=adam,
-        **options,
+        **({"augment": ("translation",)} | options),
     )
     (of_generator, of_discriminator), _ = model.configure_optimizers()
     average = AveragedModel(model.generator, multi_avg_fn=get_ema_multi_avg_fn(0.999))
@@ -151,17 +150,25 @@ def gan(x: Tensor, seconds: float, rate: float = 2e-3, **options: Any) -> tuple[
 
 def example(x: Tensor, seconds: float) -> tuple[nn.Module, int, Sampler]:
     """PyTorch's example, its networks as wide as there."""
-    generator, steps = peers.dcgan_loop(
+    generator, discriminator, steps = peers.dcgan_loop(
         (data for data, _ in batches(x, seconds)),
         peers.generator_of_the_example,
         peers.discriminator_of_the_example,
     )
     generator.eval()
-    return generator, steps, lambda n: (generator(torch.randn(n, peers.LATENT_DIM)) + 1) / 2
+    players = nn.ModuleList([generator, discriminator])
+    return players, steps, lambda n: (generator(torch.randn(n, peers.LATENT_DIM)) + 1) / 2
 
 
 OURS = partial(gan, loss=NonSaturating(), regularisers=[R1(1.0, every=8)])
-R3GAN = partial(gan, network="r3gan", loss=Relativistic(), regularisers=[R1(0.1, every=16), R2(0.1, every=16)])
+R3GAN = partial(
+    gan,
+    rate=1e-3,
+    network="r3gan",
+    loss=Relativistic(),
+    regularisers=[R1(0.1, every=16), R2(0.1, every=16)],
+    augment=("color", "translation", "cutout"),
+)
 RIVALS: dict[str, tuple[Callable[[Tensor, float], tuple[nn.Module, int, Sampler]], str]] = {
     "genzoo": (ours, ""),
     "denoising-diffusion-pytorch": (theirs, peers.missing("denoising-diffusion-pytorch")),

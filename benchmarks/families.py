@@ -203,7 +203,7 @@ def dcgan() -> Iterator[Contest]:
 
 
 def gan() -> Iterator[Contest]:
-    """Our default beside what was the default, in the same loop, and beside the networks of PyTorch's example."""
+    """Our default beside what was it at first, in the same loop, and beside the networks of PyTorch's example."""
     images = partial(data.Images, COLOUR, 64)
     case = Case("GAN, 3×32×32, batch 64", lambda: GAN(COLOUR, 256), images, (3, 35))
     before = Case(
@@ -216,7 +216,7 @@ def gan() -> Iterator[Contest]:
     theirs = partial(theirs, make_discriminator=peers.discriminator_of_the_example)
     yield case.contest(
         case.bare(LARGE),
-        Rival("the default before, penalties in each step", partial(fit, before), 6.0, steps=before.steps),
+        Rival("residual convolutions, penalties in each step", partial(fit, before), 6.0, steps=before.steps),
         Rival("the networks of PyTorch's example", lambda n: theirs(islice(cycle(case.x), n)), 1.0),
     )
 

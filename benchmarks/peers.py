@@ -382,10 +382,10 @@ def dcgan_loop(
     batches: Iterable[Tensor],
     make_generator: Callable[[], nn.Module] = Generator,
     make_discriminator: Callable[[], nn.Module] = Discriminator,
-) -> tuple[nn.Module, int]:
+) -> tuple[nn.Module, nn.Module, int]:
     """As the example trains them, but for its printing and saving: real and fake batches apart, each loss read.
 
-    Returns the generator, from (B, d) to [−1, 1], and the steps made.
+    Returns the generator, from (B, d) to [−1, 1], the discriminator, and the steps made.
     """
     generator = nn.Sequential(make_generator(), nn.Tanh())
     discriminator = nn.Sequential(make_discriminator(), nn.Sigmoid())
@@ -407,7 +407,7 @@ def dcgan_loop(
         loss.backward()
         of_generator.step()
         _ = on_real.item(), on_fake.item(), loss.item()
-    return generator, step
+    return generator, discriminator, step
 
 
 def torchgan_trainer(x: Tensor, *, batch_size: int) -> None:

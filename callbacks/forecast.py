@@ -20,7 +20,7 @@ PATIENCE = 5.0  # seconds after which fewer must do
 
 
 class Forecast(Callback):
-    """Says before the first step how many parameters are trained, for how many steps or until when; then how fast.
+    """Says before the first step how many parameters there are, how many steps, or until when; then how fast.
 
     After the first batches it says samples/s, and when training will end after how many steps: a rate known before
     would be that of another program. The time of validations is not in it, as far as steps bound training; nor is

@@ -6,6 +6,7 @@
 | sounds | as `AudioDataModule` reads them: the first T samples, at the model's rate | .npy |
 | texts | UTF-8, of any length, where the model has a vocabulary | .npy of tokens |
 | points | | .csv, .parquet, .npy |
+| series | | .npy |
 
 Nothing is held but the datum at hand. What cannot be read is no error: it is handed on with the reason why.
 """
@@ -53,15 +54,17 @@ class OwnData:
 
     Args:
         module: states `shape` and `levels`, of sounds perhaps `sample_rate`; of texts, it reads them by `tokens`.
+        columns: the names of a table's columns that its data are; None: not known, so that they go by their place.
 
     Raises:
         ValueError: if it does not say what its data are.
     """
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: Any, columns: Sequence[str] | None = None) -> None:
         if getattr(module, "shape", None) is None:
             raise ValueError(f"{type(module).__name__} does not say what its data are: it has no `shape`")
         self.module, self.shape, self.levels = module, tuple(module.shape), module.levels
+        self.columns = columns
         self.kind = modality(self.shape, self.levels)
         self.reads_text = self.kind == "tokens" and getattr(module, "vocabulary", None) is not None
         self.rate = getattr(module, "sample_rate", None) or SAMPLE_RATE
@@ -117,7 +120,7 @@ class OwnData:
             yield self.datum(str(path), raw, self.fitted)
         for path in tables:
             try:
-                rows, count = table(path)
+                rows, count = table(path, columns=self.columns)
             except ValueError as error:
                 yield Datum(str(path), why=str(error))
                 continue
@@ -217,44 +220,69 @@ def existing(path: str) -> Path:
 Rows = Iterator[tuple[int, np.ndarray | ValueError]]  # each row's number, and the row, or why it is none
 
 
-def table(path: Path, gaps: bool = False) -> tuple[Rows, int]:
+def table(path: Path, *, columns: Sequence[str] | None = None, gaps: bool = False) -> tuple[Rows, int]:
     """The rows of a table, one after another, and how many there are, more or less.
 
     Args:
         path: of the file.
+        columns: those that are asked for, in this order, where the file has names for its columns; None: all of them.
         gaps: whether an empty cell of text is NaN, as it is in files of other kinds; else its row is none.
 
     Raises:
         ValueError: naming it, if it cannot be read.
     """
+    reader = READERS[path.suffix.lower()]
     try:
-        return READERS[path.suffix.lower()](path, gaps)
+        return from_npy(path) if reader is from_npy else reader(path, columns, gaps)
     except (ValueError, OSError, EOFError) as error:
         raise ValueError(f"{path} cannot be used: {error}") from error
 
 
-def from_csv(path: Path, gaps: bool) -> tuple[Rows, int]:
+def places_of(columns: Sequence[str] | None, names: Sequence[str], path: Path) -> list[int]:
+    """Where the columns that are asked for are among those of a file; those left out are noted.
+
+    Raises:
+        ValueError: if one of them is not there.
+    """
+    if columns is None:
+        return list(range(len(names)))
+    if missing := [name for name in columns if name not in names]:
+        raise ValueError(f"its columns are {', '.join(names)}: the model's {', '.join(missing)} is not among them")
+    if left := [name for name in names if name not in columns]:
+        note(f"{path}: the model's data are the columns {', '.join(columns)}. Left out: {', '.join(left)}")
+    return [names.index(name) for name in columns]
+
+
+def from_csv(path: Path, columns: Sequence[str] | None, gaps: bool) -> tuple[Rows, int]:
     """Of text: commas, semicolons, tabs or bars between numbers; a first line without any names the columns."""
     with path.open(encoding="utf-8-sig") as file:
         first, count = file.readline(), sum(1 for _ in file)
     delimiter = delimiter_of(first)
-    header = not any(map(is_number, next(csv.reader([first], delimiter=delimiter), [])))
+    names = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
+    header = any(names) and not any(map(is_number, names))
+    places = places_of(columns if header else None, names, path)
+    otherwise = ": leave empty what is unknown" if gaps else ""
 
     def rows() -> Rows:
         with path.open(newline="", encoding="utf-8-sig") as file:
             for line, cells in enumerate(csv.reader(file, delimiter=delimiter), start=1):
                 if not cells or (header and line == 1):
                     continue
+                if header and len(cells) != len(names):
+                    yield line, ValueError(f"it has {len(cells)} cells, the first line the names of {len(names)}")
+                    continue
+                if header:
+                    cells = [cells[place] for place in places]
                 if gaps:
                     cells = [cell if cell.strip() else "nan" for cell in cells]
                 strange = next((cell for cell in cells if not is_number(cell)), None)
-                what = f"{strange!r} is no number"
+                what = f"{strange!r} is no number{otherwise}"
                 yield line, np.array(cells, np.float64) if strange is None else ValueError(what)
 
     return rows(), count + (not header)
 
 
-def from_npy(path: Path, gaps: bool) -> tuple[Rows, int]:
+def from_npy(path: Path) -> tuple[Rows, int]:
     """Of NumPy: along the first dimension; left on the disk but for the row at hand."""
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     if array.ndim < 2 or array.dtype.kind not in "fiub":
@@ -262,8 +290,8 @@ def from_npy(path: Path, gaps: bool) -> tuple[Rows, int]:
     return ((number, np.array(row)) for number, row in enumerate(array, start=1)), len(array)
 
 
-def from_parquet(path: Path, gaps: bool) -> tuple[Rows, int]:
-    """Of Arrow: all columns must be of numbers."""
+def from_parquet(path: Path, columns: Sequence[str] | None, gaps: bool) -> tuple[Rows, int]:
+    """Of Arrow: all columns must be of numbers, or with gaps of nothing; a gap is NaN."""
     if find_spec("pyarrow") is None:
         raise ValueError("it takes pyarrow to read it: pip install 'genzoo[parquet]'")
     from pyarrow import ArrowException, parquet, types
@@ -272,16 +300,24 @@ def from_parquet(path: Path, gaps: bool) -> tuple[Rows, int]:
         file = parquet.ParquetFile(path)
     except ArrowException as error:
         raise ValueError(str(error)) from None
-    for column in file.schema_arrow:
-        if not (types.is_integer(column.type) or types.is_floating(column.type)):
+    names = file.schema_arrow.names
+    places = places_of(columns, names, path)
+    for column in map(file.schema_arrow.field, places):
+        of_numbers = types.is_integer(column.type) or types.is_floating(column.type)
+        if not (of_numbers or (gaps and types.is_null(column.type))):
             raise ValueError(f"its column {column.name!r} is of {column.type}, and not of numbers: leave it out")
 
     def rows() -> Iterator[np.ndarray]:
         for batch in file.iter_batches():
-            columns = [column.to_numpy(zero_copy_only=False).astype(np.float64) for column in batch.columns]
-            yield from np.stack(columns, 1)
+            chosen = [batch.columns[place].to_numpy(zero_copy_only=False).astype(np.float64) for place in places]
+            yield from np.stack(chosen, 1)
 
     return enumerate(rows(), start=1), file.metadata.num_rows
 
 
-READERS = {".csv": from_csv, ".tsv": from_csv, ".npy": from_npy, ".parquet": from_parquet}
+READERS: dict[str, Callable[..., tuple[Rows, int]]] = {
+    ".csv": from_csv,
+    ".tsv": from_csv,
+    ".npy": from_npy,
+    ".parquet": from_parquet,
+}

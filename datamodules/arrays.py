@@ -42,8 +42,8 @@ class ArrayDataModule(DataModule):
       [0, 255]; 256 levels, or 2 where only the lowest and the highest value occur;
     - sounds: (N, 1, T) floats in [−1, 1], brought to the values of the 256 mu-law codes; zeros at the end of one are
       no part of it;
-    - series, C numbers at each of T times: (N, C, T) floats, where C is 1 not all of them in [−1, 1], as they are:
-      best less their mean, and divided by their standard deviation; continuous;
+    - series, C numbers at each of T times: (N, C, T) floats that are plainly neither images nor sounds, or that
+      `series` says are some, as they are: best less their mean, and divided by their standard deviation; continuous;
     - points, the rows of a table: (N, D) or (N,) numbers, or D columns of N numbers; continuous.
 
     The columns of points are standardised inside the model, which answers in the user's own units: the datamodule
@@ -62,6 +62,7 @@ class ArrayDataModule(DataModule):
         label: the name of the column with the labels; None: there are none (of a data set of pairs, the second; of
             x in memory a column that is called y, unless it is among `columns`).
         standardise: state the columns' means and standard deviations, so that a model standardises them.
+        series: whether (N, C, T) floats are series, whatever their values; False finds it out.
         sample_rate: of sounds, in Hz: how fast they are played.
         batch_size, classes, limit, seed: see `DataModule`.
         val_fraction: part of the rows, without those for testing, that is held out for validation.
@@ -85,6 +86,7 @@ class ArrayDataModule(DataModule):
         columns: Sequence[str] | None = None,
         label: str | None = None,
         standardise: bool = True,
+        series: bool = False,
         sample_rate: int | None = None,
         batch_size: int = 128,
         val_fraction: float = 0.1,
@@ -112,12 +114,8 @@ class ArrayDataModule(DataModule):
         if label is None and path is None and "y" in named and "y" not in (columns or ()):
             label = "y"
         array, labels, names = chosen(named, columns, label)
-        found = understood(array, names)
+        found = understood(array, names, series=series)
         self.shape, self.levels, self.sample_rate = tuple(found.stored.shape[1:]), found.levels, sample_rate
-        if sample_rate is not None and self.levels != SOUND_LEVELS:
-            raise ValueError(
-                f"sample_rate={sample_rate} is of sounds, (N, 1, T) floats in [−1, 1], but these are {found.said}"
-            )
         classes_said = ""
         if labels is None:
             self.data = InMemory(found.stored)
@@ -236,12 +234,13 @@ def scales_of(x: Tensor, names: Sequence[str]) -> tuple[Tensor, Tensor]:
 # ------------------------------------------------------------------------------------------------- what they are
 
 
-def understood(x: np.ndarray, names: Sequence[str] = ()) -> Understood:
+def understood(x: np.ndarray, names: Sequence[str] = (), *, series: bool = False) -> Understood:
     """What the numbers are, by their shape and range, in the form in which they are kept.
 
     Args:
         x: (N, …).
         names: of the columns, for messages.
+        series: whether that is what they are.
 
     Raises:
         ValueError: if they are nothing that a model is for.
@@ -254,19 +253,25 @@ def understood(x: np.ndarray, names: Sequence[str] = ()) -> Understood:
             f"{int(bad.any(1).sum())} of {len(x)} rows hold NaN or infinite values, the first of them row"
             f" {row + 1}{where}: fill them, or leave the rows out"
         )
+    if x.size == 0:
+        raise ValueError(f"an array of the shape {x.shape} holds no numbers")
+    if series and x.ndim != 3:
+        raise ValueError(f"series are arrays (N, C, T), but this one has the shape {x.shape}")
+    if series:
+        return of_series(x)
     if x.ndim in (1, 2):
         points = torch.from_numpy(np.ascontiguousarray(x.reshape(len(x), -1), dtype=np.float32))
         return Understood(points, None, f"points of {points.shape[1]} column(s)")
     if x.ndim == 3 and x.dtype.kind == "f":
         if x.shape[1] == 1:
-            return of_sounds(x) if np.abs(x).max() <= 1 else of_series(x)
+            return of_sounds(x)
         in_range = float(x.min()) >= -1 and float(x.max()) <= BYTES[1]
         if in_range and not (grey := of_images(x[:, None], "grey")).changed:
             return grey
         if in_range and float(x.min()) >= 0:
             raise ValueError(
                 f"floats of the shape {x.shape[1:]}, none below 0, may be grey images off the grid of 256 levels, or"
-                " series (C, T): give images as (N, 1, H, W), and series less their mean"
+                " series (C, T): give images as (N, 1, H, W), or say series=True"
             )
         return of_series(x)
     if x.ndim == 3:
@@ -309,6 +314,12 @@ def of_images(x: np.ndarray, layout: str) -> Understood:
 
 def of_sounds(x: np.ndarray) -> Understood:
     """Sounds (N, 1, T), on the values of mu-law codes."""
+    low, high = float(x.min()), float(x.max())
+    if low < -1 or high > 1:
+        raise ValueError(
+            f"sounds are in [−1, 1], but these have values in {in_words((low, high))}: divide them by their largest;"
+            " or say series=True, if they are series of one channel"
+        )
     sounds = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
     quantised = from_codes(to_codes(sounds, SOUND_LEVELS, "waveform"), SOUND_LEVELS, "waveform")
     stored = torch.where(sounding(sounds, SOUND_LEVELS), quantised, 0.0)

@@ -130,10 +130,10 @@ class Text:
 
 @dataclass
 class Rows:
-    """(N, D) numbers, a table, or series (N, C, T): for files alone, so that it is no `Medium`.
+    """Numbers, of a table or of series: for files alone, so that it is no `Medium`.
 
     Args:
-        x: (N, D); of series, which are written as .npy, of any shape.
+        x: (N, D), or, where they are written as .npy, of any shape; float64, or taken as float32.
         names: of the columns; None calls them x1, x2, ….
     """
 
@@ -142,16 +142,17 @@ class Rows:
     suffix: str = ".csv"
 
     def write(self, path: Path) -> None:
-        """Writes a .csv, whose first line names the columns; or a .npy."""
-        x = self.x.float().numpy()
+        """Writes a .csv, whose first line names the columns, with as many digits as tell a number; or a .npy."""
+        x = self.x.numpy() if self.x.dtype == torch.float64 else self.x.float().numpy()
         with whole(path) as temporary, open(temporary, "wb") as file:
             if path.suffix.lower() == ".npy":
                 np.save(file, x)
             else:
                 names = io.StringIO()
                 csv.writer(names).writerow(self.names or [f"x{i + 1}" for i in range(x.shape[1])])
-                header = names.getvalue().rstrip("\r\n")
-                np.savetxt(file, x, fmt="%.9g", delimiter=",", header=header, comments="", encoding="utf-8")
+                cells = ([cell.removesuffix(".0") for cell in row] for row in x.astype(str).tolist())
+                file.write((names.getvalue().rstrip("\r\n") + "\n").encode())
+                file.writelines((",".join(row) + "\n").encode() for row in cells)
 
 
 def can_render(x: Tensor) -> bool:
@@ -300,9 +301,12 @@ def curves(series: Tensor) -> Tensor:
         pen = ImageDraw.Draw(tile)
         for channel, line in enumerate(one):
             ends = [None if y != y else (x, y) for x, y in zip(across.tolist(), line.tolist(), strict=True)]
+            ink = INKS[channel % len(INKS)]
+            for x, y in filter(None, ends):  # of which one alone has no line
+                pen.ellipse((x - fine / 2, y - fine / 2, x + fine / 2, y + fine / 2), fill=ink)
             for begin, end in pairwise(ends):
                 if begin is not None and end is not None:
-                    pen.line((*begin, *end), INKS[channel % len(INKS)], fine)
+                    pen.line((*begin, *end), ink, fine)
         small = tile.resize((width, height), Image.Resampling.BOX)
         tiles.append(torch.frombuffer(bytearray(small.tobytes()), dtype=torch.uint8).view(height, width, 3))
     return torch.stack(tiles).permute(0, 3, 1, 2) / 255

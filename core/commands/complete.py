@@ -2,19 +2,20 @@
 
 import re
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from inspect import signature
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from genzoo.arguments import add_machine, add_model, device, load, note, ready
-from genzoo.commands.sample import add_settings, keywords, names_of_columns, tables_of
+from genzoo.commands.sample import TABLES, add_settings, keywords, names_of_columns
 from genzoo.zoo.files import at_home
 from genzoo.zoo.hub.wording import blamed_on
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
     from torch import Tensor
 
     from genzoo.own_data import OwnData
@@ -70,45 +71,82 @@ def run(given: Namespace) -> None:
     entry, module = load(given)
     if not isinstance(module, Completes):
         raise ValueError(cannot(module, "completes"))
-    own = OwnData(module)
-    suffixes = {"image": (".png",), "waveform": (".wav",), "tokens": (".txt",), "series": (".png", ".npy")}
+    own = OwnData(module, names_of_columns(entry, module))
+    of_rows = own.kind in ("points", "series")
     if given.mask and own.kind != "image":
-        raise ValueError(
-            f"--mask {given.mask}: that is for pictures, but {given.model} is of {own.kind}; give --known"
-        )
-    allowed = suffixes.get(own.kind) or tables_of(module)
-    out = ready(given.out or f"completed{allowed[0]}")
-    if out.suffix.lower() not in allowed:
-        raise ValueError(f"--out {out}: this is written as {' or '.join(allowed)}; name such a file")
+        instead = "leave empty what is unknown" if own.kind == "points" else "give --known"
+        raise ValueError(f"--mask {given.mask}: that is for pictures, but {given.model} is of {own.kind}; {instead}")
+    make, suffixes = MAKERS[own.kind]
+    out = ready(given.out or f"completed{suffixes[0]}")
+    if out.suffix.lower() not in suffixes:
+        raise ValueError(f"--out {out}: this is written as {' or '.join(suffixes)}; name such a file")
+    if out.exists() and out.samefile(file):
+        raise ValueError(f"--out {out}: that is the file itself; name another")
     own.say()
-    raw = with_gaps(own, file, given) if own.kind in ("points", "series") else own.raw(file)
-    makers: dict[str, Callable[..., Any]] = {"image": picture, "waveform": sound, "tokens": text, "series": series}
-    make = makers.get(own.kind, rows)
+    raw: Any = with_gaps(own, file, given) if of_rows else own.raw(file)
     with blamed_on(given.model), seeded(given.seed) as generator:
-        medium = make(own, raw, given, generator)
+        medium: Any = make(own, raw, given, generator)
     if isinstance(medium, Rows):
-        medium.names = names_of_columns(entry, module)
+        medium.names = own.columns
     medium.write(out)
     print(out)
 
 
 def completed(own: "OwnData", x: "Tensor", known: "Tensor", given: Namespace, generator: Any) -> "Tensor":
     """(num_samples, *shape), on the CPU: completions of one datum."""
-    return all_completed(own, x[None], known, given, generator)[:, 0]
+    return all_completed(own, x[None], known[None], given, generator)[:, 0]
 
 
-def all_completed(own: "OwnData", x: "Tensor", known: "Tensor", given: Namespace, generator: Any) -> "Tensor":
-    """(num_samples, B, *shape), on the CPU: completions of a batch."""
+def all_completed(
+    own: "OwnData", x: "Tensor", known: "Tensor", given: Namespace, generator: Any, labels: int = 1
+) -> "Tensor":
+    """(num_samples, B, *shape), on the CPU: completions of many data, some at a time.
+
+    Args:
+        own: whose model completes.
+        x: (B, *shape).
+        known: (B, …), bool.
+        given: what the command was given.
+        generator: of all noise.
+        labels: how many classes are to be stated, of which the first B are those of x; or one for all.
+
+    Raises:
+        ValueError: if the model does not take the settings, or makes of these data no numbers.
+    """
+    import torch
+
+    from genzoo.datamodules.reading import with_bar
+
     complete = own.module.complete
-    settings = keywords(
-        given.set, complete, ("x", "known", "num_samples", "generator"), getattr(own.module, "class_names", ())
-    )
+    without = ("x", "known", "num_samples", "generator")
+    settings = keywords(given.set, complete, without, getattr(own.module, "class_names", ()), labels)
+    classes = settings.pop("labels", None)
+    if classes is not None and len(classes) != labels:
+        raise ValueError(f"--set labels: {len(classes)} classes of {labels} data; give one, or one for each")
     at = device(given)
+
+    def parts() -> "Iterator[Tensor]":
+        for start in range(0, len(x), AT_ONCE):
+            here = slice(start, start + AT_ONCE)
+            told = {} if classes is None else {"labels": classes[: len(x)][here]}
+            yield complete(
+                x[here].to(at),
+                known[here].to(at),
+                num_samples=given.num_samples,
+                generator=generator,
+                **settings,
+                **told,
+            ).cpu()
+
     try:
-        filled = complete(x.to(at), known.to(at), num_samples=given.num_samples, generator=generator, **settings)
+        filled = torch.cat(list(with_bar(parts(), -(-len(x) // AT_ONCE), "complete")), 1)
     except TypeError as error:  # of a value that was given, and could be read, but is not what the model takes
         raise ValueError(f"--set {' '.join(given.set)}: {error}") from error
-    return filled.cpu()
+    if not filled.isfinite().all():
+        raise ValueError(
+            "the model makes of these data no finite numbers: are they in the units, and of the size, of its own?"
+        )
+    return filled
 
 
 def picture(own: "OwnData", raw: Any, given: Namespace, generator: Any) -> "Medium":
@@ -240,10 +278,33 @@ def text_with_gaps(own: "OwnData", raw: str, given: Namespace, generator: Any) -
 # ---- rows of numbers
 
 
-def with_gaps(own: "OwnData", file: "Path", given: Namespace) -> tuple["Tensor", "Tensor"]:
-    """The rows of a file, (N, *shape), and which of their numbers are known, (N, *shape) bool.
+class Gaps(NamedTuple):
+    """The rows of a file: as they are there, as the model's data, and which of their numbers are known."""
 
-    Unknown are the gaps, NaN or empty; of series also what comes after the times that `--known` says.
+    values: "np.ndarray"  # (N, *shape) float64; NaN where there is none
+    x: "Tensor"  # (N, *shape), of any value there
+    known: "Tensor"  # (N, *shape), bool
+
+    def first(self, number: int) -> "Gaps":
+        """Of so many rows at most."""
+        return Gaps(self.values[:number], self.x[:number], self.known[:number])
+
+    def filled(self, drawn: "Tensor") -> "Tensor":
+        """(num_samples, N, *shape) float64: what is known, to its last digit, and else what was drawn.
+
+        A drawn number in float32 is the shortest decimal that tells it from its neighbours.
+        """
+        import numpy as np
+        import torch
+
+        decimals = drawn.float().numpy().astype(str).astype(np.float64)
+        return torch.from_numpy(np.where(self.known.numpy(), self.values, decimals))
+
+
+def with_gaps(own: "OwnData", file: "Path", given: Namespace) -> Gaps:
+    """What is known and what is not: unknown are the gaps, NaN or empty.
+
+    Of series also what comes after the times that `--known` says, and after the end of those that are shorter.
 
     Raises:
         ValueError: if a row is no datum of the model, or nothing is unknown.
@@ -253,56 +314,51 @@ def with_gaps(own: "OwnData", file: "Path", given: Namespace) -> tuple["Tensor",
 
     from genzoo.own_data import READERS, table
 
-    if file.suffix.lower() not in READERS:
-        raise ValueError(f"{file}: {given.model} completes rows of numbers: give a {' or '.join(READERS)}")
-    times = own.shape[-1]
-    if given.known is not None and (own.kind == "points" or not re.fullmatch(r"[1-9]\d*", given.known)):
-        of_series = f"give how many of the {times:,} times are known"
-        raise ValueError(
-            f"--known {given.known}: {'leave empty what is unknown' if own.kind == 'points' else of_series}"
-        )
-    x, known = [], []
-    for number, values in table(file, gaps=True)[0]:
+    readable = [".npy"] if own.kind == "series" else list(READERS)
+    if file.suffix.lower() not in readable:
+        raise ValueError(f"{file}: {given.model} completes rows of numbers: give a {' or '.join(readable)}")
+    times, known = own.shape[-1], given.known
+    if known is not None and own.kind == "points":
+        raise ValueError(f"--known {known}: leave empty what is unknown")
+    if known is not None and not (re.fullmatch(r"[1-9]\d{0,9}", known) and int(known) < times):
+        raise ValueError(f"--known {known}: give how many of the {times:,} times are known, fewer than all")
+    values, x = [], []
+    for number, row in table(file, columns=own.columns, gaps=True)[0]:
         try:
-            if isinstance(values, ValueError):
-                raise values
-            gaps = np.isnan(values)
-            x.append(own.row(np.where(gaps, 0, values)))
+            if isinstance(row, ValueError):
+                raise row
+            if np.isinf(row).any():
+                raise ValueError("it holds an infinite number: leave that empty, if it is unknown")
+            if own.kind == "series" and row.ndim != 2:
+                raise ValueError(f"a series is {own.shape}, so give an array (N, {own.shape[0]}, {times}) or shorter")
+            row = row.astype(np.float64)
+            if own.kind == "series" and row.shape[1] < times:
+                row = np.pad(row, ((0, 0), (0, times - row.shape[1])), constant_values=np.nan)
+            x.append(own.row(np.where(np.isnan(row), 0, row)))
         except (TypeError, ValueError) as error:
             raise ValueError(f"{file}:{number}: {error}") from None
-        known.append(torch.from_numpy(~gaps))
+        values.append(row)
     if not x:
         raise ValueError(f"{file} has no rows")
-    held = torch.stack(known)
-    if given.known is not None:
-        held &= torch.arange(times) < int(given.known)
+    held = torch.from_numpy(~np.isnan(values))
+    if known is not None:
+        held &= torch.arange(times) < int(known)
     if bool(held.all()):
         more = "" if own.kind == "points" else f", or say how many of the {times:,} times are known (--known)"
         raise ValueError(f"{file} has no gaps: nothing is left to fill in; leave cells empty (in a .npy NaN){more}")
-    return torch.stack(x), held
+    return Gaps(np.array(values), torch.stack(x), held)
 
 
-def filled_in(own: "OwnData", raw: tuple["Tensor", "Tensor"], given: Namespace, generator: Any) -> "Tensor":
-    """(num_samples, N, *shape): the completions of all rows."""
-    import torch
-
-    from genzoo.datamodules.reading import with_bar
-
-    parts = list(zip(*(tensor.split(AT_ONCE) for tensor in raw), strict=True))
-    filled = (all_completed(own, x, known, given, generator) for x, known in parts)
-    return torch.cat(list(with_bar(filled, len(parts), "complete")), 1)
-
-
-def rows(own: "OwnData", raw: tuple["Tensor", "Tensor"], given: Namespace, generator: Any) -> "Rows":
+def rows(own: "OwnData", raw: Gaps, given: Namespace, generator: Any) -> "Rows":
     """Of each row its completions: in text one below the other, as an array (num_samples, N, *shape)."""
     from genzoo.zoo.media import Rows
 
-    filled = filled_in(own, raw, given, generator)
+    filled = raw.filled(all_completed(own, raw.x, raw.known, given, generator, len(raw.x)))
     as_array = (given.out or "").lower().endswith(".npy")
     return Rows(filled if as_array else filled.transpose(0, 1).flatten(0, 1))
 
 
-def series(own: "OwnData", raw: tuple["Tensor", "Tensor"], given: Namespace, generator: Any) -> "Medium | Rows":
+def series(own: "OwnData", raw: Gaps, given: Namespace, generator: Any) -> "Medium | Rows":
     """An array of completions; or a picture of the first, in each row a series as it is known and its completions."""
     import torch
 
@@ -310,9 +366,19 @@ def series(own: "OwnData", raw: tuple["Tensor", "Tensor"], given: Namespace, gen
 
     if (given.out or "").lower().endswith(".npy"):
         return rows(own, raw, given, generator)
-    if len(raw[0]) > SHOWN:
-        note(f"the first {SHOWN} of {len(raw[0]):,} series are completed and shown; --out completed.npy is of all")
-    x, known = (tensor[:SHOWN] for tensor in raw)
-    filled = filled_in(own, (x, known), given, generator)
-    beside = torch.cat([torch.where(known, x, torch.nan)[None], filled])
+    if len(raw.x) > SHOWN:
+        note(f"the first {SHOWN} of {len(raw.x):,} series are completed and shown; --out completed.npy is of all")
+    shown = raw.first(SHOWN)
+    filled = all_completed(own, shown.x, shown.known, given, generator, len(raw.x))
+    beside = torch.cat([torch.where(shown.known, shown.x, torch.nan)[None], filled])
     return render(beside.transpose(0, 1).flatten(0, 1), given.num_samples + 1, own.module)
+
+
+#: what completes each kind of data, and what it is written as, the usual one first
+MAKERS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
+    "image": (picture, (".png",)),
+    "waveform": (sound, (".wav",)),
+    "tokens": (text, (".txt",)),
+    "points": (rows, TABLES),
+    "series": (series, (".png", ".npy")),
+}

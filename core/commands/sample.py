@@ -57,7 +57,8 @@ def run(given: Namespace) -> None:
     suffixes = tables_of(module) if rows else (SUFFIXES.get(getattr(module, "modality", "image"), ".png"),)
     out = Path(given.out or f"samples{suffixes[0]}")
     if out.suffix.lower() not in suffixes:
-        named = " or ".join(dict.fromkeys([*suffixes, *(tables_of(module) if is_of_rows(module) else ())]))
+        shown = (".png",) if getattr(module, "modality", None) == "series" else ()
+        named = " or ".join(dict.fromkeys([*shown, *suffixes, *(tables_of(module) if is_of_rows(module) else ())]))
         raise ValueError(f"--out {out}: samples of {given.model} are written as {named}; name such a file")
     ready(str(out))
     with blamed_on(given.model):

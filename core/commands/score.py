@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genzoo.arguments import add_machine, add_model, device, load, note, ready
+from genzoo.commands.sample import names_of_columns
 from genzoo.zoo.hub.wording import blamed_on, one_line
 
 if TYPE_CHECKING:
@@ -56,11 +57,11 @@ def run(given: Namespace) -> None:
     if unknown := set(groups) - set(GROUPS):
         raise ValueError(f"--only {given.only}: there is no {min(unknown)!r}; there are {' and '.join(GROUPS)}")
     out, sheet = (ready(path) if path else None for path in (given.out, given.sheet))
-    _, module = load(given)
+    entry, module = load(given)
     needed = {"anomaly": "anomalies", "likelihood": "log_prob"}
     if not (asked := [group for group in groups if needed[group] in capabilities_of(module)]):
         raise ValueError(cannot(module, *(needed[group] for group in groups)))
-    own = OwnData(module)
+    own = OwnData(module, names_of_columns(entry, module))
     if sheet and own.kind != "image":
         raise ValueError(f"--sheet {sheet}: a sheet shows images, but {given.model} is of {own.kind}")
     files = own.find(given.paths)

@@ -4,6 +4,7 @@ import csv
 import math
 import wave
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -146,7 +147,7 @@ def test_rows_are_scored_from_tables_of_every_kind(capsys: Captured) -> None:
         said = capsys.readouterr().err
         if text:
             assert "note: 3 of 23 have no score: rows.csv:3: 1 of 1 data" in said.replace("MADE: ", "")
-            assert "rows.csv:4: it has the shape (1,), but the model's data have (2,)" in said
+            assert "rows.csv:4: it has 1 cells, the first line the names of 2" in said
             assert "rows.csv:5: 'x' is no number" in said
         else:
             assert not said
@@ -495,7 +496,7 @@ def test_the_gaps_of_a_table_are_filled_in(suffix: str, capsys: Captured, monkey
     if suffix == ".npy":
         np.save("people.npy", x)
     elif suffix == ".csv":
-        Path("people.csv").write_text("height,income,share\n170.5,10000,0.25\n180, ,0.5\n,nan,0.125\n")
+        Path("people.csv").write_text("share,who,height,income\n0.01,anna,170.5,10000\n0.5,ben,180, \n0.125,,,nan\n")
     else:
         pyarrow = pytest.importorskip("pyarrow")
         parquet = pytest.importorskip("pyarrow.parquet")
@@ -504,10 +505,15 @@ def test_the_gaps_of_a_table_are_filled_in(suffix: str, capsys: Captured, monkey
     command = ["complete", "model", f"people{suffix}", "--num_samples", "4", "--device", "cpu"]
     main(command)
     with open("completed.csv", newline="") as file:
-        assert next(csv.reader(file)) == columns["columns"]
-    found = np.loadtxt("completed.csv", delimiter=",", skiprows=1, dtype=np.float32).reshape(3, 4, 3)
+        head, first, *_ = csv.reader(file)
+    assert head == columns["columns"] and first == ["170.5", "10000", "0.01" if suffix == ".csv" else "0.25"]
+    found = np.loadtxt("completed.csv", delimiter=",", skiprows=1).reshape(3, 4, 3)
     main([*command, "--out", "completed.npy"])
     assert np.array_equal(np.load("completed.npy"), found.swapaxes(0, 1))
+    if suffix == ".csv":
+        assert (found[0, :, 2] == 0.01).all()  # to its last digit, which float32 has not
+        x[0, 2] = 0.01
+        found = found.astype(np.float32)
     known = ~np.isnan(x)
     assert np.array_equal(found.swapaxes(0, 1)[:, known], np.broadcast_to(x[known], (4, known.sum())))
     assert np.isfinite(found).all() and found[1, :, 1].std() > 0 < found[2, :, 0].std()
@@ -519,6 +525,8 @@ def test_the_gaps_of_a_table_are_filled_in(suffix: str, capsys: Captured, monkey
         torch.from_numpy(x[:2]), held[:2], num_samples=4, generator=generator
     )
     np.testing.assert_allclose(found[:2].swapaxes(0, 1), expected, rtol=1e-6)
+    said = capsys.readouterr().err
+    assert ("the model's data are the columns height, income, share. Left out: who" in said) == (suffix == ".csv")
     assert "leave empty what is unknown" in refused([*command, "--known", "2"], capsys)
     assert "that is for pictures" in refused([*command, "--mask", "m.png"], capsys)
     assert "written as .csv or .npy" in refused([*command, "--out", "x.png"], capsys)
@@ -530,12 +538,50 @@ def test_rows_without_gaps_or_sense_are_refused(capsys: Captured) -> None:
     for text, message in (
         ("a,b\n1,2\n", "rows.csv has no gaps: nothing is left to fill in"),
         ("a,b\n1,\n1,two\n", "rows.csv:3: 'two' is no number"),
-        ("a,b\n1,,3\n", "rows.csv:2: it has the shape (3,)"),
-        ("a,b\n1,inf\n", "rows.csv:2: "),
+        ("a,b\n1,,3\n", "rows.csv:2: it has 3 cells, the first line the names of 2"),
+        ("1,,3\n", "rows.csv:1: it has the shape (3,)"),
+        ("a,b\n1,NA\n", "rows.csv:2: 'NA' is no number: leave empty what is unknown"),
+        ("a,b\n1,inf\n", "rows.csv:2: it holds an infinite number: leave that empty, if it is unknown"),
         ("a,b\n", "rows.csv has no rows"),
     ):
         Path("rows.csv").write_text(text)
         assert message in refused(command, capsys)
+    Path("rows.csv").write_text(",\n1,\n")  # a row like any other, not the names of the columns
+    main([*command, "--num_samples", "1"])
+    assert np.loadtxt("completed.csv", delimiter=",", skiprows=1).shape == (2, 2)
+    assert "that is the file itself" in refused([*command, "--out", "rows.csv"], capsys)
+    columns = {"class_path": "genzoo.datamodules.ArrayDataModule", "init_args": {"columns": ["a", "b"]}}
+    genzoo.publish(FlowMatching((2,), None, width=8), "own/model", to="model", data=columns)
+    Path("rows.csv").write_text("a,c\n1,\n")
+    assert "its columns are a, c: the model's b is not among them" in refused(command, capsys)
+
+
+def test_each_row_is_completed_as_of_its_class(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    """However many are completed at a time; and nothing is drawn of a class that was not asked for."""
+    monkeypatch.setattr("genzoo.commands.complete.AT_ONCE", 2)
+    monkeypatch.setattr("genzoo.commands.complete.SHOWN", 3)
+    asked: list[list[int]] = []
+
+    completed = FlowMatching.complete
+
+    def told(model: Any, x: Tensor, known: Tensor, *, labels: Tensor | None = None, **options: Any) -> Tensor:
+        asked.append([] if labels is None else labels.tolist())
+        return completed(model, x, known, labels=labels, **options)
+
+    monkeypatch.setattr(FlowMatching, "complete", told)
+    published(FlowMatching((2, 4), None, patch=1, width=8, depth=1, heads=1, num_classes=3, conditional=True))
+    np.save("mine.npy", np.zeros((5, 2, 4)))
+    command = ["complete", "model", "mine.npy", "--known", "2", "--num_samples", "1", "--device", "cpu"]
+    for labels, out, expected in (
+        ("[0, 1, 2, 1, 0]", "completed.npy", [[0, 1], [2, 1], [0]]),
+        ("1", "completed.npy", [[1, 1], [1, 1], [1]]),
+        ("[0, 1, 2, 1, 0]", "completed.png", [[0, 1], [2]]),
+    ):
+        asked.clear()
+        main([*command, "--set", f"labels={labels}", "--out", out])
+        assert asked == expected
+    capsys.readouterr()
+    assert "2 classes of 5 data" in refused([*command, "--set", "labels=[0, 1]", "--out", "completed.npy"], capsys)
 
 
 @pytest.mark.parametrize("channels", [1, 2])
@@ -562,7 +608,16 @@ def test_a_series_is_forecast_from_its_beginning(channels: int, capsys: Captured
     assert np.load("drawn.npy").shape == (3, channels, 12)
     main(["sample", "model", "--num_samples", "3", "--device", "cpu"])
     assert Path("samples.png").is_file()
-    for known, message in (("0", "how many of the 12 times"), ("half", "how many of the 12 times")):
-        assert message in refused([*command, "--known", known], capsys)
+    for known in ("0", "half", "12", "9" * 30):
+        assert "how many of the 12 times are known, fewer than all" in refused([*command, "--known", known], capsys)
+    np.save("begun.npy", x[1:, :, :7])  # of which nobody knows the rest
+    main(["complete", "model", "begun.npy", "--device", "cpu", "--num_samples", "2", "--out", "ahead.npy"])
+    assert np.array_equal(np.load("ahead.npy")[0, :, :, :7], x[1:, :, :7])
+    np.save("begun.npy", x[1, :, :7])
+    wrong = refused(["complete", "model", "begun.npy", "--device", "cpu"], capsys)
+    assert f"so give an array (N, {channels}, 12) or shorter" in wrong
     np.save("mine.npy", x[1:])
     assert "or say how many of the 12 times are known (--known)" in refused(command, capsys)
+    np.save("mine.npy", 1e37 * x)
+    command += ["--known", "7", "--out", "completed.npy"]
+    assert "makes of these data no finite numbers" in refused(command, capsys)

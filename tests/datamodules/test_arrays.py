@@ -381,6 +381,8 @@ IMAGES = torch.randint(256, (12, 3, 4, 4), dtype=torch.uint8)
         ({"x": IMAGES.int() - 128}, ValueError, r"values in \[-?−?1.*undo any normalisation"),
         ({"x": 4 * torch.randn(12, 3, 4, 4)}, ValueError, "undo any normalisation"),
         ({"x": IMAGES / 255 * torch.nan}, ValueError, "12 of 12 rows hold NaN.*the first of them row 1:"),
+        ({"x": 2 * torch.randn(12, 1, 40)}, ValueError, r"are in \[−1, 1\].*largest; or say series=True"),
+        ({"x": torch.zeros(12, 1, 0)}, ValueError, "holds no numbers"),
         ({"x": torch.rand(12, 5, 40)}, ValueError, "may be grey images off the grid.*give images as"),
         ({"x": torch.rand(12, 1, 1, 1, 1)}, ValueError, "none that a model is for"),
         ({"x": IMAGES, "y": [0] * 11}, ValueError, "'x' has 12, 'y' has 11"),
@@ -450,15 +452,18 @@ def test_a_label_that_is_infinite_is_named() -> None:
         ArrayDataModule(np.random.default_rng(0).normal(size=(3, 2)), np.array([0.0, 1.0, np.inf]))
 
 
-def test_a_series_of_one_channel_is_no_sound_beyond_full_scale() -> None:
-    x = torch.randn(20, 1, 16, generator=torch.Generator().manual_seed(0))
-    data = ArrayDataModule(x)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_series_are_what_is_said_to_be_some(channels: int) -> None:
+    """Of one channel they might be sounds, in an image's range images."""
+    x = torch.rand(20, channels, 16, generator=torch.Generator().manual_seed(0))
+    data = ArrayDataModule(x, series=True)
     data.setup("fit")
-    assert (data.shape, data.levels) == ((1, 16), None)
+    assert (data.shape, data.levels) == ((channels, 16), None)
     assert all(bool((row == x).flatten(1).all(1).any()) for row in next(iter(data.val_dataloader())))
-    assert ArrayDataModule(x / x.abs().max()).levels == 256
-    with pytest.raises(ValueError, match=r"sample_rate=8000 is of sounds, .* but these are series of 1 channel"):
-        ArrayDataModule(x, sample_rate=8000)
+    if channels == 1:
+        assert ArrayDataModule(x).levels == 256
+    with pytest.raises(ValueError, match=r"series are arrays \(N, C, T\), but this one has the shape \(20, 16\)"):
+        ArrayDataModule(x[:, 0], series=True)
 
 
 def test_series_of_several_channels_are_taken_as_they_are() -> None:

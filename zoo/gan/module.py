@@ -35,6 +35,9 @@ from genzoo.zoo.parts import Part, example, label_of
 from genzoo.zoo.precision import to_network
 from genzoo.zoo.randomness import Generator, normal
 
+#: for images: what there is for want of a choice, now and in files of earlier versions
+USUAL: dict[str | None, Literal["dcgan", "r3gan", "resnet"]] = {"usual": "dcgan", "auto": "r3gan", None: "resnet"}
+
 Losses = Callable[[Tensor, Tensor | None], dict[str, Tensor]]  # from data and labels to (B,) by name
 
 
@@ -56,8 +59,8 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         levels: how many values each dimension can take; None for continuous data.
         latent_dim: d, the number of latent variables.
         network: "mlp" (gated residual perceptrons, any data), "dcgan", "r3gan" or "resnet" (convolutions, images);
-            "auto" takes "dcgan" for images, "mlp" for the rest; None, as files from before there were others state
-            it, "resnet" for images. In the minutes that a CPU has, "dcgan" comes much further: docs/benchmarks.md.
+            "usual" takes "dcgan" for images, which in the same minutes comes further than "r3gan", and "mlp" for the
+            rest. Files state what was usual then: None means "resnet" for images, "auto" means "r3gan".
         width: hidden units of the perceptrons, or channels of the convolutions (see there); None takes 128, for
             "dcgan" and "resnet" 32.
         depth: residual blocks, for convolutions at each resolution ("dcgan" has none); None takes 2 or 1.
@@ -98,7 +101,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         levels: int | None,
         *,
         latent_dim: int = 32,
-        network: Literal["auto", "mlp", "r3gan", "dcgan", "resnet"] | None = "auto",
+        network: Literal["usual", "mlp", "dcgan", "r3gan", "resnet", "auto"] | None = "usual",
         width: int | None = None,
         depth: int | None = None,
         generator: nn.Module | None = None,
@@ -146,8 +149,8 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         self.gradient_clip_norm = gradient_clip_norm
         self.generator_optimizer, self.discriminator_optimizer = generator_optimizer, discriminator_optimizer
 
-        if network in ("auto", None):
-            network = "mlp" if self.modality != "image" else "dcgan" if network == "auto" else "resnet"
+        if network in USUAL:
+            network = USUAL[network] if self.modality == "image" else "mlp"
         make = partial(self._networks, network, width, depth)
         dense = network == "mlp" and self.modality == "image"
         own = within_memory(make, "a smaller width, or convolutions" if dense else "a smaller width")

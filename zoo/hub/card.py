@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, TypedDict
 
 from genzoo.zoo.hub.tasks import task_of
+from genzoo.zoo.modality import modality
 
 
 class Card(TypedDict, total=False):
@@ -25,8 +26,13 @@ LIMITS = (
     " such data means little. Figures compare only with figures of the same data, binarisation and protocol."
 )
 LICENCE = "None is stated for the weights; the data keep their own."
-#: what a model is for, in the words that Hugging Face has for it, by the dimensions of its data's shape
-HUB_TASKS = {3: "unconditional-image-generation", 2: "text-to-audio", 1: "text-generation"}
+#: what a model is for, in the words that Hugging Face has for it
+HUB_TASKS = {
+    "image": "unconditional-image-generation",
+    "waveform": "text-to-audio",
+    "series": "time-series-forecasting",
+    "tokens": "text-generation",
+}
 
 
 def model_card(address: str, config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
@@ -59,7 +65,8 @@ def _header(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     family = config["model"]["class_path"].rpartition(".")[2]
-    what = HUB_TASKS.get(len(config.get("shape") or ()), "other")
+    shape = config.get("shape")
+    what = HUB_TASKS.get(modality(shape, config.get("levels")), "other") if shape else "other"
     results = [
         EvalResult(
             task_type="image-classification" if family == "Classifier" else what,

@@ -14,7 +14,7 @@ ASIDE = {
     *("train_size", "val_size", "test_size", "val_fraction", "test_fraction", "limit", "seed"),  # how many there are
     *("flip", "shift"),  # what training makes more of them by
     "standardise",  # how a model is told of columns' units, in which it answers either way
-    *("size", "channels", "length", "context_length", "vocab_size"),  # the shape and the levels
+    *("size", "channels", "length", "context_length", "vocab_size", "series"),  # the shape and the levels
 }
 #: datamodules of anybody's files, of whose data the entry's own name alone says what they are: `faces/vae`
 OF_FILES = {"Array", "Audio", "ImageFolder", "Text"}
@@ -43,7 +43,7 @@ def _size(shape: Sequence[int], levels: int | None) -> list[str]:
     if len(shape) == 3:
         return ["×".join(map(str, shape if shape[0] != 1 else shape[1:]))]
     if len(shape) == 2:
-        return [f"{shape[1]:,} samples" if shape[0] == 1 else f"{shape[0]} series of {shape[1]:,}"]
+        return [f"{shape[0]} series of {shape[1]:,}" if levels is None else f"{shape[1]:,} samples"]
     if len(shape) == 1 and levels is not None:
         return [f"{shape[0]:,} tokens"]
     return [f"{shape[0]} dimensions"] if shape and shape[0] != 2 else []

@@ -294,11 +294,17 @@ def test_networks_of_the_wrong_size_are_refused() -> None:
 
 
 def test_files_from_before_there_were_others_mean_the_networks_that_they_meant() -> None:
-    """They state `network: null`, what was the default then; the one of today has a name."""
-    for shape, levels, then, now in (((1, 9, 8), 17, "resnet", "dcgan"), ((2,), None, "mlp", "mlp")):
+    """They state `network: null` or `network: auto`, what was the default then; that of today has another name."""
+    image, point = ((1, 9, 8), 17, "dcgan"), ((2,), None, "mlp")
+    for (shape, levels, now), then, stated in (
+        (image, "resnet", None),
+        (image, "r3gan", "auto"),
+        (point, "mlp", None),
+        (point, "mlp", "auto"),
+    ):
         torch.manual_seed(0)
         before = GAN(shape, levels, network=then, width=8)
-        model = GAN(shape, levels, network=None, width=8)
+        model = GAN(shape, levels, network=stated, width=8)
         model.load_state_dict(before.state_dict())
         draws = [m.sample(3, generator=torch.Generator().manual_seed(0)) for m in (before, model)]
         assert torch.equal(*draws)
@@ -306,7 +312,7 @@ def test_files_from_before_there_were_others_mean_the_networks_that_they_meant()
             GAN(shape, levels, width=8).state_dict().keys()
             == GAN(shape, levels, network=now, width=8).state_dict().keys()
         )
-        assert before.hparams["network"] == then and GAN(shape, levels).hparams["network"] == "auto"
+        assert before.hparams["network"] == then and GAN(shape, levels).hparams["network"] == "usual"
 
 
 def test_what_r3gan_makes_is_cut_off_at_the_ends_of_the_range_and_no_sooner() -> None:

@@ -35,6 +35,8 @@ def test_a_task_is_the_data_and_how_they_are_quantised() -> None:
     assert task("Points", (2,), None, name="ring", noise=None) == "ring"
     assert task("Points", (2,), None, name="ring", noise=0.1) == "ring, noise 0.1"
     assert task("Table", (13,), None) == "Table, 13 dimensions"
+    for channels in (1, 2):
+        assert task("Array", (channels, 24), None, "days/dit") == f"days, {channels} series of 24"
 
 
 def test_the_binarisations_are_different_tasks() -> None:
