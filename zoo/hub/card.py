@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any, TypedDict
 
 from genzoo.zoo.hub.tasks import task_of
-from genzoo.zoo.modality import modality
 
 
 class Card(TypedDict, total=False):
@@ -63,6 +62,8 @@ def model_card(address: str, config: Mapping[str, Any], metrics: Mapping[str, An
 def _header(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     """What Hugging Face reads: the licence, if one is stated, and the figures as its `model-index` has them."""
     from huggingface_hub import EvalResult, ModelCardData
+
+    from genzoo.zoo.modality import modality
 
     family = config["model"]["class_path"].rpartition(".")[2]
     shape = config.get("shape")
