@@ -289,9 +289,11 @@ def test_figures_are_said_beside_their_floors(
     trainer(Publish("a", str(tmp_path / "a"), asked), max_epochs=1).fit(tiny(), DigitsDataModule(limit=256))
     found = figures(json.loads((tmp_path / "a" / "metrics.json").read_text()))
     frechet, parameters = found["frechet"], found["parameters"]["value"]
-    assert said[0].startswith(f"measured: parameters {parameters:,}, frechet {frechet['value']:.4g} (floor ")
-    assert f"(floor {frechet['floor']:.4g}), kid {found['kid']['value']:.4g}" in said[0]
-    assert said[1] == f"published a: {tmp_path / 'a'}"
+    before, measured, published = said
+    assert before == "to be measured at the end, in the features of Sequential"
+    assert measured.startswith(f"measured: parameters {parameters:,}, frechet {frechet['value']:.4g} (floor ")
+    assert f"(floor {frechet['floor']:.4g}), kid {found['kid']['value']:.4g}" in measured
+    assert published == f"published a: {tmp_path / 'a'}"
 
 
 def test_what_cannot_be_published_is_refused_before_training(
