@@ -28,6 +28,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from benchmarks import peers
 from benchmarks.results import RESULTS, hardware, merge, slug, stamp
+from benchmarks.training import turn
 from genzoo.datamodules import EmojiDataModule, ImageFolderDataModule
 from genzoo.memory import keep_memory
 from genzoo.metrics import FeatureExtractor, FeatureStatistics, frechet_distance
@@ -46,6 +47,11 @@ def batches(x: Tensor, seconds: float) -> Iterator[tuple[Tensor, float]]:
         yield x[torch.randint(len(x), (BATCH,), generator=generator)], passed
 
 
+def fastest() -> torch.autocast:
+    """To the precision that `genzoo fit` chooses here."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=settled("cpu", None)[0] == "bf16-mixed")
+
+
 def ours(x: Tensor, seconds: float) -> tuple[nn.Module, int, Sampler]:
     """Flow matching as the recipes train it, its one cycle as long as the time is."""
     model = FlowMatching(
@@ -61,12 +67,11 @@ def ours(x: Tensor, seconds: float) -> tuple[nn.Module, int, Sampler]:
     optimizer: Any = model.configure_optimizers()
     schedule = OneCycle(optimizer, [2e-2, 1.5e-3], total_steps=10_001, pct_start=0.05, cycle_momentum=False)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.999))
-    half = settled("cpu", None)[0] == "bf16-mixed"
     for steps, (data, passed) in zip(count(1), batches(x, seconds), strict=False):  # noqa: B007
         while schedule.last_epoch < int(10_000 * passed):
             schedule.step()
         optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        with fastest():
             loss = model.objective(data, None)["loss"].mean()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 2000)
@@ -127,22 +132,10 @@ def gan(x: Tensor, seconds: float, rate: float = 2e-3, **options: Any) -> tuple[
     )
     (of_generator, of_discriminator), _ = model.configure_optimizers()
     average = AveragedModel(model.generator, multi_avg_fn=get_ema_multi_avg_fn(0.999))
-    half = settled("cpu", None)[0] == "bf16-mixed"
-    autocast = partial(torch.autocast, "cpu", torch.bfloat16, enabled=half)
     for steps, (data, passed) in zip(count(1), batches(x, seconds), strict=False):
-        with autocast():
-            made = model.generate(model.draw_latents(len(data)))
-        for optimizer, losses in (
-            (of_discriminator, partial(model.discriminator_loss, step=steps - 1, made=made)),
-            (of_generator, partial(model.generator_loss, made=made)),
-        ):
+        for optimizer in (of_generator, of_discriminator):
             optimizer.param_groups[0]["lr"] = rate * (1 + math.cos(math.pi * passed)) / 2
-            model.discriminator.requires_grad_(optimizer is of_discriminator)
-            optimizer.zero_grad()
-            with autocast():
-                loss = sum(value.mean() for value in losses(data, None).values())
-            loss.backward()
-            optimizer.step()
+        turn(model, of_generator, of_discriminator, data, steps - 1, fastest)
         average.update_parameters(model.generator)
     model.generator = average.module
     return model.eval(), steps, model.sample
@@ -181,6 +174,7 @@ RIVALS: dict[str, tuple[Callable[[Tensor, float], tuple[nn.Module, int, Sampler]
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    # argparse asks of no rivals, too, whether they are among the choices
     parser.add_argument("rivals", nargs="*", choices=[*RIVALS, []], help=f"of {', '.join(RIVALS)} (default: all)")
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--root", help="a folder of pictures (default: OpenMoji's emoji)")

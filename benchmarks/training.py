@@ -105,18 +105,31 @@ def bare_gan(case: Case, steps: int) -> None:
     model = case.model()
     (of_generator, of_discriminator), _ = model.configure_optimizers()
     for step, (x, _) in enumerate(islice(loader(case), steps)):
-        with autocast():
-            made = model.generate(model.draw_latents(len(x)))
-        for optimizer, losses in (
-            (of_discriminator, partial(model.discriminator_loss, step=step, made=made)),
-            (of_generator, partial(model.generator_loss, made=made)),
-        ):
-            model.discriminator.requires_grad_(optimizer is of_discriminator)
-            optimizer.zero_grad()
-            with autocast():
-                loss = sum(value.mean() for value in losses(x, None).values())
-            loss.backward()
-            optimizer.step()
+        turn(model, of_generator, of_discriminator, x, step)
+
+
+def turn(
+    model: Any,
+    of_generator: torch.optim.Optimizer,
+    of_discriminator: torch.optim.Optimizer,
+    x: Tensor,
+    step: int,
+    cast: Callable[[], torch.autocast] | None = None,
+) -> None:
+    """A step of the discriminator and one of the generator, on the same samples; None casts as the contests do."""
+    cast = cast or autocast
+    with cast():
+        made = model.generate(model.draw_latents(len(x)))
+    for optimizer, losses in (
+        (of_discriminator, partial(model.discriminator_loss, step=step, made=made)),
+        (of_generator, partial(model.generator_loss, made=made)),
+    ):
+        model.discriminator.requires_grad_(optimizer is of_discriminator)
+        optimizer.zero_grad()
+        with cast():
+            loss = sum(value.mean() for value in losses(x, None).values())
+        loss.backward()
+        optimizer.step()
 
 
 def loader(case: Case) -> Iterator[Any]:

@@ -178,7 +178,7 @@ class OwnData:
             return self.row(raw)
         kept, length = torch.from_numpy(raw[: self.shape[1]]), self.shape[1]
         self.num_cut += len(raw) > length
-        kept = kept if self.levels is None else to_grid(kept, self.levels, "waveform")
+        kept = to_grid(kept, self.levels, "waveform")
         return F.pad(kept, (0, length - len(kept)))[None]  # after its end a sound is 0
 
     def row(self, values: np.ndarray) -> Tensor:
@@ -231,9 +231,8 @@ def table(path: Path, *, columns: Sequence[str] | None = None, gaps: bool = Fals
     Raises:
         ValueError: naming it, if it cannot be read.
     """
-    reader = READERS[path.suffix.lower()]
     try:
-        return from_npy(path) if reader is from_npy else reader(path, columns, gaps)
+        return READERS[path.suffix.lower()](path, columns, gaps)
     except (ValueError, OSError, EOFError) as error:
         raise ValueError(f"{path} cannot be used: {error}") from error
 
@@ -318,6 +317,6 @@ def from_parquet(path: Path, columns: Sequence[str] | None, gaps: bool) -> tuple
 READERS: dict[str, Callable[..., tuple[Rows, int]]] = {
     ".csv": from_csv,
     ".tsv": from_csv,
-    ".npy": from_npy,
+    ".npy": lambda path, *_: from_npy(path),  # whose columns have no names, and whose gaps are NaN already
     ".parquet": from_parquet,
 }
