@@ -37,6 +37,17 @@ def noise(shape: tuple[int, ...]) -> Tensor:
     return torch.randint(256, (60_000, *shape), dtype=torch.uint8, generator=generator())
 
 
+class Codes(DataModule):
+    """As many codes of an autoencoder, continuous."""
+
+    def __init__(self, shape: tuple[int, ...], batch_size: int) -> None:
+        self.shape, self.levels = shape, None
+        super().__init__(batch_size=batch_size, val_size=100)
+
+    def load(self, split: str) -> InMemory:
+        return InMemory(torch.randn(60_000, *self.shape, generator=generator()))
+
+
 class Sounds(WaveformDataModule):
     """400 sounds."""
 

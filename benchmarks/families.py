@@ -31,7 +31,7 @@ from genzoo.zoo import (
 
 ADAMW, ADAM = partial(AdamW, lr=1e-3, fused=True), partial(Adam, lr=2e-4, betas=(0.5, 0.999), fused=True)
 LARGE, SMALL = 0.97, 0.90  # of the bare loop's speed: where a step takes 20 ms and more, and where it takes less
-GREY, COLOUR = (1, 28, 28), (3, 32, 32)
+GREY, COLOUR, CODES = (1, 28, 28), (3, 32, 32), (4, 8, 8)
 
 
 def contests() -> Iterator[Contest]:
@@ -41,6 +41,8 @@ def contests() -> Iterator[Contest]:
     yield from unet(GREY)
     yield from unet(COLOUR)
     yield from flow_matching()
+    yield from dit()
+    yield from codes()
     yield from pixelcnn()
     yield from vae()
     yield from dcgan()
@@ -131,6 +133,36 @@ def flow_matching() -> Iterator[Contest]:
         peers.missing("torchcfm"),
     )
     yield case.contest(case.bare(LARGE), theirs)
+
+
+def dit() -> Iterator[Contest]:
+    """A transformer of 64 patches, nearly all of whose work is matrix products."""
+    case = Case(
+        "DiT 7 M, 3×32×32, patch 4, batch 32",
+        lambda: FlowMatching(COLOUR, 256, network="dit", patch=4, width=256, depth=6, optimizer=ADAMW),
+        partial(data.Images, COLOUR, 32),
+        (1, 6),
+    )
+    machine = Rival("the machine's matrix products", partial(as_matrices, case), 0.7)
+    yield case.contest(case.bare(LARGE), machine)
+
+
+def codes() -> Iterator[Contest]:
+    """The two stages of a model of codes: an autoencoder to 4×8×8, and a U-Net of these."""
+    of_pixels = Case(
+        "autoencoder of 3×32×32 to 4×8×8, batch 64",
+        lambda: VAE(COLOUR, 256, network="spatial", factor=4, latent_dim=4, width=16, optimizer=ADAMW),
+        partial(data.Images, COLOUR, 64),
+        (2, 22),
+    )
+    of_codes = Case(
+        "U-Net 1.1 M of codes 4×8×8, batch 64",
+        lambda: FlowMatching(CODES, None, network="unet", width=64, multipliers=(1, 2), optimizer=ADAMW),
+        partial(data.Codes, CODES, 64),
+        (2, 22),
+    )
+    for case in (of_pixels, of_codes):
+        yield case.contest(case.bare(LARGE))
 
 
 def pixelcnn() -> Iterator[Contest]:

@@ -71,6 +71,15 @@ def table(rows: Rows) -> str:
     return markdown(head, lines) + "\n\n" + origin(rows)
 
 
+# ---- memory
+
+
+def memory(rows: Rows) -> str:
+    """What each recipe took, in Markdown."""
+    lines = [[f"`{row['recipe']}`", f"{row['size']} × {row['size']}", f"**{row['gib']}**"] for row in rows]
+    return markdown(["recipe", "pixels", "GiB"], lines) + "\n\n" + origin(rows)
+
+
 # ---- equal time
 
 

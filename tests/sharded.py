@@ -16,7 +16,7 @@ from torch import Tensor
 
 from genzoo.callbacks import EMA, Publish
 from genzoo.trainer import AutoTrainer
-from genzoo.zoo import FlowMatching, Muon
+from genzoo.zoo import FlowMatching, LatentModel, MaskedDiffusion, Muon, QuantisedAutoencoder
 from genzoo.zoo.processes import rank
 from genzoo.zoo.randomness import PerDatum
 from genzoo.zoo.sharding import gathered, own
@@ -24,8 +24,9 @@ from genzoo.zoo.sharding import gathered, own
 SHAPE, LEVELS, STEPS = (3, 8, 8), 17, 20
 SIZES = {"patch": 3, "width": 20, "depth": 3, "heads": 1}  # which two processes do not share evenly
 OPTIMIZERS = {"AdamW": partial(torch.optim.AdamW, lr=1e-3), "Muon": Muon}
+TWO_STAGES = "two stages"  # with AdamW
 #: gradients of eight data are of low rank, and what Muon makes of the rest of a matrix is rounding, made large
-PRECISION = {"AdamW": torch.float32, "Muon": torch.float64}
+PRECISION = {"AdamW": torch.float32, "Muon": torch.float64, TWO_STAGES: torch.float32}
 
 
 class Repeatable(FlowMatching):
@@ -35,8 +36,15 @@ class Repeatable(FlowMatching):
         return self.evaluation(x, labels, PerDatum(x, seed=self.global_step))
 
 
+class RepeatableStages(LatentModel):
+    """The same for the prior of an autoencoder that stays as it is."""
+
+    def objective(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+        return {"loss": self.evaluation(x, labels, PerDatum(x, seed=self.global_step))["nll"]}
+
+
 #: whether the checkpoints are folders with a file of each process
-KEEPS = {"AdamW": False, "Muon": True}
+KEEPS = {"AdamW": False, "Muon": True, TWO_STAGES: False}
 
 
 class Data(Noise):
@@ -50,14 +58,20 @@ class Data(Noise):
         return stored.to(self.dtype)
 
 
-def build(optimizer: str, seed: int = 0) -> Repeatable:
+def build(optimizer: str, seed: int = 0) -> Repeatable | RepeatableStages:
     torch.manual_seed(seed)
+    if optimizer == TWO_STAGES:
+        sizes = {"network": "dit", "width": 12, "depth": 2, "heads": 1, "optimizer": OPTIMIZERS["AdamW"]}
+        autoencoder = partial(QuantisedAutoencoder, factor=2, width=4, depth=1)
+        return RepeatableStages(
+            SHAPE, LEVELS, autoencoder=autoencoder, prior=partial(MaskedDiffusion, **sizes), first_stage=0
+        )
     model = Repeatable(SHAPE, LEVELS, network="dit", optimizer=OPTIMIZERS[optimizer], **SIZES)
     return model.to(PRECISION[optimizer])
 
 
 def trained(
-    model: Repeatable,
+    model: Repeatable | RepeatableStages,
     folder: Path,
     callbacks: Sequence[Callback] = (),
     *,
@@ -121,7 +135,7 @@ def held(trainer: Trainer) -> dict[str, int]:
     return {name: sum(own(t).nbytes for t in some) for name, some in tensors.items()}
 
 
-def keep(model: Repeatable, path: Path, **said: Tensor) -> None:
+def keep(model: Repeatable | RepeatableStages, path: Path, **said: Tensor) -> None:
     with gathered(model):
         if rank() == 0:
             torch.save({"weights": model.state_dict(), **said}, path)

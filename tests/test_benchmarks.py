@@ -243,3 +243,9 @@ def test_the_page_on_quality_says_what_the_files_say(measured, tmp_path: Path) -
     assert list(line.get_xdata()) == [5, 15]
     assert list(line.get_ydata()) == [85, 75]
     measured.plt.close(figure)
+
+
+def test_a_recipe_that_fails_says_why_and_has_no_memory() -> None:
+    memory = importlib.import_module("benchmarks.memory")
+    with pytest.raises(RuntimeError, match=r"images/pony ended with 2: .*images/pony"):
+        memory.peak("images/pony", 8)

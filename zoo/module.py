@@ -30,7 +30,7 @@ from genzoo.zoo.plain import make_plain
 from genzoo.zoo.precision import MeasuredBuffers, full_precision
 from genzoo.zoo.processes import gather
 from genzoo.zoo.randomness import Generator, PerDatum
-from genzoo.zoo.sharding import own, shard
+from genzoo.zoo.sharding import agree, own, shard
 from genzoo.zoo.sharing import SharingMixin
 from genzoo.zoo.standardising import StandardisingMixin
 from genzoo.zoo.statement import StatedModule
@@ -378,6 +378,19 @@ class ZooModule(SharingMixin, StandardisingMixin, MeasuredBuffers, StatedModule)
         if self.device_mesh is not None:
             shard(self, self.device_mesh)
 
+    def on_validation_start(self) -> None:
+        """See `_agree`."""
+        self._agree()
+
+    def on_test_start(self) -> None:
+        """See `_agree`."""
+        self._agree()
+
+    def _agree(self) -> None:
+        """Beside weights that are spread, all else is the first process's, which may have read it from a file."""
+        if self.device_mesh is not None:
+            agree(self)
+
     # ---- an interrupted run goes on with what it had gathered, and the random numbers it would have drawn
 
     def setup(self, stage: str) -> None:
@@ -430,6 +443,7 @@ class ZooModule(SharingMixin, StandardisingMixin, MeasuredBuffers, StatedModule)
 
     def on_train_start(self) -> None:
         """Takes up what was gathered, the schedule, the place in the data and the random numbers of a resumed run."""
+        self._agree()
         for name in self.gathered:
             setattr(self, name, move_data_to_device(getattr(self, name), self.device))
         if self.lr_scheduler is not None:

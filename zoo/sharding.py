@@ -35,7 +35,8 @@ def shard(module: nn.Module, mesh: "DeviceMesh") -> None:
     """Leaves to this process its share of the weights of a model's networks, in place; those of the first process.
 
     Args:
-        module: whose direct children are networks; what is spread already stays as it is.
+        module: whose networks are its children, or those of models that are its parts; what is spread already stays
+            as it is, and so does what is not trained.
         mesh: of all devices, as Lightning's `ModelParallelStrategy` makes it.
 
     Raises:
@@ -49,14 +50,17 @@ def shard(module: nn.Module, mesh: "DeviceMesh") -> None:
             f" {mesh['tensor_parallel'].size()} are to share a batch: give the strategy tensor_parallel_size=1 and"
             f" data_parallel_size={mesh.size()}."
         )
-    over = mesh["data_parallel"]
-    for network in module.children():
-        if not isinstance(network, Shardable) or _is_spread(network):
+    over, device = mesh["data_parallel"], torch.device(mesh.device_type, *_index(mesh))
+    for network in _outermost(module):
+        if _is_spread(network):
+            continue
+        if not isinstance(network, Shardable) or not any(p.requires_grad for p in network.parameters()):
+            _agree(network, device)
             continue
         # it warns of what is done in place to an output that is a view, which nothing here does
         warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
         for part in [*network.shards, network]:
-            _agree(part, torch.device(mesh.device_type, *_index(mesh)))
+            _agree(part, device)
             # also what is left of the network, which would otherwise stay gathered from one step to the next
             fully_shard(part, mesh=over, reshard_after_forward=True)
     unspread = [name for name, p in module.named_parameters() if p.requires_grad and not is_shared(p)]
@@ -64,16 +68,30 @@ def shard(module: nn.Module, mesh: "DeviceMesh") -> None:
         raise ValueError(
             f"{type(module).__name__} cannot be spread over devices: {unspread[0]} and {len(unspread) - 1} other"
             " parameters belong to no network that says in which parts (`shards`), as a DiT does. Take network: dit"
-            " where there is one, or --trainer.strategy ddp."
+            " where there is one, and of two stages an autoencoder that is trained, or --trainer.strategy ddp."
         )
+
+
+def _outermost(module: nn.Module) -> Iterator[nn.Module]:
+    """All networks that can be spread, unless they are within one; and whatever has no such network within."""
+    for child in module.children():
+        if isinstance(child, Shardable) or not any(isinstance(part, Shardable) for part in child.modules()):
+            yield child
+        else:
+            yield from _outermost(child)
+
+
+def agree(module: nn.Module) -> None:
+    """What is not spread, as the first process has it: Lightning loads that of a checkpoint into that one alone."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        if not is_shared(tensor):
+            torch.distributed.broadcast(tensor.detach(), src=0)
 
 
 def _agree(part: nn.Module, device: torch.device) -> None:
     """The first process's weights in a part that is not spread yet, on the device."""
     part.to(device)
-    for tensor in (*part.parameters(), *part.buffers()):
-        if not is_shared(tensor):
-            torch.distributed.broadcast(tensor.detach(), src=0)
+    agree(part)
 
 
 def _index(mesh: "DeviceMesh") -> tuple[int, ...]:

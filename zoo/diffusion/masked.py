@@ -18,9 +18,9 @@ entries where (n − 1)/D ≤ m(t) < n/D. A schedule says how often each n is tr
 1/(n P(n)) makes up for it: in expectation the loss of every schedule is the same.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -38,11 +38,21 @@ from genzoo.zoo.mixins import ClassPrior, Conditional
 from genzoo.zoo.modality import from_codes, to_codes
 from genzoo.zoo.module import ZooModule
 from genzoo.zoo.muon import Muon, matrix_groups
+from genzoo.zoo.networks.masked_dit import MaskedDiT
 from genzoo.zoo.networks.masked_transformer import MaskedTransformer
 from genzoo.zoo.parts import Part, example, label_of
 from genzoo.zoo.precision import full_precision
 from genzoo.zoo.randomness import Generator, PerDatum, uniform
 from genzoo.zoo.texts import TextMixin
+
+Name = Literal["transformer", "dit"]
+OURS = MaskedTransformer | MaskedDiT
+
+#: the sizes of each of ours that the other has not
+OWN_SIZES: Mapping[Name, tuple[type[OURS], set[str]]] = {
+    "transformer": (MaskedTransformer, {"expansion"}),
+    "dit": (MaskedDiT, {"checkpointing"}),
+}
 
 
 class MaskedDiffusion(TextMixin, UnmaskingMixin, MarginalBoundMixin, ZooModule):
@@ -64,12 +74,14 @@ class MaskedDiffusion(TextMixin, UnmaskingMixin, MarginalBoundMixin, ZooModule):
         width: of the transformer, numbers at each position.
         depth: its blocks.
         heads: of attention in each block.
-        expansion: hidden units of a block's perceptron, as a multiple of `width`.
-        dropout: of the embedding and of what each block adds, while training.
-        patch: see `MaskedTransformer`.
-        network: a module of your own, (symbols, labels) to logits (B, levels, *shape), where symbols, (B, *shape)
-            int64, are `levels` where masked, and labels are (B,) in [0, num_classes], the last for "no class", or
-            None.
+        expansion: hidden units of a block's perceptron, as a multiple of `width`; None is 4. A DiT has its own.
+        dropout: of what each block adds, while training; of the transformer's embedding, too.
+        patch: see `MaskedTransformer` and `MaskedDiT`.
+        checkpointing: of a DiT, which see.
+        network: "transformer", a `MaskedTransformer`, which None is, too; "dit", a `MaskedDiT`, which is told the
+            class in every block; or a module of your own, (symbols, labels) to logits (B, levels, *shape), where
+            symbols, (B, *shape) int64, are `levels` where masked, and labels are (B,) in [0, num_classes], the last
+            for "no class", or None.
         num_classes: how many classes the labels name.
         conditional: whether to learn p(x | label); "auto": if there are several classes.
         class_prior: p(y) where no label is given: the classes' shares in the "training" data, or "uniform" over
@@ -102,10 +114,11 @@ class MaskedDiffusion(TextMixin, UnmaskingMixin, MarginalBoundMixin, ZooModule):
         width: int = 128,
         depth: int = 4,
         heads: int = 4,
-        expansion: int = 4,
+        expansion: int | None = None,
         dropout: float = 0.0,
         patch: int | None = None,
-        network: nn.Module | None = None,
+        checkpointing: bool = False,
+        network: Name | nn.Module | None = None,
         num_classes: int | None = None,
         conditional: Conditional = False,
         class_prior: ClassPrior = "training",
@@ -134,21 +147,18 @@ class MaskedDiffusion(TextMixin, UnmaskingMixin, MarginalBoundMixin, ZooModule):
         check_guidance(guidance)
         self.guidance = guidance if self.num_classes is not None else 1.0
         self.sampler, self.steps = self._checked_sampler(sampler, steps)
-        check_networks(network=network)
-        if network is None:
+        if network is None or isinstance(network, str):
+            sizes = {"patch": patch, "width": width, "depth": depth, "heads": heads, "dropout": dropout}
+            own = {"expansion": expansion, "checkpointing": checkpointing or None}
             build = partial(
-                MaskedTransformer,
+                network_of(network, {name: value for name, value in own.items() if value is not None}),
                 self.shape,
                 self.levels,
-                width=width,
-                depth=depth,
-                heads=heads,
-                expansion=expansion,
-                dropout=dropout,
-                patch=patch,
                 num_classes=self.num_classes,
+                **sizes,
             )
             network = within_memory(build, f"a smaller width than {width}, or a smaller depth than {depth}")
+        check_networks(network=network)
         self.network = network
         times = times_of_counts(schedule, self.num_dims)
         weights = 1 / (torch.arange(1, self.num_dims + 1) * times.diff())  # 1/(n P(n))
@@ -156,15 +166,14 @@ class MaskedDiffusion(TextMixin, UnmaskingMixin, MarginalBoundMixin, ZooModule):
         self.register_buffer("weights", weights.float(), persistent=False)
 
     def parameter_groups(self) -> list[Any]:
-        """The matrices of our transformer's blocks apart, for `Muon`; of a network of your own all alike."""
-        if isinstance(self.network, MaskedTransformer):
-            return matrix_groups(self, [self.network.transformer])
+        """The matrices of our networks' hidden layers apart, for `Muon`; of a network of your own all alike."""
+        if isinstance(self.network, OURS):
+            return matrix_groups(self, self.network.hidden)
         return super().parameter_groups()
 
     def default_optimizer(self, parameters: Iterable[Any]) -> torch.optim.Optimizer:
-        """Muon for our transformer; AdamW for a network of your own."""
-        ours = isinstance(self.network, MaskedTransformer)
-        return Muon(parameters) if ours else super().default_optimizer(parameters)
+        """Muon for our networks; AdamW for one of your own."""
+        return Muon(parameters) if isinstance(self.network, OURS) else super().default_optimizer(parameters)
 
     # ---- data, symbols and the network
 
@@ -282,3 +291,18 @@ class MaskedDiffusion(TextMixin, UnmaskingMixin, MarginalBoundMixin, ZooModule):
         if scorer not in (None, "nll"):
             raise ValueError(f"scorer={scorer!r}: {type(self).__name__} knows 'nll'.")
         return -self.log_prob(x, num_particles=self.anomaly_particles, generator=PerDatum(x))
+
+
+def network_of(name: Name | None, own_sizes: Mapping[str, Any]) -> Callable[..., nn.Module]:
+    """One of our networks, of the sizes that the other has not.
+
+    Raises:
+        ValueError: if there is no such network, or it has no such sizes.
+    """
+    if (name := "transformer" if name is None else name) not in OWN_SIZES:
+        raise ValueError(f"network={name!r}: choose 'transformer' or 'dit', or give a module of your own.")
+    network, taken = OWN_SIZES[name]
+    if foreign := sorted(own_sizes.keys() - taken):
+        stated = ", ".join(f"{size}={own_sizes[size]!r}" for size in foreign)
+        raise ValueError(f"{stated}: network={name!r} has no such size; leave it out.")
+    return partial(network, **own_sizes)

@@ -128,6 +128,7 @@ class FittedVariances(Diffusion):
 
     def on_validation_start(self) -> None:
         """For the weights that are about to be validated: with EMA, the average."""
+        super().on_validation_start()
         self._fit_to_seen()
 
     def on_train_end(self) -> None:

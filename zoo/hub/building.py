@@ -119,12 +119,11 @@ def _built(value: Any, classes: Mapping[str, type], hint: Any, name: str) -> Any
 
 
 def _hints(cls: type) -> dict[str, Any]:
-    """What a class of ours, and those that it extends, say of the arguments of their constructors."""
+    """What the classes of ours that it is, or extends, say of the arguments of their constructors."""
     hints: dict[str, Any] = {}
-    if cls.__module__.startswith("genzoo."):
-        for base in reversed(cls.__mro__):  # what a class hands on to the one that it extends, that one states
-            if base.__module__.startswith("genzoo.") and "__init__" in vars(base):
-                hints |= get_type_hints(vars(base)["__init__"])
+    for base in reversed(cls.__mro__):  # what a class hands on to the one that it extends, that one states
+        if base.__module__.startswith("genzoo.") and "__init__" in vars(base):
+            hints |= get_type_hints(vars(base)["__init__"])
     return hints
 
 

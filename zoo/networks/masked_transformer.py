@@ -72,6 +72,11 @@ class MaskedTransformer(nn.Module):
         self.dropout = dropout
         self.register_buffer("offsets", torch.arange(self.entries) * (levels + 1), persistent=False)
 
+    @property
+    def hidden(self) -> list[nn.Module]:
+        """All that lies between the inlet and the outlet, whose matrices are `Muon`'s."""
+        return [self.transformer]
+
     def forward(self, symbols: Tensor, labels: Tensor | None = None) -> Tensor:
         """What each entry may be.
 

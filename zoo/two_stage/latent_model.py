@@ -272,7 +272,8 @@ class LatentModel(TwoStageMixin, ConditionalMixin, LogProbMixin, CompletionMixin
             self._posteriors.append(self.space.posterior(self.autoencoder, self.unpack(batch)[0]))
 
     def on_validation_start(self) -> None:
-        """The prior's own: variances of a `DDPM` are fitted to the codes that it was shown."""
+        """The prior's own, too: variances of a `DDPM` are fitted to the codes that it was shown."""
+        super().on_validation_start()
         self.prior.on_validation_start()
 
     def on_train_end(self) -> None:

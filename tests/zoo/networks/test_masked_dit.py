@@ -1,0 +1,93 @@
+"""A DiT that reads symbols: what it is told is what it says, every entry sees every other, and labels reach it."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from genzoo.zoo import MaskedDiffusion
+from genzoo.zoo.networks.masked_dit import VECTOR, MaskedDiT
+
+SHAPES = [((6,), 1), ((1, 6, 4), 2), ((3, 5, 7), 2), ((2, 4, 4), 1)]
+SIZES = {"width": 16, "depth": 1, "heads": 2}
+
+
+class Same(nn.Module):
+    """In place of the DiT: vectors as they are, and what else it was told."""
+
+    def forward(self, x: torch.Tensor, c_noise: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
+        self.told = (x.shape, c_noise, labels)
+        return x
+
+
+@pytest.mark.parametrize(("shape", "patch"), SHAPES)
+def test_an_entry_is_told_by_the_vector_that_is_read(shape, patch) -> None:
+    """With vectors that are orthogonal, of length √d, the logits are √d at what was read, and 0."""
+    network = MaskedDiT(shape, 5, patch=patch, **SIZES)
+    network.dit = same = Same()
+    nn.init.eye_(network.embedding.weight).data.mul_(VECTOR**0.5)
+    symbols = torch.randint(6, (4, *shape))
+    symbols[0] = 5
+    expected = VECTOR**0.5 * F.one_hot(symbols, 6)[..., :5].movedim(-1, 1)
+    torch.testing.assert_close(network(symbols), expected.float())
+    _, share, labels = same.told
+    assert labels is None and float(share[0]) == 1
+    torch.testing.assert_close(share, (symbols == 5).flatten(1).float().mean(1))
+
+
+@pytest.mark.parametrize(("shape", "patch"), SHAPES)
+def test_every_output_depends_on_every_input(shape, patch) -> None:
+    torch.manual_seed(0)
+    network = MaskedDiT(shape, 5, patch=patch, **SIZES).double()
+    codes = torch.randint(5, (1, *shape))
+    before, size = network(codes), codes.numel()
+    for j in range(size):
+        changed = codes.clone()
+        changed.view(-1)[j] = (codes.view(-1)[j] + 1) % 5  # not the mask, of which the noise level would tell
+        moved = (network(changed) - before).abs().amax(1).flatten()
+        assert moved.shape == (size,) and bool((moved > 1e-12).all())
+
+
+def test_where_all_is_masked_positions_still_differ() -> None:
+    logits = MaskedDiT((6,), 5, **SIZES)(torch.full((1, 6), 5))
+    assert len({tuple(column.tolist()) for column in logits[0].T}) == 6
+
+
+def test_any_distribution_of_a_text_of_many_symbols_can_be_told() -> None:
+    """The logits of V symbols have rank V − 1 at most, of vectors that are as wide as the transformer."""
+    assert MaskedDiT((6,), 300, width=64, depth=1).embedding.weight.shape == (301, 64)
+    assert MaskedDiT((3, 8, 8), 300, width=64, depth=1, patch=2).embedding.weight.shape == (301, VECTOR)
+
+
+def test_labels_are_for_a_network_with_classes() -> None:
+    plain, classes = (MaskedDiT((6,), 5, num_classes=c, **SIZES) for c in (None, 3))
+    symbols = torch.full((2, 6), 5)
+    with pytest.raises(ValueError, match="network without classes"):
+        plain(symbols, torch.tensor([0, 1]))
+    assert torch.equal(classes(symbols), classes(symbols, torch.tensor([3, 3])))
+    first, second = classes(symbols, torch.tensor([0, 1]))
+    assert not torch.allclose(first, second)
+
+
+def test_masked_diffusion_takes_it_by_name_in_the_sizes_that_are_stated() -> None:
+    model = MaskedDiffusion(
+        (1, 28, 28), 256, network="dit", patch=4, width=48, depth=2, heads=3, dropout=0.25, checkpointing=True
+    )
+    dit = model.network.dit
+    assert (dit.patch, dit.inlet.out_features, len(dit.blocks), dit.blocks[0].heads) == (4, 48, 2, 3)
+    assert (dit.checkpointing, dit.blocks[0].dropout) == (True, 0.25)
+    matrices = {id(p) for group in model.parameter_groups()[:1] for p in group["params"]}
+    assert id(dit.blocks[0].queries.weight) in matrices and id(model.network.embedding.weight) not in matrices
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"network": "unet"}, "network='unet': choose 'transformer' or 'dit', or give a module of your own"),
+        ({"network": "dit", "expansion": 4}, "expansion=4: network='dit' has no such size; leave it out"),
+        ({"checkpointing": True}, "checkpointing=True: network='transformer' has no such size; leave it out"),
+    ],
+)
+def test_what_a_network_has_not_is_refused(options, says) -> None:
+    with pytest.raises(ValueError, match=says):
+        MaskedDiffusion((1, 8, 8), 5, **options)
