@@ -51,12 +51,23 @@ def peak(recipe: str, size: int) -> Peak:
     return Peak(recipe, size, used.ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20))
 
 
+def chosen(only: list[str] | None) -> list[str]:
+    """The recipes for folders of pictures, or those of them whose names hold one of these words.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    every = [name for name in recipes.names() if name.startswith("images/")]
+    found = [name for name in every if not only or any(word in name for word in only)]
+    if not found:
+        raise ValueError(f"no recipe's name holds {' or '.join(only or [])}: there are {', '.join(every)}")
+    return found
+
+
 def measure(results: Path, size: int, only: list[str] | None = None) -> None:
     """Measures one recipe after the other, and writes what is found."""
     path = results / "memory" / f"{slug(hardware())}.csv"
-    for recipe in (name for name in recipes.names() if name.startswith("images/")):
-        if only and not any(word in recipe for word in only):
-            continue
+    for recipe in chosen(only):
         found = peak(recipe, size)
         merge(path, [vars(found) | stamp()], KEY)
         print(f"{recipe}, {size} × {size}: {found.gib:.2f} GiB", flush=True)

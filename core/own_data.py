@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from genzoo.arguments import note
 from genzoo.datamodules.audio import read_sound, sound_suffixes
-from genzoo.datamodules.columns import delimiter_of, is_number
+from genzoo.datamodules.columns import delimiter_of, is_number, load_npy
 from genzoo.datamodules.files import FileSearch
 from genzoo.datamodules.folder import decode, image_suffixes, natural
 from genzoo.datamodules.reading import each, with_bar
@@ -283,7 +283,7 @@ def from_csv(path: Path, columns: Sequence[str] | None, gaps: bool) -> tuple[Row
 
 def from_npy(path: Path) -> tuple[Rows, int]:
     """Of NumPy: along the first dimension; left on the disk but for the row at hand."""
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    array = load_npy(path, mmap_mode="r")
     if array.ndim < 2 or array.dtype.kind not in "fiub":
         raise ValueError(f"it has the shape {array.shape} and {array.dtype}, but must be rows of numbers")
     return ((number, np.array(row)) for number, row in enumerate(array, start=1)), len(array)

@@ -9,7 +9,7 @@ import io
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -135,8 +135,23 @@ def read_file(path: Path) -> dict[str, np.ndarray]:
         raise ValueError(f"{path} cannot be used: {said}") from error
 
 
+def load_npy(path: Path, mmap_mode: Literal["r"] | None = None) -> np.ndarray:
+    """An array from a file of NumPy's.
+
+    Raises:
+        ValueError: if it is none, not a whole one, or one of Python objects.
+    """
+    try:
+        array: np.ndarray = np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(
+            "it is no file of an array, or not a whole one, or holds Python objects; write it anew by numpy.save"
+        ) from error
+    return array
+
+
 def _read_npy(path: Path) -> dict[str, np.ndarray]:
-    array = np.load(path, allow_pickle=False)
+    array = load_npy(path)
     return {name: array[name] for name in array.dtype.names} if array.dtype.names else columns_of(array)
 
 

@@ -386,6 +386,10 @@ class ZooModule(SharingMixin, StandardisingMixin, MeasuredBuffers, StatedModule)
         """See `_agree`."""
         self._agree()
 
+    def on_predict_start(self) -> None:
+        """See `_agree`."""
+        self._agree()
+
     def _agree(self) -> None:
         """Beside weights that are spread, all else is the first process's, which may have read it from a file."""
         if self.device_mesh is not None:

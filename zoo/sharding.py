@@ -197,7 +197,7 @@ def memory(
     """What training takes on each device; computed from a network of no content, in float32.
 
     Args:
-        build: makes a diffusion's `Shardable` network, with the `shape` of a datum.
+        build: makes a `DiT`.
         batch: data on each device.
         devices: over which the weights are spread.
         moments: of a weight that the optimiser keeps: two for Adam, one for `Muon`'s matrices.

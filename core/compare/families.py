@@ -122,9 +122,9 @@ FAMILIES = (
         home="genzoo.zoo.two_stage",
         idea="Make few codes of each {datum}, and of codes the {datum}; then let another model learn the codes.",
         equation="p(x) = Σ<sub>z</sub> p(x | z) p(z), or ∫ p(x | z) p(z) dz",
-        tractability="A bound on the likelihood: of all codes that might give a {datum}, only the encoder's count.",
+        tractability="The likelihood is bounded: of all codes that might give a {datum}, only the encoder's count.",
         quality="Few codes make large {datum}s cheap; what the codes leave out, the decoder smooths over.",
-        stability="Each stage as calm as its own objective; codes may fall out of use, which their perplexity shows.",
+        stability="Each stage as calm as its own objective; of a codebook, codes may fall out of use (perplexity).",
         lacks={
             "latents": "Its codes are its autoencoder's: that one encodes and decodes.",
             "interpolates": "There is nothing between one code and another.",

@@ -18,7 +18,7 @@ entries where (n − 1)/D ≤ m(t) < n/D. A schedule says how often each n is tr
 1/(n P(n)) makes up for it: in expectation the loss of every schedule is the same.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -27,7 +27,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genzoo.zoo.checks import check_networks
+from genzoo.zoo.checks import check_count, check_networks
 from genzoo.zoo.diffusion.denoising import check_guidance
 from genzoo.zoo.diffusion.marginal import MarginalBoundMixin
 from genzoo.zoo.diffusion.masking import MaskingSchedule, mask_of, times_of_counts
@@ -48,11 +48,14 @@ from genzoo.zoo.texts import TextMixin
 Name = Literal["transformer", "dit"]
 OURS = MaskedTransformer | MaskedDiT
 
-#: the sizes of each of ours that the other has not
-OWN_SIZES: Mapping[Name, tuple[type[OURS], set[str]]] = {
-    "transformer": (MaskedTransformer, {"expansion"}),
-    "dit": (MaskedDiT, {"checkpointing"}),
+#: our networks, and the sizes that each of them takes
+NETWORKS: Mapping[Name, tuple[type[OURS], set[str]]] = {
+    "transformer": (MaskedTransformer, {"patch", "width", "depth", "heads", "dropout", "expansion"}),
+    "dit": (MaskedDiT, {"patch", "width", "depth", "heads", "dropout", "checkpointing"}),
 }
+COUNTS = {"patch", "width", "depth", "heads", "expansion"}
+#: these mean nothing, rather than a mistake, beside a network of one's own: files that state them all are older
+FORGIVEN = COUNTS | {"dropout"}
 
 
 class MaskedDiffusion(TextMixin, UnmaskingMixin, MarginalBoundMixin, ZooModule):
@@ -71,9 +74,9 @@ class MaskedDiffusion(TextMixin, UnmaskingMixin, MarginalBoundMixin, ZooModule):
             the schedule would; "confidence" those of which the network is surest (MaskGIT, Chang et al. 2022), which
             makes samples more typical, and less diverse, than the model's own distribution.
         steps: of the sampler. "first-hitting" with as many as there are entries draws from the model without bias.
-        width: of the transformer, numbers at each position.
-        depth: its blocks.
-        heads: of attention in each block.
+        width: of the network, numbers at each position; None is 128, of a DiT what suits the data.
+        depth: its blocks; None is 4, of a DiT what suits the data.
+        heads: of attention in each block; None is 4, of a DiT what suits the width.
         expansion: hidden units of a block's perceptron, as a multiple of `width`; None is 4. A DiT has its own.
         dropout: of what each block adds, while training; of the transformer's embedding, too.
         patch: see `MaskedTransformer` and `MaskedDiT`.
@@ -111,9 +114,9 @@ class MaskedDiffusion(TextMixin, UnmaskingMixin, MarginalBoundMixin, ZooModule):
         schedule: MaskingSchedule = "linear",
         sampler: Unmasking = "first-hitting",
         steps: int = 64,
-        width: int = 128,
-        depth: int = 4,
-        heads: int = 4,
+        width: int | None = None,
+        depth: int | None = None,
+        heads: int | None = None,
         expansion: int | None = None,
         dropout: float = 0.0,
         patch: int | None = None,
@@ -147,19 +150,15 @@ class MaskedDiffusion(TextMixin, UnmaskingMixin, MarginalBoundMixin, ZooModule):
         check_guidance(guidance)
         self.guidance = guidance if self.num_classes is not None else 1.0
         self.sampler, self.steps = self._checked_sampler(sampler, steps)
-        if network is None or isinstance(network, str):
-            sizes = {"patch": patch, "width": width, "depth": depth, "heads": heads, "dropout": dropout}
-            own = {"expansion": expansion, "checkpointing": checkpointing or None}
-            build = partial(
-                network_of(network, {name: value for name, value in own.items() if value is not None}),
-                self.shape,
-                self.levels,
-                num_classes=self.num_classes,
-                **sizes,
-            )
-            network = within_memory(build, f"a smaller width than {width}, or a smaller depth than {depth}")
-        check_networks(network=network)
-        self.network = network
+        sizes: dict[str, Any] = {
+            "patch": patch,
+            "width": width,
+            "depth": depth,
+            "heads": heads,
+            "expansion": expansion,
+        }
+        sizes |= {"dropout": dropout or None, "checkpointing": checkpointing or None}
+        self.network = network_of(network, self.shape, self.levels, self.num_classes, sizes)
         times = times_of_counts(schedule, self.num_dims)
         weights = 1 / (torch.arange(1, self.num_dims + 1) * times.diff())  # 1/(n P(n))
         self.register_buffer("times", times.float(), persistent=False)
@@ -293,16 +292,39 @@ class MaskedDiffusion(TextMixin, UnmaskingMixin, MarginalBoundMixin, ZooModule):
         return -self.log_prob(x, num_particles=self.anomaly_particles, generator=PerDatum(x))
 
 
-def network_of(name: Name | None, own_sizes: Mapping[str, Any]) -> Callable[..., nn.Module]:
-    """One of our networks, of the sizes that the other has not.
+def network_of(
+    network: nn.Module | Name | None,
+    shape: Sequence[int],
+    levels: int,
+    num_classes: int | None,
+    sizes: Mapping[str, Any],
+) -> nn.Module:
+    """One's own network, or one of ours, in the sizes that are stated.
+
+    Args:
+        network: one's own, one of ours by name, or None for the transformer.
+        shape: of one datum.
+        levels: how many values an entry can take.
+        num_classes: how many classes it is told of; None: of none.
+        sizes: any of those in `NETWORKS`; None is one that was not given.
 
     Raises:
-        ValueError: if there is no such network, or it has no such sizes.
+        TypeError: if the network is nothing of these.
+        ValueError: if there is no such network, it has no such sizes, or there is no memory for it.
     """
-    if (name := "transformer" if name is None else name) not in OWN_SIZES:
+    sizes = {size: value for size, value in sizes.items() if value is not None}
+    name = "transformer" if network is None else network
+    if isinstance(name, str) and name not in NETWORKS:
         raise ValueError(f"network={name!r}: choose 'transformer' or 'dit', or give a module of your own.")
-    network, taken = OWN_SIZES[name]
-    if foreign := sorted(own_sizes.keys() - taken):
-        stated = ", ".join(f"{size}={own_sizes[size]!r}" for size in foreign)
-        raise ValueError(f"{stated}: network={name!r} has no such size; leave it out.")
-    return partial(network, **own_sizes)
+    taken = NETWORKS[name][1] if isinstance(name, str) else FORGIVEN
+    if foreign := sorted(sizes.keys() - taken):
+        stated = ", ".join(f"{size}={sizes[size]!r}" for size in foreign)
+        whose = f"network={name!r}" if isinstance(name, str) else "a network of your own"
+        raise ValueError(f"{stated}: {whose} has no such size; leave it out (null).")
+    if not isinstance(name, str):
+        check_networks(network=name)
+        return name
+    for size in COUNTS & sizes.keys():
+        check_count(size, sizes[size])
+    make = partial(NETWORKS[name][0], shape, levels, num_classes=num_classes, **sizes)
+    return within_memory(make, "a smaller width or depth")

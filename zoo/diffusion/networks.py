@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from genzoo.zoo.checks import check_networks
+from genzoo.zoo.checks import check_count, check_networks
 from genzoo.zoo.memory import within_memory
 from genzoo.zoo.modality import Modality
 from genzoo.zoo.networks.dit import DiT
@@ -29,6 +29,7 @@ SIZES: Mapping[Name, set[str]] = {
     "mlp": {"width", "blocks"},
     "dit": {"patch", "width", "depth", "heads", "dropout", "checkpointing"},
 }
+COUNTS = {"patch", "width", "blocks", "depth", "heads"}
 #: these mean nothing, rather than a mistake, where no network is named: so it was before there were names
 FORGIVEN = {"width", "multipliers", "blocks", "attention", "dropout"}
 
@@ -68,6 +69,8 @@ def network_of(
         )
     if isinstance(name, nn.Module):
         return name
+    for size in COUNTS & sizes.keys():
+        check_count(size, sizes[size])
     build: Callable[..., nn.Module]
     if name == "unet":
         build, less = partial(UNet, shape, multipliers=None), "a smaller width, or fewer blocks or multipliers"

@@ -119,11 +119,20 @@ def _built(value: Any, classes: Mapping[str, type], hint: Any, name: str) -> Any
 
 
 def _hints(cls: type) -> dict[str, Any]:
-    """What the classes of ours that it is, or extends, say of the arguments of their constructors."""
+    """What the classes of ours that it is, or extends, say of the arguments of their constructors.
+
+    What a class hands on to the one that it extends, that one states; what somebody else's takes itself, nobody does.
+    """
     hints: dict[str, Any] = {}
-    for base in reversed(cls.__mro__):  # what a class hands on to the one that it extends, that one states
-        if base.__module__.startswith("genzoo.") and "__init__" in vars(base):
-            hints |= get_type_hints(vars(base)["__init__"])
+    for base in reversed(cls.__mro__):
+        constructor = vars(base).get("__init__")
+        if constructor is None:
+            continue
+        if base.__module__.startswith("genzoo."):
+            hints |= get_type_hints(constructor)
+        elif inspect.isfunction(constructor):
+            for name in inspect.signature(constructor).parameters:
+                hints.pop(name, None)
     return hints
 
 

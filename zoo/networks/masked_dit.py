@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from genzoo.zoo.networks.dit import DiT, Plan
+from genzoo.zoo.networks.masked_transformer import patch_of
 
 #: numbers of a symbol's vector, at least; with as many levels or fewer, every distribution of an entry can be told
 VECTOR = 32
@@ -27,11 +28,17 @@ class MaskedDiT(nn.Module):
     Args:
         shape: of one datum, tokens (T,) or an image (C, H, W).
         levels: how many values an entry can take.
-        width: see `DiT`, as all that follow; None takes what suits the data.
+        patch: the side of a patch of an image; None takes the least with at most 128 patches, but 8 at most. Tokens
+            are a position each.
+        width: numbers at each position; None takes what suits the data, as for `DiT`.
+        depth: blocks; None takes what suits the data.
+        heads: of attention in each block; width / heads is a multiple of four. None takes what suits the width.
+        dropout: of what each branch adds, while training.
+        checkpointing: whether training keeps a block's input alone and computes the rest once more, as in `DiT`.
         num_classes: how many classes `labels` may name; None: the network takes no labels.
 
     Raises:
-        ValueError: if the sizes do not fit each other.
+        ValueError: if the sizes do not fit each other or the data.
     """
 
     def __init__(
@@ -49,7 +56,12 @@ class MaskedDiT(nn.Module):
     ) -> None:
         super().__init__()
         self.shape, self.levels = tuple(shape), levels
+        if len(self.shape) not in (1, 3) or min(self.shape) < 1 or levels < 1:
+            raise ValueError(
+                f"shape={self.shape}, levels={levels}: a MaskedDiT is for tokens (T,) and images (C, H, W)."
+            )
         self.channels, *self.sides = self.shape if len(self.shape) == 3 else (1, *self.shape)
+        patch = patch_of(self.shape, patch) if len(self.shape) == 1 else patch
         plan = Plan.of((self.channels, *self.sides), patch, width, depth, heads)
         self.vector = VECTOR if plan.patch > 1 or self.channels > 1 else max(VECTOR, plan.width)
         self.embedding = nn.Embedding(levels + 1, self.vector)
@@ -82,8 +94,10 @@ class MaskedDiT(nn.Module):
             (B, levels, *shape).
 
         Raises:
-            ValueError: if labels are given to an unconditional network.
+            ValueError: if symbols have another shape, or labels are given to an unconditional network.
         """
+        if symbols.shape[1:] != self.shape:
+            raise ValueError(f"This MaskedDiT has shape={self.shape}, but was given {tuple(symbols.shape[1:])}.")
         masked = (symbols == self.levels).flatten(1).to(self.embedding.weight.dtype).mean(1)
         x = self.embedding(symbols.reshape(-1, self.channels, *self.sides)).movedim(-1, 2)  # (B, C, d, *sides)
         told = self.dit(x.flatten(1, 2), masked, labels).unflatten(1, (self.channels, self.vector)).flatten(3)

@@ -53,6 +53,24 @@ def test_where_all_is_masked_positions_still_differ() -> None:
     assert len({tuple(column.tolist()) for column in logits[0].T}) == 6
 
 
+def test_tokens_are_a_position_each_however_many_they_are() -> None:
+    network = MaskedDiT((200,), 65, width=80, depth=1)
+    assert (network.dit.patch, network.vector) == (1, 80)
+    with pytest.raises(ValueError, match="patch=2: tokens are not cut into patches"):
+        MaskedDiT((200,), 65, patch=2)
+
+
+@pytest.mark.parametrize(("shape", "levels"), [((6, 6), 4), ((1, 6, 6), 0), ((0, 6, 6), 4), ((), 4)])
+def test_what_is_neither_tokens_nor_an_image_is_refused(shape, levels) -> None:
+    with pytest.raises(ValueError, match=r"a MaskedDiT is for tokens \(T,\) and images"):
+        MaskedDiT(shape, levels)
+
+
+def test_symbols_of_another_shape_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"has shape=\(1, 4, 4\), but was given \(2, 4, 4\)"):
+        MaskedDiT((1, 4, 4), 5, **SIZES)(torch.zeros(3, 2, 4, 4, dtype=torch.long))
+
+
 def test_any_distribution_of_a_text_of_many_symbols_can_be_told() -> None:
     """The logits of V symbols have rank V − 1 at most, of vectors that are as wide as the transformer."""
     assert MaskedDiT((6,), 300, width=64, depth=1).embedding.weight.shape == (301, 64)
@@ -85,6 +103,12 @@ def test_masked_diffusion_takes_it_by_name_in_the_sizes_that_are_stated() -> Non
     [
         ({"network": "unet"}, "network='unet': choose 'transformer' or 'dit', or give a module of your own"),
         ({"network": "dit", "expansion": 4}, "expansion=4: network='dit' has no such size; leave it out"),
+        (
+            {"network": nn.Linear(2, 2), "checkpointing": True},
+            "checkpointing=True: a network of your own has no such",
+        ),
+        ({"network": "dit", "width": 16.0}, "width=16.0: give a whole number"),
+        ({"depth": "2"}, "depth='2': give a whole number"),
         ({"checkpointing": True}, "checkpointing=True: network='transformer' has no such size; leave it out"),
     ],
 )

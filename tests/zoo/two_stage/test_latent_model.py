@@ -492,3 +492,20 @@ def test_in_double_precision_codes_are_too(prior: Callable[..., Any]) -> None:
     double = model.log_prob(x.double(), generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(double, single.double(), rtol=0.2, atol=0)
     assert model.complete(x.double(), torch.zeros(x.shape, dtype=torch.bool)).shape == (1, 2, 1, 8, 8)
+
+
+class WithOwnName(LatentModel):
+    """Takes for a name what it extends takes a builder for, and hands on the rest."""
+
+    def __init__(self, shape: Any, levels: Any, *, autoencoder: str = "small", **rest: Any) -> None:
+        width = {"small": 4, "large": 8}[autoencoder]
+        super().__init__(shape, levels, autoencoder=partial(QuantisedAutoencoder, factor=2, width=width), **rest)
+
+
+def test_an_entry_of_a_class_that_extends_ours_is_built_as_that_one_says() -> None:
+    classes = model_classes() | {"mine.WithOwnName": WithOwnName}
+    prior = {"class_path": "genzoo.zoo.GPT", "init_args": {"width": 16, "depth": 1, "heads": 1}}
+    block = {"class_path": "mine.WithOwnName", "init_args": {"shape": [3, 8, 8], "levels": 17, "prior": prior}}
+    block["init_args"]["autoencoder"] = "large"
+    model = build(block, classes)
+    assert type(model.prior) is GPT and model.autoencoder.hparams["width"] == 8
