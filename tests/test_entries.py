@@ -49,6 +49,7 @@ FEW = {
     "emoji/latent-gpt": 50,
     "emoji/pixelcnn": 50,
     "emoji/vae": 20,
+    "fashion/masked": 10,
     "fashion/vae": 25,
     "mnist/ddpm": 10,
     "mnist/masked": 50,
@@ -209,7 +210,7 @@ def test_what_this_version_promises_is_there() -> None:
         "fsdd": "wavenet",
         "emoji": "ae flow-matching gan latent-flow latent-gpt pixelcnn tokenizer vae",
         "cifar10": "classifier dit flow-matching gan",
-        "fashion": "classifier flow-matching gan pixelcnn vae",
+        "fashion": "classifier flow-matching gan masked pixelcnn vae",
     }
     promised = {f"{data}/{name}" for data, names in families.items() for name in names.split()}
     assert promised <= {entry.name for entry in ENTRIES}
