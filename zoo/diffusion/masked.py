@@ -27,10 +27,11 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genzoo.zoo.checks import check_count, check_networks
+from genzoo.zoo.checks import check_networks
 from genzoo.zoo.diffusion.denoising import check_guidance
 from genzoo.zoo.diffusion.marginal import MarginalBoundMixin
 from genzoo.zoo.diffusion.masking import MaskingSchedule, mask_of, times_of_counts
+from genzoo.zoo.diffusion.networks import checked_sizes
 from genzoo.zoo.diffusion.unmasking import Unmasking, UnmaskingMixin
 from genzoo.zoo.interface import LogProbKind
 from genzoo.zoo.memory import within_memory
@@ -53,9 +54,8 @@ NETWORKS: Mapping[Name, tuple[type[OURS], set[str]]] = {
     "transformer": (MaskedTransformer, {"patch", "width", "depth", "heads", "dropout", "expansion"}),
     "dit": (MaskedDiT, {"patch", "width", "depth", "heads", "dropout", "checkpointing"}),
 }
-COUNTS = {"patch", "width", "depth", "heads", "expansion"}
 #: these mean nothing, rather than a mistake, beside a network of one's own: files that state them all are older
-FORGIVEN = COUNTS | {"dropout"}
+FORGIVEN = {"patch", "width", "depth", "heads", "expansion", "dropout"}
 
 
 class MaskedDiffusion(TextMixin, UnmaskingMixin, MarginalBoundMixin, ZooModule):
@@ -150,14 +150,15 @@ class MaskedDiffusion(TextMixin, UnmaskingMixin, MarginalBoundMixin, ZooModule):
         check_guidance(guidance)
         self.guidance = guidance if self.num_classes is not None else 1.0
         self.sampler, self.steps = self._checked_sampler(sampler, steps)
-        sizes: dict[str, Any] = {
+        sizes = {
             "patch": patch,
             "width": width,
             "depth": depth,
             "heads": heads,
             "expansion": expansion,
+            "dropout": dropout or None,
+            "checkpointing": checkpointing or None,
         }
-        sizes |= {"dropout": dropout or None, "checkpointing": checkpointing or None}
         self.network = network_of(network, self.shape, self.levels, self.num_classes, sizes)
         times = times_of_counts(schedule, self.num_dims)
         weights = 1 / (torch.arange(1, self.num_dims + 1) * times.diff())  # 1/(n P(n))
@@ -312,19 +313,13 @@ def network_of(
         TypeError: if the network is nothing of these.
         ValueError: if there is no such network, it has no such sizes, or there is no memory for it.
     """
-    sizes = {size: value for size, value in sizes.items() if value is not None}
     name = "transformer" if network is None else network
-    if isinstance(name, str) and name not in NETWORKS:
-        raise ValueError(f"network={name!r}: choose 'transformer' or 'dit', or give a module of your own.")
-    taken = NETWORKS[name][1] if isinstance(name, str) else FORGIVEN
-    if foreign := sorted(sizes.keys() - taken):
-        stated = ", ".join(f"{size}={sizes[size]!r}" for size in foreign)
-        whose = f"network={name!r}" if isinstance(name, str) else "a network of your own"
-        raise ValueError(f"{stated}: {whose} has no such size; leave it out (null).")
     if not isinstance(name, str):
         check_networks(network=name)
+        checked_sizes(name, sizes, set(), FORGIVEN)
         return name
-    for size in COUNTS & sizes.keys():
-        check_count(size, sizes[size])
-    make = partial(NETWORKS[name][0], shape, levels, num_classes=num_classes, **sizes)
+    if name not in NETWORKS:
+        raise ValueError(f"network={name!r}: choose 'transformer' or 'dit', or give a module of your own.")
+    ours, taken = NETWORKS[name]
+    make = partial(ours, shape, levels, num_classes=num_classes, **checked_sizes(name, sizes, taken, set()))
     return within_memory(make, "a smaller width or depth")

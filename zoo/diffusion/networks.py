@@ -29,7 +29,7 @@ SIZES: Mapping[Name, set[str]] = {
     "mlp": {"width", "blocks"},
     "dit": {"patch", "width", "depth", "heads", "dropout", "checkpointing"},
 }
-COUNTS = {"patch", "width", "blocks", "depth", "heads"}
+COUNTS = {"patch", "width", "blocks", "depth", "heads", "expansion"}
 #: these mean nothing, rather than a mistake, where no network is named: so it was before there were names
 FORGIVEN = {"width", "multipliers", "blocks", "attention", "dropout"}
 
@@ -53,7 +53,6 @@ def network_of(
     Raises:
         ValueError: if the network is not for such data or has no such sizes, or there is no memory for it.
     """
-    sizes = {size: value for size, value in sizes.items() if value is not None}
     name = FOR[modality][0] if network is None else network
     if not isinstance(name, str):
         check_networks(network=name)
@@ -61,16 +60,9 @@ def network_of(
         ours = " or ".join(map(repr, FOR[modality]))
         raise ValueError(f"network={name!r}: for {modality} data choose {ours}, or give a module of your own.")
     taken = SIZES[name] if isinstance(name, str) else set()
-    if foreign := sorted(sizes.keys() - taken - (set() if isinstance(network, str) else FORGIVEN)):
-        whose = f"network={name!r}" if isinstance(name, str) else "a network of your own"
-        raise ValueError(
-            f"{', '.join(f'{size}={sizes[size]!r}' for size in foreign)}: {whose} has no such size; leave it out"
-            f"{f', or choose from {sorted(taken)}' if taken else ''}."
-        )
+    own = checked_sizes(name, sizes, taken, set() if isinstance(network, str) else FORGIVEN)
     if isinstance(name, nn.Module):
         return name
-    for size in COUNTS & sizes.keys():
-        check_count(size, sizes[size])
     build: Callable[..., nn.Module]
     if name == "unet":
         build, less = partial(UNet, shape, multipliers=None), "a smaller width, or fewer blocks or multipliers"
@@ -78,5 +70,31 @@ def network_of(
         build, less = partial(TimedMLP, math.prod(shape)), "a smaller width, or fewer blocks"
     else:
         build, less = partial(DiT, shape), "a smaller width or depth"
-    own = {size: value for size, value in sizes.items() if size in taken}
     return within_memory(partial(build, num_classes=num_classes, **own), less)
+
+
+def checked_sizes(
+    network: nn.Module | str, sizes: Mapping[str, Any], taken: set[str], forgiven: set[str]
+) -> dict[str, Any]:
+    """Those of the sizes that were given (not None) and that the network takes.
+
+    Args:
+        network: one's own, or the name of one of ours.
+        sizes: that are stated.
+        taken: by the network.
+        forgiven: what is left out, if it does not take them; all others are a mistake.
+
+    Raises:
+        ValueError: if it takes no such size, or one that is to be a whole number of at least 1 is none.
+    """
+    given = {size: value for size, value in sizes.items() if value is not None}
+    if foreign := sorted(given.keys() - taken - forgiven):
+        whose = f"network={network!r}" if isinstance(network, str) else "a network of your own"
+        raise ValueError(
+            f"{', '.join(f'{size}={given[size]!r}' for size in foreign)}: {whose} has no such size; leave it out"
+            f" (null){f', or choose from {sorted(taken)}' if taken else ''}."
+        )
+    own = {size: value for size, value in given.items() if size in taken}
+    for size in COUNTS & own.keys():
+        check_count(size, own[size])
+    return own

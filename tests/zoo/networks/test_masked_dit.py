@@ -48,11 +48,6 @@ def test_every_output_depends_on_every_input(shape, patch) -> None:
         assert moved.shape == (size,) and bool((moved > 1e-12).all())
 
 
-def test_where_all_is_masked_positions_still_differ() -> None:
-    logits = MaskedDiT((6,), 5, **SIZES)(torch.full((1, 6), 5))
-    assert len({tuple(column.tolist()) for column in logits[0].T}) == 6
-
-
 def test_tokens_are_a_position_each_however_many_they_are() -> None:
     network = MaskedDiT((200,), 65, width=80, depth=1)
     assert (network.dit.patch, network.vector) == (1, 80)
@@ -75,16 +70,6 @@ def test_any_distribution_of_a_text_of_many_symbols_can_be_told() -> None:
     """The logits of V symbols have rank V − 1 at most, of vectors that are as wide as the transformer."""
     assert MaskedDiT((6,), 300, width=64, depth=1).embedding.weight.shape == (301, 64)
     assert MaskedDiT((3, 8, 8), 300, width=64, depth=1, patch=2).embedding.weight.shape == (301, VECTOR)
-
-
-def test_labels_are_for_a_network_with_classes() -> None:
-    plain, classes = (MaskedDiT((6,), 5, num_classes=c, **SIZES) for c in (None, 3))
-    symbols = torch.full((2, 6), 5)
-    with pytest.raises(ValueError, match="network without classes"):
-        plain(symbols, torch.tensor([0, 1]))
-    assert torch.equal(classes(symbols), classes(symbols, torch.tensor([3, 3])))
-    first, second = classes(symbols, torch.tensor([0, 1]))
-    assert not torch.allclose(first, second)
 
 
 def test_masked_diffusion_takes_it_by_name_in_the_sizes_that_are_stated() -> None:

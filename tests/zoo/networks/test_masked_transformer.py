@@ -4,8 +4,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from genzoo.zoo.networks.masked_dit import MaskedDiT
 from genzoo.zoo.networks.masked_transformer import MaskedTransformer, patch_of
 from genzoo.zoo.networks.transformer import Transformer
+
+both = pytest.mark.parametrize("kind", [MaskedTransformer, MaskedDiT])
 
 
 @pytest.mark.parametrize(("shape", "patch"), [((7,), None), ((1, 6, 4), 2), ((3, 6, 9), 3), ((2, 5, 3), 1)])
@@ -35,8 +38,9 @@ def test_every_output_depends_on_every_input(shape, patch) -> None:
         assert moved.shape == (size,) and bool((moved > 1e-12).all())
 
 
-def test_where_all_is_masked_positions_still_differ() -> None:
-    network = MaskedTransformer((6,), 5, width=16, depth=1, heads=2)
+@both
+def test_where_all_is_masked_positions_still_differ(kind) -> None:
+    network = kind((6,), 5, width=16, depth=1, heads=2)
     logits = network(torch.full((1, 6), 5))
     assert len({tuple(column.tolist()) for column in logits[0].T}) == 6
 
@@ -56,8 +60,9 @@ def test_patches_are_as_small_as_256_of_them_allow(shape, patch) -> None:
     assert patch_of(shape, None) == patch
 
 
-def test_labels_are_for_a_network_with_classes() -> None:
-    plain, classes = (MaskedTransformer((6,), 5, width=16, depth=1, heads=2, num_classes=c) for c in (None, 3))
+@both
+def test_labels_are_for_a_network_with_classes(kind) -> None:
+    plain, classes = (kind((6,), 5, width=16, depth=1, heads=2, num_classes=c) for c in (None, 3))
     symbols = torch.full((2, 6), 5)
     with pytest.raises(ValueError, match="network without classes"):
         plain(symbols, torch.tensor([0, 1]))
