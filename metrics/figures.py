@@ -94,8 +94,12 @@ def _class_protocol(module: object) -> str:
     return getattr(module, "class_protocol", "uniformly")
 
 
-def sampling(module: Samples, seed: int, device: torch.device, num: int = 64) -> list[Figure]:
+TIMED = 64  # samples, of which the time is taken
+
+
+def sampling(module: Samples, seed: int, device: torch.device) -> list[Figure]:
     """How long a sample takes, and how often the network runs for it."""
+    num = TIMED
     draw(module.sample, num, seed)  # the first draw also allocates
     if device.type == "cuda":
         torch.cuda.synchronize()

@@ -16,6 +16,7 @@ from running import last_run, logged
 import genzoo
 import genzoo.datamodules
 import genzoo.metrics.anomalies
+import genzoo.metrics.figures
 import genzoo.zoo
 from genzoo import recipes
 from genzoo.cli import main
@@ -35,7 +36,12 @@ BRIEF = {
     "enable_model_summary": False,
 }
 FEW = {"split": "val", "num_particles": 1, "num_likelihood": 1, "num_samples": 10, "num_odd": 2}
-SMALL = {"FrechetDistance": {"num_samples": 10, "batch_size": 10}, "LikelihoodLogger": {"num_particles": 2}}
+SMALL = {
+    "FrechetDistance": {"num_samples": 10, "batch_size": 10},
+    "LikelihoodLogger": {"num_particles": 2},
+    "SampleLogger": {"num_samples": 4, "num_examples": 2},
+    "Publish": {"num_samples": 4},
+}
 
 SMALL_MODELS = {"cluster/dit": {"patch": 16, "width": 32, "depth": 2, "heads": 1}}
 
@@ -62,9 +68,11 @@ def brief(name: str, root: Path) -> dict:
     }
     data = {option: value for option, value in small.items() if option in takes}
     over = {"trainer": {**BRIEF, "callbacks": callbacks}, "data": {"init_args": data}}
-    model = {**SMALL_MODELS.get(name, {})}
-    if "steps" in recipe["model"]["init_args"]:  # of its sampler
+    model, arguments = {**SMALL_MODELS.get(name, {})}, recipe["model"]["init_args"]
+    if "steps" in arguments:  # of its sampler
         model["steps"] = 4
+    if "steps" in arguments.get("prior", {}).get("init_args", {}):
+        model["prior"] = {"init_args": {"steps": 4}}
     return over | ({"model": {"init_args": model}} if model else {})
 
 
@@ -78,6 +86,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for family in (genzoo.zoo.FlowMatching, genzoo.zoo.ScoreModel):
         monkeypatch.setattr(family, "flow_steps", 4)
     monkeypatch.setattr(genzoo.metrics.anomalies, "MOST_DIMENSIONS", 1000)
+    monkeypatch.setattr(genzoo.metrics.figures, "TIMED", 4)
     before = dict(os.environ)
     yield tmp_path
     leave_group()  # of one process, in which a strategy for many has put this one

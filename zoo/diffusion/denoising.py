@@ -18,9 +18,12 @@ from genzoo.zoo.mixins import ClassPrior, Conditional, ConditionalMixin
 from genzoo.zoo.modality import to_grid
 from genzoo.zoo.module import ZooModule
 from genzoo.zoo.muon import matrix_groups
+from genzoo.zoo.networks.linear import is_exporting
 from genzoo.zoo.parts import Part, example, label_of
 from genzoo.zoo.precision import full_precision
 from genzoo.zoo.randomness import Generator, normal, uniform
+
+CACHED = 2**18  # numbers of the data at a time: of more, a network makes what caches do not hold, and gigabytes of it
 
 
 def check_guidance(guidance: float, model: ConditionalMixin | None = None) -> None:
@@ -213,10 +216,19 @@ class Denoising(ConditionalMixin, ZooModule):
             c_noise = x.new_full((), float(c_noise))
         c_noise = c_noise.to(x).expand(x.shape[0])
         scaled = x * (like.alpha.square() + like.sigma.square()).rsqrt()
-        p = self.network(scaled.to(own), c_noise.to(own), labels)
+        p = self._few_at_once(scaled.to(own), c_noise.to(own), labels)
         if p.shape != x.shape:
             raise ValueError(f"The network must map {tuple(x.shape)} to the same shape, but gave {tuple(p.shape)}.")
         return p.to(x.dtype)
+
+    def _few_at_once(self, x: Tensor, c_noise: Tensor, labels: Tensor | None) -> Tensor:
+        """The network's output; of few data at a time where no gradient is asked for, on a CPU."""
+        if x.device.type != "cpu" or torch.is_grad_enabled() or is_exporting() or x.numel() <= CACHED:
+            return self.network(x, c_noise, labels)
+        count = min(len(x), -(-x.numel() // CACHED))
+        of_labels = [None] * count if labels is None else labels.tensor_split(count)
+        parts = zip(x.tensor_split(count), c_noise.tensor_split(count), of_labels, strict=True)
+        return torch.cat([self.network(*part) for part in parts])
 
     def denoise(
         self, x: Tensor, noise: Noise, labels: Tensor | None = None, *, guidance: float = 1.0, clip: bool = False

@@ -9,7 +9,7 @@ z is drawn from that density, here a mixture of Gaussians, and x from p(x | z).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,8 @@ from genzoo.zoo.module import ZooModule
 from genzoo.zoo.precision import MeasuredBuffers, full_precision
 from genzoo.zoo.processes import world_size
 from genzoo.zoo.randomness import Generator, normal, uniform
+
+ENCODED = 2**20  # numbers of the data whose codes are made together: what a network makes of them takes far more room
 
 
 @dataclass(frozen=True)
@@ -192,8 +194,12 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
             num_components = len(self.density.weights) if self.density else 10
         check_count("num_components", num_components)
         check_count("seed", seed, least=0)
-        num_components, x = int(num_components), self.check(x, on_grid=False)
-        codes = torch.cat([self.encode(chunk).mean for chunk in x.split(1024)])
+        self._fit_density([x], int(num_components), seed)
+
+    def _fit_density(self, parts: Iterable[Tensor], num_components: int, seed: int = 0) -> None:
+        """Of data in parts, (N, *shape) each, of which few are encoded at a time."""
+        few = max(1, ENCODED // self.num_dims)
+        codes = torch.cat([self.encode(x).mean for part in parts for x in part.split(few)])
         density = self.density
         if density is None or num_components != len(density.weights):
             density = Mixture(num_components, self.latent_dim).to(codes)
@@ -237,11 +243,16 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
     def on_validation_epoch_start(self) -> None:
         """Fits the density to the codes that the weights about to be validated (with EMA: the average) give."""
         if self.density is not None and sum(map(len, self._seen)) > 1:
-            seen = torch.cat(self._seen)
-            self.fit_density(seen if self.levels is None else from_codes(seen, self.levels).to(self.like.dtype))
+            with torch.no_grad():
+                self._fit_density(map(self._as_data, self._seen), len(self.density.weights))
             if world_size() > 1:
                 for buffer in self.density.buffers():
                     torch.distributed.broadcast(buffer, src=0)
+
+
+    def _as_data(self, seen: Tensor) -> Tensor:
+        """What was remembered, as it was."""
+        return seen if self.levels is None else from_codes(seen, self.levels).to(self.like.dtype)
 
 
 class DenoisingAutoencoder(Autoencoder):

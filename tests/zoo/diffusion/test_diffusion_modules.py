@@ -446,3 +446,23 @@ def test_weightings_change_the_loss_and_not_the_error():
     assert torch.equal(a["mse"], b["mse"])
     snr = plain.schedule(plain.schedule.training_times(u)).snr
     torch.testing.assert_close((b["loss"] / a["loss"]).double(), 1 / snr.clamp_min(1.0), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("num_classes", [None, 3])
+def test_of_few_data_at_a_time_the_network_says_the_same(num_classes, monkeypatch):
+    """Also of a number that is no multiple of theirs, and never of more than were asked for."""
+    torch.manual_seed(0)
+    model = FlowMatching((3, 8, 8), 256, width=16, num_classes=num_classes, conditional=num_classes is not None).eval()
+    x, labels = torch.randn(7, 3, 8, 8), None if num_classes is None else torch.arange(7) % num_classes
+    noise, sizes = model.schedule(torch.linspace(0.1, 0.9, 7)), []
+    model.network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    with torch.no_grad():
+        whole = model.denoise(x, noise, labels)
+        monkeypatch.setattr("genzoo.zoo.diffusion.denoising.CACHED", 3 * 64 * 3)
+        parts = model.denoise(x, noise, labels)
+        monkeypatch.setattr("genzoo.zoo.diffusion.denoising.CACHED", 1)
+        each = model.denoise(x, noise, labels)
+    model.denoise(x, noise, labels)  # with its gradient
+    assert sizes == [7, 3, 2, 2, *[1] * 7, 7]
+    torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(each, whole, rtol=1e-4, atol=1e-5)
