@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # which is older
-WORTH_IT = 2**20  # multiplications: below, it takes longer to set oneDNN up than to multiply
+# It takes longer to set oneDNN up than to multiply where there are fewer multiplications than that, and fewer weights,
+# which one datum takes as long to fetch as many.
+WORTH_IT, MANY_WEIGHTS = 2**22, 400_000
 
 
 class Linear(nn.Linear):
@@ -38,10 +40,17 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     if is_exporting():  # to where there may be no oneDNN
         return F.linear(x, weight, bias)
-    worth_it = x.numel() * len(weight) >= WORTH_IT and x.dtype == weight.dtype == torch.float32
-    if worth_it and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu") and mkl_is_slow():
-        return Product.apply(x.flatten(0, -2), weight, bias).view(*x.shape[:-1], -1)
-    return F.linear(x, weight, bias)
+    worth_it = weight.numel() >= MANY_WEIGHTS or x.numel() * len(weight) >= WORTH_IT
+    single = x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    if not (worth_it and single and x.device.type == "cpu" and mkl_is_slow()):
+        return F.linear(x, weight, bias)
+    multiply = Product.apply if torch.is_grad_enabled() else product
+    return multiply(x.flatten(0, -2), weight, bias).view(*x.shape[:-1], -1)
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """X Wᵀ + b of matrices, by oneDNN, without its derivative."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
 class Product(torch.autograd.Function):
@@ -51,7 +60,7 @@ class Product(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """(N, in_features), (out_features, in_features) and (out_features,) to (N, out_features)."""
         ctx.save_for_backward(x, weight)
-        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+        return product(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:

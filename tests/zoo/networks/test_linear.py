@@ -54,5 +54,22 @@ def test_what_is_no_float32_on_a_cpu_is_left_to_torch(monkeypatch):
     assert linear(x[:2], weight).shape == (2, 64)  # too small to be worth it
 
 
+@pytest.mark.parametrize(
+    ("data", "weight", "taken"),
+    [((1, 64), (64, 64), False), ((64, 128), (128, 128), False), ((1, 512), (1024, 512), True)]
+    + [((WORTH_IT // 4096, 64), (64, 64), True)],
+)
+@pytest.mark.parametrize("with_gradient", [True, False])
+def test_onednn_multiplies_what_is_much(data, weight, taken, with_gradient, monkeypatch):
+    """One datum by many weights is much, too: to fetch them takes as long as for many data."""
+    made = []
+    monkeypatch.setattr(module, "mkl_is_slow", lambda: True)
+    monkeypatch.setattr(module, "product", lambda x, w, b: made.append(x) or F.linear(x, w, b))
+    with torch.set_grad_enabled(with_gradient):
+        y = linear(torch.randn(data), torch.randn(weight).requires_grad_())
+    assert bool(made) == taken
+    assert y.shape == (data[0], weight[0]) and y.requires_grad == with_gradient
+
+
 def test_the_choice_is_one_for_the_process():
     assert mkl_is_slow() is mkl_is_slow()
