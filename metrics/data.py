@@ -29,8 +29,10 @@ from torch.utils.data import (
 
 from genzoo.zoo.drawing import seeded
 from genzoo.zoo.modality import parted
+from genzoo.zoo.processes import world_size
 
 SPLITS = ("train", "val", "test")
+FEW = 32  # data that are worth a batch
 
 
 def data_of(batch: Any) -> Tensor:
@@ -102,7 +104,9 @@ class Rows:
     """The data of a split, batch by batch, each once; with a limit, so many of them, spread evenly over the split.
 
     The first data of a test set may be its easiest: MNIST's two halves are further from one another than good samples
-    are from it. Iterating starts at the beginning; the text of it says which data they are, for a protocol.
+    are from it. The few that a batch of the loader has of them make up batches with those of the next, of a size that
+    keeps a processor busy, each process too, and a bar moving. Iterating starts at the beginning; the text of it says
+    which data they are, for a protocol.
 
     Args:
         source: a datamodule, or a Trainer with one, or with loaders of its own.
@@ -118,9 +122,20 @@ class Rows:
         if self.limit is None:
             yield from batches
             return
+        held, size = None, 0
         for x, wanted in marked(batches, spread(self.total, self.limit)):
-            if wanted.any():
-                yield x[wanted.to(x.device)]
+            size = size or max(1, min(len(x), max(FEW, self.limit // 10), -(-self.limit // world_size())))
+            chosen = x[wanted.to(x.device)]
+            if held is not None and held.shape[1:] != chosen.shape[1:]:  # texts of another length
+                if len(held):
+                    yield held
+                held = None
+            held = chosen if held is None else torch.cat([held, chosen])
+            while len(held) >= size:
+                yield held[:size]
+                held = held[size:]
+        if held is not None and len(held):
+            yield held
 
     @cached_property
     def total(self) -> int:

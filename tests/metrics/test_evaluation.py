@@ -69,6 +69,23 @@ def test_a_part_of_a_split_is_spread_over_it(limit: int) -> None:
     assert str(rows) == f"{limit} data spread evenly over the test split"
 
 
+@pytest.mark.parametrize(("processes", "sizes"), [(1, [7, 7, 1]), (3, [5, 5, 5]), (20, [1] * 15)])
+def test_a_part_of_a_split_comes_in_full_batches(
+    processes: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No larger than the loader's, and one for each process at least."""
+    monkeypatch.setattr("genzoo.metrics.data.world_size", lambda: processes)
+    assert [len(x) for x in Rows(Numbers(31), "test", 15)] == sizes
+
+
+def test_data_of_several_shapes_are_in_batches_of_their_own() -> None:
+    class Texts(Numbers):
+        def test_dataloader(self) -> list[list[Tensor]]:
+            return [[torch.zeros(4, length) for length in (5, 5, 8, 5)]]
+
+    assert [tuple(x.shape) for x in Rows(Texts(16), "test", 8)] == [(4, 5), (2, 8), (2, 5)]
+
+
 def test_nothing_of_nothing() -> None:
     assert spread(0, 5).tolist() == [] and spread(3, 0).tolist() == [False] * 3
 

@@ -249,7 +249,6 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
                 for buffer in self.density.buffers():
                     torch.distributed.broadcast(buffer, src=0)
 
-
     def _as_data(self, seen: Tensor) -> Tensor:
         """What was remembered, as it was."""
         return seen if self.levels is None else from_codes(seen, self.levels).to(self.like.dtype)

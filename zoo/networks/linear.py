@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # which is older
-# It takes longer to set oneDNN up than to multiply where there are fewer multiplications than that, and fewer weights,
-# which one datum takes as long to fetch as many.
+# It takes longer to set oneDNN up than to multiply, where there are fewer multiplications and fewer weights than so
+# many: these take as long to fetch for one datum as for all.
 WORTH_IT, MANY_WEIGHTS = 2**22, 400_000
 
 

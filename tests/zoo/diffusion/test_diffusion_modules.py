@@ -452,7 +452,9 @@ def test_weightings_change_the_loss_and_not_the_error():
 def test_of_few_data_at_a_time_the_network_says_the_same(num_classes, monkeypatch):
     """Also of a number that is no multiple of theirs, and never of more than were asked for."""
     torch.manual_seed(0)
-    model = FlowMatching((3, 8, 8), 256, width=16, num_classes=num_classes, conditional=num_classes is not None).eval()
+    model = FlowMatching(
+        (3, 8, 8), 256, width=16, num_classes=num_classes, conditional=num_classes is not None
+    ).eval()
     x, labels = torch.randn(7, 3, 8, 8), None if num_classes is None else torch.arange(7) % num_classes
     noise, sizes = model.schedule(torch.linspace(0.1, 0.9, 7)), []
     model.network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))

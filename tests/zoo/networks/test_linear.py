@@ -56,8 +56,12 @@ def test_what_is_no_float32_on_a_cpu_is_left_to_torch(monkeypatch):
 
 @pytest.mark.parametrize(
     ("data", "weight", "taken"),
-    [((1, 64), (64, 64), False), ((64, 128), (128, 128), False), ((1, 512), (1024, 512), True)]
-    + [((WORTH_IT // 4096, 64), (64, 64), True)],
+    [
+        ((1, 64), (64, 64), False),
+        ((64, 128), (128, 128), False),
+        ((1, 512), (1024, 512), True),
+        ((WORTH_IT // 4096, 64), (64, 64), True),
+    ],
 )
 @pytest.mark.parametrize("with_gradient", [True, False])
 def test_onednn_multiplies_what_is_much(data, weight, taken, with_gradient, monkeypatch):
