@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from genzoo.zoo import Autoencoder, Categorical, DenoisingAutoencoder, Gaussian, GaussianNoise, Masking, PerDatum
 from genzoo.zoo.hub import load, publish
 from genzoo.zoo.interface import HasLogProb, Samples
+from genzoo.zoo.modality import to_grid
 
 SMALL = {"network": "mlp", "width": 16, "depth": 1, "latent_dim": 3}
 
@@ -200,6 +201,19 @@ def test_the_training_data_that_are_remembered_are_bounded():
     assert sum(map(len, model._seen)) == 30
     assert int(model._seen[-1][0, 0, 0, 0]) == 9 % 4 and model._seen[-1].dtype == torch.uint8
     assert model.state_dict().keys() == Autoencoder((1, 4, 4), 5, **SMALL, density_components=2).state_dict().keys()
+
+
+def test_a_density_is_fitted_to_the_codes_of_few_data_at_a_time(monkeypatch):
+    """However many there are, and however large: what a network makes of them takes far more room than they do."""
+    model, x = Autoencoder((1, 4, 4), 5, **SMALL), to_grid(torch.rand(50, 1, 4, 4, generator=seeded()), 5)
+    whole = copy.deepcopy(model)
+    whole.fit_density(x, 2)
+    sizes, encode = [], model.encode
+    monkeypatch.setattr(model, "encode", lambda x: sizes.append(len(x)) or encode(x))
+    monkeypatch.setattr("genzoo.zoo.latent.autoencoder.ENCODED", 16 * 20)
+    model.fit_density(x, 2)
+    assert sizes == [20, 20, 10]
+    torch.testing.assert_close(model.density.means, whole.density.means)
 
 
 def test_completion_is_a_fixed_point_of_reconstructing_and_pasting():
