@@ -66,6 +66,7 @@ MANY = 250  # of all others
 OF_TWO = {
     "cifar10/dit": 6075.04,
     "cifar10/flow-matching": 6349.202,
+    "cifar10/latent-dit": 10455.163,
     "emoji/flow-matching": 5520.424,
     "emoji/latent-flow": 12059.008,
     "fashion/flow-matching": 1659.730,
@@ -229,7 +230,7 @@ def test_what_this_version_promises_is_there() -> None:
         "stdlib": "gpt",
         "fsdd": "wavenet",
         "emoji": "ae flow-matching gan latent-flow latent-gpt pixelcnn tokenizer vae",
-        "cifar10": "classifier dit flow-matching gan",
+        "cifar10": "classifier dit flow-matching gan latent-dit",
         "fashion": "classifier flow-matching gan masked pixelcnn vae",
     }
     promised = {f"{data}/{name}" for data, names in families.items() for name in names.split()}
