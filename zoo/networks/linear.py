@@ -1,8 +1,9 @@
 """Linear layers that run at the processor's full rate, also where PyTorch's own do not.
 
 On a CPU PyTorch multiplies float32 matrices by MKL, which keeps its 512-bit kernels for Intel's processors; on
-another one's it takes half the registers, and twice the time. PyTorch also has oneDNN, which it convolves with, and
-whose kernels ask what a processor can do and not who made it. In bfloat16 it is oneDNN anyway.
+another one's it takes half the registers, and up to twice the time (Zen 5; a tenth more on Zen 4). PyTorch also has
+oneDNN, which it convolves with, and whose kernels ask what a processor can do and not who made it. In bfloat16 it is
+oneDNN anyway.
 """
 
 from functools import cache
@@ -64,12 +65,20 @@ class Product(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """∂X = ∂Y W, ∂W = ∂Yᵀ X, ∂b = Σ_n ∂Y_n."""
+        """∂X = ∂Y W, ∂W = ∂Yᵀ X, ∂b = Σ_n ∂Y_n.
+
+        Both factors of ∂W are transposed, and oneDNN copies the left one: so that is the narrower of ∂Y and X.
+        """
         (x, weight), gradient = ctx.saved_tensors, gradients[0].contiguous()
         to_x, to_weight, to_bias = ctx.needs_input_grad
+        of_weight = None
+        if to_weight and gradient.shape[1] <= x.shape[1]:
+            of_weight = Product.apply(gradient.t(), x.t(), None)
+        elif to_weight:
+            of_weight = Product.apply(x.t(), gradient.t(), None).t()
         return (
             Product.apply(gradient, weight.t(), None) if to_x else None,
-            Product.apply(gradient.t(), x.t(), None) if to_weight else None,
+            of_weight,
             gradient.sum(0) if to_bias else None,
         )
 
