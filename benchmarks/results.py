@@ -27,6 +27,9 @@ def processor() -> tuple[str, list[str]]:
     flags = re.search(r"^flags\s*: (.*)$", said, re.M)
     known = flags[1].split() if flags else []
     plain = re.sub(r"\(R\)|\(TM\)|CPU|Processor|@.*", "", name[1] if name else os.uname().machine)
+    family = re.search(r"^cpu family\s*: (\d+)$", said, re.M)
+    if family and not re.search(r"\d", plain):  # a virtual machine's: generations of one brand differ by half
+        plain = f"{plain} of family {family[1]}"
     return " ".join(plain.split()), [feature for feature in FEATURES if feature in known]
 
 

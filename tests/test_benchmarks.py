@@ -122,6 +122,10 @@ def test_a_processor_is_called_by_its_family(monkeypatch: pytest.MonkeyPatch) ->
     assert results.precision() == "bf16-mixed"
     monkeypatch.setattr(Path, "read_text", lambda self: said.replace("amx_bf16", ""))
     assert results.precision() == "32-true"
+    for generation in (25, 26):  # which a virtual machine does not name
+        said = f"cpu family\t: {generation}\nmodel name\t: AMD EPYC Processor\nflags\t\t: {flags}\n"
+        monkeypatch.setattr(Path, "read_text", lambda self, said=said: said)
+        assert results.processor()[0] == f"AMD EPYC of family {generation}"
 
 
 def test_exponents_are_those_of_the_largest_sizes() -> None:
