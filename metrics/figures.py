@@ -99,15 +99,14 @@ TIMED = 64  # samples, of which the time is taken
 
 def sampling(module: Samples, seed: int, device: torch.device) -> list[Figure]:
     """How long a sample takes, and how often the network runs for it."""
-    num = TIMED
-    draw(module.sample, num, seed)  # the first draw also allocates
+    draw(module.sample, TIMED, seed)  # the first draw also allocates
     if device.type == "cuda":
         torch.cuda.synchronize()
     start = time.perf_counter()
-    draw(module.sample, num, seed).sum().item()  # .item() waits for the device
-    seconds = (time.perf_counter() - start) / num
-    protocol = f"one call of sample({num}) on {hardware(device)}"
-    found = [figure("sampling_time", seconds, "s/sample", protocol, num_examples=num)]
+    draw(module.sample, TIMED, seed).sum().item()  # .item() waits for the device
+    seconds = (time.perf_counter() - start) / TIMED
+    protocol = f"one call of sample({TIMED}) on {hardware(device)}"
+    found = [figure("sampling_time", seconds, "s/sample", protocol, num_examples=TIMED)]
     if (evaluations := getattr(module, "network_evaluations", None)) is not None:
         protocol = "how often one call of sample runs the network, whatever the number of samples"
         found.append(figure("network_evaluations", evaluations, "evaluations", protocol))

@@ -180,6 +180,11 @@ class LatentMixin:
         return torch.stack(out)
 
 
+def portions(num: int, *of_data: Tensor | None) -> list[tuple[Any, ...]]:
+    """Tensors (B, ...) of the same data in so many parts, whose sizes differ by at most one; None is None in each."""
+    return list(zip(*([None] * num if t is None else t.tensor_split(num) for t in of_data), strict=True))
+
+
 def broadcast(known: Tensor, shape: Sequence[int]) -> Tensor:
     """The mask of a completion, in the shape of what it masks.
 

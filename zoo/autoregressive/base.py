@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from genzoo.zoo.checks import check_count
 from genzoo.zoo.interface import LogProbKind
-from genzoo.zoo.mixins import CompletionMixin, ConditionalMixin, LogProbMixin, broadcast, known_to_all
+from genzoo.zoo.mixins import CompletionMixin, ConditionalMixin, LogProbMixin, broadcast, known_to_all, portions
 from genzoo.zoo.modality import Modality, from_codes, to_codes
 from genzoo.zoo.parts import Part, example, label_of
 from genzoo.zoo.precision import full_precision
@@ -182,9 +182,7 @@ class AutoregressiveMixin(ConditionalMixin, CompletionMixin, LogProbMixin):
     ) -> Tensor:
         """What is evaluated of each datum and its label; on a CPU of `at_once` data or fewer at a time."""
         count = -(-len(x) // self.at_once) if x.device.type == "cpu" else 1
-        parts = x.tensor_split(count)
-        of_labels = [None] * count if labels is None else labels.tensor_split(count)
-        return torch.cat([evaluated(part, of_part) for part, of_part in zip(parts, of_labels, strict=True)])
+        return torch.cat([evaluated(*part) for part in portions(count, x, labels)])
 
     def objective(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
         """−log p(x), or −log p(x | y) where the model is conditional."""

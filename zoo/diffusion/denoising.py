@@ -14,7 +14,7 @@ from genzoo.zoo.diffusion.parameterisation import PREDICTIONS, Prediction, error
 from genzoo.zoo.diffusion.schedules import Noise, Schedule, Spacing
 from genzoo.zoo.diffusion.solvers import Denoiser, Solver
 from genzoo.zoo.diffusion.weighting import Weighting
-from genzoo.zoo.mixins import ClassPrior, Conditional, ConditionalMixin
+from genzoo.zoo.mixins import ClassPrior, Conditional, ConditionalMixin, portions
 from genzoo.zoo.modality import to_grid
 from genzoo.zoo.module import ZooModule
 from genzoo.zoo.muon import matrix_groups
@@ -226,9 +226,7 @@ class Denoising(ConditionalMixin, ZooModule):
         if x.device.type != "cpu" or torch.is_grad_enabled() or is_exporting() or x.numel() <= CACHED:
             return self.network(x, c_noise, labels)
         count = min(len(x), -(-x.numel() // CACHED))
-        of_labels = [None] * count if labels is None else labels.tensor_split(count)
-        parts = zip(x.tensor_split(count), c_noise.tensor_split(count), of_labels, strict=True)
-        return torch.cat([self.network(*part) for part in parts])
+        return torch.cat([self.network(*part) for part in portions(count, x, c_noise, labels)])
 
     def denoise(
         self, x: Tensor, noise: Noise, labels: Tensor | None = None, *, guidance: float = 1.0, clip: bool = False

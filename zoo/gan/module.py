@@ -23,7 +23,7 @@ from genzoo.zoo.gan.losses import AdversarialLoss, Relativistic
 from genzoo.zoo.gan.regularisers import R1, R2, Penalty, Regulariser, packed
 from genzoo.zoo.learning_rates import schedule_for
 from genzoo.zoo.memory import within_memory
-from genzoo.zoo.mixins import ClassPrior, Conditional, ConditionalMixin
+from genzoo.zoo.mixins import ClassPrior, Conditional, ConditionalMixin, portions
 from genzoo.zoo.modality import to_grid
 from genzoo.zoo.module import ZooModule
 from genzoo.zoo.networks.dcgan import DCGANDiscriminator, DCGANGenerator
@@ -374,7 +374,7 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
     def _backward(self, losses_of: Losses, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
         """Adds up the gradient of Σ losses / B by micro-batches, none too small for a pack; returns the losses."""
         parts = []
-        for part in _split(x, labels, min(self.micro_batches, max(1, len(x) // self.pack_size))):
+        for part in portions(min(self.micro_batches, max(1, len(x) // self.pack_size)), x, labels):
             losses = losses_of(*part)
             self.manual_backward(torch.stack(list(losses.values())).sum() / len(x))
             parts.append({name: values.detach() for name, values in losses.items()})
@@ -483,13 +483,7 @@ def _shares(x: Tensor, labels: Tensor | None, num: int, least: int) -> list[tupl
     if len(x) < num * least:
         again = torch.arange(num * least, device=x.device) % len(x)
         x, labels = x[again], None if labels is None else labels[again]
-    return _split(x, labels, num)
-
-
-def _split(x: Tensor, labels: Tensor | None, num: int) -> list[tuple[Tensor, Tensor | None]]:
-    """The batch in so many parts, whose sizes differ by at most one."""
-    parts = [None] * num if labels is None else labels.tensor_split(num)
-    return list(zip(x.tensor_split(num), parts, strict=True))
+    return portions(num, x, labels)
 
 
 def _joined(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
