@@ -22,6 +22,9 @@ from genzoo.metrics.base import TwoSets, check_features, check_two_sets, float64
 from genzoo.zoo.files import whole
 
 
+BLOCK = 256  # rows of a scatter that are added to at once
+
+
 class FeatureStatistics:
     """Number, mean and scatter Σ (x − μ)(x − μ)ᵀ of the features seen so far, in float64.
 
@@ -108,9 +111,12 @@ class FeatureStatistics:
         if len(features):
             x = features.detach().to(self.moments.device, torch.float64)
             mean = x.mean(0)
-            x = x - mean
-            self._grow(len(x), mean)
-            self.scatter.addmm_(x.T, x)
+            between = self._grow(len(x), mean)
+            rows = torch.cat([x - mean, between[None]])
+            for first in range(0, len(mean), BLOCK):  # below the diagonal is what is above it
+                here, on, below = slice(first, first + BLOCK), slice(first, None), slice(first + BLOCK, None)
+                self.scatter[here, on].addmm_(rows[:, here].T, rows[:, on])
+                self.scatter[below, here] = self.scatter[here, below].T
 
     def merge(self, other: "FeatureStatistics") -> None:
         """Adds the features that `other` has seen, in place.
@@ -120,16 +126,18 @@ class FeatureStatistics:
         """
         self._check_dim(len(other.mean))
         if other.count:
-            self._grow(other.count, other.mean.to(self.moments.device))
-            self.scatter.add_(other.scatter.to(self.moments.device))
+            between = self._grow(other.count, other.mean.to(self.moments.device))
+            self.scatter.add_(other.scatter.to(self.moments.device)).addr_(between, between)
 
-    def _grow(self, count: int, mean: Tensor) -> None:
-        """Count and mean with `count` features more, of that mean; and the scatter between the two means."""
+    def _grow(self, count: int, mean: Tensor) -> Tensor:
+        """Count and mean with `count` features more, of that mean; returns b, where b bᵀ is what the two means, being
+        apart, add to the scatter.
+        """
         before, delta = self.count, mean - self.mean
         total = before + count
-        self.scatter.addr_(delta, delta, alpha=before * count / total)
         self.mean.add_(delta, alpha=count / total)
         self.moments[0] = total
+        return delta * math.sqrt(before * count / total)
 
     def _check_dim(self, dim: int) -> None:
         if dim != len(self.mean):

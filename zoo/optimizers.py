@@ -3,6 +3,7 @@
 Nothing here changes what a step comes to, beyond the rounding of its last digit.
 """
 
+import os
 from typing import Any
 
 import torch
@@ -29,6 +30,10 @@ def fused(optimizer: Optimizer) -> Optimizer:
     """
     if not isinstance(optimizer, Adam | AdamW):
         return optimizer
+    if not torch.cuda.is_available():
+        # Each step asks for a GPU, and Lightning has PyTorch look for a driver's library at each such question: for
+        # one that was not there the first time, that costs a small model a fiftieth of its step.
+        os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
     for group in (optimizer.defaults, *optimizer.param_groups):  # the defaults are those of groups added later
         unstated = group["fused"] is None and group["foreach"] is None and not group["differentiable"]
         if unstated and has_fused_kernels([p for g in optimizer.param_groups for p in g["params"]]):
