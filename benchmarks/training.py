@@ -42,6 +42,7 @@ class Case:
         steps: of a short run and of a long one.
         options: of the Trainer.
         callbacks: builds those that it has besides the usual ones.
+        precision: of the Trainer; None: the one in which peers train.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Case:
     steps: tuple[int, int]
     options: dict[str, Any] = field(default_factory=dict)
     callbacks: Callable[[], Sequence[Callback]] = tuple
+    precision: str | None = None
 
     @functools.cached_property
     def x(self) -> list[Tensor]:
@@ -72,7 +74,7 @@ def fit(case: Case, steps: int) -> None:
     folder = data.folder() / "run"
     trainer = Trainer(
         accelerator="cpu",
-        precision=precision(),  # type: ignore[arg-type]
+        precision=case.precision or precision(),  # type: ignore[arg-type]
         max_steps=steps,
         max_epochs=-1,
         default_root_dir=folder,

@@ -21,7 +21,6 @@ from torch import Tensor
 from genzoo.metrics.base import TwoSets, check_features, check_two_sets, float64_device, in_order
 from genzoo.zoo.files import whole
 
-
 BLOCK = 256  # rows of a scatter that are added to at once
 
 

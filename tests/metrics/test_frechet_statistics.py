@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from genzoo.metrics import frechet
 from genzoo.metrics.extractors import FeatureExtractor
 from genzoo.metrics.features import real_features
 from genzoo.metrics.frechet import FeatureStatistics, FrechetReference, frechet_distance, frechet_floor_error
@@ -97,7 +98,11 @@ def test_sample_bias_is_the_known_one() -> None:
     assert np.mean(draws) == pytest.approx(2 * d / n + d * (d + 1) / (2 * n), rel=0.1)
 
 
-def test_streaming_equals_one_batch_where_the_mean_dwarfs_the_spread() -> None:
+@pytest.mark.parametrize("block", [1, 5, 12, 256])  # rows of the scatter at a time, of 12
+def test_streaming_equals_one_batch_where_the_mean_dwarfs_the_spread(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frechet, "BLOCK", block)
     x = torch.randn(1000, 12, generator=torch.Generator().manual_seed(5)) + 100
     streamed = FeatureStatistics.empty(12)
     for batch in x.split([1, 400, 0, 599]):
@@ -106,6 +111,7 @@ def test_streaming_equals_one_batch_where_the_mean_dwarfs_the_spread() -> None:
     assert streamed.count == 1000
     torch.testing.assert_close(streamed.covariance, expected, rtol=1e-11, atol=1e-12)
     torch.testing.assert_close(streamed.mean, x.double().mean(0), rtol=1e-14, atol=0)
+    assert torch.equal(streamed.scatter[block:, :block], streamed.scatter[:block, block:].T)
 
 
 def test_updates_in_place_are_the_merge_of_the_parts() -> None:

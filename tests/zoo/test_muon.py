@@ -109,6 +109,19 @@ def test_matrices_take_the_steps_of_the_formula_and_of_pytorch_s_muon(fast, monk
             torch.testing.assert_close(mine, one, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("amx", [False, True])
+def test_long_matrices_are_in_float32_where_half_precision_saves_less_than_their_form(amx, monkeypatch):
+    monkeypatch.setattr(muon, "fast_bfloat16", lambda device: True)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    torch.manual_seed(0)
+    for size in ((8, 72), (72, 8), (8, 16)):
+        weight, gradient = torch.nn.Parameter(torch.zeros(size)), torch.randn(size)
+        follow(Muon([{"params": [weight], "matrices": True}], lr=1.0, momentum=0.0), [weight], [[gradient]])
+        off = (weight.detach() + quintic(gradient) * max(1, size[0] / size[1]) ** 0.5).abs().max()
+        single = max(size) > muon.LONG * min(size) and not amx
+        assert off < 1e-4 if single else 1e-4 < off < 0.05
+
+
 def test_what_is_no_matrix_takes_the_steps_of_pytorch_s_adamw():
     ours, gradients = problem()
     theirs, _ = problem()

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,14 @@ def test_a_group_that_comes_later_is_fused_too() -> None:
     optimizer = fused(AdamW(weights[:1]))
     optimizer.add_param_group({"params": weights[1:]})
     assert flags(optimizer) == {True}
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_driver_that_is_not_there_is_looked_for_once(there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # as Lightning sets it
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    fused(AdamW(problem()[0]))
+    assert os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] == ("1" if there else "0")
 
 
 def test_what_has_no_fused_kernel_steps_as_before() -> None:

@@ -7,6 +7,7 @@ written out, so there they are: for some rows t at a time, with the s that the l
 products, those with the future, are left away.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-ROWS = 64  # at a time
+ROWS, BLOCKS = 64, 8  # at least so many at a time; in no more than so many parts
 FEW = 1024  # positions, whose attention weights a memory holds easily
 
 
@@ -56,41 +57,55 @@ class CausalAttention(torch.autograd.Function):
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """See `attend`."""
         queries, keys, values = (q * q.shape[-1] ** -0.5).flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)
-        future = q.new_full((ROWS, ROWS), -torch.inf).triu(1)
-        outputs, weights = torch.empty_like(queries), []
-        for rows, seen in blocks(q.shape[2], k.shape[2]):
+        batch, heads, t, _ = q.shape
+        outputs, weights = q.new_empty(batch, t, heads, v.shape[3]).transpose(1, 2), []  # as what follows reads them
+        for rows, seen in blocks(t, k.shape[2]):
             scores = queries[:, rows] @ keys[:, seen].transpose(1, 2)
             size = scores.shape[1]
-            scores[:, :, -size:] += future[:size, :size]
+            scores[:, :, -size:] += scores.new_full((size, size), -torch.inf).triu(1)  # the future
             weights.append(scores.softmax(2))
-            outputs[:, rows] = weights[-1] @ values[:, seen]
+            outputs[:, :, rows] = (weights[-1] @ values[:, seen]).unflatten(0, (batch, heads))
         if any(ctx.needs_input_grad):
             ctx.save_for_backward(queries, keys, values, outputs, *weights)
-        return outputs.view_as(q)
+        return outputs
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """∂v_s = Σ_t w_ts ∂o_t; ∂score_ts = w_ts (∂o_t · v_s − ∂o_t · o_t); the rest is the rule of products."""
         queries, keys, values, outputs, *weights = ctx.saved_tensors
-        of_outputs = gradient.flatten(0, 1)
-        of_queries, of_keys, of_values = torch.empty_like(queries), torch.zeros_like(keys), torch.zeros_like(values)
-        along = (of_outputs * outputs).sum(2, keepdim=True)
+        of_outputs, along = gradient.flatten(0, 1), (gradient * outputs).sum(3, keepdim=True).flatten(0, 1)
+        of_queries, of_keys, of_values = torch.empty_like(queries), list[Tensor](), list[Tensor]()
         for (rows, seen), weight in zip(blocks(queries.shape[1], keys.shape[1]), weights, strict=True):
-            of_values[:, seen].baddbmm_(weight.transpose(1, 2), of_outputs[:, rows])
             of_scores = of_outputs[:, rows] @ values[:, seen].transpose(1, 2)
             of_scores.sub_(along[:, rows]).mul_(weight)
             of_queries[:, rows] = of_scores @ keys[:, seen]
-            of_keys[:, seen].baddbmm_(of_scores.transpose(1, 2), queries[:, rows])
+            add_product(of_keys, of_scores, queries[:, rows])
+            add_product(of_values, weight, of_outputs[:, rows])
         of_queries *= queries.shape[-1] ** -0.5
-        heads = gradient.shape[:2]
-        return of_queries.unflatten(0, heads), of_keys.unflatten(0, heads), of_values.unflatten(0, heads)
+        found = of_queries, torch.cat(of_keys, 1), torch.cat(of_values, 1)
+        of_q, of_k, of_v = (t.unflatten(0, gradient.shape[:2]) for t in found)
+        return of_q, of_k, of_v
+
+
+def add_product(parts: list[Tensor], left: Tensor, right: Tensor) -> None:
+    """Adds leftᵀ right, (B, s, d), to a sum of fewer rows, which is in parts and gets one more for the rest of them.
+
+    Each part lies in one piece: into a piece of something larger PyTorch multiplies a batch's matrices one by one.
+    """
+    first = 0
+    for part in parts:
+        last = first + part.shape[1]
+        part.baddbmm_(left[:, :, first:last].transpose(1, 2), right)
+        first = last
+    parts.append(left[:, :, first:].transpose(1, 2) @ right)
 
 
 def blocks(t: int, length: int) -> Iterator[tuple[slice, slice]]:
-    """Rows of the last t of `length` positions, `ROWS` or fewer at a time, and which positions they see."""
-    for begin in range(0, t, ROWS):
-        end = min(begin + ROWS, t)
+    """Rows of the last t of `length` positions, some at a time, and which positions they see."""
+    size = max(ROWS, math.ceil(t / BLOCKS))
+    for begin in range(0, t, size):
+        end = min(begin + size, t)
         yield slice(begin, end), slice(0, length - t + end)
 
 

@@ -134,8 +134,9 @@ class Block(nn.Module):
 
     def attention(self, h: Tensor, cos: Tensor, sin: Tensor, cache: KeyValueCache | None, layer: int) -> Tensor:
         """Σ_s softmax_s(q_t · k_s / √d) v_s over the positions s ≤ t, or over all, for each head."""
-        projected = self.queries_keys_values(h).view(*h.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        (q, k), v = rotate(projected[:2], cos, sin), projected[2]
+        projected = self.queries_keys_values(h).view(*h.shape[:2], 3, self.heads, -1)
+        q, k, v = (part.transpose(1, 2) for part in projected.unbind(2))
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         if cache is not None:
             k, v = cache.extend(layer, k, v)
         return self.attend(q, k, v).transpose(1, 2).flatten(2)

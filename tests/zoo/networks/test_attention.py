@@ -24,6 +24,7 @@ def by_its_equation(q, k, v):
 @pytest.mark.parametrize(("t", "length"), [(5, 9), (7, 7), (6, 6), (1, 4), (2, 2)])
 def test_attention_and_its_gradients_are_those_of_its_equation(rows, t, length, monkeypatch):
     monkeypatch.setattr(attention, "ROWS", rows)
+    monkeypatch.setattr(attention, "BLOCKS", 5)
     torch.manual_seed(0)
     size = (2, 3)
     q, k, v = (torch.randn(*size, n, 4, dtype=torch.float64, requires_grad=True) for n in (t, length, length))
