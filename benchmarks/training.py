@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import data
 from benchmarks.contest import Contest, Rival
 from benchmarks.results import precision
-from genzoo.callbacks import Newest
+from genzoo.callbacks import Forecast, Newest
 from genzoo.resuming import FitLoop
 from genzoo.zoo import GAN, ZooModule
 from genzoo.zoo.networks.linear import linear
@@ -72,6 +72,7 @@ def fit(case: Case, steps: int) -> None:
     """Trains as `genzoo fit` does."""
     torch.manual_seed(0)
     folder = data.folder() / "run"
+    bar = RichProgressBar(refresh_rate=2, console_kwargs={"force_terminal": True})  # drawn, though nobody looks
     trainer = Trainer(
         accelerator="cpu",
         precision=case.precision or precision(),  # type: ignore[arg-type]
@@ -79,7 +80,7 @@ def fit(case: Case, steps: int) -> None:
         max_epochs=-1,
         default_root_dir=folder,
         logger=CSVLogger(folder, name="", version=""),
-        callbacks=[RichProgressBar(refresh_rate=10), Newest(folder / "checkpoints"), *case.callbacks()],
+        callbacks=[bar, Forecast(), Newest(folder / "checkpoints"), *case.callbacks()],
         enable_model_summary=False,
         limit_val_batches=0,
         num_sanity_val_steps=0,

@@ -323,7 +323,8 @@ class GenzooCLI(LightningCLI):
             config["callbacks"].append(PredictionWriter())
         bars = any(isinstance(callback, ProgressBar) for callback in config["callbacks"])
         if not bars and config["enable_progress_bar"] is not False:
-            config["callbacks"].append(RichProgressBar(refresh_rate=10))  # one at every step costs a small model dear
+            # Twice a second: to draw it takes some milliseconds, in which all threads wait.
+            config["callbacks"].append(RichProgressBar(refresh_rate=2))
         self.save_config_kwargs = {"folder": self.run_folder}
         trainer = super()._instantiate_trainer(config, callbacks)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # a strategy or a plugin may have its own
