@@ -173,4 +173,4 @@ class Rotation(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """The gradient, rotated back."""
         cos, sin = ctx.saved_tensors
-        return Rotation.apply(gradients[0], cos, -sin), None, None
+        return rotate(gradients[0], cos, -sin), None, None

@@ -45,8 +45,12 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     single = x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     if not (worth_it and single and x.device.type == "cpu" and mkl_is_slow()):
         return F.linear(x, weight, bias)
-    multiply = Product.apply if torch.is_grad_enabled() else product
-    return multiply(x.flatten(0, -2), weight, bias).view(*x.shape[:-1], -1)
+    return multiplied(x.flatten(0, -2), weight, bias).view(*x.shape[:-1], -1)
+
+
+def multiplied(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """X Wᵀ + b of matrices, by oneDNN; with its derivative, where one is asked for."""
+    return Product.apply(x, weight, bias) if torch.is_grad_enabled() else product(x, weight, bias)
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -73,11 +77,11 @@ class Product(torch.autograd.Function):
         to_x, to_weight, to_bias = ctx.needs_input_grad
         of_weight = None
         if to_weight and gradient.shape[1] <= x.shape[1]:
-            of_weight = Product.apply(gradient.t(), x.t(), None)
+            of_weight = multiplied(gradient.t(), x.t(), None)
         elif to_weight:
-            of_weight = Product.apply(x.t(), gradient.t(), None).t()
+            of_weight = multiplied(x.t(), gradient.t(), None).t()
         return (
-            Product.apply(gradient, weight.t(), None) if to_x else None,
+            multiplied(gradient, weight.t(), None) if to_x else None,
             of_weight,
             gradient.sum(0) if to_bias else None,
         )
