@@ -55,8 +55,8 @@ def contests() -> Iterator[Contest]:
 def gpt(
     depth: int, width: int, heads: int, *, context: int, batch_size: int, steps: tuple[int, int]
 ) -> Iterator[Contest]:
-    """nanoGPT trains with AdamW and clips gradients, as ours does here; then each in its own precision, ours in that
-    of `precision: auto`, nanoGPT in float32; then the share of Muon, our default.
+    """nanoGPT trains with AdamW and clips gradients, as ours does here, in float32, as it does on a CPU; then ours in
+    the precision of our recipes, "auto"; then the share of Muon, our default.
     """
 
     def model(optimizer: Any) -> ZooModule:

@@ -17,7 +17,6 @@ from unittest.mock import patch
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -26,6 +25,7 @@ from benchmarks import data
 from benchmarks.contest import Contest, Rival
 from benchmarks.results import precision
 from genzoo.callbacks import Forecast, Newest
+from genzoo.progress import Progress
 from genzoo.resuming import FitLoop
 from genzoo.zoo import GAN, ZooModule
 from genzoo.zoo.networks.linear import linear
@@ -42,7 +42,7 @@ class Case:
         steps: of a short run and of a long one.
         options: of the Trainer.
         callbacks: builds those that it has besides the usual ones.
-        precision: of the Trainer; None: the one in which peers train.
+        precision: of the Trainer; None: `precision()`.
     """
 
     name: str
@@ -72,7 +72,7 @@ def fit(case: Case, steps: int) -> None:
     """Trains as `genzoo fit` does."""
     torch.manual_seed(0)
     folder = data.folder() / "run"
-    bar = RichProgressBar(refresh_rate=2, console_kwargs={"force_terminal": True})  # drawn, though nobody looks
+    bar = Progress(console_kwargs={"force_terminal": True})  # drawn, though nobody looks
     trainer = Trainer(
         accelerator="cpu",
         precision=case.precision or precision(),  # type: ignore[arg-type]

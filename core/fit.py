@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, RichProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
@@ -40,6 +40,7 @@ from genzoo.errors import debugging, refuse
 from genzoo.fine_tuning import with_source
 from genzoo.parsing import Parser, parsable, readable, refuse_nulls, taken
 from genzoo.precision import settled
+from genzoo.progress import Progress
 from genzoo.resuming import FitLoop, WholeFiles
 from genzoo.trainer import AutoTrainer
 from genzoo.zoo.compiling import compile_networks
@@ -323,8 +324,7 @@ class GenzooCLI(LightningCLI):
             config["callbacks"].append(PredictionWriter())
         bars = any(isinstance(callback, ProgressBar) for callback in config["callbacks"])
         if not bars and config["enable_progress_bar"] is not False:
-            # Twice a second: to draw it takes some milliseconds, in which all threads wait.
-            config["callbacks"].append(RichProgressBar(refresh_rate=2))
+            config["callbacks"].append(Progress())
         self.save_config_kwargs = {"folder": self.run_folder}
         trainer = super()._instantiate_trainer(config, callbacks)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # a strategy or a plugin may have its own

@@ -111,7 +111,8 @@ class FeatureStatistics:
             x = features.detach().to(self.moments.device, torch.float64)
             mean = x.mean(0)
             between = self._grow(len(x), mean)
-            rows = torch.cat([x - mean, between[None]])
+            rows = torch.cat([x, between[None]])
+            rows[:-1] -= mean
             for first in range(0, len(mean), BLOCK):  # below the diagonal is what is above it
                 here, on, below = slice(first, first + BLOCK), slice(first, None), slice(first + BLOCK, None)
                 self.scatter[here, on].addmm_(rows[:, here].T, rows[:, on])

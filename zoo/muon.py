@@ -23,7 +23,7 @@ A, B, C = 3.4445, -4.7750, 2.0315
 #: numbers of matrices that a processor takes a step of at once, as many as its caches hold; or that are gathered at
 #: once where they are spread over devices
 AT_ONCE = 2**19
-#: from this length on, as a multiple of its width, a matrix is a long one
+#: so many times as long as wide or less, a matrix is orthogonalised as fast in bfloat16, as measured without AMX
 LONG = 4
 
 
@@ -202,8 +202,10 @@ def orthogonalised(matrices: Tensor, steps: int = 5) -> Tensor:
 
 
 def _precision(matrices: Tensor) -> torch.dtype:
-    """The one in which they are orthogonalised soonest: bfloat16 where it is fast. But by a processor without AMX,
-    where it is one and a half times as fast, long ones in float32, which takes half of the operations (see below).
+    """The one in which they are orthogonalised soonest: bfloat16 where it is fast.
+
+    But a processor without AMX is only one and a half times as fast in it, and float32 takes half of the operations,
+    or fewer, where matrices are long (`_iterated_apart`).
     """
     m, n = sorted(matrices.shape[-2:])
     half = fast_bfloat16(matrices.device)

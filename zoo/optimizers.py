@@ -30,9 +30,9 @@ def fused(optimizer: Optimizer) -> Optimizer:
     """
     if not isinstance(optimizer, Adam | AdamW):
         return optimizer
-    if not torch.cuda.is_available():
-        # Each step asks for a GPU, and Lightning has PyTorch look for a driver's library at each such question: for
-        # one that was not there the first time, that costs a small model a fiftieth of its step.
+    if torch.cuda._device_count_nvml() < 0:  # there is no driver
+        # Each step asks for a GPU, and Lightning has PyTorch look for the driver's library at each such question.
+        # Where there is none it looks again each time, which takes a small model a fiftieth of its step.
         os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
     for group in (optimizer.defaults, *optimizer.param_groups):  # the defaults are those of groups added later
         unstated = group["fused"] is None and group["foreach"] is None and not group["differentiable"]

@@ -75,7 +75,9 @@ class CausalAttention(torch.autograd.Function):
         """∂v_s = Σ_t w_ts ∂o_t; ∂score_ts = w_ts (∂o_t · v_s − ∂o_t · o_t); the rest is the rule of products."""
         queries, keys, values, outputs, *weights = ctx.saved_tensors
         of_outputs, along = gradient.flatten(0, 1), (gradient * outputs).sum(3, keepdim=True).flatten(0, 1)
-        of_queries, of_keys, of_values = torch.empty_like(queries), list[Tensor](), list[Tensor]()
+        of_queries = torch.empty_like(queries)
+        of_keys: list[Tensor] = []
+        of_values: list[Tensor] = []
         for (rows, seen), weight in zip(blocks(queries.shape[1], keys.shape[1]), weights, strict=True):
             of_scores = of_outputs[:, rows] @ values[:, seen].transpose(1, 2)
             of_scores.sub_(along[:, rows]).mul_(weight)
@@ -89,9 +91,10 @@ class CausalAttention(torch.autograd.Function):
 
 
 def add_product(parts: list[Tensor], left: Tensor, right: Tensor) -> None:
-    """Adds leftᵀ right, (B, s, d), to a sum of fewer rows, which is in parts and gets one more for the rest of them.
+    """Adds leftᵀ right, (B, s, d), to a sum whose rows so far, fewer than s, are the parts in a row; the rest
+    of its rows become one part more.
 
-    Each part lies in one piece: into a piece of something larger PyTorch multiplies a batch's matrices one by one.
+    Each part has memory of its own: into a piece of a larger one PyTorch multiplies a batch's matrices one by one.
     """
     first = 0
     for part in parts:

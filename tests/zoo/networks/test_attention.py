@@ -7,6 +7,7 @@ import torch
 
 from genzoo.zoo.networks import attention
 from genzoo.zoo.networks.attention import attend, attend_to_all, grid_rotations, rotate, rotations
+from genzoo.zoo.networks.transformer import Transformer
 
 
 def by_its_equation(q, k, v):
@@ -52,6 +53,19 @@ def test_what_is_projected_in_one_piece_gets_its_gradient_in_one_piece():
         for f in (attend, by_its_equation)
     ]
     torch.testing.assert_close(*gradients)
+
+
+def test_a_causal_transformer_and_its_gradient_are_one_graph_for_the_compiler():
+    torch.manual_seed(0)
+    network = Transformer(16, 1, 2, max_length=150)
+    compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
+    results = []
+    for one in (network, compiled):
+        x = torch.randn(2, 150, 16, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        y = one(x)
+        results.append((y, *torch.autograd.grad(y.square().sum(), [x, *network.parameters()])))
+    for ours, expected in zip(*results, strict=True):
+        torch.testing.assert_close(ours, expected)
 
 
 def test_rotations_are_products_of_complex_numbers_and_so_are_their_gradients():

@@ -1,0 +1,25 @@
+"""The progress bar of a run."""
+
+from typing import Any
+
+from lightning.pytorch.callbacks import RichProgressBar
+
+
+class Progress(RichProgressBar):
+    """Lightning's, drawn twice a second: to draw it takes some milliseconds, in which all threads wait.
+
+    Lightning's own waits at its end for the thread that draws it, which sleeps until it would draw again.
+
+    Args:
+        refresh_rate: how often it is drawn in a second.
+        options: of Lightning's.
+    """
+
+    def __init__(self, refresh_rate: int = 2, **options: Any) -> None:
+        super().__init__(refresh_rate=refresh_rate, **options)
+
+    def _stop_progress(self) -> None:
+        thread = None if self.progress is None else self.progress.live._refresh_thread
+        if thread is not None:
+            thread.join = thread.stop  # type: ignore[method-assign]  # it ends when it wakes up; no process waits for it
+        super()._stop_progress()

@@ -1,0 +1,24 @@
+"""The progress bar ends with its run."""
+
+import torch
+from lightning.pytorch import Trainer
+from torch.utils.data import DataLoader, TensorDataset
+
+from genzoo.progress import Progress
+from genzoo.zoo import VAE
+
+
+def test_nobody_waits_for_the_bar_at_the_end(tmp_path, capsys):
+    """Its thread would sleep for ten minutes before it draws again."""
+    bar = Progress(refresh_rate=1 / 600, console_kwargs={"force_terminal": True})
+    trainer = Trainer(
+        max_steps=3,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        default_root_dir=tmp_path,
+        callbacks=[bar],
+    )
+    trainer.fit(VAE((2,), None), DataLoader(TensorDataset(torch.randn(8, 2)), batch_size=2))
+    assert trainer.global_step == 3
+    assert "3/3" in capsys.readouterr().out
