@@ -39,7 +39,7 @@ GREY, COLOUR, CODES = (1, 28, 28), (3, 32, 32), (4, 8, 8)
 def contests() -> Iterator[Contest]:
     """All of them."""
     yield from gpt(4, 128, 4, context=64, batch_size=12, steps=(5, 65))
-    yield from gpt(6, 384, 6, context=256, batch_size=8, steps=(1, 5))
+    yield from gpt(6, 384, 6, context=256, batch_size=8, steps=(1, 9))
     yield from unet(GREY)
     yield from unet(COLOUR)
     yield from flow_matching()
@@ -176,7 +176,7 @@ def pixelcnn() -> Iterator[Contest]:
         "PixelCNN 0.31 M, batch 32",
         lambda: PixelCNN(GREY, 2, channels=64, depth=6, optimizer=ADAMW),
         partial(data.Images, GREY, 32, binary=True),
-        (1, 6),
+        (1, 9),
     )
     absent = peers.missing("pytorch-generative")
 
@@ -196,7 +196,7 @@ def vae() -> Iterator[Contest]:
         "VAE, perceptrons, batch 128",
         lambda: VAE(GREY, 2, network="mlp", width=512, depth=2, latent_dim=40),
         partial(data.Images, GREY, 128, binary=True),
-        (5, 65),
+        (5, 125),
     )
     absent = peers.missing("pythae")
 
