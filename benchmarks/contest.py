@@ -10,7 +10,7 @@ import io
 import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median, quantiles
 
 Run = Callable[[int], object]  # makes so many steps
@@ -64,6 +64,17 @@ class Contest:
     ours: Run
     rivals: Sequence[Rival]
     steps: tuple[int, int]
+
+    def halved(self) -> "Contest":
+        """With half as many steps between the short run and the long one: sooner over, and less sure."""
+        rivals = [replace(rival, steps=rival.steps and half(rival.steps)) for rival in self.rivals]
+        return replace(self, steps=half(self.steps), rivals=rivals)
+
+
+def half(steps: tuple[int, int]) -> tuple[int, int]:
+    """A short run as it is, and a long one that is nearer to it, but longer."""
+    short, long = steps
+    return short, short + max(1, (long - short) // 2)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Any
 from unittest.mock import patch
 
+import rich
 import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import CSVLogger
@@ -72,7 +73,7 @@ def fit(case: Case, steps: int) -> None:
     """Trains as `genzoo fit` does."""
     torch.manual_seed(0)
     folder = data.folder() / "run"
-    bar = Progress(console_kwargs={"force_terminal": True})  # drawn, though nobody looks
+    bar = Progress(console_kwargs={"force_terminal": True})  # drawn, as in a terminal
     trainer = Trainer(
         accelerator="cpu",
         precision=case.precision or precision(),  # type: ignore[arg-type]
@@ -88,6 +89,7 @@ def fit(case: Case, steps: int) -> None:
     )
     FitLoop.install(trainer)
     trainer.fit(case.model(), case.data())
+    rich.reconfigure()  # the console is everybody's
 
 
 def bare(case: Case, steps: int, *, step: bool = True) -> None:

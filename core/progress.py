@@ -21,5 +21,6 @@ class Progress(RichProgressBar):
     def _stop_progress(self) -> None:
         thread = None if self.progress is None else self.progress.live._refresh_thread
         if thread is not None:
-            thread.join = thread.stop  # type: ignore[method-assign]  # it ends when it wakes up; no process waits for it
+            # It is told to end, does so when it wakes up, and no process waits for it.
+            thread.join = lambda timeout=None: None  # type: ignore[method-assign]
         super()._stop_progress()

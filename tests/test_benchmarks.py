@@ -50,6 +50,15 @@ def test_a_ratio_is_of_steps_alone_in_the_same_round() -> None:
     assert result.rounds == 5
 
 
+def test_half_a_contest_still_has_a_step() -> None:
+    contest = importlib.import_module("benchmarks.contest")
+    rivals = [contest.Rival("a", print), contest.Rival("b", print, steps=(0, 1))]
+    halved = contest.Contest("g", "work", "step", print, rivals, (3, 43)).halved()
+    assert halved.steps == (3, 23)
+    assert [rival.steps for rival in halved.rivals] == [None, (0, 1)]
+    assert contest.half((1, 2)) == (1, 2)
+
+
 def test_a_short_run_of_nothing_counts_the_start() -> None:
     contest = importlib.import_module("benchmarks.contest")
     clock = Clock()

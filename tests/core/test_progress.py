@@ -10,7 +10,7 @@ from genzoo.zoo import VAE
 
 def test_nobody_waits_for_the_bar_at_the_end(tmp_path, capsys):
     """Its thread would sleep for ten minutes before it draws again."""
-    bar = Progress(refresh_rate=1 / 600, console_kwargs={"force_terminal": True})
+    bar = Progress(refresh_rate=1 / 600)
     trainer = Trainer(
         max_steps=3,
         accelerator="cpu",
