@@ -72,9 +72,9 @@ class Contest:
 
 
 def half(steps: tuple[int, int]) -> tuple[int, int]:
-    """A short run as it is, and a long one that is nearer to it, but longer."""
+    """A short run as it is, and a long one that is nearer to it; without a short one all of the work is contested."""
     short, long = steps
-    return short, short + max(1, (long - short) // 2)
+    return (short, short + max(1, (long - short) // 2)) if short else steps
 
 
 @dataclass(frozen=True)

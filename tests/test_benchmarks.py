@@ -52,10 +52,10 @@ def test_a_ratio_is_of_steps_alone_in_the_same_round() -> None:
 
 def test_half_a_contest_still_has_a_step() -> None:
     contest = importlib.import_module("benchmarks.contest")
-    rivals = [contest.Rival("a", print), contest.Rival("b", print, steps=(0, 1))]
+    rivals = [contest.Rival("a", print), contest.Rival("b", print, steps=(0, 16))]
     halved = contest.Contest("g", "work", "step", print, rivals, (3, 43)).halved()
     assert halved.steps == (3, 23)
-    assert [rival.steps for rival in halved.rivals] == [None, (0, 1)]
+    assert [rival.steps for rival in halved.rivals] == [None, (0, 16)]
     assert contest.half((1, 2)) == (1, 2)
 
 
