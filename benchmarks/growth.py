@@ -40,13 +40,21 @@ def image(side: int) -> tuple[int, ...]:
     return (1, side, side)
 
 
+def text(length: int) -> tuple[int, ...]:
+    return (length,)
+
+
+def sound(length: int) -> tuple[int, ...]:
+    return (1, length)
+
+
 CURVES = [
     Curve("VAE", "image side", IMAGES, 8, image, 256),
     Curve("GAN", "image side", IMAGES, 8, image, 256),
     Curve("DDPM", "image side", IMAGES, 8, image, 256),
     Curve("PixelCNN", "image side", IMAGES, 8, image, 2),
-    Curve("GPT", "context", TEXTS, 4, lambda n: (n,), 65),
-    Curve("WaveNet", "samples", SOUNDS, 2, lambda n: (1, n), 256),
+    Curve("GPT", "context", TEXTS, 4, text, 65),
+    Curve("WaveNet", "samples", SOUNDS, 2, sound, 256),
 ]
 
 
@@ -65,10 +73,13 @@ class Point:
 
 def points(curve: Curve, quick: bool) -> Iterator[Point]:
     """From the smallest size on."""
+    # From a process that has imported all and computed nothing: PyTorch's threads do not outlive a fork.
+    fresh = multiprocessing.get_context("forkserver")
+    fresh.set_forkserver_preload(["benchmarks.__main__", "genzoo.zoo"])
     for size in curve.sizes[: 3 if quick else None]:
         for what in ("step", "sample"):
             receiver, sender = multiprocessing.Pipe(duplex=False)
-            process = multiprocessing.get_context("fork").Process(target=measured, args=(curve, size, what, sender))
+            process = fresh.Process(target=measured, args=(curve, size, what, sender))
             process.start()
             sender.close()
             seconds, mib = receiver.recv()
@@ -82,7 +93,9 @@ def measured(curve: Curve, size: int, what: str, sender: Any) -> None:
     import torch
 
     from genzoo import zoo
+    from genzoo.memory import keep_memory
 
+    keep_memory()
     torch.manual_seed(0)
     model = getattr(zoo, curve.family)(curve.shape(size), curve.levels)
     work = step(model, curve) if what == "step" else lambda: model.eval().sample(1)
