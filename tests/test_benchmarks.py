@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parent.parent
 
@@ -262,3 +263,14 @@ def test_a_recipe_that_fails_says_why_and_has_no_memory() -> None:
     memory = importlib.import_module("benchmarks.memory")
     with pytest.raises(RuntimeError, match=r"images/pony ended with 2: .*images/pony"):
         memory.peak("images/pony", 8)
+
+
+def test_growth_is_measured_after_something_was_computed() -> None:
+    """A forked process would wait for threads of PyTorch's that only its parent has."""
+    growth = importlib.import_module("benchmarks.growth")
+    a = torch.ones(512, 512)
+    assert float((a @ a).sum()) > 0
+    curve = growth.Curve("VAE", "image side", (8,), 2, growth.image, 256)
+    points = list(growth.points(curve, quick=True))
+    assert [point.what for point in points] == ["step", "sample"]
+    assert all(point.seconds > 0 and point.mib > 0 for point in points)
