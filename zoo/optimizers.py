@@ -30,7 +30,7 @@ def fused(optimizer: Optimizer) -> Optimizer:
     """
     if not isinstance(optimizer, Adam | AdamW):
         return optimizer
-    if torch.cuda._device_count_nvml() < 0:  # there is no driver
+    if not torch.cuda.is_available() and torch.cuda._device_count_nvml() < 0:  # there is no driver, of AMD's neither
         # Each step asks for a GPU, and Lightning has PyTorch look for the driver's library at each such question.
         # Where there is none it looks again each time, which takes a small model a fiftieth of its step.
         os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"

@@ -75,6 +75,7 @@ def test_a_group_that_comes_later_is_fused_too() -> None:
 @pytest.mark.parametrize("there", [False, True])
 def test_a_driver_that_is_not_there_is_looked_for_once(there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # as Lightning sets it
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "_device_count_nvml", lambda: 0 if there else -1)  # there, but of no use
     fused(AdamW(problem()[0]))
     assert os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] == ("1" if there else "0")
