@@ -78,11 +78,7 @@ def main(argv: list[str] | None = None) -> None:
             continue
         start, contest = time.perf_counter(), contest.halved() if given.quick else contest
         came = list(hold(contest, given.rounds or (1 if given.quick else 7), CLOCKS[given.clock]))
-        merge(
-            path,
-            [{**asdict(result), "clock": given.clock, "precision": precision(), **stamp()} for result in came],
-            KEY,
-        )
+        merge(path, [{**asdict(result), "clock": given.clock, **stamp()} for result in came], KEY)
         results += came
         said = ", ".join(f"{r.ratio:.2f} × {r.rival}" if r.ratio is not None else f"no {r.rival}" for r in came)
         print(f"{contest.name}: {said} ({time.perf_counter() - start:.0f} s)", flush=True)

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import median, quantiles
 
+from benchmarks.results import precision
+
 Run = Callable[[int], object]  # makes so many steps
 
 
@@ -56,6 +58,7 @@ class Contest:
         rivals: the others.
         steps: of a short run and of a long one. A step's time is the difference of theirs for each step in between,
             so that beginning and ending do not count. A short run of 0 steps takes no time: where they shall count.
+        precision: of ours; empty: that of all contests, `benchmarks.results.precision`.
     """
 
     group: str
@@ -64,6 +67,7 @@ class Contest:
     ours: Run
     rivals: Sequence[Rival]
     steps: tuple[int, int]
+    precision: str = ""
 
     def halved(self) -> "Contest":
         """With half as many steps between the short run and the long one: sooner over, and less sure."""
@@ -93,6 +97,7 @@ class Result:
     wanted: float | None = None
     rounds: int | None = None
     note: str = ""
+    precision: str = ""  # of ours
 
     @property
     def verdict(self) -> str:
@@ -117,14 +122,13 @@ def hold(contest: Contest, rounds: int, clock: Callable[[], float] = time.perf_c
     of = {rival.name: theirs for rival, theirs in zip(present, times[1:], strict=True)}
     for rival in contest.rivals:
         where = (contest.group, contest.name, rival.name, contest.unit)
+        asked = {"wanted": rival.wanted, "precision": contest.precision or precision()}
         if rival.missing:
-            yield Result(*where, wanted=rival.wanted, note=f"not installed: {rival.missing}")
+            yield Result(*where, **asked, note=f"not installed: {rival.missing}")
             continue
         ours, theirs = times[0], of[rival.name]
         low, ratio, high = quartiles([b / a for a, b in zip(ours, theirs, strict=True)])
-        yield Result(
-            *where, 1000 * median(ours), 1000 * median(theirs), ratio, low, high, rival.wanted, rounds=rounds
-        )
+        yield Result(*where, 1000 * median(ours), 1000 * median(theirs), ratio, low, high, rounds=rounds, **asked)
 
 
 def time_of_a_step(run: Run, short: int, long: int, clock: Callable[[], float]) -> float:

@@ -8,8 +8,8 @@ to end there: each budget is a run of its own. A few seconds of training say how
 `genzoo fit` then trains for so many, with a whole schedule, and validates once, at their end, with averaged weights
 where the recipe averages them. Nothing is sampled or published meanwhile.
 
-The figure is `val/nll`, in nats of a datum, where the family has it; otherwise what the recipe chooses its checkpoint
-by. What is in the file already is not run again.
+The figure is `val/nll`, in nats of a datum, where validation states it; otherwise `val/frechet`, where the recipe
+measures it; otherwise what the recipe chooses its checkpoint by. What is in the file already is not run again.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def monitored(recipe: str) -> str | None:
 
 def command(recipe: str, steps: int) -> list[str]:
     """Trains for so many steps and validates at their end: the arguments of `genzoo`."""
-    left_out = SLOW - {"FrechetDistance"} if monitored(recipe) == "val/frechet" else SLOW
+    left_out = SLOW if monitored(recipe) == "val/nll" else SLOW - {"FrechetDistance"}
     kept = [callback for callback in callbacks(recipe) if callback["class_path"] not in left_out]
     options = {
         "max_steps": steps,
@@ -84,10 +84,10 @@ def figure(folder: Path, recipe: str) -> tuple[str, float]:
     (logged,) = folder.rglob("metrics.csv")
     with logged.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    for name in ("val/nll", monitored(recipe)):
+    for name in ("val/nll", "val/frechet", monitored(recipe)):
         if values := [row[name] for row in rows if row.get(name)]:
             return name, float(values[-1])
-    raise ValueError(f"{recipe} logs neither val/nll nor what it chooses its checkpoint by, so it has no figure")
+    raise ValueError(f"{recipe} logs no val/nll, no val/frechet and not what it chooses its checkpoint by")
 
 
 def measure(recipe: str, minutes: list[float], root: str) -> Iterator[dict[str, Any]]:

@@ -43,7 +43,7 @@ class Case:
         steps: of a short run and of a long one.
         options: of the Trainer.
         callbacks: builds those that it has besides the usual ones.
-        precision: of the Trainer; None: `precision()`.
+        precision: of the Trainer; empty: `precision()`.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Case:
     steps: tuple[int, int]
     options: dict[str, Any] = field(default_factory=dict)
     callbacks: Callable[[], Sequence[Callback]] = tuple
-    precision: str | None = None
+    precision: str = ""
 
     @functools.cached_property
     def x(self) -> list[Tensor]:
@@ -66,7 +66,7 @@ class Case:
 
     def contest(self, *rivals: Rival) -> Contest:
         """Of ours with others."""
-        return Contest("training", self.name, "step", partial(fit, self), rivals, self.steps)
+        return Contest("training", self.name, "step", partial(fit, self), rivals, self.steps, self.precision)
 
 
 def fit(case: Case, steps: int) -> None:

@@ -19,10 +19,15 @@ Rows = list[dict[str, str]]
 
 
 def files(kind: str = "", results: Path = RESULTS) -> Iterator[tuple[str, Rows]]:
-    """For each kind of hardware its name and its rows; of contests, or of the `kind` that has a folder of its own."""
+    """For each kind of hardware its name and its rows, what was measured last first.
+
+    Of contests, or of the `kind` that has a folder of its own.
+    """
+    known = []
     for path in sorted((results / kind).glob("*.csv")):
         with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+            known.append(list(csv.DictReader(file)))
+    for rows in sorted(known, key=lambda rows: max(row["date"] for row in rows), reverse=True):
         yield rows[0]["hardware"], rows
 
 
@@ -180,7 +185,7 @@ def quality(hardware: str, rows: Rows) -> None:
         across,
         figsize=(7, 0.4 + 1.7 * down),
         squeeze=False,
-        num=f"Each recipe's figure, lower is better, against the minutes of training: {hardware}.",
+        num=f"Each recipe's figure, lower is better but of accuracy, against the minutes of training: {hardware}.",
     )
     for axis in axes.flat[len(recipes) :]:
         axis.set_axis_off()

@@ -51,6 +51,18 @@ def test_a_ratio_is_of_steps_alone_in_the_same_round() -> None:
     assert result.rounds == 5
 
 
+def test_a_result_says_in_which_precision_ours_was() -> None:
+    contest, results = (importlib.import_module(f"benchmarks.{name}") for name in ("contest", "results"))
+    for given, said in (("", results.precision()), ("64-true", "64-true")):
+        clock = Clock()
+        rivals = [
+            contest.Rival("they", clock.worker(0, 2.0)),
+            contest.Rival("others", print, missing="pip install them"),
+        ]
+        held = contest.Contest("g", "work", "step", clock.worker(0, 1.0), rivals, (0, 1), given)
+        assert [result.precision for result in contest.hold(held, 1, clock)] == [said, said]
+
+
 def test_half_a_contest_still_has_a_step() -> None:
     contest = importlib.import_module("benchmarks.contest")
     rivals = [contest.Rival("a", print), contest.Rival("b", print, steps=(0, 16))]
@@ -162,6 +174,7 @@ def test_a_budget_is_a_run_with_one_validation_at_its_end(tmp_path: Path) -> Non
     assert "FrechetDistance" in given["callbacks"]  # which the recipe chooses its checkpoint by
     assert "EMA" in quality.command("digits/vae", 70)[-1]
     assert "FrechetDistance" not in quality.command("digits/vae", 70)[-1]
+    assert "FrechetDistance" in quality.command("mnist/flow-matching", 70)[-1]  # whose validation has no likelihood
     (tmp_path / "metrics.csv").write_text("step,train/loss,val/frechet\n9,1.5,\n69,,12.5\n")
     assert quality.figure(tmp_path, "digits/gan") == ("val/frechet", 12.5)
     (tmp_path / "metrics.csv").write_text("step,val/nll,val/loss\n69,80.5,1\n")
@@ -234,6 +247,13 @@ def test_the_page_on_speed_says_what_the_files_say(measured, tmp_path: Path) -> 
     assert bar.get_x() + bar.get_width() == 2.5
     assert axis.get_xscale() == "log"
     measured.plt.close(figure)
+
+
+def test_what_was_measured_last_comes_first(measured, tmp_path: Path) -> None:
+    results = importlib.import_module("benchmarks.results")
+    for name, date in (("a", "2026-01-30"), ("b", "2026-02-01")):
+        results.merge(tmp_path / f"{name}.csv", [{"hardware": name, "date": date}], ["hardware"])
+    assert [hardware for hardware, _ in measured.files(results=tmp_path)] == ["b", "A chip, 2 threads", "a"]
 
 
 def test_the_page_on_speed_draws_the_curves(measured, tmp_path: Path) -> None:
