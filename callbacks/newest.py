@@ -193,15 +193,18 @@ def _at_epoch_end(trainer: Trainer) -> bool:
 def _carried(state: dict[str, Any], folder: str, beside: Path, trainer: Trainer) -> dict[str, Any] | None:
     """A ModelCheckpoint's state with its files in `folder`; None if they are gone.
 
-    They are looked for where they were, and beside the checkpoint that is resumed, should the run have been moved.
+    They are looked for where they were, and beside the checkpoint that is resumed, should the run have been moved; a
+    metric with a slash in their names makes folders.
     """
     found: dict[str, str] = {}
     for old in filter(None, {*state["best_k_models"], state["best_model_path"], state["kth_best_model_path"]}):
-        places = [path for path in (Path(old), beside / Path(old).name) if path.is_file()]
+        path = Path(old)
+        name = path.relative_to(state["dirpath"]) if path.is_relative_to(state["dirpath"]) else Path(path.name)
+        places = [place for place in (path, beside / name, beside.parent / name) if place.is_file()]
         if not places:
             rank_zero_warn(f"{old}, the best checkpoint so far, is gone: the resumed run looks for the best anew.")
             return None
-        found[old] = os.path.join(folder, Path(old).name)
+        found[old] = os.path.join(folder, name)
         if trainer.is_global_zero and not os.path.exists(found[old]):
             _bring(places[0], Path(found[old]))
     trainer.strategy.barrier()

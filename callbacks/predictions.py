@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from genzoo.zoo.files import whole
+from genzoo.zoo.files import at_home, whole
 from genzoo.zoo.processes import gather, rank
 
 
@@ -88,7 +88,7 @@ class PredictionWriter(Callback):
                 share.append(line | columns)
         table = list(chain.from_iterable(gather(share)))
         if rank() == 0:
-            path = Path(self.path or Path(trainer.default_root_dir, "predictions.csv"))
+            path = at_home(self.path or Path(trainer.default_root_dir, "predictions.csv"))
             write(path, table, several=len(loaders) > 1)
             rank_zero_info(f"What {type(pl_module).__name__} says of {len(table)} data is in {os.path.relpath(path)}")
 
@@ -122,7 +122,7 @@ def write(path: Path, table: list[dict[str, Any]], several: bool) -> None:
             line["row"] = next(numbers[line["data"]])
     table.sort(key=lambda line: (line["data"], line["row"]))
     names = [name for name in dict.fromkeys(chain.from_iterable(table)) if several or name != "data"]
-    with whole(path) as half, half.open("w", newline="", encoding="utf-8") as file:
+    with whole(path) as half, half.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.DictWriter(file, names, restval="", extrasaction="ignore")
         writer.writeheader()
         writer.writerows(table)

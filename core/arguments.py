@@ -8,6 +8,8 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
+from genzoo.zoo.files import at_home
+
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule
 
@@ -30,8 +32,8 @@ def found(source: str) -> "Entry":
     from genzoo.zoo import hub
 
     entry = hub.find(source)
-    if isinstance(entry, hub.Checkpoint) and os.path.isdir(os.path.expanduser(source)):
-        note(f"of {source} it is {os.path.relpath(entry.path, os.path.expanduser(source))}")
+    if isinstance(entry, hub.Checkpoint) and at_home(source).is_dir():
+        note(f"of {source} it is {os.path.relpath(entry.path, at_home(source))}")
     return entry
 
 
@@ -206,7 +208,7 @@ def odd_data(given: Namespace, block: Any, *, own: bool = False) -> "list[str] |
     options = {
         key: value for key, value in (block.get("init_args") or {}).items() if own or key not in PLACES + MEANS
     }
-    if os.path.isdir(given.odd) and given.odd not in ODD:
+    if at_home(given.odd).is_dir() and given.odd not in ODD:
         shape: tuple[int, ...] = getattr(build_data(block, given, own=own), "shape", ())
         if len(shape) != 3 or shape[1] != shape[2]:
             raise ValueError(f"--odd {given.odd} is a folder of images, but the model's data have the shape {shape}")
@@ -231,7 +233,7 @@ def odd_data(given: Namespace, block: Any, *, own: bool = False) -> "list[str] |
 
 def read_from(data: "LightningDataModule") -> dict[str, Any]:
     """A datamodule's arguments, in which a folder is the same however it is written."""
-    return {key: os.path.realpath(value) if key == "root" else value for key, value in data.hparams.items()}
+    return {key: os.path.realpath(at_home(value)) if key == "root" else value for key, value in data.hparams.items()}
 
 
 def device(given: Namespace) -> str:
@@ -252,7 +254,7 @@ def ready(out: str) -> Path:
     Raises:
         ValueError: if no such file can be written.
     """
-    path = Path(out)
+    path = at_home(out)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

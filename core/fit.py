@@ -39,11 +39,12 @@ from genzoo.cards import without_cards
 from genzoo.errors import debugging, refuse
 from genzoo.fine_tuning import with_source
 from genzoo.parsing import Parser, parsable, readable, refuse_nulls, taken
-from genzoo.precision import settled
+from genzoo.precision import has_float64, settled
 from genzoo.progress import Progress
 from genzoo.resuming import FitLoop, WholeFiles
 from genzoo.trainer import AutoTrainer
 from genzoo.zoo.compiling import compile_networks
+from genzoo.zoo.files import at_home
 from genzoo.zoo.hub.checkpoints import newest_run
 
 # A recipe can call a class by its bare name, and a checkpoint can be read, once the class is imported.
@@ -149,7 +150,7 @@ class SaveConfig(SaveConfigCallback):
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: D102
         half = self.folder / "config.yaml.tmp"
-        half.write_text(self.parser.dump(self.config, skip_none=False))
+        half.write_text(self.parser.dump(self.config, skip_none=False), encoding="utf-8")
         os.replace(half, self.folder / "config.yaml")
 
 
@@ -223,12 +224,20 @@ class GenzooCLI(LightningCLI):
             if command != "fit":
                 refuse(f"`{command}` without --ckpt_path would measure random weights; give a checkpoint's file")
         elif "://" not in checkpoint:
+            given.ckpt_path = checkpoint = str(at_home(checkpoint))
             if not Path(checkpoint).exists():
                 refuse(f"--ckpt_path {checkpoint} does not exist; give a file that a run left in checkpoints/")
             if Path(checkpoint).is_file() and not zipfile.is_zipfile(checkpoint):
                 refuse(f"--ckpt_path {checkpoint} is no checkpoint, or one that was cut short")
             if run := newest_run(Path(checkpoint)):
                 refuse(f"--ckpt_path {checkpoint} is a folder; give a file of a run's, of those in {run}/checkpoints")
+        if given.trainer.accelerator == "auto" and not has_float64("auto"):
+            given.trainer.accelerator = "cpu"
+            if is_rank_zero():
+                note(
+                    "on the CPU: likelihoods take float64, which Apple's GPU has not; what has none, a GAN say, trains"
+                    " there by --trainer.accelerator mps"
+                )
         if given.trainer.precision == "auto":
             given.trainer.precision, self.reason = settled(given.trainer.accelerator, checkpoint)
 
@@ -249,7 +258,9 @@ class GenzooCLI(LightningCLI):
     def runs(self) -> Path:
         """The folder in which the runs of this recipe have theirs."""
         given = self.config[self.config.subcommand]
-        return Path(given.trainer.default_root_dir or "runs", self.name or given.model.class_path.split(".")[-1])
+        return at_home(given.trainer.default_root_dir or "runs") / (
+            self.name or given.model.class_path.split(".")[-1]
+        )
 
     def requeued(self) -> Path | None:
         """The newest checkpoint of this very command, if SLURM has interrupted it and now runs its job again."""
@@ -264,7 +275,7 @@ class GenzooCLI(LightningCLI):
             kept = [*folder.glob("checkpoints/last.ckpt"), *folder.glob("hpc_ckpt_*.ckpt")]
             if not kept or not written.is_file():
                 continue
-            then = yaml.safe_load(written.read_text())
+            then = yaml.safe_load(written.read_text("utf-8"))
             if own["trainer"]["precision"] == "auto":  # which was settled there
                 then["trainer"]["precision"] = "auto"
             if then | {"ckpt_path": None} == own | {"ckpt_path": None}:  # it may have gone on from one itself

@@ -233,7 +233,7 @@ def table(path: Path, *, columns: Sequence[str] | None = None, gaps: bool = Fals
     """
     try:
         return READERS[path.suffix.lower()](path, columns, gaps)
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, csv.Error) as error:
         raise ValueError(f"{path} cannot be used: {error}") from error
 
 
@@ -253,18 +253,25 @@ def places_of(columns: Sequence[str] | None, names: Sequence[str], path: Path) -
 
 
 def from_csv(path: Path, columns: Sequence[str] | None, gaps: bool) -> tuple[Rows, int]:
-    """Of text: commas, semicolons, tabs or bars between numbers; a first line without any names the columns."""
+    """Of text: commas, semicolons, tabs or bars between numbers.
+
+    A first line without any number names the columns, and one with the name of a column that is asked for.
+    """
     with path.open(encoding="utf-8-sig") as file:
         first, count = file.readline(), sum(1 for _ in file)
-    delimiter = delimiter_of(first)
+    delimiter = delimiter_of(first, path)
     names = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
-    header = any(names) and not any(map(is_number, names))
+    known = {name for name in columns or () if not is_number(name)}  # a year may name a column, and be a value
+    header = any(names) and (not any(map(is_number, names)) or not known.isdisjoint(names))
     places = places_of(columns if header else None, names, path)
     otherwise = ": leave empty what is unknown" if gaps else ""
 
     def rows() -> Rows:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            for line, cells in enumerate(csv.reader(file, delimiter=delimiter), start=1):
+            for line, cells in enumerate(lines(csv.reader(file, delimiter=delimiter)), start=1):
+                if isinstance(cells, ValueError):
+                    yield line, cells
+                    continue
                 if not cells or (header and line == 1):
                     continue
                 if header and len(cells) != len(names):
@@ -279,6 +286,17 @@ def from_csv(path: Path, columns: Sequence[str] | None, gaps: bool) -> tuple[Row
                 yield line, np.array(cells, np.float64) if strange is None else ValueError(what)
 
     return rows(), count + (not header)
+
+
+def lines(reader: Iterator[list[str]]) -> Iterator[list[str] | ValueError]:
+    """The cells of each line, or why it has none: Python's reader takes no cell of more than 128 KiB."""
+    while True:
+        try:
+            yield next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield ValueError(str(error))
 
 
 def from_npy(path: Path) -> tuple[Rows, int]:

@@ -1,12 +1,15 @@
-"""`precision: auto`: the precision that is fastest on this hardware, or that of the run which goes on."""
+"""`precision: auto`: the precision that is fastest on this hardware, or that of the run which goes on.
+
+And `accelerator: auto` where that would be one without float64.
+"""
 
 from pathlib import Path
 
 import torch
-import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.trainer.connectors.accelerator_connector import _AcceleratorConnector
 
+from genzoo.zoo.hub.checkpoints import read_run, run_config
 from genzoo.zoo.precision import fastest_precision
 
 
@@ -29,14 +32,25 @@ def settled(accelerator: str | Namespace, checkpoint: str | None) -> tuple[str, 
     return before, "that of the checkpoint's run" + ("" if before == fastest else f"; here {fastest} is the fastest")
 
 
+def has_float64(accelerator: str | Namespace) -> bool:
+    """Whether what Lightning would take has it: Apple's GPU has not.
+
+    Likelihoods, the schedules of diffusions and the shares of classes are computed in it.
+    """
+    return _device_type(accelerator) != "mps"
+
+
 def precision_of(checkpoint: Path) -> str | None:
     """The precision of the run in whose folder a checkpoint lies, as its `config.yaml` says; None if none does."""
-    for folder in checkpoint.absolute().parents[:2]:
-        if (folder / "config.yaml").is_file():
-            config = yaml.safe_load((folder / "config.yaml").read_text("utf-8"))
-            if isinstance(trainer := config.get("trainer"), dict):
-                return "32-true" if trainer.get("precision") is None else str(trainer["precision"])
-    return None
+    if (config := run_config(checkpoint)) is None:
+        return None
+    try:
+        trainer = read_run(config).get("trainer")
+    except (ValueError, OSError):  # of something else, then
+        return None
+    if not isinstance(trainer, dict):
+        return None
+    return "32-true" if trainer.get("precision") is None else str(trainer["precision"])
 
 
 def _device_type(accelerator: str | Namespace) -> str:

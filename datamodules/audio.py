@@ -27,6 +27,7 @@ from genzoo.datamodules.base import DataModule, InMemory, Source
 from genzoo.datamodules.files import OTHER_KIND, FileSearch
 from genzoo.datamodules.folder import LabelledFile, hold_out, natural, part_of
 from genzoo.datamodules.reading import each
+from genzoo.zoo.files import at_home
 from genzoo.zoo.modality import from_codes, to_codes
 
 Pieces = Literal["first", "all"]
@@ -249,10 +250,11 @@ class AudioDataModule(WaveformDataModule):
             raise ValueError(
                 f"val_fraction is {val_fraction} and test_fraction {test_fraction}: each must lie between 0 and 1"
             )
-        names = find_sounds(Path(root), sound_suffixes())
+        folder = at_home(root)
+        names = find_sounds(folder, sound_suffixes())
         self.class_names, numbers = classes_of(names, label)
         self.num_classes = len(self.class_names) or None
-        files = [LabelledFile(Path(root, name), number) for name, number in zip(names, numbers, strict=True)]
+        files = [LabelledFile(folder / name, number) for name, number in zip(names, numbers, strict=True)]
         if test is None:
             kept, held_out = hold_out(files, test_fraction)
         else:
@@ -374,7 +376,7 @@ class FSDDDataModule(WaveformDataModule):
             limit=limit,
             seed=seed,
         )
-        self.folder = Path(root) / "fsdd" / "recordings"
+        self.folder = at_home(root) / "fsdd" / "recordings"
         self.save_hyperparameters(logger=False)
 
     def prepare_data(self) -> None:

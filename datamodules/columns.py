@@ -6,6 +6,7 @@ arrays are good for is found out in `arrays.py`. What cannot be read is one line
 
 import csv
 import io
+import re
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -174,7 +175,7 @@ def _read_csv(path: Path) -> dict[str, np.ndarray]:
         text = path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"it is no text in UTF-8 ({error.reason} at byte {error.start})") from None
-    delimiter = delimiter_of(text.partition("\n")[0])
+    delimiter = delimiter_of(text.partition("\n")[0], path)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     header = [name.strip() for name in next(reader, [])]
     if not all(header) or len(set(header)) < len(header) or all(map(is_number, header)):
@@ -204,9 +205,14 @@ def _numbers_or_text(values: Sequence[str]) -> np.ndarray:
             return np.char.strip(text)
 
 
-def delimiter_of(line: str) -> str:
-    """What stands between the values of a table's first line: a comma, a semicolon, a tab or a bar."""
-    return max(",;\t|", key=line.count)
+def delimiter_of(line: str, path: Path) -> str:
+    """What stands between the values of a table's first line: a comma, a semicolon, a tab or a bar; in a .tsv a tab.
+
+    What is in quotes stands between nothing.
+    """
+    if path.suffix.lower() == ".tsv":
+        return "\t"
+    return max(",;\t|", key=re.sub(r'"[^"]*"', "", line).count)
 
 
 def is_number(text: str) -> bool:

@@ -66,7 +66,7 @@ class EmojiDataModule(ImageDataModule):
         flip, shift: see `Augmentation`.
 
     Raises:
-        ImportError: if what the extra `emoji` installs is not there.
+        ModuleNotFoundError: if what the extra `emoji` installs is not there.
         ValueError: for any argument out of its range.
     """
 
@@ -131,12 +131,12 @@ def installed(name: str) -> ModuleType:
     """A module of a package that the extra `emoji` brings.
 
     Raises:
-        ImportError: if it is not there, with what to do.
+        ModuleNotFoundError: if it is not there, with what to do.
     """
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise ImportError(
+        raise ModuleNotFoundError(
             f"the emoji need the package {name.partition('.')[0]}, which is not installed:"
             ' pip install "genzoo[emoji]"'
         ) from error

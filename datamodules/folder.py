@@ -3,6 +3,7 @@
 import math
 import os
 import re
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -22,6 +23,7 @@ from genzoo.datamodules.base import SPLIT_SEED, DataModule, InMemory, Source, se
 from genzoo.datamodules.files import BESIDE, HIDDEN, FileSearch, is_hidden
 from genzoo.datamodules.images import rescale
 from genzoo.datamodules.reading import each, kept
+from genzoo.zoo.files import at_home
 
 # Formats that Pillow knows by sight only, or reads by way of another program.
 NOT_READ = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
@@ -183,7 +185,12 @@ class OnDisk(Dataset):
         """See `Source`."""
         # A generator of its own: a DataLoader without one draws a seed from the training's random state.
         for batch in DataLoader(
-            self, batch_size=None, sampler=batches, num_workers=self.num_workers, generator=torch.Generator()
+            self,
+            batch_size=None,
+            sampler=batches,
+            num_workers=self.num_workers,
+            generator=torch.Generator(),
+            worker_init_fn=deaf,
         ):
             if isinstance(batch, ValueError):
                 raise batch
@@ -202,6 +209,19 @@ class OnDisk(Dataset):
         for row, image in enumerate(each(decode_one, self.paths, "decoding images", alone=self.num_workers == 0)):
             images[row] = image
         return images
+
+
+LINGER = 30  # seconds
+
+
+def deaf(worker: int) -> None:
+    """Leaves signals to the main process, which saves and then ends its workers: a whole group may be sent one.
+
+    Not for ever: at its exit Python ends what is left of them by the same SIGTERM, and then waits.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "alarm"):  # not on Windows, which sends none of these to a group
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(LINGER))
 
 
 def natural(name: str) -> tuple[list[tuple[int, int | str]], str]:
@@ -368,8 +388,8 @@ class ImageFolderDataModule(DataModule):
             raise ValueError(f"in_memory is {in_memory!r}, but must be true, false or auto")
         if num_workers < 0:
             raise ValueError(f"num_workers is {num_workers}, but must be at least 0")
-        self.name = Path(root).resolve().name
-        self.files, self.class_names = scan(Path(root))
+        self.name = at_home(root).resolve().name
+        self.files, self.class_names = scan(at_home(root))
         self.num_classes = len(self.class_names) or None
         followed = [name for name, value in {"size": size, "channels": channels}.items() if value == "auto"]
         if followed:

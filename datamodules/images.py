@@ -1,6 +1,7 @@
 """Standard image data sets, held in memory as uint8."""
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from genzoo.datamodules.augmentation import Augmentation
 from genzoo.datamodules.base import DataModule, InMemory, Source, seeded
+from genzoo.zoo.files import at_home
 
 Binarize = Literal["none", "threshold", "static", "dynamic"]
 
@@ -151,14 +153,19 @@ class DigitsDataModule(ImageDataModule):
 
     def load_images(self, split: str) -> tuple[Tensor, Tensor]:
         """The images of scikit-learn's `load_digits`."""
-        from sklearn.datasets import load_digits
-
-        digits = load_digits()
-        images = torch.from_numpy(digits.images).to(torch.uint8).unsqueeze(1)
-        labels = torch.from_numpy(digits.target).long()
+        images, labels = _digits()
         order = torch.randperm(len(images), generator=seeded(DIGITS_SEED))
         rows = order[: self.num_train] if split == "train" else order[self.num_train :]
         return images[rows], labels[rows]
+
+
+@cache
+def _digits() -> tuple[Tensor, Tensor]:
+    """All of them, which are a text that takes long to read."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    return torch.from_numpy(digits.images).to(torch.uint8).unsqueeze(1), torch.from_numpy(digits.target).long()
 
 
 class TorchvisionDataModule(ImageDataModule):
@@ -173,7 +180,7 @@ class TorchvisionDataModule(ImageDataModule):
 
     Raises:
         FileNotFoundError: (from `prepare_data`) if files are missing and cannot be downloaded.
-        RuntimeError: (from `setup`) if the files are there but cannot be read.
+        ValueError: (from `setup`) if the files are there but cannot be read.
     """
 
     dataset: str  # the class's name in torchvision.datasets
@@ -201,7 +208,7 @@ class TorchvisionDataModule(ImageDataModule):
             limit=limit,
             seed=seed,
         )
-        self.root = root
+        self.root = str(at_home(root))
         self.augmentation = Augmentation(flip, shift, self.shape)
         self.save_hyperparameters(logger=False)
 
@@ -234,7 +241,7 @@ class TorchvisionDataModule(ImageDataModule):
             if not 0 <= labels.min() <= labels.max() < self.num_classes:
                 raise ValueError(f"found labels from {labels.min()} to {labels.max()}")
         except Exception as error:  # whatever a damaged file makes the reader stumble over
-            raise RuntimeError(
+            raise ValueError(
                 f"the {self.dataset} files under {Path(self.root).resolve()} are incomplete or damaged: "
                 f"delete {', '.join(self.files)} there and run again. The reader said: {error!r}"
             ) from error

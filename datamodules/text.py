@@ -123,7 +123,7 @@ class TextDataModule(DataModule):
                 f"val_fraction is {val_fraction} and test_fraction {test_fraction}, but both must be above 0, and"
                 " together below 1: training has the rest of the text"
             )
-        files = find_files(path) if path is not None else find_source(source, Path(root))
+        files = find_files(path) if path is not None else find_source(source, at_home(root))
         text = "\n".join(read_text(file) for file in files)
         if not text.strip():
             raise ValueError(f"there is no text in {', '.join(map(str, files[:3]))}: give files that have some")
@@ -219,15 +219,26 @@ def files_of(path: Path) -> set[Path]:
         files = set(search.below(path).values())
         search.say(path)
         return files
+    if path.is_file():  # also one whose name reads as a glob
+        return {path}
     parts = path.parts
     if "**" not in parts:
-        named = {Path(name) for name in glob.glob(str(path))}
+        named = set(globbed(path))
         return {name for name in named if name.is_file() and (name.name in parts or not is_hidden(name.name))}
     # glob would go round and round where links make a circle
     split = parts.index("**")
-    folders = [Path(name) for name in glob.glob(str(Path(*parts[:split])) if split else ".")]
+    above = Path(*parts[:split])
+    folders = [above] if above.is_dir() else globbed(above)
     below = [(folder, file) for folder in folders if folder.is_dir() for file in search.below(folder).values()]
     return {file for folder, file in below if fits(file.relative_to(folder).parts, parts[split:])}
+
+
+def globbed(path: Path) -> list[Path]:
+    """What a glob names; the folders in it that exist are meant by their names, brackets and all."""
+    above = next((folder for folder in path.parents if folder.is_dir()), None)
+    if above is None:  # a drive that is not there
+        return []
+    return [Path(name) for name in glob.glob(str(Path(glob.escape(str(above)), path.relative_to(above))))]
 
 
 def fits(names: Sequence[str], pattern: Sequence[str]) -> bool:
@@ -309,8 +320,11 @@ def tokenised(
             rank_zero_warn(f"{kept_in} is damaged, and is made again: {str(error) or type(error).__name__}")
     learned = BytePairs.of(parts[0], vocab_size)
     train, val, test = (small(learned.encode(part), learned) for part in parts)
-    with whole(kept_in) as half, half.open("wb") as file:
-        np.savez(file, statement=np.array(learned.statement), train=train, val=val, test=test)
+    try:
+        with whole(kept_in) as half, half.open("wb") as file:
+            np.savez(file, statement=np.array(learned.statement), train=train, val=val, test=test)
+    except OSError as error:
+        rank_zero_warn(f"byte pairs are not kept in {kept_in}, and will be learned again: {error}")
     return learned, (train, val, test)
 
 

@@ -194,11 +194,12 @@ class PrincipalComponents:
                 statistics.update(x.flatten(1))
         if rows:
             data = torch.cat(rows)
+            rows.clear()  # they are large
             if len(data) < 2:
                 raise ValueError("Principal components take at least 2 data, but there is 1.")
             self.mean = data.to(float64_device(data.device)).mean(0, dtype=torch.float64)
             self.num_components = min(num_components, len(data) - 1)
-            self.components = leading(data - self.mean.to(data), self.num_components).to(self.mean)
+            self.components = leading(data.sub_(self.mean.to(data)), self.num_components).to(self.mean)
         elif statistics is not None:
             self.mean = statistics.mean
             self.num_components = min(num_components, len(self.mean) // 4)

@@ -52,20 +52,9 @@ def split_batches(source: Trainer | LightningDataModule, split: str) -> Generato
     Raises:
         ValueError: if there is no such split.
     """
-    datamodule = source.datamodule if isinstance(source, Trainer) else source  # type: ignore[attr-defined]
-    if datamodule is None:
-        yield from _chain(_trainer_loaders(source, split))
-        return
-    with _without_trainer(datamodule):
-        if split == "test":  # a fit has set up only the splits that it needs
-            datamodule.setup("test")
-        try:
-            loaders = getattr(datamodule, f"{split}_dataloader")()
-        except MisconfigurationException as error:
-            raise ValueError(
-                f"{type(datamodule).__name__} has no {split}_dataloader, but the {split} split was asked for."
-            ) from error
-        yield from _chain(loaders)
+    with _loaders(source, split) as loaders:
+        for loader in loaders:
+            yield from loader
 
 
 def first_batch(source: Trainer | LightningDataModule, split: str, argument: str) -> Tensor:
@@ -139,8 +128,9 @@ class Rows:
 
     @cached_property
     def total(self) -> int:
-        """How many data the split has."""
-        return sum(len(data_of(batch)) for batch in split_batches(self.source, self.split))
+        """How many data the split has; counted without reading them, where its loaders know."""
+        with _loaders(self.source, self.split) as loaders:
+            return sum(map(_num_data, loaders))
 
     def __str__(self) -> str:
         if self.limit is None or self.limit >= self.total:
@@ -164,6 +154,31 @@ def marked(batches: Iterable[Tensor], kept: Tensor) -> Iterator[tuple[Tensor, Te
         start += len(x)
 
 
+@contextmanager
+def _loaders(source: Trainer | LightningDataModule, split: str) -> Iterator[list[Iterable[Any]]]:
+    """Those of a split, unshared and in order; `split_batches` says what is raised."""
+    datamodule = source.datamodule if isinstance(source, Trainer) else source  # type: ignore[attr-defined]
+    if datamodule is None:
+        yield _in_order(_trainer_loaders(source, split))
+        return
+    with _without_trainer(datamodule):
+        if split == "test":  # a fit has set up only the splits that it needs
+            datamodule.setup("test")
+        try:
+            loaders = getattr(datamodule, f"{split}_dataloader")()
+        except MisconfigurationException as error:
+            raise ValueError(
+                f"{type(datamodule).__name__} has no {split}_dataloader, but the {split} split was asked for."
+            ) from error
+        yield _in_order(loaders)
+
+
+def _num_data(loader: Iterable[Any]) -> int:
+    if hasattr(loader, "batch_rows"):  # genzoo's
+        return sum(map(len, loader.batch_rows()))
+    return sum(len(data_of(batch)) for batch in loader)
+
+
 def _trainer_loaders(trainer: Any, split: str) -> Any:
     loaders, loops = {
         "train": (trainer.train_dataloader, [trainer.fit_loop]),
@@ -182,12 +197,11 @@ def _trainer_loaders(trainer: Any, split: str) -> Any:
     return loaders
 
 
-def _chain(loaders: Any) -> Iterator[Any]:
-    for loader in loaders if isinstance(loaders, list | tuple) else [loaders]:
-        yield from _in_order(loader)
+def _in_order(loaders: Any) -> list[Iterable[Any]]:
+    return [_unshuffled(loader) for loader in (loaders if isinstance(loaders, list | tuple) else [loaders])]
 
 
-def _in_order(loader: Any) -> Iterable[Any]:
+def _unshuffled(loader: Any) -> Iterable[Any]:
     """The loader without shuffling and without a share.
 
     So it is where it says itself how (`unshuffled`), or is torch's with torch's own sampling.

@@ -121,7 +121,7 @@ class Inception(nn.Module):
         try:
             from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
         except ImportError as error:
-            raise RuntimeError(
+            raise ModuleNotFoundError(
                 "The extractor 'inception' needs torch-fidelity: pip install 'genzoo[inception]'."
             ) from error
         weights = io.BytesIO()

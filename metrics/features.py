@@ -11,7 +11,7 @@ from torch import Tensor
 from genzoo.metrics.data import marked, spread
 from genzoo.metrics.extractors import FeatureExtractor
 from genzoo.metrics.frechet import FeatureStatistics
-from genzoo.zoo.files import cached
+from genzoo.zoo.files import at_home, cached
 from genzoo.zoo.processes import agree, gather, rank, share
 
 
@@ -46,7 +46,7 @@ def real_features(
     key, total = _key(data, extractor, keep)
     if not total:
         raise ValueError("There are no data to take features of: the loader gave no batch.")
-    path = cached(f"statistics/{key}.safetensors", None if cache_dir is None else Path(cache_dir))
+    path = cached(f"statistics/{key}.safetensors", None if cache_dir is None else at_home(cache_dir))
     if (found := agree(_stored(path, total, keep) if rank() == 0 else None)) is not None:
         return found
     statistics: FeatureStatistics | None = None  # of this process's share

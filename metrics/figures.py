@@ -26,7 +26,8 @@ from genzoo.zoo.mixins import is_conditional
 from genzoo.zoo.modality import to_grid
 from genzoo.zoo.processes import gather, share
 
-NUM_TRAINING = 10_000  # training data, at most, that the principal components are those of
+# training data, at most, that the principal components are those of, and their bytes
+NUM_TRAINING, TRAINING_BYTES = 10_000, 2**30
 
 Figure = dict[str, Any]
 Track = Callable[[Iterable[Any], str], Iterable[Any]]
@@ -262,7 +263,8 @@ def anomaly(
     else:
         return []
     datamodule.setup("fit")
-    training = Rows(datamodule, "train", NUM_TRAINING)
+    fits = max(2, TRAINING_BYTES // (4 * usual[0][0].numel()))
+    training = Rows(datamodule, "train", min(NUM_TRAINING, fits))
     components = PrincipalComponents(training)
     own = {name: AnomalyAUROC(paired=paired) for name in sets}
     trivial = {name: AnomalyAUROC(paired=paired) for name in sets}

@@ -22,7 +22,7 @@ def find(name: str) -> Path:
     known = names()
     if name.removesuffix(".yaml") in known:
         return FOLDER / f"{name.removesuffix('.yaml')}.yaml"
-    if Path(name).is_file():
-        return Path(name)
+    if (path := Path(name).expanduser()).is_file():
+        return path
     hint = did_you_mean(name, known, at_most=3, cutoff=0.4) or f"; the recipes are: {', '.join(known) or 'none'}."
     raise FileNotFoundError(f"{name!r} is neither a recipe nor the path of a YAML file{hint}")

@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,15 @@ logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or leaves anything in the user's cache."""
     monkeypatch.setenv("GENZOO_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def _few_looks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A diffusion's variances are fitted from few looks at its chain, but where that is what is tested."""
+    variances = sys.modules.get("genzoo.zoo.diffusion.variances")
+    if variances is not None and request.path.name != "test_variances.py":
+        few = dict.fromkeys(variances.FittedVariances.variance_looks, 64)
+        monkeypatch.setattr(variances.FittedVariances, "variance_looks", few)
 
 
 @pytest.fixture

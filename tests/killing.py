@@ -20,6 +20,7 @@ from lightning.pytorch import Callback, Trainer
 
 import genzoo.fit
 from genzoo.cli import main
+from genzoo.zoo import VAE
 
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.accelerator=cpu"]
 INTERVAL = 2 * 8  # steps from one validation to the next
@@ -186,6 +187,7 @@ def one_kill(folder: Path, family: str, bound: str, whole: dict[str, Any], how: 
 def kills(root: Path, families: list[str], bounds: list[str], num: int) -> list[dict[str, Any]]:
     """So many kills of each family, shared out over the bounds."""
     os.environ["GENZOO_CACHE"] = str(root / "cache")
+    VAE.completion_sweeps = 4  # of the pictures
     ways = ["any moment", "writing", "any moment", "publishing"]
     found = []
     for family in families:

@@ -32,6 +32,8 @@ PRECISION = {"AdamW": torch.float32, "Muon": torch.float64, TWO_STAGES: torch.fl
 class Repeatable(FlowMatching):
     """Its training's noise, too, is each datum's own, so that any number of processes make the same step."""
 
+    flow_steps = 4
+
     def objective(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
         return self.evaluation(x, labels, PerDatum(x, seed=self.global_step))
 
@@ -66,7 +68,7 @@ def build(optimizer: str, seed: int = 0) -> Repeatable | RepeatableStages:
         return RepeatableStages(
             SHAPE, LEVELS, autoencoder=autoencoder, prior=partial(MaskedDiffusion, **sizes), first_stage=0
         )
-    model = Repeatable(SHAPE, LEVELS, network="dit", optimizer=OPTIMIZERS[optimizer], **SIZES)
+    model = Repeatable(SHAPE, LEVELS, network="dit", steps=2, optimizer=OPTIMIZERS[optimizer], **SIZES)
     return model.to(PRECISION[optimizer])
 
 

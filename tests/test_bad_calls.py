@@ -24,13 +24,22 @@ from families import CASES, CONDITIONAL, FIRST, Case
 from torch import Tensor
 
 import genzoo.zoo
-from genzoo.zoo import GPT, Autoencoder, MaskedDiffusion, ZooModule
+from genzoo.zoo import DDPM, GPT, Autoencoder, FlowMatching, MaskedDiffusion, ScoreModel, ZooModule
 from genzoo.zoo.diffusion.solvers import Heun
 from genzoo.zoo.mixins import is_conditional
 from genzoo.zoo.randomness import PerDatum
 
 OURS = genzoo.zoo.__name__
 BATCH = 3
+
+
+@pytest.fixture(autouse=True)
+def _few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call is one, however many steps it takes."""
+    for family in (DDPM, ScoreModel, FlowMatching):
+        for name, few in (("flow_steps", 2), ("completion_steps", 3), ("completion_repeats", 1)):
+            monkeypatch.setattr(family, name, few)
+
 
 #: the parts that a family's methods are made of: they take what was checked before, from each other
 PARTS = """

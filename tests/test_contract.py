@@ -14,7 +14,17 @@ from families import CAPABILITIES, CASES, CONDITIONAL, FIRST, Case
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
-from genzoo.zoo import DDPM, GAN, GPT, Autoencoder, PerDatum
+from genzoo.zoo import (
+    DDPM,
+    GAN,
+    GPT,
+    VAE,
+    Autoencoder,
+    FlowMatching,
+    MaskedDiffusion,
+    PerDatum,
+    ScoreModel,
+)
 from genzoo.zoo.interface import (
     Completes,
     HasCodes,
@@ -44,10 +54,23 @@ def on(cases):
     return pytest.mark.parametrize("case", cases, ids=str, indirect=True)
 
 
+@pytest.fixture(autouse=True)
+def _few_steps(monkeypatch):
+    """What holds of few holds of many."""
+    for family in (DDPM, ScoreModel, FlowMatching):
+        for name, few in (("flow_steps", 8), ("completion_steps", 4), ("completion_repeats", 2)):
+            monkeypatch.setattr(family, name, few)
+    for family in (VAE, Autoencoder):
+        monkeypatch.setattr(family, "completion_sweeps", 8)
+
+
 @pytest.fixture
 def case(request):
     """A family built from shape and levels alone, and a batch for it."""
-    return request.param.build().eval(), request.param.data(5)
+    model = request.param.build().eval()
+    if isinstance(model, MaskedDiffusion):
+        model.steps = 8
+    return model, request.param.data(5)
 
 
 def trainer(folder, **options):

@@ -92,7 +92,7 @@ pairs = DataLoader(TensorDataset(x, torch.tensor(digits.target[:203])), batch_si
 torch.manual_seed(0)
 model = VAE(shape=(1, 8, 8), levels=17, latent_dim=2, network="mlp", width=16)
 trainer = Trainer(max_epochs=6, accelerator="cpu", logger=False, enable_progress_bar=False)
-trainer.fit(model, pairs, DataLoader(x, batch_size=1))
+trainer.fit(model, pairs, DataLoader(x[:50], batch_size=1))
 assert 0 < trainer.callback_metrics["val/nll"] < 64 * 2.833 - 3  # uniform guesses: ln 17 for each pixel
 trainer.save_checkpoint("bare.ckpt")
 torch.save(model.eval().reconstruct(x), "expected.pt")
@@ -100,8 +100,11 @@ torch.save(x, "x.pt")
 """
 
 
-def run(script: str, folder: Path) -> None:
-    ended = python("-c", script, cwd=folder)
+def run(script: str, folder: Path, *, fresh: bool = False) -> None:
+    """A script; `fresh`: in an interpreter that has imported nothing yet."""
+    file = folder / "script.py"
+    file.write_text(script)
+    ended = python(*(("-c", script) if fresh else (str(file),)), cwd=folder)
     assert ended.returncode == 0, ended.stderr
 
 
@@ -120,6 +123,7 @@ def test_a_bare_trainer_around_our_model(tmp_path: Path) -> None:
         "assert (model.shape, model.levels, model.latent_dim) == ((1, 8, 8), 17, 2)\n"
         "assert torch.equal(model.reconstruct(torch.load('x.pt')), torch.load('expected.pt'))",
         tmp_path,
+        fresh=True,
     )
 
 
@@ -135,8 +139,9 @@ def test_a_checkpoint_of_the_command_line_without_it(tmp_path: Path) -> None:
         "found = LightningModule.load_from_checkpoint('trained.ckpt')\n"
         "asked = genzoo.zoo.VAE.load_from_checkpoint('trained.ckpt')\n"
         "for model in (found, asked):\n"
-        "    assert type(model) is genzoo.zoo.VAE and model.shape == (1, 8, 8)\n"
+        "    assert type(model) is genzoo.zoo.VAE and model.shape == (1, 8, 8) and model.latent_dim == 2\n"
         "    assert type(model.likelihood) is genzoo.zoo.DiscretisedLogistic and model.likelihood.mixtures == 2\n"
         "    assert model.sample(2).shape == (2, 1, 8, 8)",
         tmp_path,
+        fresh=True,
     )

@@ -113,7 +113,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(case: Case, tmp_path: Path) -> N
 
     def train(folder: Path, max_steps: int, ckpt_path: str | None = None) -> dict[str, Any]:
         model, memory = case.build(seed=0 if ckpt_path is None else 1), Memory()
-        callbacks = [EMA(decay=0.5), memory, ModelCheckpoint(folder, save_last=True, every_n_train_steps=1)]
+        callbacks = [EMA(decay=0.5), memory, ModelCheckpoint(folder, save_last=True, every_n_train_steps=4)]
         trainer = Trainer(max_steps=max_steps, callbacks=callbacks, default_root_dir=folder, **QUIET)
         FitLoop.install(trainer)
         trainer.fit(model, datamodule=Noise(case.shape, case.levels), ckpt_path=ckpt_path)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -61,6 +62,9 @@ def foreign_imports(code: ast.AST, late: bool = False) -> Iterator[tuple[str, bo
         )
 
 
+installed = cache(packages_distributions)  # which reads what every package says of itself
+
+
 def undeclared(site: Path) -> list[str]:
     """What the genzoo in `site` imports though pyproject.toml does not say so: an extra's only when it is needed."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -70,7 +74,7 @@ def undeclared(site: Path) -> list[str]:
         for extra in ("app", "audio", "inception", "onnx", "parquet", "tensorboard")
     ]
     at_times = always.union(*({plain_name(requirement) for requirement in extra} for extra in extras))
-    providers, found = packages_distributions(), set()
+    providers, found = installed(), set()
     for file in (site / "genzoo").rglob("*.py"):
         for package, late in foreign_imports(ast.parse(file.read_text())):
             given_by = {plain_name(name) for name in providers.get(package, [package])}

@@ -1,6 +1,7 @@
 """A run that is killed goes on as if nothing had happened, and leaves no half of a file behind."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,16 +20,24 @@ OWN = """\
 import os
 import resource
 import signal
+import subprocess
+import sys
 
 from lightning.pytorch import Callback
 
 
 class PowerCut(Callback):
-    def __init__(self, step: int, kind: str = "SIGKILL", rank: int = 0):
-        self.step, self.kind, self.rank = step, getattr(signal, kind), rank
+    def __init__(self, step: int, kind: str = "SIGKILL", rank: int = 0, group: bool = False):
+        self.step, self.kind, self.rank, self.group = step, getattr(signal, kind), rank, group
+        if group:
+            os.setpgrp()  # the tests' own is another
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         if trainer.global_step == self.step and trainer.global_rank == self.rank:
+            if self.group:  # by somebody else: what its parent sends a reader obeys without a word
+                sends = f"import os; os.killpg({os.getpgrp()}, {int(self.kind)})"
+                subprocess.run([sys.executable, "-c", sends], start_new_session=True, check=True)
+                return
             os.kill(os.getpid(), self.kind)
 
 
@@ -116,6 +125,38 @@ def test_a_run_told_to_stop_keeps_its_newest_state(project: Path, kind: str, cod
     pages = list((last_run(project) / "samples").glob("samples-00000007.png"))
     assert len(pages) == (kind == "SIGTERM")  # who presses Ctrl-C does not wait for it
     assert_goes_on_to_the_same_end(project, last, 7, uninterrupted)
+
+
+@pytest.mark.parametrize("kind", ["SIGTERM", "SIGINT"])
+def test_who_reads_ahead_leaves_a_signal_to_the_whole_group_to_the_run(project: Path, kind: str) -> None:
+    """As a scheduler sends it, or a terminal: the run saves what it has, which a reader's death would prevent."""
+    for i in range(40):
+        path = project / "photos" / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("L", (8, 8), i).save(path)
+    data = "{class_path: ImageFolderDataModule, init_args: {root: photos, size: 8, channels: 1, in_memory: false}}"
+    (project / "photos.yaml").write_text(re.sub("(?m)^data: .*$", f"data: {data}", VAE_OF_DIGITS))
+    options = ["--config=photos.yaml", "--data.batch_size=4", "--data.num_workers=2", *QUIET, POWER_CUT]
+    options += ["--trainer.callbacks.step=4", f"--trainer.callbacks.kind={kind}", "--trainer.callbacks.group=true"]
+    cut = python("-m", "genzoo", "fit", *options, cwd=project)
+    assert "Traceback" not in cut.stderr and "step 4; the newest checkpoint is" in cut.stderr, cut.stderr
+    assert torch.load(last_run(project) / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 4
+
+
+def test_who_reads_ahead_ends_with_whoever_fails(project: Path, tmp_path: Path) -> None:
+    """Python ends them at its exit by the signal that they leave to others, and waits for them."""
+    for i in range(40):
+        Image.new("L", (8, 8), i).save(tmp_path / f"{i}.png")
+    (tmp_path / "script.py").write_text(
+        "from genzoo.datamodules import ImageFolderDataModule, folder\n"
+        "folder.LINGER = 1\n"
+        "data = ImageFolderDataModule('.', 8, batch_size=2, in_memory=False, num_workers=2)\n"
+        "data.setup('fit')\n"
+        "for batch in data.train_dataloader():\n"
+        "    raise KeyError('a bug')\n"
+    )
+    ended = python(str(tmp_path / "script.py"), cwd=tmp_path, timeout=60)
+    assert ended.returncode == 1 and "KeyError: 'a bug'" in ended.stderr
 
 
 @pytest.mark.parametrize("rank", [1, pytest.param(0, marks=pytest.mark.slow)])

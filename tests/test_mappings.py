@@ -11,7 +11,7 @@ from sameness import assert_same
 from torch.utils.data import DataLoader
 
 from genzoo.callbacks import LikelihoodLogger, SampleLogger
-from genzoo.zoo import VAE, Classifier, FlowMatching, ScoreModel
+from genzoo.zoo import DDPM, VAE, Classifier, FlowMatching, ScoreModel
 
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
 CLASSIFIER = Case(Classifier, (1, 8, 8), 17, frozenset(), {"num_classes": 3})
@@ -33,9 +33,10 @@ def fitted(case: Case, batches: list[Any], folder: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("case", [*FIRST, *CONDITIONAL, CLASSIFIER], ids=str)
 def test_a_mapping_is_what_a_pair_is(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for family in (FlowMatching, ScoreModel):  # the equation of a likelihood and the chain of a completion go on for
-        monkeypatch.setattr(family, "flow_steps", 2)
-    monkeypatch.setattr(VAE, "completion_sweeps", 2)  # long, and say nothing more of batches
+    for family in (DDPM, FlowMatching, ScoreModel):  # the equation of a likelihood and the chain of a completion go
+        for name, few in (("flow_steps", 2), ("completion_steps", 3), ("completion_repeats", 1)):
+            monkeypatch.setattr(family, name, few)
+    monkeypatch.setattr(VAE, "completion_sweeps", 2)  # on for long, and say nothing more of batches
     torch.manual_seed(0)
     pairs = [(random_data(4, case.shape, case.levels), torch.tensor([0, 1, 2, 0])) for _ in range(2)]
     told = fitted(case, pairs, tmp_path / "pairs")

@@ -13,12 +13,14 @@ from PIL import Image
 from running import QUIET, last_run, logged, refused
 
 import genzoo
-from genzoo.callbacks import forecast
+from genzoo.callbacks import forecast, frechet
 from genzoo.cli import main
+from genzoo.metrics.closeness import Closeness
 
 MODELS = ["ae", "ddpm", "flow-matching", "gan", "pixelcnn", "vae"]
 FEW = "{only: [closeness], num_samples: 10}"
 BRIEF = [*QUIET, "--trainer.accelerator=cpu", f"--trainer.callbacks.evaluation={FEW}"]
+STEPS = {"ddpm", "flow-matching"}  # whose samplers take some
 
 
 @pytest.fixture(autouse=True)
@@ -38,10 +40,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second passes at every look at the clock."""
+    """A second passes at every look at the clock; what is drawn meanwhile takes little time."""
     looks = iter(range(10**9))
     for module in (timer, forecast):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: float(next(looks))))
+    monkeypatch.setattr(genzoo.zoo.Autoencoder, "completion_sweeps", 4)
+    few = {"num_samples": 10}
+    monkeypatch.setattr(frechet, "Closeness", lambda *data, **options: Closeness(*data, **{**options, **few}))
 
 
 @pytest.mark.filterwarnings("ignore:.*files are read. Left out.*")
@@ -54,7 +59,7 @@ def test_two_minutes_for_a_folder(model: str, folder: Path, hasty: None) -> None
         "--data.limit=16",
         "--trainer.max_time=00:00:02:00",
     ]
-    main([*fit, *BRIEF])
+    main([*fit, *BRIEF, *(["--model.steps=4"] if model in STEPS else [])])
     run = last_run(folder)
     assert run.parent == folder / "runs" / "images" / model
     config = yaml.safe_load((run / "entry" / "config.yaml").read_text())
@@ -81,6 +86,7 @@ def checkpoint(run: Path) -> dict:
 @pytest.mark.filterwarnings("ignore:.*files are read. Left out.*")
 def test_its_length_is_one_argument(folder: Path, hasty: None) -> None:
     fit = ["fit", "--config=images/flow-matching", "--data.root=photos/cats", "--data.test_fraction=0.2", *BRIEF]
+    fit.append("--model.steps=4")
     main([*fit, "--trainer.max_steps=7"])
     run = last_run(folder)
     assert checkpoint(run)["global_step"] == 7 and logged(run)

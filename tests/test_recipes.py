@@ -21,6 +21,7 @@ import genzoo.zoo
 from genzoo import recipes
 from genzoo.cli import main
 from genzoo.trainer import leave_group
+from genzoo.zoo import DDPM, FlowMatching, MaskedDiffusion, ScoreModel
 
 # A few batches; what measures for minutes at the end of a real run measures little here.
 BRIEF = {
@@ -43,7 +44,10 @@ SMALL = {
     "Publish": {"num_samples": 4},
 }
 
-SMALL_MODELS = {"cluster/dit": {"patch": 16, "width": 32, "depth": 2, "heads": 1}}
+SMALL_MODELS = {"cluster/dit": {"patch": 16, "width": 32, "depth": 2, "heads": 1}} | {
+    f"{data}/pixelcnn": {"channels": 16, "depth": 1} for data in ("emoji", "fashion", "images", "mnist")
+}
+STEPS = (DDPM, FlowMatching, MaskedDiffusion, ScoreModel)  # have them
 
 
 def brief(name: str, root: Path) -> dict:
@@ -52,7 +56,10 @@ def brief(name: str, root: Path) -> dict:
     callbacks = recipe["trainer"].get("callbacks", [])
     for callback in callbacks:
         options = callback.setdefault("init_args", {})
+        stated = options.get("num_examples")  # none, as a rule, where completing one takes long
         options |= SMALL.get(callback["class_path"].rpartition(".")[2], {})
+        if stated == 0:
+            options["num_examples"] = 0
         if callback["class_path"].endswith("Publish"):
             evaluation = options.get("evaluation", {})
             options["evaluation"] = evaluation | FEW
@@ -69,11 +76,28 @@ def brief(name: str, root: Path) -> dict:
     data = {option: value for option, value in small.items() if option in takes}
     over = {"trainer": {**BRIEF, "callbacks": callbacks}, "data": {"init_args": data}}
     model, arguments = {**SMALL_MODELS.get(name, {})}, recipe["model"]["init_args"]
-    if "steps" in arguments:  # of its sampler
+    if has_steps(recipe["model"]):
         model["steps"] = 4
-    if "steps" in arguments.get("prior", {}).get("init_args", {}):
+    if has_steps(arguments.get("prior")):
         model["prior"] = {"init_args": {"steps": 4}}
     return over | ({"model": {"init_args": model}} if model else {})
+
+
+def has_steps(block: dict | None) -> bool:
+    """Whether the sampler of a model, as a recipe states it, takes steps."""
+    return block is not None and issubclass(getattr(genzoo.zoo, block["class_path"].rpartition(".")[2]), STEPS)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the data of all recipes, of noise."""
+    made = tmp_path_factory.mktemp("data")
+    write_mnist(made)
+    write_mnist(made, folder="FashionMNIST")
+    write_pictures(made)
+    write_fsdd(made)
+    write_shakespeare(made)
+    return made
 
 
 @pytest.fixture(autouse=True)
@@ -81,10 +105,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     # pictures of completions, likelihoods and what they are held against take most of the time otherwise
-    monkeypatch.setattr(genzoo.zoo.VAE, "completion_sweeps", 4)
-    monkeypatch.setattr(genzoo.zoo.MaskedDiffusion, "anomaly_particles", 1)
-    for family in (genzoo.zoo.FlowMatching, genzoo.zoo.ScoreModel):
-        monkeypatch.setattr(family, "flow_steps", 4)
+    for family in (genzoo.zoo.VAE, genzoo.zoo.Autoencoder):
+        monkeypatch.setattr(family, "completion_sweeps", 4)
+    monkeypatch.setattr(MaskedDiffusion, "anomaly_particles", 1)
+    for family in (DDPM, FlowMatching, ScoreModel):
+        for attribute, few in (("flow_steps", 4), ("completion_steps", 2), ("completion_repeats", 1)):
+            monkeypatch.setattr(family, attribute, few)
+    for attribute, few in (("inversion_pool", 8), ("inversion_steps", 2)):
+        monkeypatch.setattr(genzoo.zoo.GAN, attribute, few)
     monkeypatch.setattr(genzoo.metrics.anomalies, "MOST_DIMENSIONS", 1000)
     monkeypatch.setattr(genzoo.metrics.figures, "TIMED", 4)
     before = dict(os.environ)
@@ -124,18 +152,14 @@ def test_it_says_what_to_expect(name: str) -> None:
 @pytest.mark.parametrize("name", recipes.names())
 def test_it_prints_as_it_parses(name: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole = printed(capsys, name)
+    assert isinstance(whole["seed_everything"], int) and whole["model"]["class_path"].startswith("genzoo.")
     (folder / "again.yaml").write_text(yaml.safe_dump(whole))
     assert printed(capsys, "again.yaml") == whole
 
 
 @pytest.mark.parametrize("name", recipes.names())
-def test_it_runs(name: str, folder: Path) -> None:
-    write_mnist(folder)
-    write_mnist(folder, folder="FashionMNIST")
-    write_pictures(folder)
-    write_fsdd(folder)
-    write_shakespeare(folder)
-    (folder / "brief.yaml").write_text(yaml.safe_dump(brief(name, folder)))
+def test_it_runs(name: str, folder: Path, root: Path) -> None:
+    (folder / "brief.yaml").write_text(yaml.safe_dump(brief(name, root)))
     configs = ["--config", name, "--config", "brief.yaml"]
     main(["fit", *configs, "--trainer.limit_train_batches=2"])
     run = last_run(folder)

@@ -133,7 +133,8 @@ def test_activations_are_as_computed() -> None:
 
 def test_what_cannot_be_spread_is_refused_in_a_line(tmp_path: Path) -> None:
     """In a group of one process, of its own."""
-    ended = python("-c", REFUSED, cwd=tmp_path)
+    (tmp_path / "script.py").write_text(REFUSED)
+    ended = python(str(tmp_path / "script.py"), cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     unet, shared = ended.stdout.strip().splitlines()
     assert unet.startswith("DDPM cannot be spread over devices: network.") and "ddp" in unet

@@ -243,7 +243,8 @@ class Gaussian(Likelihood):
     """A normal distribution for each dimension; for discrete data integrated over the bins of the levels.
 
     Args:
-        scale: the standard deviation in the data's own units; None lets the network state it.
+        scale: the standard deviation in the data's own units (of points that are standardised, in standard deviations
+            of each column); None lets the network state it.
     """
 
     scale: float | None = None

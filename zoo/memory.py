@@ -35,7 +35,8 @@ def within_memory(build: Callable[[], Networks], instead: str) -> Networks:
         with torch.device("meta"):
             rehearsed = build()
         networks: tuple[nn.Module, ...] = rehearsed if isinstance(rehearsed, tuple) else (rehearsed,)
-        needed, there = sum(map(bytes_of, networks)), memory_at_hand()
+        needed = sum(map(bytes_of, networks))
+        there = memory_at_hand(needed)
         if there is not None and needed > there:
             weights = sum(p.numel() for network in networks for p in network.parameters())
             raise ValueError(
@@ -62,15 +63,16 @@ def bytes_of(network: nn.Module) -> int:
     return _kept.get() * weights + sum(b.numel() * b.element_size() for b in network.buffers())
 
 
-def memory_at_hand() -> int | None:
+def memory_at_hand(needed: int) -> int | None:
     """Bytes that this process can still be given, or that the largest GPU has, whichever is more; None: unknown.
 
-    It is what the kernel calls available, within the limit of the container (cgroup v2, v1), where there is one.
+    It is what the kernel calls available, within the limit of the container (cgroup v2, v1), where there is one. GPUs
+    are asked only where that is less than is needed: it starts CUDA, after which a process cannot be forked for more.
     """
     ours = [read() for read in (_available, _limit)]
     host = min((size for size in ours if size is not None), default=None)
-    if host is None:
-        return None
+    if host is None or needed <= host:
+        return host
     return max(host, *(torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count())), 0)
 
 

@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from genzoo.zoo import learning_rates
 from genzoo.zoo.interface import HasLogProb, ScoresAnomalies
+from genzoo.zoo.lines import is_line
 from genzoo.zoo.modality import (
     Modality,
     check_data,
@@ -335,7 +336,7 @@ class ZooModule(SharingMixin, StandardisingMixin, MeasuredBuffers, StatedModule)
             ValueError: unless there is a name, text of its own in one line, for each of the model's classes.
         """
         number = getattr(self, "num_classes", None)
-        good = isinstance(names, list | tuple) and all(isinstance(n, str) and n.isprintable() for n in names)
+        good = isinstance(names, list | tuple) and all(isinstance(n, str) and is_line(n) for n in names)
         if not good or len(set(names)) < len(names) or len(names) != number:
             raise ValueError(
                 f"{type(self).__name__}: class_names are a name in one line for each of num_classes={number} classes,"
@@ -430,7 +431,9 @@ class ZooModule(SharingMixin, StandardisingMixin, MeasuredBuffers, StatedModule)
         make_plain(checkpoint)
         mine = [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])]
         checkpoint["random_state"] = gather(mine)
-        checkpoint["gathered"] = gather({name: getattr(self, name) for name in self.gathered})
+        # another process's tensors would come back on that one's GPU
+        own_part = move_data_to_device({name: getattr(self, name) for name in self.gathered}, "cpu")
+        checkpoint["gathered"] = gather(own_part)
         if self.class_names:
             checkpoint["class_names"] = list(self.class_names)
 

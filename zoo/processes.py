@@ -21,7 +21,10 @@ def world_size() -> int:
 
 
 def gather(value: Any) -> list[Any]:
-    """Every process's value, in the order of ranks, on every process. Collective."""
+    """Every process's value, in the order of ranks, on every process. Collective.
+
+    Its tensors are to be on the CPU: those of a GPU would come back on that GPU, in every process.
+    """
     values = [value] * world_size()
     if _distributed():
         torch.distributed.all_gather_object(values, value)

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from genzoo.zoo.files import at_home
+
 if TYPE_CHECKING:
     from genzoo.zoo.hub.schema import StoredAs
 
@@ -74,5 +76,5 @@ def _address(source: str | Path, revision: str | None) -> str | Path:
     """`hf://owner/name` for what has that form and is not found here."""
     if not isinstance(source, str) or "://" in source or source.count("/") != 1 or not all(source.split("/")):
         return source
-    here = revision is None and (source in {entry.name for entry in hub.list_models()} or Path(source).exists())
+    here = revision is None and (source in {entry.name for entry in hub.list_models()} or at_home(source).exists())
     return source if here else f"hf://{source}"

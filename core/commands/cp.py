@@ -24,7 +24,7 @@ def run(given: Namespace) -> None:
     """Copies a recipe, to be edited and given to `genzoo fit --config`: all but the licence of the zoo's weights."""
     text, left_out = LICENCE.subn("", recipes.find(given.recipe).read_text("utf-8"))
     try:
-        with open(given.file, "x") as file:
+        with open(given.file, "x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
         raise ValueError(f"{given.file} exists and is not overwritten; give another name") from None

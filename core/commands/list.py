@@ -105,6 +105,6 @@ def show(title: str, heads: Sequence[str], rows: Sequence[Sequence[tuple[str, bo
 
 def first_comment(recipe: Path) -> str:
     """The first line of the comment that each recipe begins with."""
-    with recipe.open() as file:
+    with recipe.open(encoding="utf-8") as file:
         line = file.readline().strip()
     return line.removeprefix("#").strip() if line.startswith("#") else ""

@@ -17,8 +17,10 @@ from genzoo.arguments import (
     stated_protocol,
 )
 from genzoo.zoo import hub
+from genzoo.zoo.files import at_home
 from genzoo.zoo.hub import schema
 from genzoo.zoo.hub.checkpoints import published, read_checkpoint, read_run, run_config
+from genzoo.zoo.hub.publishing import checked_target
 from genzoo.zoo.hub.storage import as_stored
 from genzoo.zoo.hub.wording import blamed_on, masked
 
@@ -67,6 +69,7 @@ def run(given: Namespace) -> None:
     if len(named := {how: source for how, source in sources.items() if source is not None}) != 1:
         raise ValueError("genzoo publish takes a checkpoint (MODEL or --ckpt_path) or an entry, one of the two")
     ((how, source),) = named.items()
+    checked_target(given.name, given.to)  # before it is measured
     model = found(source)
     if isinstance(model, hub.Checkpoint):
         refuse_beside(how, given, "metrics")
@@ -83,7 +86,7 @@ def run(given: Namespace) -> None:
 
 def measured(file: str) -> dict[str, Any]:
     """What `genzoo evaluate` wrote to a file; ValueError if that is something else."""
-    now = schema.read_json(Path(file))
+    now = schema.read_json(at_home(file))
     if not isinstance(now, dict) or not {"figures", "evaluation", "environment"} <= now.keys():
         raise ValueError(f"{file} does not hold what `genzoo evaluate --out` writes")
     return schema.checked(now, schema.METRICS, Path(file))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hin
 
 from genzoo.arguments import add_compile, add_machine, add_model, load, ready
 from genzoo.errors import did_you_mean
+from genzoo.zoo.files import at_home
 from genzoo.zoo.hub.wording import blamed_on
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def run(given: Namespace) -> None:
     )
     rows = as_rows(module, given.out)
     suffixes = tables_of(module) if rows else (SUFFIXES.get(getattr(module, "modality", "image"), ".png"),)
-    out = Path(given.out or f"samples{suffixes[0]}")
+    out = at_home(given.out or f"samples{suffixes[0]}")
     if out.suffix.lower() not in suffixes:
         shown = (".png",) if getattr(module, "modality", None) == "series" else ()
         named = " or ".join(dict.fromkeys([*shown, *suffixes, *(tables_of(module) if is_of_rows(module) else ())]))

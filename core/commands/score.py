@@ -132,24 +132,28 @@ class Scores:
             note(f"{of}: {'; '.join(self.missed)}{'; …' if self.num_missed > len(self.missed) else ''}")
 
     def add(self, batch: "list[Datum]", x: "Tensor") -> list[float]:
-        """Asks the model about these: how odd each is."""
+        """Asks the model about these: how odd each is; NaN where it gives no number, which is none of the scores."""
+        from genzoo.own_data import Datum
         from genzoo.zoo.drawing import supported
         from genzoo.zoo.randomness import PerDatum
 
-        self.names += [datum.name for datum in batch]
-        counts = [x.shape[1]] * len(x) if self.texts else [1] * len(x)
-        self.tokens.extend(counts)
-        self.bytes.extend(math.nan if datum.num_bytes is None else datum.num_bytes for datum in batch)
-        odd: list[float] = []
+        count = x.shape[1] if self.texts else 1
+        said: list[float] = [0.0] * len(x)
         if "likelihood" in self.groups:
             options = {"num_particles": self.num_particles, "generator": PerDatum(x)}
             said = self.module.log_prob(x, **supported(self.module.log_prob, **options)).double().tolist()
-            self.log_prob.extend(said)
-            odd = [-p for p in said]
-        if "anomaly" in self.groups:
-            odd = self.module.anomaly_score(x).double().tolist()
-        odd = [score / count for score, count in zip(odd, counts, strict=True)]
-        self.odd.extend(odd)
+        odd = self.module.anomaly_score(x).double().tolist() if "anomaly" in self.groups else [-p for p in said]
+        odd = [math.nan if math.isnan(p) else score / count for score, p in zip(odd, said, strict=True)]
+        for datum, score, p in zip(batch, odd, said, strict=True):
+            if math.isnan(score):
+                self.miss(Datum(datum.name, why="what the model says of it is no number"))
+                continue
+            self.names.append(datum.name)
+            self.tokens.append(count)
+            self.bytes.append(math.nan if datum.num_bytes is None else datum.num_bytes)
+            self.odd.append(score)
+            if "likelihood" in self.groups:
+                self.log_prob.append(p)
         return odd
 
     def order(self) -> list[int]:
@@ -222,10 +226,11 @@ class Ends:
         self.held: dict[bool, tuple[Tensor, Tensor]] = {}  # oddest or not: scores and images
 
     def add(self, odd: list[float], x: "Tensor") -> None:
-        """Looks at some more."""
+        """Looks at some more; those whose score is NaN are at neither end."""
         import torch
 
         scores = torch.tensor(odd, dtype=torch.float64)
+        scores, x = scores[~scores.isnan()], x[~scores.isnan().to(x.device)]
         for oddest in (True, False):
             before = self.held.get(oddest, (scores[:0], x[:0]))
             together, images = torch.cat([before[0], scores]), torch.cat([before[1], x])

@@ -139,5 +139,5 @@ class Alike(Callback):
 def test_two_processes_go_by_one_clock(trainer: Make) -> None:
     """Else one would wait for the other, which does not validate, for ever."""
     model = VAE((1, 8, 8), 17, latent_dim=2, network="mlp", width=8, depth=1, lr_scheduler=Cosine)
-    timed = {"max_epochs": -1, "max_time": "00:00:00:06", **on_two_processes()}
+    timed = {"max_epochs": -1, "max_time": "00:00:00:04", **on_two_processes()}
     trainer(EvenValidations(5), Alike(), **timed).fit(model, DigitsDataModule(limit=64, batch_size=8))

@@ -219,6 +219,24 @@ def test_several_of_the_best_come_along(tmp_path: Path, trainer: Make, fit: Fit)
     assert names == {"epoch=0-step=5.ckpt", "epoch=2-step=15.ckpt", "last.ckpt"}
 
 
+def test_names_with_folders_come_along(tmp_path: Path, trainer: Make, fit: Fit) -> None:
+    """A metric with a slash in its name makes them, and the same name may be in two of them."""
+    name = {"filename": "{epoch}-{val/score:.0f}", "save_top_k": 2}
+    folder = tmp_path / "first"
+    fit(trainer(Score(1.1, 1.2), ModelCheckpoint(folder, monitor="val/score", **name), Newest(folder)))
+    names = {path.relative_to(folder) for path in folder.rglob("*.ckpt")}
+    assert names == {Path("last.ckpt"), *(Path(f"epoch={epoch}-val/score=1.ckpt") for epoch in (0, 1))}
+    folder.rename(tmp_path / "moved")
+    best, _ = resume(trainer, fit, tmp_path / "second", tmp_path / "moved/last.ckpt", 1.5, 3.0, **name)
+    found = {Path(path).relative_to(tmp_path / "second"): float(score) for path, score in best.best_k_models.items()}
+    assert {path: round(score, 1) for path, score in found.items()} == {
+        Path("epoch=0-val/score=1.ckpt"): 1.1,
+        Path("epoch=1-val/score=1.ckpt"): 1.2,
+    }
+    for path in found:
+        assert (tmp_path / "second" / path).read_bytes() == (tmp_path / "moved" / path).read_bytes()
+
+
 def test_a_best_that_is_gone_is_said(first: Path, tmp_path: Path, trainer: Make, fit: Fit) -> None:
     (first / "epoch=0-step=5.ckpt").unlink()
     with pytest.warns(UserWarning, match="epoch=0-step=5.ckpt.* is gone"):

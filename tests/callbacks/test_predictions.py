@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from genzoo.callbacks import PredictionWriter
+from genzoo.callbacks.predictions import write
 from genzoo.datamodules import AudioDataModule, DigitsDataModule, ImageFolderDataModule
 from genzoo.datamodules.folder import decode
 from genzoo.zoo import VAE, Classifier
@@ -66,6 +68,12 @@ def test_a_row_for_each_file(
         expected = model.predict_step(x)
         for name in ("log_prob", "anomaly_score"):
             assert float(line[name]) == pytest.approx(float(expected[name]), rel=1e-6)
+
+
+def test_a_file_of_any_name_has_its_row(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.png")  # Latin-1, as many a disk has it
+    write(tmp_path / "said.csv", [{"data": 0, "row": 0, "file": name, "score": "1.5"}], several=False)
+    assert b"0,caf\xe9.png,1.5" in (tmp_path / "said.csv").read_bytes()
 
 
 def test_the_pieces_of_a_recording_have_its_name(trainer: Make, tmp_path: Path) -> None:

@@ -201,9 +201,66 @@ def test_tables_are_read_as_the_datamodule_reads_them(name: str) -> None:
     assert told == list(enumerate([[1.5, 2.0], *rest], start=2))
     data = ArrayDataModule(path=name)
     assert sorted(data.data.x.tolist()) == sorted(row for _, row in told)
-    Path(name).write_text("1.5,,3\n4,5,6\n")
+    Path(name).write_text("1.5\t\t3\n4\t5\t6\n")
     (line, why), second = table(Path(name))[0]
     assert line == 1 and "'' is no number" in str(why) and second[0] == 2
+
+
+@pytest.mark.parametrize("year", ["2020", "c"])
+def test_a_header_that_training_took_for_one_is_one(year: str) -> None:
+    """Columns go by their names, whatever these are, and in whatever order they are in another file."""
+    Path("train.csv").write_text(f"a,b,{year}\n" + "".join(f"{i},{i + 0.5},{-i}\n" for i in range(20)))
+    names = ["a", "b", year]
+    assert ArrayDataModule(path="train.csv", columns=names).data.x.shape == (20, 3)
+    Path("later.csv").write_text(f"{year},b,a\n1,2,3\n2020,5,6\n")
+    rows, _ = table(Path("later.csv"), columns=names)
+    assert [(n, row.tolist()) for n, row in rows] == [(2, [3.0, 2.0, 1.0]), (3, [6.0, 5.0, 2020.0])]  # type: ignore
+    Path("bare.csv").write_text("2020,2,3\n")
+    rows, _ = table(Path("bare.csv"), columns=names)
+    assert [row.tolist() for _, row in rows] == [[2020.0, 2.0, 3.0]]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("name", "header"), [("x.tsv", "height, m\tweight, kg"), ("x.csv", '"height, m";"weight, kg"'), ("x.csv", "a,b")]
+)
+def test_what_stands_between_the_cells_is_not_what_stands_within_them(name: str, header: str) -> None:
+    between = "\t" if name == "x.tsv" else ";" if ";" in header else ","
+    rows = [[float(row), 2.0 * row] for row in range(9)]
+    Path(name).write_text(header + "\n" + "".join(f"{a}{between}{b}\n" for a, b in rows))
+    assert [row.tolist() for _, row in table(Path(name))[0]] == rows  # type: ignore[union-attr]
+    assert sorted(ArrayDataModule(path=name).data.x.tolist()) == rows
+
+
+def test_a_cell_that_no_reader_takes_is_a_row_without_a_score() -> None:
+    Path("x.csv").write_text("a,b\n1,2\n" + "9" * 200_000 + ",1\n3,4\n")
+    first, bad, last = table(Path("x.csv"))[0]
+    assert "field larger than field limit" in str(bad[1])
+    assert [first[1].tolist(), last[1].tolist()] == [[1, 2], [3, 4]]  # type: ignore[union-attr]
+    Path("x.csv").write_text("9" * 200_000 + ",1\n3,4\n")
+    with pytest.raises(ValueError, match=r"x\.csv cannot be used: field larger"):
+        table(Path("x.csv"))
+
+
+def test_what_a_model_gives_no_number_for_has_no_score(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    """Neither first nor last among the others, nor on the sheet."""
+    photos(9)
+    torch.manual_seed(0)
+    published(VAE((1, 8, 8), 256, latent_dim=2, network="mlp", width=8, depth=1))
+    scores = VAE.anomaly_score
+
+    def third_is_nan(self: VAE, x: Tensor, **options: Any) -> Tensor:
+        return scores(self, x, **options).index_fill(0, torch.tensor([2]), math.nan)
+
+    monkeypatch.setattr(VAE, "anomaly_score", third_is_nan)
+    names, columns = scored("photos", "--sheet", "odd.png")
+    odd, log_prob = columns.values()
+    assert "photos/2.png" not in names and len(names) == len(log_prob) == 8 and odd == sorted(odd, reverse=True)
+    said = capsys.readouterr()
+    assert "1 of 9 have no score: photos/2.png: what the model says of it is no number" in said.err
+    assert "8 scored" in said.out
+    ends = Ends(9)
+    ends.add([1.0, math.nan, 3.0], torch.arange(3.0))
+    assert [held.tolist() for held, _ in ends.held.values()] == [[3.0, 1.0], [1.0, 3.0]]
 
 
 def test_sounds_are_read_as_the_datamodule_reads_them(capsys: Captured) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 import torch
 import yaml
 from jsonargparse import Namespace
-from running import QUIET, VAE_OF_DIGITS, last_run
+from running import QUIET, VAE_OF_DIGITS, last_run, python
 
 from genzoo import precision, recipes
 from genzoo.cli import main
@@ -67,6 +66,26 @@ def test_so_does_a_gpu(ampere: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for accelerator in ("gpu", "mps", "tpu", "nonsense"):  # the last is for the Trainer to refuse
         assert precision.settled(accelerator, None)[0] == "32-true"
+
+
+def test_what_has_no_float64_is_not_chosen(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision._AcceleratorConnector, "_choose_auto_accelerator", staticmethod(lambda: "mps"))
+    Path("auto.yaml").write_text(VAE_OF_DIGITS.replace("accelerator: cpu", "precision: auto"))
+    main(["fit", "--config", "auto.yaml", *QUIET, "--trainer.max_epochs=1"])
+    assert "note: on the CPU: likelihoods take float64, which Apple's GPU has not" in capsys.readouterr().err
+    assert yaml.safe_load((last_run(Path.cwd()) / "config.yaml").read_text())["trainer"]["accelerator"] == "cpu"
+
+
+def test_a_config_beside_a_checkpoint_that_is_of_something_else_says_nothing(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "best.ckpt"
+    for text in ("", "[1, 2]", "a: !mine 5", "trainer: [1]", "other: 5"):
+        (tmp_path / "config.yaml").write_text(text)
+        assert precision.precision_of(checkpoint) is None
+    (tmp_path / "config.yaml").write_bytes(bytes(range(256)))
+    assert precision.precision_of(checkpoint) is None
+    (tmp_path / "config.yaml").write_text("trainer: {precision: bf16-mixed}")
+    deep = tmp_path / "checkpoints" / "epoch=1-val" / "nll=80.ckpt"  # of a metric with a slash in its name
+    assert precision.precision_of(checkpoint) == precision.precision_of(deep) == "bf16-mixed"
 
 
 @pytest.mark.parametrize(("fast", "comes_to"), [(True, "bf16-mixed"), (False, "32-true")])
@@ -177,4 +196,6 @@ except KeyError:
 assert state() == before, (state(), before)
 assert any(before)
 """
-    subprocess.run([sys.executable, "-c", script], check=True)
+    Path("script.py").write_text(script)
+    ended = python("script.py", cwd=Path.cwd())
+    assert ended.returncode == 0, ended.stderr

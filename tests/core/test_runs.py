@@ -2,7 +2,6 @@
 
 import csv
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import yaml
 from running import QUIET
 
 import genzoo
-from genzoo import recipes
 from genzoo.cli import main
 
 Captured = pytest.CaptureFixture[str]
@@ -145,16 +143,6 @@ def test_the_data_state_shape_and_levels() -> None:
     assert hparams["levels"] == 2 and "vocabulary" not in hparams  # a VAE takes no such argument
 
 
-def test_a_checkpoint_loads_in_a_fresh_interpreter() -> None:
-    (path,) = (fit() / "checkpoints").glob("*.ckpt")
-    code = (
-        "from genzoo.zoo import VAE\n"
-        f"model = VAE.load_from_checkpoint({str(path)!r})\n"
-        "assert type(model).__name__ == 'VAE' and model.latent_dim == 2 and model.shape == (1, 8, 8)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
 # ---- loggers
 
 
@@ -221,21 +209,6 @@ def test_another_familys_checkpoint_is_refused(capsys: Captured) -> None:
     with pytest.raises(SystemExit):
         main(["test", "--config", "digits/classifier", *QUIET, "--trainer.accelerator=cpu", "--ckpt_path", str(path)])
     assert "state_dict" in capsys.readouterr().err
-
-
-def test_two_processes_share_one_run_and_agree_with_one(tmp_path: Path) -> None:
-    two = ["--trainer.strategy=ddp", "--trainer.devices=2", "--trainer.max_epochs=1"]
-    subprocess.run(
-        [sys.executable, "-m", "genzoo", "fit", "--config", "small.yaml", *QUIET, *two],
-        check=True,
-        capture_output=True,
-    )
-    (run,) = Path("runs/small").iterdir()
-    (path,) = (run / "checkpoints").glob("*.ckpt")
-    main(["validate", "--config", "small.yaml", *QUIET, "--ckpt_path", str(path)])
-    (alone,) = (folder for folder in Path("runs/small").iterdir() if folder != run)
-    for figure in ("val/nll", "val/elbo", "val/kl"):
-        assert logged(run, figure) == pytest.approx(logged(alone, figure), rel=1e-5), figure
 
 
 def test_a_class_of_ones_own_from_training_to_sampling(capsys: Captured) -> None:
@@ -325,16 +298,6 @@ def test_no_arguments_at_all(capsys: Captured) -> None:
 
 
 # ---- recipes and publishing
-
-
-@pytest.mark.parametrize("name", recipes.names())
-def test_every_recipe_parses(name: str, capsys: Captured) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(["fit", "--config", name, "--print_config"])
-    assert not ended.value.code
-    printed = yaml.safe_load(capsys.readouterr().out)
-    assert isinstance(printed["seed_everything"], int)
-    assert printed["model"]["class_path"].startswith("genzoo.")
 
 
 def test_from_a_checkpoint_to_an_entry(capsys: Captured) -> None:

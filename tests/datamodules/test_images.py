@@ -202,14 +202,14 @@ def test_without_files_and_network(cls: type[DataModule], tmp_path: Path, monkey
 def test_a_damaged_file_is_named(root: Path) -> None:
     file = root / "MNIST" / "raw" / "train-images-idx3-ubyte"
     file.write_bytes(file.read_bytes()[:-1000])
-    with pytest.raises(RuntimeError, match=r"incomplete or damaged: delete .*train-images-idx3-ubyte"):
+    with pytest.raises(ValueError, match=r"incomplete or damaged: delete .*train-images-idx3-ubyte"):
         mnist(root).setup()
 
 
 def test_a_label_out_of_range_is_named(root: Path) -> None:
     file = root / "MNIST" / "raw" / "t10k-labels-idx1-ubyte"
     file.write_bytes(file.read_bytes()[:-1] + b"\x0a")
-    with pytest.raises(RuntimeError, match="found labels from 0 to 10"):
+    with pytest.raises(ValueError, match="found labels from 0 to 10"):
         mnist(root).setup("test")
 
 

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -154,6 +155,18 @@ def test_hidden_files_are_no_text_and_what_is_left_out_is_said(tmp_path: Path) -
     assert find_files(f"{tmp_path}/.notes") == [tmp_path / ".notes"]  # asked for by its name
 
 
+def test_what_exists_is_meant_by_its_name_whatever_is_in_it(tmp_path: Path) -> None:
+    book = tmp_path / "Books [1999]" / "One [1].txt"
+    for file in (book, book.with_name("One 1.txt"), tmp_path / "Books 1" / "Two.txt"):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(file.name)
+    assert find_files(str(book)) == [book]
+    both = [book.with_name("One 1.txt"), book]
+    assert find_files(f"{book.parent}/*.txt") == find_files(f"{book.parent}/**/*.txt") == both
+    assert find_files(f"{book.parent}/One [1-9].txt") == both[:1]
+    assert find_files(f"{tmp_path}/Books [1-9]/*") == [tmp_path / "Books 1" / "Two.txt"]
+
+
 def test_linked_folders_are_read(tmp_path: Path) -> None:
     for name in ("here", "there"):
         (tmp_path / name).mkdir()
@@ -222,6 +235,19 @@ def test_a_damaged_cache_is_made_again(damage, verses: Path, monkeypatch: pytest
         again = TextDataModule(str(verses), context_length=8, tokenizer="bpe", vocab_size=300)
     assert again.vocabulary == first.vocabulary
     assert np.array_equal(again.sources["train"].tokens, first.sources["train"].tokens)
+
+
+def test_what_cannot_be_kept_is_used_all_the_same(
+    verses: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setenv("GENZOO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.warns(UserWarning, match=r"byte pairs are not kept in .*\.npz, .*No space left on device"):
+        data = TextDataModule(str(verses), context_length=8, tokenizer="bpe", vocab_size=300)
+    assert data.levels == 300
 
 
 def test_only_the_training_text_has_a_say_in_what_is_a_token(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_each_is_among_the_cases() -> None:
 
 
 def test_they_are_imported_when_they_are_used() -> None:
-    code = "import sys, genzoo.metrics; assert 'torch' not in sys.modules; from genzoo.metrics import auroc"
+    code = "import sys, genzoo.metrics; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(AttributeError, match="no attribute 'Accuracy'"):
         genzoo.metrics.Accuracy  # noqa: B018

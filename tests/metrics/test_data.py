@@ -12,7 +12,7 @@ from torch.utils.data import (
 )
 
 from genzoo.datamodules import DigitsDataModule
-from genzoo.metrics.data import Rows, _in_order, data_of, split_batches
+from genzoo.metrics.data import Rows, _unshuffled, data_of, split_batches
 
 
 def rows(data: DigitsDataModule, split: str) -> torch.Tensor:
@@ -31,6 +31,14 @@ def test_the_data_of_a_split_do_not_depend_on_the_batches_nor_on_who_read_them_b
     assert torch.equal(a, b)
     assert len(a) == len(first.sources[split]) > 97
     assert torch.equal(torch.cat(list(Rows(first, split, 50))), torch.cat(list(Rows(other, split, 50))))
+
+
+def test_they_are_counted_without_being_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = DigitsDataModule(batch_size=64)
+    data.setup("fit")
+    expected = {split: len(rows(data, split)) for split in ("train", "val", "test")}
+    monkeypatch.setattr(type(data.sources["train"]), "read", None)
+    assert {split: Rows(data, split).total for split in expected} == expected
 
 
 def test_what_training_shuffles_is_read_in_order() -> None:
@@ -59,5 +67,5 @@ def test_a_sampler_that_is_the_split_is_heeded() -> None:
         (WeightedRandomSampler([1.0] * 10, 30), everything),
         (DistributedSampler(rows, 2, 0), everything),
     ):
-        found = _in_order(DataLoader(rows, 4, sampler=sampler))
+        found = _unshuffled(DataLoader(rows, 4, sampler=sampler))
         assert [int(x) for (batch,) in found for x in batch] == expected

@@ -13,6 +13,7 @@ import genzoo
 from genzoo.datamodules import FashionMNISTDataModule
 from genzoo.zoo import VAE, Classifier
 from genzoo.zoo.hub import load_checkpoint, publish
+from genzoo.zoo.lines import is_line
 
 ANIMALS = ["cat", "dog", "ox"]
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
@@ -52,6 +53,21 @@ def test_data_without_names_leave_none(tmp_path: Path) -> None:
 def test_a_model_that_is_told_no_classes_has_no_names() -> None:
     model, _ = fitted(Case(VAE, (1, 8, 8), 17, frozenset()))
     assert model.class_names == ()
+
+
+def test_names_are_of_any_script(tmp_path: Path) -> None:
+    """With all of Unicode's spaces and joiners: macOS writes a narrow space, Persian a non-joiner, emoji a joiner."""
+    names = ["New\u00a0York\u202f1", "می\u200cروم", "東京\u3000👩\u200d🔬"]
+    model, _ = fitted(CONDITIONAL[0], names)
+    data = {"class_path": "X", "init_args": {"root": names[0]}}
+    entry = publish(model, "own/model", to=tmp_path / "entry", data=data)
+    assert list(genzoo.load(entry).class_names) == names
+    assert yaml.safe_load((Path(entry) / "config.yaml").read_text("utf-8"))["data"]["hint"] == names[0]
+
+
+@pytest.mark.parametrize("bad", ["a\nb", "\x1b[31m", "a\u2028b", "\udc80", "a\u202eb", "a\u2066b"])
+def test_what_commands_a_terminal_or_turns_a_name_around_is_no_line(bad: str) -> None:
+    assert is_line("a b\u00a0c") and not is_line(bad)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from families import FIRST, Case
+from families import FIRST, Case, with_few_layers
 from running import VAE_OF_DIGITS, genzoo, last_run, refused
 from torch import nn
 
@@ -57,6 +57,7 @@ def test_every_family_is_what_it_was(case: Case, monkeypatch: pytest.MonkeyPatch
     """Traced and differentiated as by inductor, whose kernels would take minutes for all of them."""
     in_place = nn.Module.compile
     monkeypatch.setattr(nn.Module, "compile", lambda network: in_place(network, backend="aot_eager"))
+    case = with_few_layers(case)
     ours, theirs, x = case.build(), case.build(), case.data(4)
     compile_networks(ours)
     assert list(ours.state_dict()) == list(theirs.state_dict())

@@ -42,6 +42,7 @@ def vae(schedule: Any) -> VAE:
 def train(model: LightningModule, *callbacks: Callback, ckpt_path: Path | None = None, **options: Any) -> Trainer:
     keeps = any(isinstance(callback, Newest) for callback in callbacks)
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    quiet["limit_val_batches"] = 1  # of 23
     trainer = Trainer(**quiet | options, enable_checkpointing=keeps, callbacks=list(callbacks))
     trainer.fit(model, DigitsDataModule(limit=24, batch_size=8), ckpt_path=ckpt_path)
     return trainer

@@ -1,6 +1,7 @@
 """What a network would take is known, and too much of it refused, before there is any of it."""
 
 import resource
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -33,7 +34,7 @@ def there(monkeypatch):
     """Sets how much memory there is."""
 
     def sets(size: int | None) -> None:
-        monkeypatch.setattr(memory, "memory_at_hand", lambda: size)
+        monkeypatch.setattr(memory, "memory_at_hand", lambda needed: size)
 
     return sets
 
@@ -124,4 +125,19 @@ def test_what_is_tried_first_draws_nothing(there) -> None:
 def test_the_memory_at_hand_is_what_the_kernel_says_within_the_container_s(monkeypatch, files, expected) -> None:
     monkeypatch.setattr(memory, "_lines", lambda path: files.get(path, "").splitlines())
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert memory_at_hand() == expected
+    assert memory_at_hand(KIB**4) == expected
+
+
+def test_a_gpu_is_asked_only_where_this_machine_s_memory_is_less_than_is_needed(monkeypatch) -> None:
+    """It starts CUDA, after which no process can be forked for another GPU."""
+    asked = []
+
+    def properties(device: int) -> SimpleNamespace:
+        asked.append(device)
+        return SimpleNamespace(total_memory=8 * GIB)
+
+    monkeypatch.setattr(memory, "_lines", lambda path: ["MemAvailable: 1024 kB"] if "meminfo" in path else [])
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", properties)
+    assert memory_at_hand(1000 * KIB) == 1024 * KIB and not asked
+    assert memory_at_hand(GIB) == 8 * GIB and asked == [0, 1]

@@ -307,7 +307,8 @@ class GPT(TextMixin, AutoregressiveMixin, ZooModule):
                 fed = self.begun(tokens[:, begin:i], labels)
             else:
                 fed = tokens[:, i - 1 : i]
-            logits = truncated(self.next_logits(fed, cache)[:, -1], temperature, top_k, top_p)
+            last = self.features(fed, cache)[:, -1]  # of all before it nobody asks what comes next
+            logits = truncated(linear(last, self.embedding.weight[: self.start]), temperature, top_k, top_p)
             tokens[:, i] = torch.where(known[:, i], tokens[:, i], self.choose(logits, noise[:, i]))
         return tokens
 

@@ -6,6 +6,9 @@ told nothing but the ratio of noise and data, so the same weights can be read as
 """
 
 import math
+from collections import deque
+from collections.abc import Iterator
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -16,7 +19,7 @@ from genzoo.zoo.diffusion.flow import ProbabilityFlow
 from genzoo.zoo.diffusion.likelihood import corrupt
 from genzoo.zoo.diffusion.marginal import MarginalBoundMixin
 from genzoo.zoo.diffusion.schedules import RATIOS, Spacing
-from genzoo.zoo.diffusion.solvers import Solver, repaint, stops
+from genzoo.zoo.diffusion.solvers import Solver, Stop, repaint, stops
 from genzoo.zoo.interface import LogProbKind
 from genzoo.zoo.mixins import CompletionMixin, check_ends, great_circle
 from genzoo.zoo.precision import full_precision
@@ -83,7 +86,8 @@ class Diffusion(MarginalBoundMixin, CompletionMixin, Denoising):
         Raises:
             ValueError: on labels or guidance that do not fit the model, or steps that do not fit the schedule.
         """
-        return self._states(num_samples, labels, generator, solver, steps, spacing, guidance)[-1]
+        _, states = self._states(num_samples, labels, generator, solver, steps, spacing, guidance)
+        return self._as_data(*deque(states, maxlen=1).pop())
 
     @torch.no_grad()
     def sample_path(
@@ -95,9 +99,11 @@ class Diffusion(MarginalBoundMixin, CompletionMixin, Denoising):
             (num_frames, num_samples, *shape), evenly spread over the steps; the last is `sample`'s.
         """
         check_count("num_frames", num_frames)
-        states = self._states(num_samples, labels, generator)
-        last = len(states) - 1
-        return torch.stack([states[last - round(last * i / max(1, num_frames - 1))] for i in range(num_frames)][::-1])
+        count, states = self._states(num_samples, labels, generator)
+        last = count - 1
+        wanted = [last - round(last * i / max(1, num_frames - 1)) for i in reversed(range(num_frames))]
+        frames = {i: self._as_data(*state) for i, state in enumerate(states) if i in wanted}
+        return torch.stack([frames[i] for i in wanted])
 
     def _states(
         self,
@@ -108,8 +114,8 @@ class Diffusion(MarginalBoundMixin, CompletionMixin, Denoising):
         steps: int | None = None,
         spacing: Spacing | None = None,
         guidance: float | None = None,
-    ) -> list[Tensor]:
-        """Every state of the solver, in the data's range."""
+    ) -> tuple[int, Iterator[tuple[Tensor, Stop]]]:
+        """How many states the solver goes through, and each of them where it stops, one after another."""
         guidance = self.guidance if guidance is None else guidance
         check_guidance(guidance, self)
         if solver is not None and not isinstance(solver, Solver):
@@ -120,8 +126,12 @@ class Diffusion(MarginalBoundMixin, CompletionMixin, Denoising):
         x = normal((num_samples, *self.shape), like=like, generator=generator) * self.schedule.prior_std(times[0])
         denoiser = self.denoiser(labels, guidance=guidance, clip=True)
         path = (solver or self.solver).path(denoiser, self.schedule, x, times, generator)
-        states = zip([x, *path], stops(self.schedule, times), strict=True)
-        return [self.from_model(y / math.hypot(at.alpha, at.sigma)) for y, at in states]
+        places = stops(self.schedule, times)
+        return len(places), zip(chain([x], path), places, strict=True)
+
+    def _as_data(self, x: Tensor, at: Stop) -> Tensor:
+        """A state of the solver in the data's range, of their size."""
+        return self.from_model(x / math.hypot(at.alpha, at.sigma))
 
     # ---- likelihood
 

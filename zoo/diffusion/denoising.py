@@ -59,7 +59,7 @@ class Denoising(ConditionalMixin, ZooModule):
         spacing: of the steps, see `Schedule.times`; None takes the family's.
         network: "unet", a `UNet` (images); "dit", a transformer, `DiT` (images, series); "mlp", a `TimedMLP`
             (points); None takes the first that is for the data. Or a module of your own, (x, c_noise, labels) to the
-            shape of x, where x has about unit variance, c_noise of (B,) is ¼ ln(σ/α), and labels are (B,) in
+            shape of x, where x has about unit variance, c_noise of (B,) is ¼ ln(σ/α), in float32 at least, and labels are (B,) in
             [0, num_classes], the last for "no class", or None.
         width: of a network of ours: channels of the U-Net, numbers at each position of the transformer, or hidden
             units of the MLP; None takes what suits the data, or 64.
@@ -208,7 +208,8 @@ class Denoising(ConditionalMixin, ZooModule):
     def predict(self, x: Tensor, noise: Noise, labels: Tensor | None) -> Tensor:
         """What the network says of x_t, (B, *shape).
 
-        It sees x_t with about unit variance and c_noise = ¼ ln(σ/α) (Karras et al. 2022, eq. 7 and table 1).
+        It sees x_t with about unit variance and c_noise = ¼ ln(σ/α) (Karras et al. 2022, eq. 7 and table 1), the
+        latter in float32 at least: it is a measurement, and a network forms sines of multiples of it.
         """
         like, own = noise.like(x), self.network_dtype
         c_noise = -noise.log_snr.clamp(-20, 20) / 8
@@ -216,7 +217,7 @@ class Denoising(ConditionalMixin, ZooModule):
             c_noise = x.new_full((), float(c_noise))
         c_noise = c_noise.to(x).expand(x.shape[0])
         scaled = x * (like.alpha.square() + like.sigma.square()).rsqrt()
-        p = self._few_at_once(scaled.to(own), c_noise.to(own), labels)
+        p = self._few_at_once(scaled.to(own), c_noise, labels)
         if p.shape != x.shape:
             raise ValueError(f"The network must map {tuple(x.shape)} to the same shape, but gave {tuple(p.shape)}.")
         return p.to(x.dtype)

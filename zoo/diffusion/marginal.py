@@ -67,6 +67,7 @@ class MarginalBoundMixin(ConditionalMixin, LogProbMixin):
             return self.log_prob_given(x, given, num_particles, generator).to(dtype)
         generator = repeatable(generator, x.device)
         log_q = self.log_joint(x, num_particles, generator).log_softmax(0)
+        unknown = log_q.isnan().any(0)  # which is no likelihood of 1, as the sum over no class would be
         log_q = log_q.where(log_q > log_q.amax(0) + math.log(self.unlikely), -math.inf).log_softmax(0)
         log_prior = self.class_log_prior.to(x.device)
         total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
@@ -76,7 +77,7 @@ class MarginalBoundMixin(ConditionalMixin, LogProbMixin):
                 labels = torch.full((len(rows),), y, device=x.device)
                 log_p = log_prior[y] + self.log_prob_given(x[rows], labels, num_particles, own)
                 total[rows] += log_q_y[rows].exp() * (log_p - log_q_y[rows])
-        return total.to(dtype)
+        return total.masked_fill(unknown, math.nan).to(dtype)
 
     def log_joint(self, x: Tensor, num_particles: int, generator: Generator) -> Tensor:
         """About L_y + log π_y, float64, (as many as there are classes with a share, B), all with the same noise.

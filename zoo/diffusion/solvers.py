@@ -11,6 +11,7 @@ and has the same solutions, up to a factor, for every schedule. The others add n
 
 import math
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -67,8 +68,7 @@ class Solver(ABC):
         self, denoiser: Denoiser, schedule: Schedule, x: Tensor, times: Tensor, generator: Generator | None = None
     ) -> Tensor:
         """The last of `path`."""
-        *_, last = self.path(denoiser, schedule, x, times, generator)
-        return last
+        return deque(self.path(denoiser, schedule, x, times, generator), maxlen=1).pop()
 
 
 # ------------------------------------------------------------------------------------------------ deterministic

@@ -15,7 +15,18 @@ from typing import Any
 from genzoo.zoo.files import at_home, cached, staged
 from genzoo.zoo.hub import entries
 from genzoo.zoo.hub.checkpoints import FOLDER, Checkpoint, checkpoint_of, newest_run
-from genzoo.zoo.hub.entries import CONFIG, FILES, METRICS, NAME, WEIGHTS, Entry, file_of, list_models, read_config
+from genzoo.zoo.hub.entries import (
+    CARD,
+    CONFIG,
+    FILES,
+    METRICS,
+    NAME,
+    WEIGHTS,
+    Entry,
+    file_of,
+    list_models,
+    read_config,
+)
 from genzoo.zoo.hub.schema import CONFIG_BYTES, METRICS_BYTES
 from genzoo.zoo.hub.weights import largest
 from genzoo.zoo.hub.wording import masked, one_line
@@ -109,8 +120,23 @@ def check_address(address: str, *, publishing: bool = False) -> None:
             raise ValueError(f"{masked(address)}: such an address has the form {forms[scheme][1]}")
         if publishing and scheme == "hf" and "@" in rest:
             raise ValueError(f"{masked(address)}: a revision cannot be written; name the repository alone")
+        if publishing and scheme == "hf":
+            _check_repository(rest)
     elif publishing:
         _check_writable(address, scheme)
+
+
+def _check_repository(repository: str) -> None:
+    """`check_address` of a repository of Hugging Face's that is to be published to, which takes an account."""
+    from huggingface_hub import HfApi, get_token
+
+    with _boundary(f"publish to hf://{repository}"):
+        if get_token() is None:
+            raise OSError("it takes an account: log in by `hf auth login`, or set HF_TOKEN")
+        api = HfApi()
+        inside = set(api.list_repo_files(repository)) if api.repo_exists(repository) else set()
+    inside.discard(".gitattributes")  # which the service writes into each
+    _check_entry(f"hf://{repository}", inside - {CARD} and inside)  # with a card alone it was made by hand, for this
 
 
 def _check_writable(address: str, scheme: str) -> None:
@@ -130,8 +156,13 @@ def _check_writable(address: str, scheme: str) -> None:
     with _boundary(f"publish to {address}"):
         system, root = url_to_fs(address.rstrip("/"))
         inside = {path.rpartition("/")[2] for path in system.ls(root, detail=False)} if system.isdir(root) else set()
+    _check_entry(address, inside)
+
+
+def _check_entry(address: str, inside: set[str]) -> None:
+    """Raises ValueError if files at an address are there, and are not those of an entry."""
     if inside and (foreign := sorted(inside - set(FILES)) or sorted({CONFIG, WEIGHTS} - inside)):
-        lacks = "would be lost" if foreign[0] in inside else "it lacks"
+        lacks = "it has also" if foreign[0] in inside else "it lacks"
         raise ValueError(
             f"{masked(address)} exists and is no entry of a zoo, so it is not replaced; choose another"
             f" ({lacks}: {', '.join(foreign[:3])})"

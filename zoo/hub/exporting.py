@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from genzoo.zoo.files import whole
+from genzoo.zoo.files import at_home, whole
 from genzoo.zoo.interface import HasParts
 from genzoo.zoo.parts import Part
 
@@ -39,7 +39,7 @@ def export(model: Any, to: str | Path, part: str | None = None) -> list[Path]:
     """
     if not isinstance(model, HasParts):
         raise ValueError(f"export: of a {type(model).__name__} nothing can be exported.")
-    to, known = Path(to), model.parts()
+    to, known = at_home(to), model.parts()
     if to.suffix not in SUFFIXES:
         raise ValueError(f"export: {to} must end in {' or '.join(SUFFIXES)}, which says what kind of file to write.")
     if part is not None and part not in known:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -76,7 +77,7 @@ def publish(
     Raises:
         ValueError: the model or its figures cannot be stated in a file, or an argument is not right; nothing was
             written.
-        OSError: the upload failed.
+        OSError: the address could not be reached, or the upload failed; the message says where the entry is kept.
     """
     if not NAME.fullmatch(name):
         raise ValueError(f"name={name!r}: give letters, digits, '.', '_' and '-', in parts divided by '/': mnist/vae")
@@ -88,7 +89,14 @@ def publish(
         raise ValueError(f"learning={str(learning)!r}: give a .png file")
     if dtype not in DTYPES:
         raise ValueError(f"dtype={dtype!r}: give one of {', '.join(DTYPES)}")
-    address, target = name if to is None else str(to), checked_target(name, to)
+    address, target = name if to is None else str(to), None
+    unreachable: OSError | None = None
+    try:
+        target = checked_target(name, to)
+    except OSError as error:
+        if "://" not in address:
+            raise
+        unreachable = error  # now; what was measured is kept, and sent later
 
     def write(folder: Path) -> None:
         config = {"genzoo": __version__, "name": name, **_describe(module, data)}
@@ -114,7 +122,21 @@ def publish(
         return target
     with tempfile.TemporaryDirectory() as temporary:
         write(Path(temporary))
-        return upload(Path(temporary), address, **(sending or {}))
+        try:
+            if unreachable is not None:
+                raise unreachable
+            return upload(Path(temporary), address, **(sending or {}))
+        except OSError as error:
+            kept = str(_kept(Path(temporary), name))
+            again = shlex.join(["genzoo", "publish", "--entry", kept, "--name", name, "--to", masked(address)])
+            raise OSError(f"{error}. Nothing is lost: `{again}` sends the entry again") from error
+
+
+def _kept(entry: Path, name: str) -> Path:
+    """A copy of an entry that could not be sent: in the current folder, or where files are temporary."""
+    place = Path.cwd() if os.access(Path.cwd(), os.W_OK) else Path(tempfile.gettempdir())
+    folder = Path(tempfile.mkdtemp(prefix=f"{name.replace('/', '-')}-unsent-", dir=place))
+    return Path(shutil.copytree(entry, folder, dirs_exist_ok=True))
 
 
 def republish(

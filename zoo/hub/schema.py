@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 import yaml
 
 from genzoo.zoo.hub.wording import one_line, shortened
+from genzoo.zoo.lines import is_line
 
 CONFIG_BYTES, METRICS_BYTES = 8 * 2**20, 2**20  # of the whole file; a vocabulary is the longest that either holds
 VALUES, DEPTH = 20_000, 32  # of a file, and how deep they are nested: genzoo's have some hundred, 6 deep
@@ -97,7 +98,7 @@ def _check_plain(value: Any, *, strict: bool) -> None:
                 raise ValueError(TOO_MUCH)
             if isinstance(item, list):
                 stack += [(inner, f"{where}[{place}]", depth + 1) for place, inner in enumerate(item)]
-            elif strict and not all(isinstance(key, str) and key.isprintable() for key in item):
+            elif strict and not all(isinstance(key, str) and is_line(key) for key in item):
                 raise ValueError(f"{where or 'it'} has a name that is no text in one line")
             else:
                 stack += [(inner, f"{where}.{key}".lstrip("."), depth + 1) for key, inner in item.items()]
@@ -186,9 +187,9 @@ def like(pattern: str, expected: str) -> Check:
 
 
 NUMBER = a(lambda v: isinstance(v, int | float) and not isinstance(v, bool), "a number")
-LINE = a(lambda v: isinstance(v, str) and v.isprintable(), "text in one line")
+LINE = a(lambda v: isinstance(v, str) and is_line(v), "text in one line")
 PROSE = a(
-    lambda v: isinstance(v, str) and all(c.isprintable() or c in "\n\t" for c in v),
+    lambda v: isinstance(v, str) and is_line(v.replace("\n", "").replace("\t", "")),
     "text, without control characters",
 )
 

@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from genzoo.zoo.lines import is_line
+
 USER = re.compile(r"(?<=://)(?:[^\s/]*|[^\s/:@]*:\S*)(?=@)")  # user:password, the latter perhaps with a slash in it
 TOKEN = re.compile(r"(?<=[?&])([^\s=&]*(?:token|key|secret|sign|sig|pass)[^\s=&]*=)([^\s&]+)", re.IGNORECASE)
 
@@ -23,7 +25,7 @@ def masked(text: str, address: str = "") -> str:
 
 def one_line(text: str) -> str:
     """The text as a message may hold it: without passwords, line breaks, or characters that command a terminal."""
-    return "".join(c if c.isprintable() else "�" for c in " ".join(masked(text).split()))
+    return "".join(c if is_line(c) else "�" for c in " ".join(masked(text).split()))
 
 
 def shortened(value: object, length: int = 60) -> str:

@@ -167,11 +167,15 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
         draw = normal if self.levels is None else uniform
         noise = self.in_own_units(draw(target.shape, like=target, generator=generator))
         state = torch.where(mask, target, noise)
+        keep = mask
         for _ in range(self.completion_sweeps):
             restored = self.decoded(self.features(state)).mean
-            before, state = state, torch.where(mask, target, restored)
-            if bool((self.standardised(state) - self.standardised(before)).abs().max() < 1e-4):
+            before, state = state, torch.where(keep, state, restored)
+            change = (self.standardised(state) - self.standardised(before)).abs().flatten(1).amax(1)
+            settled = (change < 1e-4).view(-1, *(1 for _ in self.shape))
+            if bool(settled.all()):
                 break
+            keep = keep | settled  # a datum that has settled does not wait for the others
         if self.levels is not None:
             state = to_grid(state, self.levels)
         return state.unflatten(0, (num_samples, len(x)))

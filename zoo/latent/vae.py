@@ -287,6 +287,11 @@ class VAE(LogProbMixin, GibbsMixin, EncoderDecoderMixin, ZooModule):
             return {"nll": -terms["elbo"], **terms}
         return {"nll": -self.log_prob(x, num_particles=self.num_particles, generator=generator), **terms}
 
+    def on_validation_epoch_start(self) -> None:
+        """Forgets those of a validation that was broken off."""
+        super().on_validation_epoch_start()
+        self._posteriors.clear()
+
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Logs `evaluation`, and remembers the posterior of each datum."""
         super().validation_step(batch, batch_idx)

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-FREQUENCIES = 16  # sines and cosines of each, from a period of 8 units of c_noise down to one of 1/4
+FREQUENCIES = 16  # sines and cosines of each, from a period of 8 units of c_noise, by thirds of an octave, to 1/4
 
 
 class Conditioning(nn.Module):
@@ -20,14 +20,10 @@ class Conditioning(nn.Module):
         ValueError: if num_classes is less than 1.
     """
 
-    frequencies: Tensor
-
     def __init__(self, features: int, num_classes: int | None = None) -> None:
         super().__init__()
         if num_classes is not None and num_classes < 1:
             raise ValueError(f"num_classes={num_classes}: there is at least one class; None is for no labels.")
-        periods = torch.logspace(3, -2, FREQUENCIES, base=2)
-        self.register_buffer("frequencies", 2 * math.pi / periods, persistent=False)
         self.noise = nn.Sequential(nn.Linear(2 * FREQUENCIES, features), nn.SiLU(), nn.Linear(features, features))
         self.num_classes = num_classes
         self.classes = nn.Embedding(num_classes + 1, features) if num_classes is not None else None
@@ -36,17 +32,21 @@ class Conditioning(nn.Module):
         """The vectors.
 
         Args:
-            c_noise: (B,), any real measure of the noise level that is of order 1.
+            c_noise: (B,), any real measure of the noise level that is of order 1; in float32 where the weights are in
+                half precision, which would not tell its angles apart.
             labels: (B,) int64 in [0, num_classes], num_classes for "no class"; None: no class for all.
 
         Returns:
-            (B, features).
+            (B, features), in the weights' precision.
 
         Raises:
             ValueError: if labels are given to an unconditional network.
         """
-        angles = c_noise.to(self.frequencies.dtype)[:, None] * self.frequencies
-        h = self.noise(torch.cat([angles.cos(), angles.sin()], dim=1))
+        exact = c_noise if c_noise.dtype.itemsize >= 4 else c_noise.float()
+        octaves = torch.arange(FREQUENCIES, device=exact.device, dtype=exact.dtype) / 3 - 3
+        angles = exact[:, None] * (2 * math.pi * 2**octaves)
+        waves = torch.cat([angles.cos(), angles.sin()], dim=1)
+        h = self.noise(waves.to(next(self.noise.parameters()).dtype))
         if self.classes is None:
             if labels is not None:
                 raise ValueError("labels were given to a network without classes: construct it with num_classes.")

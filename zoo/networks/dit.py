@@ -117,7 +117,7 @@ class DiT(nn.Module):
 
         Args:
             x: (B, *shape), of order 1.
-            c_noise: (B,), any real measure of the noise level that is of order 1.
+            c_noise: (B,), any real measure of the noise level that is of order 1, in float32 at least.
             labels: (B,) int64 in [0, num_classes], where num_classes stands for "no class"; None: no class for all.
 
         Returns:

@@ -265,6 +265,11 @@ class LatentModel(TwoStageMixin, ConditionalMixin, LogProbMixin, CompletionMixin
                 found[f"prior_{name}"] = value
         return found
 
+    def on_validation_epoch_start(self) -> None:
+        """Forgets those of a validation that was broken off."""
+        super().on_validation_epoch_start()
+        self._posteriors = []
+
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Logs `evaluation`, and remembers the codes."""
         super().validation_step(batch, batch_idx)

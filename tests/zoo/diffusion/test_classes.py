@@ -42,6 +42,16 @@ def test_likelihood_without_a_label_is_the_mean_over_classes(monkeypatch):
     torch.testing.assert_close(bits[0], -log_probs[2, 0] / (2 * math.log(2)), rtol=1e-5, atol=0)
 
 
+def test_a_class_without_a_number_leaves_none(monkeypatch):
+    """A likelihood of 1, the sum over no class, would be the best there is."""
+    model = FlowMatching((1, 1, 2), 17, num_classes=3, conditional=True)
+    x = torch.arange(8).view(4, 1, 1, 2) / 16
+    log_probs = torch.randn(3, 4).double()
+    log_probs[1, 2] = math.nan
+    answered_by(monkeypatch, model, x, log_probs)
+    assert model.log_prob(x).isnan().tolist() == [False, False, True, False]
+
+
 @pytest.mark.parametrize("family", [DDPM, FlowMatching])
 def test_likelihood_without_a_label_is_not_above_that_with_one_where_classes_are_alike(family, monkeypatch):
     """All p(x | y) are the same, so p(x) is it. The noise of the bounds must not pass for likelihood."""

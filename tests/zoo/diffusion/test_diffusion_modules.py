@@ -1,6 +1,7 @@
 """The three models as modules: one network, three readings; labels, guidance, completions, inversions."""
 
 import math
+import weakref
 
 import pytest
 import torch
@@ -212,6 +213,24 @@ def test_any_solver_and_number_of_steps_and_frames_that_end_in_the_sample():
         model.sample(1, steps=1001)
     with pytest.raises(ValueError, match="num_frames=0"):
         model.sample_path(3, num_frames=0)
+
+
+def test_a_sampler_holds_no_state_that_it_has_left(monkeypatch):
+    states, held, shown = [], [], []
+
+    class Watched(Euler):
+        def path(self, *arguments):
+            for y in super().path(*arguments):
+                states.append(weakref.ref(y))
+                held.append(sum(state() is not None for state in states))
+                yield y
+                del y
+
+    model = DDPM((1, 8, 8), 17, width=16).eval()
+    from_model = model.from_model
+    monkeypatch.setattr(model, "from_model", lambda y: shown.append(1) or from_model(y))
+    model.sample(2, solver=Watched(), steps=20)
+    assert len(held) == 20 and max(held) <= 3 and len(shown) == 1
 
 
 def test_guidance():

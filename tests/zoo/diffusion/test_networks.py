@@ -70,7 +70,7 @@ def test_what_is_no_network_for_the_data_or_has_no_such_size_is_refused(argument
 
 
 def test_a_network_too_large_for_the_memory_is_refused(monkeypatch):
-    monkeypatch.setattr("genzoo.zoo.memory.memory_at_hand", lambda: 2**20)
+    monkeypatch.setattr("genzoo.zoo.memory.memory_at_hand", lambda needed: 2**20)
     with pytest.raises(ValueError, match="choose a smaller width or depth"):
         DDPM((1, 8, 8), 17, network="dit")
 

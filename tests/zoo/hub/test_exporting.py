@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from families import CODEBOOKS, CONDITIONAL, FIRST, OTHER_NETWORKS, Case
+from families import CODEBOOKS, CONDITIONAL, FIRST, OTHER_NETWORKS, Case, with_few_layers
 from torch import Tensor
 
 import genzoo
@@ -34,7 +34,7 @@ LABELLED = [pytest.param(case, marks=[] if case.family in (GAN, VAE) else pytest
 @pytest.mark.parametrize("case", FIRST + LABELLED + CODEBOOKS + OTHER_NETWORKS, ids=str)
 def test_every_family_can_leave(case: Case, tmp_path: Path) -> None:
     """By ONNX Runtime, of a batch size that was not seen, it is the model to 1e-4."""
-    model = case.build().eval()
+    model = with_few_layers(case).build().eval()
     assert isinstance(model, HasParts)
     known = model.parts()
     written = export(model, tmp_path / "model.onnx")
@@ -51,7 +51,7 @@ def test_every_family_can_leave(case: Case, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("case", FIRST + CODEBOOKS + OTHER_NETWORKS, ids=str)
 def test_every_family_is_a_program_of_pytorch_s(case: Case, tmp_path: Path) -> None:
-    model = case.build().eval()
+    model = with_few_layers(case).build().eval()
     for path, part in zip(export(model, tmp_path / "model.pt2"), model.parts().values(), strict=True):
         extra = {"shape": ""}
         program = torch.export.load(path, extra_files=extra)

@@ -696,14 +696,17 @@ def test_an_address_that_is_not_there() -> None:
         genzoo.load("memory://nowhere", revision="main")
 
 
-def test_no_network_is_one_clear_error(module: VAE, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_network_is_one_clear_error(module: VAE, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import huggingface_hub
 
     def unreachable(*_: Any, **__: Any) -> None:
         raise ConnectionError("Name or service not known\nand forty more lines")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
-    monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", unreachable)
+    for asks in ("repo_exists", "create_repo"):
+        monkeypatch.setattr(huggingface_hub.HfApi, asks, unreachable)
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_ours")
+    monkeypatch.chdir(tmp_path)  # where the entry is kept
     with pytest.raises(OSError, match=r"could not fetch hf://a/b \(ConnectionError: Name or service not known\)"):
         genzoo.load("hf://a/b")
     with pytest.raises(OSError, match=r"could not publish to hf://a/b"):

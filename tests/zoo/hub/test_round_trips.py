@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ import torch
 from hub_server import TOKEN, HubServer, hub_server
 
 import genzoo
+from genzoo.cli import main
 from genzoo.zoo import GAN, VAE, hub
 from genzoo.zoo.likelihoods import DiscretisedLogistic
 
@@ -36,6 +39,8 @@ def sha256(file: bytes) -> str:
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GENZOO_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")  # where what cannot be sent is kept
 
 
 # ---- Hugging Face's Hub
@@ -113,6 +118,28 @@ print(json.dumps(said))
     assert all(line.startswith(("could not fetch hf://me/", "could not publish to hf://me/")) for line in said)
 
 
+def test_a_repository_of_something_else_is_not_replaced(server: HubServer, tmp_path: Path) -> None:
+    """Before anything is measured; one that was made by hand for this has a card, or nothing."""
+    foreign = {".gitattributes": b"", "README.md": b"", "config.json": b"{}", "pytorch_model.bin": b"weights"}
+    server.repositories["me/other"] = {"private": False, "commits": {"0" * 40: foreign}}
+    fresh = {".gitattributes": b"", "README.md": b"# To be"}
+    server.repositories["me/fresh"] = {"private": False, "commits": {"1" * 40: fresh}}
+    said, address = on_the_hub(
+        server,
+        tmp_path,
+        """
+try:
+    made().push_to_hub("me/other")
+except ValueError as error:
+    said = str(error)
+print(json.dumps([said, made().push_to_hub("me/fresh")]))
+""",
+    )
+    assert said.startswith("hf://me/other exists and is no entry of a zoo")
+    assert said.endswith("(it has also: config.json, pytorch_model.bin)")
+    assert address == "hf://me/fresh" and server.files("me/other")[1] == foreign
+
+
 def test_what_is_here_goes_before_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     genzoo.publish(made(), "my/own", to="my/own")
@@ -177,7 +204,7 @@ def test_what_is_no_entry_is_not_replaced_before_anything_is_sent(bucket: str) -
     for file in ("notes.txt", "deep/notes.txt"):
         fsspec.open(f"{bucket}/mine/{file}", "w").open().close()
     with pytest.raises(
-        ValueError, match=r"s3://zoo/mine exists and is no entry .* \(would be lost: deep, notes\.txt\)"
+        ValueError, match=r"s3://zoo/mine exists and is no entry .* \(it has also: deep, notes\.txt\)"
     ):
         hub.publishing.checked_target("x", f"{bucket}/mine")
     fsspec.open(f"{bucket}/half/config.yaml", "w").open().close()
@@ -185,6 +212,21 @@ def test_what_is_no_entry_is_not_replaced_before_anything_is_sent(bucket: str) -
         genzoo.publish(made(), "x", to=f"{bucket}/half")
     with pytest.raises(OSError, match="could not publish to s3://no-such-bucket/x"):
         genzoo.publish(made(), "x", to="s3://no-such-bucket/x")
+
+
+def test_what_could_not_be_sent_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut(*_: Any, **__: Any) -> None:
+        raise OSError("could not publish to memory://kept/vae (ConnectionError: cut)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hub.publishing, "upload", cut)
+        with pytest.raises(OSError, match=r"Nothing is lost: `.*` sends the entry again") as raised:
+            genzoo.publish(made(), "digits/vae", to="memory://kept/vae", metrics={"figures": []})
+    (kept,) = Path().glob("digits-vae-unsent-*")
+    assert densities(genzoo.load(kept)) == densities(made())
+    command = re.findall("`genzoo (.*?)`", str(raised.value))[0]
+    main(shlex.split(command))
+    assert densities(genzoo.load("memory://kept/vae")) == densities(made())
 
 
 def test_an_upload_that_breaks_off_is_never_taken_for_an_entry(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -228,6 +228,16 @@ def test_completion_is_a_fixed_point_of_reconstructing_and_pasting():
     torch.testing.assert_close(out[:, 0, 2], torch.full((3,), 4.0, dtype=torch.float64), atol=1e-3, rtol=0)
 
 
+def test_a_completion_that_has_settled_does_not_wait_for_another():
+    direction = torch.tensor([[0.6, 0.0, 0.8]], dtype=torch.float64)
+    model = linear((direction, direction.T))
+    x = torch.tensor([[0.0, 7.0, 0.0], [30.0, 7.0, 0.0], [3000.0, 7.0, 0.0]], dtype=torch.float64)
+    known = torch.tensor([True, True, False])
+    together = model.complete(x, known, generator=PerDatum(x))
+    alone = [model.complete(x[i : i + 1], known, generator=PerDatum(x[i : i + 1])) for i in range(3)]
+    torch.testing.assert_close(together, torch.cat(alone, 1), atol=1e-9, rtol=0)
+
+
 def test_anomaly_scores_know_one_scorer():
     model, x = Autoencoder((1, 4, 4), 5, **SMALL), torch.zeros(2, 1, 4, 4)
     torch.testing.assert_close(model.anomaly_score(x, scorer="reconstruction"), model.anomaly_score(x))

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.distributions import Independent, MixtureSameFamily, Normal, kl_divergence
 
+from genzoo.zoo.latent import posterior
 from genzoo.zoo.latent.posterior import log_aggregate, posterior_figures
 
 
@@ -32,6 +33,12 @@ def test_kl_is_information_and_the_distance_of_the_aggregate_from_the_prior():
     assert float(figures["marginal_kl"]) == pytest.approx(marginal, abs=0.02)
     assert float(figures["mutual_information"]) == pytest.approx(kl - marginal, abs=0.02)
     assert float(figures["active_units"]) == 1
+
+
+def test_of_very_many_some_are_looked_at_spread_over_all(monkeypatch):
+    monkeypatch.setattr(posterior, "MOST", 4)
+    mean, scale = torch.randn(10, 2), torch.rand(10, 2) + 0.1
+    assert posterior_figures(mean, scale) == posterior_figures(mean[[0, 2, 5, 7]], scale[[0, 2, 5, 7]])
 
 
 def test_posteriors_far_apart_tell_which_datum_it_is_and_equal_ones_nothing():
