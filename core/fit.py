@@ -235,8 +235,8 @@ class GenzooCLI(LightningCLI):
             given.trainer.accelerator = "cpu"
             if is_rank_zero():
                 note(
-                    "on the CPU: likelihoods take float64, which Apple's GPU has not; what has none, a GAN say, trains"
-                    " there by --trainer.accelerator mps"
+                    "on the CPU: likelihoods take float64, which Apple's GPU has not; what has none, as a GAN,"
+                    " trains there by --trainer.accelerator mps"
                 )
         if given.trainer.precision == "auto":
             given.trainer.precision, self.reason = settled(given.trainer.accelerator, checkpoint)

@@ -22,7 +22,7 @@ from genzoo.datamodules.augmentation import Augmentation
 from genzoo.datamodules.base import SPLIT_SEED, DataModule, InMemory, Source, seeded
 from genzoo.datamodules.files import BESIDE, HIDDEN, FileSearch, is_hidden
 from genzoo.datamodules.images import rescale
-from genzoo.datamodules.reading import each, kept
+from genzoo.datamodules.reading import can_fork, each, kept
 from genzoo.zoo.files import at_home
 
 # Formats that Pillow knows by sight only, or reads by way of another program.
@@ -191,6 +191,7 @@ class OnDisk(Dataset):
             num_workers=self.num_workers,
             generator=torch.Generator(),
             worker_init_fn=deaf,
+            multiprocessing_context="fork" if self.num_workers and can_fork() else None,
         ):
             if isinstance(batch, ValueError):
                 raise batch

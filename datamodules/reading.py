@@ -61,7 +61,7 @@ def each(
     if rest := items[done:]:
         pace = (time.perf_counter() - begin) / (done - 1)
         workers = 1 if alone else _processors() // world_size()
-        if workers > 1 and _can_fork():
+        if workers > 1 and can_fork():
             results = _forked(function, rest, workers, share=min(int(SHARE / pace) + 1, LARGEST_SHARE))
         elif workers > 1 and pace > SLOW:
             results = _in_threads(function, rest, workers)
@@ -75,7 +75,7 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _can_fork() -> bool:
+def can_fork() -> bool:
     """Whether a copy of this process can go on by itself: not where system libraries forbid it, nor from a daemon."""
     return sys.platform == "linux" and not multiprocessing.current_process().daemon
 

@@ -150,10 +150,11 @@ def test_who_reads_ahead_ends_with_whoever_fails(project: Path, tmp_path: Path) 
     (tmp_path / "script.py").write_text(
         "from genzoo.datamodules import ImageFolderDataModule, folder\n"
         "folder.LINGER = 1\n"
-        "data = ImageFolderDataModule('.', 8, batch_size=2, in_memory=False, num_workers=2)\n"
-        "data.setup('fit')\n"
-        "for batch in data.train_dataloader():\n"
-        "    raise KeyError('a bug')\n"
+        "if __name__ == '__main__':\n"
+        "    data = ImageFolderDataModule('.', 8, batch_size=2, in_memory=False, num_workers=2)\n"
+        "    data.setup('fit')\n"
+        "    for batch in data.train_dataloader():\n"
+        "        raise KeyError('a bug')\n"
     )
     ended = python(str(tmp_path / "script.py"), cwd=tmp_path, timeout=60)
     assert ended.returncode == 1 and "KeyError: 'a bug'" in ended.stderr

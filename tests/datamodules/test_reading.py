@@ -28,7 +28,7 @@ def where(item: int) -> tuple[int, int, int]:
 
 @pytest.fixture
 def no_fork(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "_can_fork", lambda: False)
+    monkeypatch.setattr(reading, "can_fork", lambda: False)
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def refuse(item: int) -> int:
 @pytest.mark.parametrize("way", ["processes", "threads", "here"])
 def test_an_error_is_the_same_wherever_it_is_raised(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     monkeypatch.setattr(reading, "SLOW", 0.0)
-    monkeypatch.setattr(reading, "_can_fork", lambda: way == "processes")
+    monkeypatch.setattr(reading, "can_fork", lambda: way == "processes")
     with pytest.raises(OddFileError) as caught:
         list(each(refuse, ITEMS, "items", alone=way == "here"))
     assert str(caught.value) == "the file 250 cannot be used: it is odd"

@@ -59,8 +59,8 @@ class Denoising(ConditionalMixin, ZooModule):
         spacing: of the steps, see `Schedule.times`; None takes the family's.
         network: "unet", a `UNet` (images); "dit", a transformer, `DiT` (images, series); "mlp", a `TimedMLP`
             (points); None takes the first that is for the data. Or a module of your own, (x, c_noise, labels) to the
-            shape of x, where x has about unit variance, c_noise of (B,) is ¼ ln(σ/α), in float32 at least, and labels are (B,) in
-            [0, num_classes], the last for "no class", or None.
+            shape of x, where x has about unit variance, c_noise of (B,) is ¼ ln(σ/α), in float32 at least, and
+            labels are (B,) in [0, num_classes], the last for "no class", or None.
         width: of a network of ours: channels of the U-Net, numbers at each position of the transformer, or hidden
             units of the MLP; None takes what suits the data, or 64.
         multipliers: channels of the levels of the U-Net in units of `width`; None: what suits the images' size, and
