@@ -5,9 +5,11 @@ import itertools
 import multiprocessing
 import os
 import runpy
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -61,7 +63,11 @@ PORTS = itertools.count()
 def a_port() -> str:
     """Where processes of a test meet. One that is free now may be somebody's outgoing one a moment later: these are
     none that a system gives out by itself, and another for each process and each time."""
-    return str(10_000 + (20 * os.getpid() + next(PORTS) % 20) % 20_000)
+    while True:
+        port = 10_000 + (20 * os.getpid() + next(PORTS) % 20) % 20_000
+        with socket.socket() as found, suppress(OSError):  # what an earlier test has left may still be there
+            found.bind(("", port))
+            return str(port)
 
 
 def python(*arguments: str, cwd: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
