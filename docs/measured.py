@@ -176,8 +176,10 @@ def exponents(rows: Rows) -> str:
 
 
 def quality(hardware: str, rows: Rows) -> None:
-    """A curve for each recipe: its figure against the minutes of training."""
-    recipes = list(grouped(rows, "recipe"))
+    """A curve for each recipe that was measured in several budgets: its figure against the minutes of training."""
+    recipes = [(name, runs) for name, runs in grouped(rows, "recipe") if len(runs) > 1]
+    if not recipes:  # of one there is no curve; the table has it
+        return
     across = min(4, len(recipes))
     down = math.ceil(len(recipes) / across)
     figure, axes = plt.subplots(

@@ -277,6 +277,8 @@ def test_the_page_on_quality_says_what_the_files_say(measured, tmp_path: Path) -
     assert list(line.get_xdata()) == [5, 15]
     assert list(line.get_ydata()) == [85, 75]
     measured.plt.close(figure)
+    measured.quality(hardware, rows[:1])
+    assert not measured.plt.get_fignums()  # of one budget there is no curve
 
 
 def test_a_recipe_that_fails_says_why_and_has_no_memory() -> None:
