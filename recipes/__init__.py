@@ -4,6 +4,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from genzoo.errors import did_you_mean
+from genzoo.zoo.files import at_home
 
 FOLDER = Path(str(files(__name__)))
 
@@ -22,7 +23,7 @@ def find(name: str) -> Path:
     known = names()
     if name.removesuffix(".yaml") in known:
         return FOLDER / f"{name.removesuffix('.yaml')}.yaml"
-    if (path := Path(name).expanduser()).is_file():
+    if (path := at_home(name)).is_file():
         return path
     hint = did_you_mean(name, known, at_most=3, cutoff=0.4) or f"; the recipes are: {', '.join(known) or 'none'}."
     raise FileNotFoundError(f"{name!r} is neither a recipe nor the path of a YAML file{hint}")

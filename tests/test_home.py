@@ -7,7 +7,7 @@ import pytest
 import torch
 from fake_data import write_mnist, write_shakespeare, write_wav
 from PIL import Image
-from running import QUIET, VAE_OF_DIGITS
+from running import QUIET, VAE_OF_DIGITS, refused
 
 import genzoo
 from genzoo.cli import main
@@ -35,6 +35,10 @@ def test_where_data_are(home: Path) -> None:
     assert len(AudioDataModule("~/sounds", 40, 8000).find("test")) == 1
     MNISTDataModule("~/data").prepare_data()
     TextDataModule(source="shakespeare", root="~/data", context_length=8)
+
+
+def test_a_home_that_nobody_has_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "neither a recipe nor the path" in refused(["fit", "--config=~nobody-of-that-name/own.yaml"], capsys)
 
 
 def test_where_runs_and_answers_go(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -125,7 +125,11 @@ class GPT(TextMixin, AutoregressiveMixin, ZooModule):
 
     def next_logits(self, tokens: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         """What comes after each token: (B, t) of [0, levels], `start` included, to (B, t, levels)."""
-        return linear(self.features(tokens, cache), self.embedding.weight[: self.start])
+        return self._logits_after(self.features(tokens, cache))
+
+    def _logits_after(self, h: Tensor) -> Tensor:
+        """What comes after places of these features: (…, width) to (…, levels)."""
+        return linear(h, self.embedding.weight[: self.start])
 
     def features(self, tokens: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         """h: (B, t) of [0, levels], `start` included, to (B, t, width)."""
@@ -308,7 +312,7 @@ class GPT(TextMixin, AutoregressiveMixin, ZooModule):
             else:
                 fed = tokens[:, i - 1 : i]
             last = self.features(fed, cache)[:, -1]  # of all before it nobody asks what comes next
-            logits = truncated(linear(last, self.embedding.weight[: self.start]), temperature, top_k, top_p)
+            logits = truncated(self._logits_after(last), temperature, top_k, top_p)
             tokens[:, i] = torch.where(known[:, i], tokens[:, i], self.choose(logits, noise[:, i]))
         return tokens
 
