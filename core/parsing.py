@@ -230,8 +230,14 @@ NOISE = (
     "a class path (str)",
     "a dict with",
 )
-#: said of a list or an object that was not meant to be one
-DULL = ("Expected a <class 'list'>", "Expected a <class 'collections.abc.Iterable'>", "Not a valid subclass of")
+#: said of a text, a list or an object that was not meant to be one (which kind is tried first is not settled: Python
+#: keeps one Union of the same members, in the order of whoever named them first)
+DULL = (
+    "Expected a <class 'str'>",
+    "Expected a <class 'list'>",
+    "Expected a <class 'collections.abc.Iterable'>",
+    "Not a valid subclass of",
+)
 
 
 def unknown_key(leaf: Complaint, options: Collection[str]) -> str | None:

@@ -92,12 +92,14 @@ COMMANDS: dict[str, list[str]] = {
 
 @pytest.mark.parametrize("address", ADDRESSES)
 @pytest.mark.parametrize("call", CALLS)
-def test_no_error_has_the_password(call: str, address: str) -> None:
-    """Nor has its traceback, with all causes."""
+def test_no_error_has_the_password(call: str, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor has its traceback, with all causes; nor what is kept of an entry that cannot be sent."""
+    monkeypatch.chdir(tmp_path)
     with pytest.raises((ValueError, OSError)) as raised:
         CALLS[call](address)
     told = traceback.format_exception(raised.value)
     assert not [line for line in told if SECRET in line], told
+    assert not [file for file in tmp_path.rglob("*") if file.is_file() and SECRET.encode() in file.read_bytes()]
 
 
 @pytest.mark.parametrize("address", ADDRESSES[::3])
