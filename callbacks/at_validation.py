@@ -15,7 +15,7 @@ from genzoo.zoo.processes import world_size
 
 
 class AtValidation(Callback):
-    """A callback whose turn comes at some of the validations, and at the end, whatever ends the run.
+    """A callback whose turn comes at some of the validations, and at the end, whatever ends the run but Ctrl-C.
 
     `act` is called
 

@@ -4,6 +4,7 @@ from bisect import bisect_right
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.trainer.states import TrainerFn
 
 from genzoo.zoo.length import share_done
@@ -46,6 +47,10 @@ class EvenValidations(Callback):
         self._active = intervals in ((1, 1.0), (None, NEVER))  # Lightning's defaults; ours, of a training before
         if self._active:
             trainer.check_val_every_n_epoch, trainer.val_check_interval = None, NEVER
+            for callback in trainer.callbacks:  # type: ignore[attr-defined]
+                # one that was set up before took validations for the ends of epochs, where it would see an old figure
+                if isinstance(callback, EarlyStopping) and callback.monitor.startswith("val"):
+                    callback._check_on_train_epoch_end = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Finds the place, which in a run that goes on is not the beginning."""

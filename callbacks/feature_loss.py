@@ -70,6 +70,10 @@ class FeatureLoss(Callback):
         if stage == TrainerFn.FITTING:
             pl_module.added_loss = None  # type: ignore[assignment]
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """As `teardown`, which Lightning skips."""
+        self.teardown(trainer, pl_module, TrainerFn.FITTING)
+
     def distance(self, x: Tensor, reconstruction: Tensor) -> Tensor:
         """weight · ‖φ(x) − φ(x̂)‖², (B,), nats."""
         assert self._extractor is not None

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import threading
+from itertools import count
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,6 +16,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from genzoo.zoo.files import put_in_place, staged
 from genzoo.zoo.hub.run_folder import run_folder
 from genzoo.zoo.processes import world_size
 
@@ -67,7 +69,8 @@ class Newest(Checkpoint):
 
     def on_validation_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
         """Obeys a signal within a validation, which the resumed run makes anew."""
-        if self._signal and world_size() == 1 and not trainer.sanity_checking:
+        fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+        if self._signal and world_size() == 1 and fitting:
             self._save(trainer)
             self._obey(self._signal, trainer)
 
@@ -108,9 +111,24 @@ class Newest(Checkpoint):
         return step != self._saved_step and any(other._last_global_step_saved == step > 0 for other in others)
 
     def _save(self, trainer: Trainer) -> None:
-        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            trainer.save_checkpoint(self.path)
-            self._saved_step = trainer.global_step
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        path = Path(self.path)
+        if self._saved_step < 0 and trainer.is_global_zero and not trainer.ckpt_path:
+            _set_aside(path)
+        if getattr(trainer.strategy, "_save_distributed_checkpoint", False):  # a folder: of each process a file
+            half, old = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.old")
+            if trainer.is_global_zero:
+                shutil.rmtree(half, ignore_errors=True)
+            trainer.strategy.barrier()
+            trainer.save_checkpoint(half)
+            if trainer.is_global_zero:
+                put_in_place(path, half, old)
+                shutil.rmtree(old, ignore_errors=True)
+            trainer.strategy.barrier()
+        else:
+            trainer.save_checkpoint(path)
+        self._saved_step = trainer.global_step
 
     # ---- signals
 
@@ -123,10 +141,11 @@ class Newest(Checkpoint):
         self._listen(trainer)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Gives the signals back."""
+        """Gives the signals back; where Lightning has done so already, its own handlers are gone."""
         for number, handler in self._replaced.items():
-            signal.signal(number, handler)
-        self._replaced = {}
+            if signal.getsignal(number) == self._hear:
+                signal.signal(number, handler)
+        self._replaced, self._signal = {}, None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Gives the signals back; Lightning skips `teardown`."""
@@ -200,7 +219,7 @@ def _carried(state: dict[str, Any], folder: str, beside: Path, trainer: Trainer)
     for old in filter(None, {*state["best_k_models"], state["best_model_path"], state["kth_best_model_path"]}):
         path = Path(old)
         name = path.relative_to(state["dirpath"]) if path.is_relative_to(state["dirpath"]) else Path(path.name)
-        places = [place for place in (path, beside / name, beside.parent / name) if place.is_file()]
+        places = [place for place in (path, beside / name, beside.parent / name) if place.exists()]
         if not places:
             rank_zero_warn(f"{old}, the best checkpoint so far, is gone: the resumed run looks for the best anew.")
             return None
@@ -218,9 +237,21 @@ def _carried(state: dict[str, Any], folder: str, beside: Path, trainer: Trainer)
     }
 
 
+def _set_aside(path: Path) -> None:
+    """Another run's newest state, where this one keeps its own in the same folder."""
+    if path.exists():
+        aside = next(a for n in count(1) if not (a := path.with_name(f"{path.stem}-v{n}{path.suffix}")).exists())
+        path.rename(aside)
+        rank_zero_warn(f"{path} was there before this run, and is {aside.name} now.")
+
+
 def _bring(source: Path, target: Path) -> None:
-    """A link, which takes no room and outlives the first run; a copy where the disk has no links."""
+    """A link, which takes no room and outlives the first run; a copy where the disk has no links, and of a folder."""
     target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        with staged(target) as half:
+            shutil.copytree(source, half, dirs_exist_ok=True)
+        return
     try:
         os.link(source, target)
     except OSError:

@@ -1,7 +1,6 @@
 """From a finished training run to an entry of the zoo."""
 
 import os
-import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.cloud_io import _load
 from lightning.fabric.utilities.load import _load_distributed_checkpoint  # what Lightning's consolidate command does
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -17,6 +17,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
 from genzoo.callbacks.at_validation import AtValidation
+from genzoo.callbacks.ema import averaged_weights
 from genzoo.metrics.data import Rows
 from genzoo.metrics.environment import hardware
 from genzoo.metrics.evaluation import (
@@ -34,8 +35,9 @@ from genzoo.zoo.hub.card import Card
 from genzoo.zoo.hub.film import Film
 from genzoo.zoo.hub.publishing import checked_target
 from genzoo.zoo.hub.run_folder import run_folder
-from genzoo.zoo.hub.schema import NAME, StoredAs
+from genzoo.zoo.hub.schema import StoredAs
 from genzoo.zoo.hub.storage import as_stored
+from genzoo.zoo.hub.tasks import name_of, place_of
 from genzoo.zoo.hub.wording import masked
 from genzoo.zoo.interface import Samples
 from genzoo.zoo.media import samples_of
@@ -178,7 +180,8 @@ class Publish(AtValidation):
         """Evaluates on all ranks and publishes on the first; but not a `fast_dev_run`, nor an untrained model."""
         if trainer.fast_dev_run or trainer.global_step == 0:  # type: ignore[attr-defined]
             return
-        with gathered(pl_module), _published_weights(trainer, pl_module, self.dtype) as steps:
+        averaged = averaged_weights(trainer)  # which `EMA` puts in after this, where nothing was left to train
+        with averaged, gathered(pl_module), _published_weights(trainer, pl_module, self.dtype) as steps:
             place = self.publish(
                 pl_module,
                 trainer.datamodule,  # type: ignore[attr-defined]
@@ -194,11 +197,9 @@ class Publish(AtValidation):
         """The entry's name."""
         if self.name is not None:
             return self.name
-        called = getattr(data, "name", None) or type(data).__name__.removesuffix("DataModule").lower()
-        letters = re.sub(r"[^\w.-]+", "-", called).strip("-._")
-        if not NAME.fullmatch(letters):  # which begins with a letter or a digit of ASCII
-            letters = f"data-{letters}".rstrip("-")
-        return f"{letters}/{(self.recipe or '').rpartition('/')[2]}"
+        kind = type(data).__name__
+        called = getattr(data, "name", None) or place_of({"class_path": kind, "init_args": dict(data.hparams)})
+        return name_of(called or kind.removesuffix("DataModule").lower(), self.recipe or "")
 
     def publish(
         self,
@@ -321,7 +322,7 @@ def _published_weights(trainer: Trainer, module: LightningModule, dtype: StoredA
         if os.path.isdir(best):  # a file of each process's share
             checkpoint = _load_distributed_checkpoint(Path(best))
         else:
-            checkpoint = torch.load(best, map_location="cpu", weights_only=True)
+            checkpoint = _load(best, map_location="cpu", weights_only=True)  # also from an address
         chosen, steps = checkpoint["state_dict"], checkpoint["global_step"]
     module.load_state_dict(as_stored(module, dtype, chosen))
     try:

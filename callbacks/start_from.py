@@ -21,11 +21,31 @@ class StartFrom(Callback):
 
     def __init__(self, source: str) -> None:
         self.source = source
+        self._failed: OSError | ValueError | None = None  # why the weights could not be loaded
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Loads the weights; an average of weights, which begins later, begins there."""
-        if stage != TrainerFn.FITTING or trainer.ckpt_path is not None:
-            return
+        self._failed = None
+        if stage == TrainerFn.FITTING:
+            try:
+                self._load(pl_module)
+            except (OSError, ValueError) as error:  # a run that is resumed, which nobody knows yet, can do without
+                self._failed = error
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """A run that is resumed has weights of its own, whatever has become of the entry."""
+        self._failed = None
+
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Raises what went wrong, before anything is computed."""
+        if self._failed is not None:
+            raise self._failed
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """As `on_sanity_check_start`, where there is none."""
+        self.on_sanity_check_start(trainer, pl_module)
+
+    def _load(self, pl_module: LightningModule) -> None:
         source = hub.load(self.source)
         state, own = source.state_dict(), pl_module.state_dict()
         # what a training finds out anew (a chain's variances, the classes' shares) need not fit, nor be there at all
@@ -46,6 +66,8 @@ class StartFrom(Callback):
                 + ("; …" if len(misfits) > 3 else ".")
             )
         pl_module.load_state_dict(state)
+        if isinstance(pl_module, ZooModule):
+            pl_module.column_names = getattr(source, "column_names", ())  # with which those of the data are compared
 
 
 def _found_anew(module: LightningModule) -> set[str]:

@@ -67,6 +67,7 @@ class OwnData:
         self.columns = columns
         self.kind = modality(self.shape, self.levels)
         self.reads_text = self.kind == "tokens" and getattr(module, "vocabulary", None) is not None
+        self.tables = {".npy"} if self.reads_text else set(READERS)  # a .csv is a text, too
         self.rate = getattr(module, "sample_rate", None) or SAMPLE_RATE
         self.num_cut = 0  # sounds that go on beyond the model's length
 
@@ -114,8 +115,8 @@ class OwnData:
             files: as `find` found them.
             what: what the bar says.
         """
-        tables = [path for path in files if path.suffix.lower() in READERS]
-        alone = [path for path in files if path.suffix.lower() not in READERS]
+        tables = [path for path in files if path.suffix.lower() in self.tables]
+        alone = [path for path in files if path.suffix.lower() not in self.tables]
         for path, raw in zip(alone, each(self.attempt, alone, what), strict=True):
             yield self.datum(str(path), raw, self.fitted)
         for path in tables:
@@ -268,7 +269,9 @@ def from_csv(path: Path, columns: Sequence[str] | None, gaps: bool) -> tuple[Row
 
     def rows() -> Rows:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            for line, cells in enumerate(lines(csv.reader(file, delimiter=delimiter)), start=1):
+            reader, following = csv.reader(file, delimiter=delimiter), 1
+            for cells in lines(reader):
+                line, following = following, reader.line_num + 1  # a cell in quotes may go on over several
                 if isinstance(cells, ValueError):
                     yield line, cells
                     continue
@@ -320,14 +323,17 @@ def from_parquet(path: Path, columns: Sequence[str] | None, gaps: bool) -> tuple
     names = file.schema_arrow.names
     places = places_of(columns, names, path)
     for column in map(file.schema_arrow.field, places):
-        of_numbers = types.is_integer(column.type) or types.is_floating(column.type)
+        of_numbers = any(of(column.type) for of in (types.is_integer, types.is_floating, types.is_boolean))
         if not (of_numbers or (gaps and types.is_null(column.type))):
             raise ValueError(f"its column {column.name!r} is of {column.type}, and not of numbers: leave it out")
 
-    def rows() -> Iterator[np.ndarray]:
-        for batch in file.iter_batches():
-            chosen = [batch.columns[place].to_numpy(zero_copy_only=False).astype(np.float64) for place in places]
-            yield from np.stack(chosen, 1)
+    def rows() -> Iterator[np.ndarray | ValueError]:
+        try:
+            for batch in file.iter_batches():
+                chosen = [batch.columns[place].to_numpy(zero_copy_only=False).astype(np.float64) for place in places]
+                yield from np.stack(chosen, 1)
+        except (ArrowException, OSError) as error:
+            yield ValueError(f"it cannot be read from here on: {error}")
 
     return enumerate(rows(), start=1), file.metadata.num_rows
 

@@ -1,6 +1,7 @@
 """A user's own arrays: images, sounds, series or the rows of a table, from memory or from one file."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,10 +12,11 @@ from torch import Tensor
 
 from genzoo.datamodules.augmentation import Augmentation
 from genzoo.datamodules.base import DataModule, InMemory
-from genzoo.datamodules.columns import TEXT, columns_of, listed, read_file, shown
+from genzoo.datamodules.columns import TEXT, UNNAMED, columns_of, listed, read_file, shown
 from genzoo.datamodules.folder import hold_out, natural, part_of
 from genzoo.datamodules.images import rescale
 from genzoo.zoo.files import at_home
+from genzoo.zoo.lines import is_line
 from genzoo.zoo.modality import from_codes, sounding, to_codes
 from genzoo.zoo.value_range import BYTES, SYMMETRIC, UNIT, in_words
 
@@ -22,6 +24,7 @@ SOUND_LEVELS = 256  # mu-law codes, as of every sound here
 MOST_CLASSES = 10_000  # labels beyond are no classes, but numbers of something
 ROUNDING = 0.1  # of a level, by which images in half precision are off
 FINEST = 64  # steps of single precision that a standard deviation has at least
+AT_ONCE = 2**22  # numbers that are computed with
 
 
 class Understood(NamedTuple):
@@ -106,16 +109,23 @@ class ArrayDataModule(DataModule):
             raise ValueError(
                 f"val_fraction is {val_fraction} and test_fraction {test_fraction}: each must lie between 0 and 1"
             )
-        named = columns_of(x) if path is None else read_file(at_home(path))
+        if path is None:
+            named = columns_of(x, partial(wanted, columns=columns, label=label, perhaps="y"))
+        else:
+            named = read_file(at_home(path), partial(wanted, columns=columns, label=label))
         if y is not None:
             if label is not None or "y" in named:
                 raise ValueError("labels are given twice: leave out y, or the label in the data")
-            named |= {"y": columns_of(y)["x"]}
+            named |= {"y": only_column(y)}
         if label is None and path is None and "y" in named and "y" not in (columns or ()):
             label = "y"
         array, labels, names = chosen(named, columns, label)
         found = understood(array, names, series=series)
         self.shape, self.levels, self.sample_rate = tuple(found.stored.shape[1:]), found.levels, sample_rate
+        if len(self.shape) == 1 and names != [UNNAMED]:
+            self.column_names = tuple(names) if all(map(is_line, names)) else ()
+            if names and not self.column_names:
+                rank_zero_warn("ArrayDataModule: columns go by their places, for some names are no line of text.")
         classes_said = ""
         if labels is None:
             self.data = InMemory(found.stored)
@@ -160,6 +170,30 @@ class ArrayDataModule(DataModule):
 # ---------------------------------------------------------------------------------------- which columns are the data
 
 
+def wanted(
+    names: Sequence[str], columns: Sequence[str] | None, label: str | None, perhaps: str | None = None
+) -> list[str]:
+    """Of the names of all columns those that are read: the data's and the label's, and `perhaps` where there is one.
+
+    Raises:
+        ValueError: if columns are not there.
+    """
+    asked = [*(columns or ()), *([] if label is None else [label])]
+    if strangers := [name for name in asked if name not in names]:
+        raise ValueError(f"there is no column {listed(strangers)}: there are {listed(names) or 'none'}")
+    return [name for name in names if columns is None or name in (*asked, perhaps)]
+
+
+def only_column(y: Any) -> np.ndarray:
+    """The labels, if they are one column; ValueError if they are several, or none."""
+    named = columns_of(y)
+    if len(named) != 1:
+        raise ValueError(
+            f"y is a label for each row, but has the columns {listed(named) or 'none'}: give one of them"
+        )
+    return next(iter(named.values()))
+
+
 def chosen(
     named: dict[str, np.ndarray], columns: Sequence[str] | None, label: str | None
 ) -> tuple[np.ndarray, np.ndarray | None, list[str]]:
@@ -168,9 +202,8 @@ def chosen(
     Raises:
         ValueError: if columns are not there, or cannot stand side by side, or hold what is no finite number.
     """
-    names = [name for name in named if name != label] if columns is None else list(columns)
-    if strangers := [name for name in (*names, *([] if label is None else [label])) if name not in named]:
-        raise ValueError(f"there is no column {listed(strangers)}: there are {listed(named) or 'none'}")
+    there = wanted(list(named), columns, label)
+    names = [name for name in there if name != label] if columns is None else list(columns)
     if not names or len(set(names)) < len(names) or label in names:
         raise ValueError(f"columns is {names}: name one or more, each once, and not the label")
     lengths = {name: len(named[name]) for name in (*names, *([] if label is None else [label]))}
@@ -298,18 +331,28 @@ def of_images(x: np.ndarray, layout: str) -> Understood:
         raise ValueError(
             "images are bytes, or floats in [0, 1], [−1, 1] or [0, 255], but these have values in"
             f" {in_words((low, high))}: undo any normalisation"
+            + (", or give sounds and series as floats" if whole else "")
         )
-    levels, off = x.astype(np.uint8), 0.0
-    if not whole or found != BYTES:
-        scaled = (x.astype(np.float64) - found[0]) * (255 / (found[1] - found[0]))
-        levels = np.rint(scaled).astype(np.uint8)
-        off = float(np.abs(scaled - levels).max())
+    if whole and found == BYTES:
+        levels, off = x.astype(np.uint8, copy=False), 0.0
+    else:
+        levels, off = np.empty(x.shape, np.uint8), 0.0
+        for some in parts(x):
+            scaled = (x[some].astype(np.float64) - found[0]) * (255 / (found[1] - found[0]))
+            levels[some] = np.rint(scaled)
+            off = max(off, float(np.abs(scaled - levels[some]).max()))
     binary = bool(((levels == 0) | (levels == 255)).all())
     stored = torch.from_numpy(np.ascontiguousarray(levels // 255 if binary else levels))
     kind = "bytes" if whole and found == BYTES else f"in {in_words(found)}"
     said = f"images {tuple(stored.shape[1:])}, {kind}, {layout}, of {2 if binary else 256} levels"
     changed = f"the images' values are rounded to 256 levels, by up to {off:.2g} of one" if off > ROUNDING else ""
     return Understood(stored, 2 if binary else 256, said, changed)
+
+
+def parts(x: np.ndarray) -> Iterator[slice]:
+    """Rows that are computed with at once: of all of them what lies between would take many times their memory."""
+    number = max(1, AT_ONCE * len(x) // x.size)
+    yield from (slice(first, first + number) for first in range(0, len(x), number))
 
 
 def of_sounds(x: np.ndarray) -> Understood:
@@ -320,9 +363,10 @@ def of_sounds(x: np.ndarray) -> Understood:
             f"sounds are in [−1, 1], but these have values in {in_words((low, high))}: divide them by their largest;"
             " or say series=True, if they are series of one channel"
         )
-    sounds = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
-    quantised = from_codes(to_codes(sounds, SOUND_LEVELS, "waveform"), SOUND_LEVELS, "waveform")
-    stored = torch.where(sounding(sounds, SOUND_LEVELS), quantised, 0.0)
+    stored = torch.from_numpy(np.array(x, dtype=np.float32, order="C"))
+    for some in parts(x):
+        quantised = from_codes(to_codes(stored[some], SOUND_LEVELS, "waveform"), SOUND_LEVELS, "waveform")
+        stored[some] = torch.where(sounding(stored[some], SOUND_LEVELS), quantised, 0.0)
     return Understood(stored, SOUND_LEVELS, f"sounds of {x.shape[2]} samples, on {SOUND_LEVELS} mu-law codes")
 
 

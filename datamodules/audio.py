@@ -16,6 +16,7 @@ from functools import partial
 from importlib.util import find_spec
 from math import gcd
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -36,6 +37,7 @@ LEVELS = 256  # mu-law codes, as telephones have them (ITU-T G.711)
 END = LEVELS  # what stands, in place of a code, where there is no sound any more
 WAV = frozenset({".wav"})
 COMPRESSED = frozenset({".flac", ".mp3", ".ogg"})  # which take the extra `audio`
+FILTERS = Lock()  # those of warnings are the whole process's, and threads read files side by side
 EXTRA = "to read .flac, .mp3 and .ogg, too: pip install 'genzoo[audio]'"
 
 
@@ -81,7 +83,7 @@ def read_pcm(path: Path) -> tuple[int, np.ndarray]:
     """The rate of a wav file, and its samples as float32, (T,) or (T, channels), in parts of full scale."""
     from scipy.io import wavfile
 
-    with warnings.catch_warnings():
+    with FILTERS, warnings.catch_warnings():
         warnings.simplefilter("error", wavfile.WavFileWarning)  # how scipy says that a file was cut short
         warnings.filterwarnings("ignore", "Chunk")  # what a file holds beside the sound
         rate, stored = wavfile.read(io.BytesIO(with_lengths(path.read_bytes())))
@@ -391,6 +393,8 @@ class FSDDDataModule(WaveformDataModule):
                     tar.extractall(temporary, filter="data")
                 next(Path(temporary).glob("*/recordings")).rename(self.folder)
         except (OSError, EOFError, tarfile.TarError, StopIteration, zlib.error) as error:
+            if self.folder.is_dir():  # by another process, in the meantime
+                return
             raise FileNotFoundError(
                 f"the recordings are not in {self.folder.resolve()}, and could not be downloaded. Without a network,"
                 f" copy them there from {self.address}. The download said: {error!r}"

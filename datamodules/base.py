@@ -248,6 +248,13 @@ class Loader:
         self._resume_at = self.handed_out
         plan = self.state_dict()["plan"]
         changed = [f"{k} {state['plan'].get(k)} -> {v}" for k, v in plan.items() if state["plan"].get(k) != v]
+        if (before := state["plan"].get("num_rows")) != self.plan.num_rows:
+            warnings.warn(
+                f"training goes on with {self.plan.num_rows} examples, where there were {before}: if the data have"
+                " changed and are split by chance, examples that were held out are trained on now, and figures of"
+                " those that are held out now say too much",
+                stacklevel=2,
+            )
         if changed and 0 < self.handed_out < len(self):
             warnings.warn(
                 f"resuming within epoch {self.epoch} with other batches ({', '.join(changed)}): the rest of "
@@ -281,6 +288,7 @@ class DataModule(LightningDataModule):
     levels: int | None = None
     num_classes: int | None = None
     class_names: Sequence[str] = ()  # what the labels 0, 1, … stand for, where that is known
+    column_names: Sequence[str] = ()  # of points: what their columns are called, where that is known
     vocabulary: str | None = None  # of tokens: what they stand for
     sample_rate: int | None = None  # of waveforms: Hz
     #: of points: the mean and the standard deviation of each column, (D,), by which a model standardises them

@@ -18,6 +18,10 @@ from torch import Tensor
 
 SHOWN = 12  # names that a message has room for
 NUMBERS, TEXT = "biuf", "U"  # NumPy's kinds
+UNNAMED = "x"  # what the one column of a bare array is called
+LONGEST = 1000  # characters of a cell: no number has so many, and no class's name
+
+Wanted = Callable[[Sequence[str]], Sequence[str]]  # of the names that there are, those whose columns are read
 
 
 def listed(names: Iterable[str]) -> str:
@@ -30,32 +34,34 @@ def listed(names: Iterable[str]) -> str:
 # ------------------------------------------------------------------------------------------------------ in memory
 
 
-def columns_of(data: Any) -> dict[str, np.ndarray]:
+def columns_of(data: Any, wanted: Wanted = list) -> dict[str, np.ndarray]:
     """The columns of data in memory, by name; of a bare array the one column "x".
 
     Args:
         data: a tensor or an array; a mapping from names to such; what has `column_names` (a data set of Hugging
             Face's `datasets`, a table of pyarrow's) or `columns` (a frame of pandas'), and gives a column by its
             name; or a `torch.utils.data.Dataset` of x, (x, y) or mappings.
+        wanted: which of them; the others may hold whatever they like.
 
     Raises:
         TypeError: if it is none of these.
         ValueError: if its rows are not alike.
     """
     if isinstance(data, Tensor | np.ndarray):
-        return {"x": as_array(data, "x")}
+        return {UNNAMED: as_array(data, UNNAMED)}
     names = getattr(data, "column_names", None)
     names = getattr(data, "columns", None) if names is None else names
     if names is None and hasattr(data, "to_numpy"):  # one column of a table, whose rows go by labels, not by place
-        return {"x": as_array(data.to_numpy(), "x")}
+        return {UNNAMED: as_array(data.to_numpy(), UNNAMED)}
     if isinstance(names, Mapping) or (
-        isinstance(data, Mapping) and any(hasattr(v, "features") for v in data.values())
+        isinstance(data, Mapping) and any(hasattr(v, "column_names") for v in data.values())
     ):
         raise ValueError(f"these are several data sets, {listed(data)}: give one of them")
     if isinstance(data, Mapping) or names is not None:
-        return {str(name): as_array(data[name], str(name)) for name in (data if names is None else names)}
+        called = {str(name): name for name in (data if names is None else names)}
+        return {name: as_array(data[called[name]], name) for name in wanted(list(called))}
     if isinstance(data, list | tuple):
-        return {"x": as_array(data, "x")}
+        return {UNNAMED: as_array(data, UNNAMED)}
     if not hasattr(data, "__getitem__") or not hasattr(data, "__len__"):
         raise TypeError(
             f"x is {type(data).__name__}: give a tensor, an array, a mapping from names to arrays, or a data set that"
@@ -63,10 +69,11 @@ def columns_of(data: Any) -> dict[str, np.ndarray]:
         )
     rows = [data[row] for row in range(len(data))]
     if rows and isinstance(rows[0], Mapping):
-        return {str(name): as_array([row[name] for row in rows], str(name)) for name in rows[0]}
+        called = {str(name): name for name in rows[0]}
+        return {name: as_array([row[called[name]] for row in rows], name) for name in wanted(list(called))}
     if rows and isinstance(rows[0], tuple):
         return {name: as_array([row[k] for row in rows], name) for k, name in enumerate("xy"[: len(rows[0])])}
-    return {"x": as_array(rows, "x")}
+    return {UNNAMED: as_array(rows, UNNAMED)}
 
 
 def as_array(values: Any, name: str) -> np.ndarray:
@@ -114,8 +121,12 @@ def shown(value: Any) -> str:
 # --------------------------------------------------------------------------------------------------------- files
 
 
-def read_file(path: Path) -> dict[str, np.ndarray]:
+def read_file(path: Path, wanted: Wanted = list) -> dict[str, np.ndarray]:
     """The columns of a .npy, .npz, .csv, .tsv or .parquet file; the one array of a .npy file is called "x".
+
+    Args:
+        path: of the file.
+        wanted: as of `columns_of`.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -130,7 +141,7 @@ def read_file(path: Path) -> dict[str, np.ndarray]:
     if not path.stat().st_size:
         raise ValueError(f"{path} is empty: give a file with data")
     try:
-        return read(path)
+        return read(path, wanted)
     except (ValueError, EOFError, OSError, zipfile.BadZipFile, csv.Error) as error:
         said = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{path} cannot be used: {said}") from error
@@ -151,25 +162,27 @@ def load_npy(path: Path, mmap_mode: Literal["r"] | None = None) -> np.ndarray:
     return array
 
 
-def _read_npy(path: Path) -> dict[str, np.ndarray]:
+def _read_npy(path: Path, wanted: Wanted) -> dict[str, np.ndarray]:
     array = load_npy(path)
-    return {name: array[name] for name in array.dtype.names} if array.dtype.names else columns_of(array)
+    return {name: array[name] for name in wanted(array.dtype.names)} if array.dtype.names else columns_of(array)
 
 
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
+def _read_npz(path: Path, wanted: Wanted) -> dict[str, np.ndarray]:
     with np.load(path, allow_pickle=False) as arrays:
-        return {name: as_array(arrays[name], name) for name in arrays.files}
+        return {name: as_array(arrays[name], name) for name in wanted(arrays.files)}
 
 
-def _read_parquet(path: Path) -> dict[str, np.ndarray]:
+def _read_parquet(path: Path, wanted: Wanted) -> dict[str, np.ndarray]:
     try:
-        from pyarrow.parquet import read_table
+        from pyarrow.parquet import ParquetFile
     except ModuleNotFoundError:
         raise ModuleNotFoundError(f'{path}: Parquet is read by pyarrow: pip install "genzoo[parquet]"') from None
-    return columns_of(read_table(path))
+    with ParquetFile(path) as file:
+        names = wanted(file.schema_arrow.names)
+        return columns_of(file.read(columns=list(names)), lambda _: names)
 
 
-def _read_csv(path: Path) -> dict[str, np.ndarray]:
+def _read_csv(path: Path, wanted: Wanted) -> dict[str, np.ndarray]:
     """A header and rows of as many values; numbers where all of a column's values are, else text."""
     try:
         text = path.read_text("utf-8-sig")
@@ -191,10 +204,17 @@ def _read_csv(path: Path) -> dict[str, np.ndarray]:
         rows.append(row)
     if not rows:
         raise ValueError("there is no row below the names of the columns")
-    return {name: _numbers_or_text(values) for name, values in zip(header, zip(*rows, strict=True), strict=True)}
+    places = {name: header.index(name) for name in wanted(header)}
+    return {name: _numbers_or_text([row[place] for row in rows], name) for name, place in places.items()}
 
 
-def _numbers_or_text(values: Sequence[str]) -> np.ndarray:
+def _numbers_or_text(values: Sequence[str], name: str) -> np.ndarray:
+    long = next((row for row, value in enumerate(values, start=1) if len(value) > LONGEST), None)
+    if long is not None:  # NumPy would make all cells as long
+        raise ValueError(
+            f"row {long} of {name!r} has {len(values[long - 1]):,} characters, more than a number has, or the name of"
+            " a class: choose other columns by `columns`"
+        )
     text = np.array(values, dtype=str)
     try:
         return text.astype(np.int64)
@@ -224,7 +244,7 @@ def is_number(text: str) -> bool:
     return True
 
 
-READERS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {
+READERS: dict[str, Callable[[Path, Wanted], dict[str, np.ndarray]]] = {
     ".npy": _read_npy,
     ".npz": _read_npz,
     ".csv": _read_csv,

@@ -156,7 +156,7 @@ class OnDisk(Dataset):
         paths: N image files.
         labels: (N,) int64, or None.
         shape: (C, H, W) of the decoded images.
-        num_workers: processes that read ahead; 0 reads in this one.
+        num_workers: processes that read ahead, where they can be forked; 0 reads in this one.
     """
 
     def __init__(self, paths: Sequence[Path], labels: Tensor | None, shape: tuple[int, ...], num_workers: int):
@@ -183,15 +183,16 @@ class OnDisk(Dataset):
 
     def read(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
         """See `Source`."""
+        workers = self.num_workers if can_fork() else 0  # a process that is started anew runs the user's script again
         # A generator of its own: a DataLoader without one draws a seed from the training's random state.
         for batch in DataLoader(
             self,
             batch_size=None,
             sampler=batches,
-            num_workers=self.num_workers,
+            num_workers=workers,
             generator=torch.Generator(),
             worker_init_fn=deaf,
-            multiprocessing_context="fork" if self.num_workers and can_fork() else None,
+            multiprocessing_context="fork" if workers else None,
         ):
             if isinstance(batch, ValueError):
                 raise batch
@@ -261,7 +262,7 @@ def scan(root: Path) -> tuple[dict[str, list[LabelledFile]], list[str]]:
                 raise ValueError(
                     f"{path} is the same file as one of {root / taken[file]}: an image is in one split alone"
                 )
-        paths = sorted(found.values(), key=lambda file: natural(str(file)))
+        paths = sorted(found.values(), key=lambda file: natural(file.as_posix()))
         depth = len(folder.parts)
         names = [path.parts[depth] if len(path.parts) > depth + 1 else "" for path in paths]
         if split == "train":

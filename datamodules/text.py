@@ -207,9 +207,14 @@ def find_files(path: str | list[str]) -> list[Path]:
             raise FileNotFoundError(
                 f"there is no file {at_home(given).absolute()}: give a file, a folder or a glob as path"
             )
-        for name in sorted(files):
+        for name in sorted(files, key=in_order):
             found.setdefault(name.resolve(), name)
-    return sorted(found.values())
+    return sorted(found.values(), key=in_order)
+
+
+def in_order(file: Path) -> tuple[str, ...]:
+    """By which files are sorted, the same way on every system: paths of Windows know no capitals."""
+    return file.parts
 
 
 def files_of(path: Path) -> set[Path]:

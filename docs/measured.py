@@ -5,6 +5,7 @@ Each page is drawn anew when the docs are built, for every kind of hardware that
 
 import csv
 import math
+import re
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -211,9 +212,9 @@ def runs(rows: Rows) -> str:
     lines, commands = [], []
     for row in rows:
         seconds = f"{float(row['seconds']):,.0f}"
-        lines.append(
-            [row["recipe"], row["minutes"], f"`{row['figure']}`", row["value"], f"{int(row['steps']):,}", seconds]
-        )
+        begun = re.search(r"StartFrom, init_args: {source: (\S+?)}", row["command"])
+        recipe = row["recipe"] + (f", from the entry `{begun[1]}`" if begun else "")
+        lines.append([recipe, row["minutes"], f"`{row['figure']}`", row["value"], f"{int(row['steps']):,}", seconds])
         commands.append(row["command"])
     shown = "\n".join(["```bash", *commands, "```"])
     return f"{markdown(head, lines)}\n\n{origin(rows)}\n\n{shown}"

@@ -30,6 +30,7 @@ from genzoo.metrics.environment import environment
 from genzoo.metrics.extractors import AUTO, FeatureExtractor, fitting
 from genzoo.zoo.drawing import seeded
 from genzoo.zoo.interface import HasCodes, HasLogProb, Samples, ScoresAnomalies
+from genzoo.zoo.naming import NamingMixin
 from genzoo.zoo.precision import without_tf32
 from genzoo.zoo.processes import rank
 
@@ -287,6 +288,8 @@ def checked_data(
     if not set(only) & {"likelihood", "accuracy", "codes", "closeness", "anomaly"}:
         return None
     x = first_batch(datamodule, split, "evaluate: split")
+    if isinstance(module, NamingMixin):
+        module.check_columns(getattr(datamodule, "column_names", ()))
     if "closeness" not in only or not isinstance(module, Samples) or how["extractor"] is None:
         return None
     extractor = FeatureExtractor(how["extractor"], weights_path)
@@ -331,7 +334,7 @@ def protocol_for(datamodule: LightningDataModule, given: Mapping[str, Any]) -> d
 
 @contextmanager
 def measuring(module: LightningModule, device: torch.device | str | None = None) -> Iterator[None]:
-    """Evaluation mode, on the device, float32 with all of its bits; then all as it was before."""
+    """Evaluation mode, on the device, all bits of the weights' own precision; then all as it was before."""
     modes, home = [(m, m.training) for m in module.modules()], module.device
     module.to(home if device is None else device).eval()
     try:

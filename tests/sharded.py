@@ -3,7 +3,7 @@
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 
-from genzoo.callbacks import EMA, Publish
+from genzoo.callbacks import EMA, Newest, Publish
 from genzoo.trainer import AutoTrainer
 from genzoo.zoo import FlowMatching, LatentModel, MaskedDiffusion, Muon, QuantisedAutoencoder
 from genzoo.zoo.processes import rank
@@ -119,9 +119,18 @@ def main(folder: Path) -> None:
         said["log_prob"] = model.log_prob(said["samples"], generator=PerDatum(said["samples"]))
         keep(model, own_folder / "whole.pt", **said)
         train(build(optimizer), steps=11).save_checkpoint(own_folder / "broken.ckpt")
+        if folders:
+            goes_on_elsewhere(train, own_folder, partial(build, optimizer))
         model = build(optimizer, seed=1)
         train(model, ckpt_path=own_folder / "broken.ckpt").save_checkpoint(own_folder / "resumed.ckpt")
         keep(model, own_folder / "resumed.pt")
+
+
+def goes_on_elsewhere(train: Callable[..., Trainer], folder: Path, build: Callable[[], Repeatable]) -> None:
+    """A run whose checkpoints are folders, the newest one among them, and one that resumes it in another place."""
+    for place, steps, resumed in (("here", 6, None), ("there", 11, folder / "here/last.ckpt")):
+        best = ModelCheckpoint(folder / place, monitor="val/loss", filename="best", save_top_k=1)
+        train(build(), steps=steps, callbacks=[best, Newest(folder / place)], ckpt_path=resumed)
 
 
 def held(trainer: Trainer) -> dict[str, int]:

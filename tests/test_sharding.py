@@ -95,6 +95,17 @@ def test_what_is_published_is_the_best_there_was(two: Path) -> None:
     assert figures["val/loss"] == pytest.approx(best, rel=1e-5)
 
 
+def test_folders_are_written_whole_and_come_along(two: Path) -> None:
+    """`last.ckpt`, in which nothing is left of an earlier one, and the best of a run that goes on elsewhere."""
+    for place, steps in (("here", 6), ("there", 11)):
+        folder = two / "Muon" / place
+        assert torch.load(folder / "last.ckpt/meta.pt", weights_only=True)["global_step"] == steps
+        assert not list(folder.glob("*.part")) and not list(folder.glob("*.old"))
+    state = torch.load(two / "Muon/there/last.ckpt/meta.pt", weights_only=True)["callbacks"]
+    (best,) = (kept for name, kept in state.items() if "ModelCheckpoint" in name)
+    assert "there" in best["best_model_path"] and Path(best["best_model_path"]).is_dir()
+
+
 @every_optimizer
 def test_a_process_keeps_its_share_as_computed(optimizer: str, two: Path) -> None:
     """Half of it, and the odd rows."""

@@ -24,6 +24,9 @@ class Features(nn.Module):
 
 
 class Keep(Callback):
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        torch.save(torch.get_rng_state(), f"noise-{trainer.world_size}-{trainer.global_rank}.pt")
+
     def on_validation_start(self, trainer, pl_module):
         self.keep(trainer, pl_module, "validated")
 
@@ -84,6 +87,13 @@ def test_both_hold_the_same_weights(project: Path, when: str) -> None:
     first, second = (torch.load(project / f"{when}-2-{rank}.pt", weights_only=True) for rank in range(2))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_each_draws_its_own_noise(project: Path) -> None:
+    """Of which there is as much as in one process with all the data."""
+    first, second = (torch.load(project / f"noise-2-{rank}.pt", weights_only=True) for rank in range(2))
+    drawn = [torch.Generator().set_state(state) for state in (first, second)]
+    assert not torch.equal(*(torch.rand(10, generator=generator) for generator in drawn))
 
 
 def test_the_average_is_not_the_last_step(project: Path) -> None:

@@ -33,11 +33,24 @@ def draw(sample: Callable[..., Tensor], num_samples: int, seed: int) -> Tensor:
 
 def supported(function: Callable[..., Any], **options: Any) -> dict[str, Any]:
     """Those of the keyword arguments that the function takes."""
+    taken = arguments_of(function)
+    return {name: value for name, value in options.items() if name in taken or "**" in taken}
+
+
+def arguments_of(function: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
+    """What a function takes: the name of each argument, with the function that states it; "**" is any.
+
+    A model of two stages hands on what its method takes as `**` to the same method of its `prior`, and so takes what
+    that one does.
+    """
     parameters = inspect.signature(function).parameters.values()
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return options
-    names = {p.name for p in parameters}
-    return {name: value for name, value in options.items() if name in names}
+    taken = {"**" if p.kind is p.VAR_KEYWORD else p.name: function for p in parameters}
+    prior = getattr(getattr(function, "__self__", None), "prior", None)
+    handed_to = getattr(prior, getattr(function, "__name__", ""), None)
+    if "**" in taken and handed_to is not None:
+        del taken["**"]
+        return arguments_of(handed_to) | taken
+    return taken
 
 
 def blocks(num_samples: int, batch_size: int, seed: int) -> list[tuple[int, int, int]]:

@@ -69,13 +69,13 @@ def staged(target: Path) -> Iterator[Path]:
     try:
         yield staging
         staging.chmod(0o755)  # mkdtemp's folders are private
-        _replace(target, staging, old)
+        put_in_place(target, staging, old)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _replace(target: Path, staging: Path, old: Path) -> None:
+def put_in_place(target: Path, staging: Path, old: Path) -> None:
     """`staging` becomes `target`, and what was there `old`; where several processes do so at once, the last stays."""
     while True:
         with suppress(FileNotFoundError):  # nothing is there, or another process has just taken it away

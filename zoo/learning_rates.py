@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LRSchedulerCallable
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import (
     ConstantLR,
@@ -143,6 +144,7 @@ class WarmUp(SequentialLR):
 # ------------------------------------------------------------------------------------------- what a ZooModule does
 
 Schedule = LRScheduler | ReduceLROnPlateau
+NEVER = 2**62  # epochs
 
 
 def schedule_for(builder: LRSchedulerCallable, optimizer: Optimizer, trainer: Trainer | None) -> Schedule:
@@ -169,6 +171,44 @@ def monitor(plateau: ReduceLROnPlateau) -> str:
         "ReduceLROnPlateau does not say which figure it waits for: take lightning.pytorch.cli.ReduceLROnPlateau, with"
         " monitor: val/nll, say."
     )
+
+
+def looks_at(plateau: ReduceLROnPlateau, trainer: Trainer | None) -> dict[str, Any]:
+    """When a schedule looks at the figure that it waits for, as Lightning is told.
+
+    That is each epoch, or each that ends with a validation. Lightning knows nothing better: where validations do not
+    follow epochs, it would take an old figure for one that has not improved. There it is told never to look, and
+    `look_at` does so after each validation.
+    """
+    figure = monitor(plateau)
+    every = 1 if trainer is None else trainer.check_val_every_n_epoch
+    interval = getattr(trainer, "val_check_interval", 1.0)
+    with_epochs = every is not None and isinstance(interval, float) and interval == 1  # 1, an integer, is each batch
+    frequency = NEVER if figure.startswith("val/") and not with_epochs else every or 1
+    return {"interval": "epoch", "frequency": frequency, "monitor": figure}
+
+
+def figures_of_plateaus(trainer: Trainer) -> dict[str, float]:
+    """What the schedules that wait for validations are to look at after one, by name.
+
+    Raises:
+        MisconfigurationException: in Lightning's words, where nothing logs such a figure.
+    """
+    configs = [config for config in trainer.lr_scheduler_configs if config.reduce_on_plateau]
+    names = [str(config.monitor) for config in configs if config.frequency == NEVER]
+    if missing := [name for name in names if name not in trainer.callback_metrics]:
+        raise MisconfigurationException(
+            f"ReduceLROnPlateau conditioned on metric {missing[0]} which is not available. Available metrics are:"
+            f" {list(trainer.callback_metrics)}."
+        )
+    return {name: float(trainer.callback_metrics[name]) for name in names}
+
+
+def look_at(figures: dict[str, float], trainer: Trainer) -> None:
+    """Has the schedules that wait for these look at them."""
+    for config in trainer.lr_scheduler_configs:
+        if config.reduce_on_plateau and config.frequency == NEVER and config.monitor in figures:
+            config.scheduler.step(figures[config.monitor])  # type: ignore[arg-type]
 
 
 def goes_by_time(builder: LRSchedulerCallable, trainer: Trainer) -> bool:

@@ -14,7 +14,6 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from genzoo.zoo import learning_rates
 from genzoo.zoo.interface import HasLogProb, ScoresAnomalies
-from genzoo.zoo.lines import is_line
 from genzoo.zoo.modality import (
     Modality,
     check_data,
@@ -26,18 +25,19 @@ from genzoo.zoo.modality import (
     unusual_scale,
     value_range,
 )
+from genzoo.zoo.naming import NamingMixin
 from genzoo.zoo.optimizers import fused
 from genzoo.zoo.plain import make_plain
 from genzoo.zoo.precision import MeasuredBuffers, full_precision
 from genzoo.zoo.processes import gather
-from genzoo.zoo.randomness import Generator, PerDatum
+from genzoo.zoo.randomness import Generator, PerDatum, draw_apart
 from genzoo.zoo.sharding import agree, own, shard
 from genzoo.zoo.sharing import SharingMixin
 from genzoo.zoo.standardising import StandardisingMixin
 from genzoo.zoo.statement import StatedModule
 
 
-class ZooModule(SharingMixin, StandardisingMixin, MeasuredBuffers, StatedModule):
+class ZooModule(SharingMixin, NamingMixin, StandardisingMixin, MeasuredBuffers, StatedModule):
     """The base of every module: the data's contract, the optimiser, logging, hyperparameters that can be stated.
 
     A family implements `objective`, the per-datum quantities of a training step with "loss" among them, and
@@ -60,9 +60,6 @@ class ZooModule(SharingMixin, StandardisingMixin, MeasuredBuffers, StatedModule)
     #: part of its checkpoints, in each process its own
     gathered: tuple[str, ...] = ("_noted", "_shown")
 
-    #: what the classes 0, 1, … are called, where the data say so; in every checkpoint and entry
-    class_names: tuple[str, ...] = ()
-
     def __init__(
         self,
         shape: Sequence[int],
@@ -80,6 +77,8 @@ class ZooModule(SharingMixin, StandardisingMixin, MeasuredBuffers, StatedModule)
         self._checked_stages: set[str] = set()
         self._value_range = value_range(shape, levels)
         self._suspicious = self._labels_are_sound = self._schedule_goes_by_time = False
+        self._plateau_is_due = False  # after a validation
+        self._figures_due: dict[str, float] = {}  # in a run that goes on from there
         self._streams: PerDatum | None = None  # of the batch that is on its way
         #: sum and number of what was trained on since callbacks looked, and the means that they were shown then
         self._noted: dict[str, tuple[Tensor, int]] = {}
@@ -179,6 +178,13 @@ class ZooModule(SharingMixin, StandardisingMixin, MeasuredBuffers, StatedModule)
     def on_validation_epoch_end(self) -> None:
         """Figures of the training are current where callbacks look at them."""
         self._show_means()
+        self._plateau_is_due = self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking
+
+    def on_validation_end(self) -> None:
+        """See `learning_rates.look_at`; a checkpoint that was written just before knows that it is due."""
+        if self._plateau_is_due:
+            learning_rates.look_at(learning_rates.figures_of_plateaus(self.trainer), self.trainer)
+        self._plateau_is_due = False
 
     def on_train_epoch_end(self) -> None:
         """Figures of the training are current where callbacks look at them."""
@@ -247,8 +253,7 @@ class ZooModule(SharingMixin, StandardisingMixin, MeasuredBuffers, StatedModule)
         schedule = learning_rates.schedule_for(self.lr_scheduler, optimizer, self._trainer)
         config = {"scheduler": schedule, "interval": "step"}
         if isinstance(schedule, ReduceLROnPlateau):
-            every = self.trainer.check_val_every_n_epoch if self._trainer is not None else 1
-            config |= {"interval": "epoch", "frequency": every or 1, "monitor": learning_rates.monitor(schedule)}
+            config |= learning_rates.looks_at(schedule, self._trainer)
         return {"optimizer": optimizer, "lr_scheduler": config}
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
@@ -329,21 +334,6 @@ class ZooModule(SharingMixin, StandardisingMixin, MeasuredBuffers, StatedModule)
         """How many dimensions of each datum its likelihood counts, (B,) int64, at least 1."""
         return self.observed(x).flatten(1).sum(1)
 
-    def name_classes(self, names: Sequence[str]) -> None:
-        """States what the classes are called.
-
-        Raises:
-            ValueError: unless there is a name, text of its own in one line, for each of the model's classes.
-        """
-        number = getattr(self, "num_classes", None)
-        good = isinstance(names, list | tuple) and all(isinstance(n, str) and is_line(n) for n in names)
-        if not good or len(set(names)) < len(names) or len(names) != number:
-            raise ValueError(
-                f"{type(self).__name__}: class_names are a name in one line for each of num_classes={number} classes,"
-                f" all different, but were given {str(names)[:80]}."
-            )
-        self.class_names = tuple(names)
-
     # ---- weights published before a buffer existed
 
     def register_later_buffer(self, name: str, value: Tensor) -> None:
@@ -401,12 +391,16 @@ class ZooModule(SharingMixin, StandardisingMixin, MeasuredBuffers, StatedModule)
     def setup(self, stage: str) -> None:
         """A training gathers anew; one that goes on gets what it had from the checkpoint, after this.
 
-        Points are standardised as the datamodule states, unless the model is told otherwise or was before; and the
-        classes are called as there.
+        Points are standardised as the datamodule states, unless the model is told otherwise or was before; the
+        classes are called as there, and the columns of a table.
         """
         super().setup(stage)
+        data = getattr(self._trainer, "datamodule", None)
+        columns = getattr(data, "column_names", ())
+        self.check_columns(columns)
         if stage == TrainerFn.FITTING:
-            data = self.trainer.datamodule  # type: ignore[attr-defined]
+            if columns:
+                self.name_columns(columns)
             stated = getattr(data, "standardisation", None)
             if stated is not None and self.modality == "points" and not self.is_standardising:
                 self.standardise(*stated)
@@ -434,29 +428,37 @@ class ZooModule(SharingMixin, StandardisingMixin, MeasuredBuffers, StatedModule)
         # another process's tensors would come back on that one's GPU
         own_part = move_data_to_device({name: getattr(self, name) for name in self.gathered}, "cpu")
         checkpoint["gathered"] = gather(own_part)
-        if self.class_names:
-            checkpoint["class_names"] = list(self.class_names)
+        checkpoint |= self.stated_names
+        if self._plateau_is_due and (figures := learning_rates.figures_of_plateaus(self.trainer)):
+            checkpoint["figures_due"] = figures
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restores them, if it is a training run that goes on; and what the classes are called."""
+        """Restores them, if it is a training run that goes on; and what the classes and columns are called."""
         super().on_load_checkpoint(checkpoint)
-        if "class_names" in checkpoint:
-            self.name_classes(checkpoint["class_names"])
+        self.take_names(checkpoint)
         if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
             for name, value in dict(enumerate(checkpoint.get("gathered", []))).get(self.global_rank, {}).items():
                 setattr(self, name, value)
+            self._figures_due = checkpoint.get("figures_due", {})
             self._random_states = checkpoint.get("random_state")
             self._restore_random_state()
 
     def on_train_start(self) -> None:
-        """Takes up what was gathered, the schedule, the place in the data and the random numbers of a resumed run."""
+        """Takes up what was gathered, the schedule, the place in the data and the random numbers of a resumed run.
+
+        In a run that begins, each process draws its own noise from here on.
+        """
         self._agree()
+        if self._random_states is None:
+            draw_apart()
         for name in self.gathered:
             setattr(self, name, move_data_to_device(getattr(self, name), self.device))
         if self.lr_scheduler is not None:
             self._schedule_goes_by_time = learning_rates.goes_by_time(self.lr_scheduler, self.trainer)
             for config in self.trainer.lr_scheduler_configs:
                 config.scheduler = learning_rates.going_on(self.lr_scheduler, config.scheduler, self.trainer)
+        learning_rates.look_at(self._figures_due, self.trainer)
+        self._figures_due = {}
         loop = self.trainer.fit_loop
         if loop.restarting and loop._combined_loader_states_to_load:
             # The schedule had asked how many batches there are, and Lightning restores a place only in data that

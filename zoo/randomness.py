@@ -12,6 +12,18 @@ from copy import copy
 import torch
 from torch import Tensor
 
+from genzoo.zoo.processes import rank
+
+
+def draw_apart() -> None:
+    """Gives each process but the first another stream of random numbers.
+
+    They are seeded alike, so that all begin at the same weights; in training they would go on to draw the same noise
+    for data that are not the same.
+    """
+    if number := rank():
+        torch.manual_seed(_hash(str(torch.initial_seed()).encode(), number))
+
 
 class PerDatum:
     """A batch of random streams, one for each datum, seeded by the datum's own bytes.

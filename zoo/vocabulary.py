@@ -16,6 +16,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+AT_ONCE = 2**22  # characters that are looked up
+
 
 class Vocabulary(Protocol):
     """Tells text from tokens."""
@@ -65,7 +67,7 @@ class Characters:
     @classmethod
     def of(cls, text: str) -> "Characters":
         """The characters that occur in a text."""
-        return cls("".join(chr(code) for code in np.unique(_code_points(text))))
+        return cls("".join(sorted(set(text))))
 
     def __len__(self) -> int:
         return len(self.statement)
@@ -76,16 +78,19 @@ class Characters:
         Raises:
             ValueError: if a character of the text is not in the vocabulary.
         """
-        codes = _code_points(text)
-        tokens = np.searchsorted(self.codes, codes).clip(max=len(self) - 1)
-        unknown = codes[self.codes[tokens] != codes]
-        if len(unknown):
-            strangers = "".join(chr(code) for code in np.unique(unknown))
+        tokens, unknown = np.empty(len(text), np.int32), []
+        for start in range(0, len(text), AT_ONCE):  # what lies between takes many times the memory of the tokens
+            codes = _code_points(text[start : start + AT_ONCE])
+            some = np.searchsorted(self.codes, codes).clip(max=len(self) - 1)
+            unknown.append(codes[self.codes[some] != codes])
+            tokens[start : start + len(some)] = some
+        if number := sum(map(len, unknown)):
+            strangers = "".join(chr(code) for code in np.unique(np.concatenate(unknown)))
             raise ValueError(
-                f"{len(unknown)} of the text's {len(text)} characters are not in the vocabulary:"
+                f"{number} of the text's {len(text)} characters are not in the vocabulary:"
                 f" {_shortened(strangers)}. It has: {self.statement!r}."
             )
-        return tokens.astype(np.int32)
+        return tokens
 
     def decode(self, tokens: Sequence[int]) -> str:
         """See `Vocabulary`."""

@@ -38,7 +38,7 @@ def build(models: Sequence[Shown]) -> Any:
         gr.Markdown(f"## What do {len(models)} models make of it?" if len(models) > 1 else f"## {models[0].name}")
         if kind == "image":
             _pictures(gr, models)
-        if kind == "tokens":
+        if any(model.reads for model in models):
             _texts(gr, models)
         _samples(gr, models, kind)
     return page
@@ -120,7 +120,7 @@ def _samples(gr: Any, models: Sequence[Shown], kind: str) -> None:
                 controls["solver"] = gr.Dropdown(["its own", *answers.SOLVERS], value="its own", label="solver")
             if "temperature" in taken:
                 controls["temperature"] = gr.Slider(0.1, 2, 0.8, step=0.05, label="temperature")
-            if "prompt" in taken:
+            if "prompt" in taken and kind == "tokens":
                 controls["prompt"] = gr.Textbox("", label="prompt")
         go = gr.Button("Draw", variant="primary", elem_id="draw")
         table = {"value": as_html([]), "elem_classes": "answers", "elem_id": "samples"}

@@ -4,7 +4,6 @@ A model is asked what it can do (`isinstance(module, Completes)`), and is not in
 """
 
 import html
-import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,8 +17,9 @@ from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
 from genzoo.compare.pictures import sheet, still
 from genzoo.zoo import DDIM, Ancestral, DPMSolver, Heun
-from genzoo.zoo.drawing import draw, seeded, supported
+from genzoo.zoo.drawing import arguments_of, draw, seeded, supported
 from genzoo.zoo.interface import Completes, HasLatents, HasLogProb, Interpolates, Samples, ScoresAnomalies
+from genzoo.zoo.media import SAMPLE_RATE
 from genzoo.zoo.mixins import is_conditional
 from genzoo.zoo.modality import modality, to_grid
 
@@ -40,12 +40,17 @@ class Shown:
     @property
     def takes(self) -> set[str]:
         """The arguments of its `sample`."""
-        return set(inspect.signature(self.module.sample).parameters) if isinstance(self.module, Samples) else set()
+        return set(arguments_of(self.module.sample)) if isinstance(self.module, Samples) else set()
 
     @property
     def interpolates(self) -> bool:
         """Whether it goes from one datum to another."""
         return isinstance(self.module, Interpolates)
+
+    @property
+    def reads(self) -> bool:
+        """Whether it says how surprising each token of a text is."""
+        return hasattr(self.module, "surprisal")
 
 
 def kind_of(models: Sequence[Shown]) -> str:
@@ -59,7 +64,8 @@ def kind_of(models: Sequence[Shown]) -> str:
         each = ", ".join(f"{m.name} {m.module.shape}" for m in models)
         raise ValueError(f"the app shows models of data of one shape, but these have: {each}")
     kind = modality(models[0].module.shape, models[0].module.levels)
-    if kind in ("points", "series") or (kind == "tokens" and not any(hasattr(m.module, "surprisal") for m in models)):
+    writes = any(getattr(m.module, "vocabulary", None) is not None for m in models)
+    if kind in ("points", "series") or (kind == "tokens" and not writes):
         raise ValueError(f"the app shows images, sounds and texts, but {models[0].name} is of {kind}")
     return kind
 
@@ -86,7 +92,7 @@ def drawn(models: Sequence[Shown], number: int) -> dict[str, Any]:
     able = [m.module for m in models if isinstance(m.module, Samples)]
     if not able:
         return blank("white")
-    x = draw(able[number % len(able)].sample, 1, number)[0]
+    x = draw(able[number % len(able)].sample, 1, number)[0].clamp(0, 1)  # of no levels, it may lie beyond
     x = 1 - x if is_ink(models) else x
     size = _fitted(x.shape[-2:])
     return _editor(to_pil_image(x).convert("RGB").resize(size, Image.Resampling.NEAREST))
@@ -118,6 +124,11 @@ def data_of(value: dict[str, Any], models: Sequence[Shown]) -> tuple[Tensor, Ten
     return (1 - x if is_ink(models) else x).masked_fill(~known, 0), known
 
 
+def _rounded(picture: Tensor, module: Any) -> Tensor:
+    """What was drawn as a datum of the model: at its levels, if it has any."""
+    return picture if module.levels is None else to_grid(picture, module.levels)
+
+
 def about(models: Sequence[Shown], value: dict[str, Any] | None, seed: int) -> str:
     """What every model says of a picture; HTML."""
     if value is None or value["composite"] is None:
@@ -126,7 +137,7 @@ def about(models: Sequence[Shown], value: dict[str, Any] | None, seed: int) -> s
     whole, ink = bool(known.all()), is_ink(models)
     rows = [["what they see", _image(sheet(picture[None], known[None], zoom=_zoom(picture)), "your picture", ink)]]
     for model in models:
-        pictures, says, x = "", "", to_grid(picture, model.module.levels)
+        pictures, says, x = "", "", _rounded(picture, model.module)
         with seeded(int(seed)) as generator, torch.no_grad():
             if whole:
                 says = _scores(model.module, x)
@@ -157,7 +168,7 @@ def walk(models: Sequence[Shown], a: dict[str, Any] | None, b: dict[str, Any] | 
         return as_html([])
     rows = []
     for model in filter(lambda model: model.interpolates, models):
-        x, y = (to_grid(picture, model.module.levels) for picture in ends)
+        x, y = (_rounded(picture, model.module) for picture in ends)
         with torch.no_grad():
             path = model.module.interpolate(x, y, 9).transpose(0, 1)
         rows.append([model.name, _image(sheet(path, zoom=_zoom(x)), f"{model.name}: a walk", is_ink(models))])
@@ -169,8 +180,8 @@ def samples(models: Sequence[Shown], kind: str, given: dict[str, Any]) -> Any:
     num, seed = SHOWN if kind == "image" else 1, int(given.pop("seed"))
     drawn = [draw(_with(m.module, given, num), num, seed) if m.takes else None for m in models]
     if kind == "waveform":
-        each = zip(models, drawn, strict=True)
-        return [None if x is None else (m.module.sample_rate, x[0, 0].numpy()) for m, x in each]
+        rates = [getattr(m.module, "sample_rate", None) or SAMPLE_RATE for m in models]
+        return [None if x is None else (rate, x[0, 0].numpy()) for rate, x in zip(rates, drawn, strict=True)]
     rows = []
     for model, x in zip(models, drawn, strict=True):
         if x is None:
@@ -216,7 +227,7 @@ def surprise(models: Sequence[Shown], text: str) -> str:
     """The text once for each model, every token as red as it is surprising; HTML."""
     rows = []
     for model in models:
-        if not hasattr(model.module, "surprisal") or not text:
+        if not model.reads or not text:
             continue
         try:
             tokens = model.module.tokens(text)

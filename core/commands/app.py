@@ -31,6 +31,13 @@ def run(given: Namespace) -> None:
     named = given.models or DEFAULT
     models = [Shown(name, hub.load_found(found(name), allow=allowed(given))) for name in named]
     page = build(models)
-    page.launch(server_name=given.host, server_port=given.port, css=STYLE, quiet=True, prevent_thread_lock=True)
+    page.launch(
+        server_name=given.host,
+        server_port=given.port,
+        css=STYLE,
+        quiet=True,
+        prevent_thread_lock=True,
+        show_error=True,  # in its own words, on the page, where it can be mended
+    )
     print(f"open {page.local_url} (Ctrl+C ends it)", flush=True)  # into a log, too, while it runs
     page.block_thread()

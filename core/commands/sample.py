@@ -88,10 +88,12 @@ def tables_of(module: Any) -> tuple[str, ...]:
 
 
 def names_of_columns(entry: Any, module: Any) -> list[str] | None:
-    """What the columns of a table are called, where its data were chosen by their names."""
+    """What the columns of a table are called, where its data said so; of older models, where they were chosen so."""
+    if named := getattr(module, "column_names", ()):
+        return list(named)
     columns: list[Any] = ((entry.config.get("data") or {}).get("init_args") or {}).get("columns") or []
-    named = (len(columns),) == tuple(module.shape) and all(isinstance(name, str) for name in columns)
-    return columns if named else None
+    fitting = (len(columns),) == tuple(module.shape) and all(isinstance(name, str) for name in columns)
+    return columns if fitting else None
 
 
 def as_rows(module: Any, out: str | None) -> bool:
@@ -125,8 +127,10 @@ def keywords(
     import torch
     from jsonargparse import ArgumentError, ArgumentParser
 
-    taken = {} if function is None else dict(inspect.signature(function).parameters)
-    free = sorted(set(taken) - {*without})
+    from genzoo.zoo.drawing import arguments_of
+
+    taken = {} if function is None else arguments_of(function)
+    free = sorted(set(taken) - {*without, "**"})
     given: dict[str, Any] = {}
     for setting in settings:
         name, equals, _ = setting.partition("=")
@@ -136,7 +140,7 @@ def keywords(
                 f" {', '.join(free) or 'none'}" + did_you_mean(name, free)
             )
         try:
-            hint = get_type_hints(function).get(name, Any)
+            hint = get_type_hints(taken[name]).get(name, Any)
         except NameError:  # annotations that do not resolve say nothing
             hint = Any
         kinds = alternatives(hint)

@@ -125,6 +125,8 @@ class Scores:
 
     def check(self) -> None:
         """Notes how many there were of those; ValueError if there was nothing else."""
+        if not self.names and not self.num_missed:
+            raise ValueError("there is nothing to be scored: the tables have no rows")
         if not self.names:
             raise ValueError(f"none of {self.num_missed} could be scored: {self.missed[0]}")
         if self.num_missed:

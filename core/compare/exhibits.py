@@ -33,7 +33,7 @@ FILMED = 8  # samples whose coming about is filmed
 FRAMES = 64  # most frames of a film
 FILM = 2**24  # most pixels of a film that an entry brings along
 STEPS = 9  # of an interpolation
-QUIZ, ASKED = 16, 3  # images of the quiz: real ones, and of each model
+QUIZ, ASKED = 16, 3  # images of the quiz: real ones of each task, and of each model
 BESIDE = 8  # samples that are shown beside their nearest training data
 
 
@@ -100,9 +100,8 @@ class Exhibit:
 
     @property
     def guidances(self) -> list[float]:
-        """The strengths of guidance that can be chosen."""
-        found = dict.fromkeys(drawing.choice.guidance for drawing in self.drawings)
-        return [guidance for guidance in found if guidance is not None]
+        """The strengths of guidance that can be chosen, ascending."""
+        return sorted({own for drawing in self.drawings if (own := drawing.choice.guidance) is not None})
 
     @property
     def conditional(self) -> bool:
@@ -166,15 +165,22 @@ class Exhibition:
 
     @cached_property
     def quiz(self) -> list[dict[str, str]]:
-        """Single images, real and drawn, each with whose it is: for "real or drawn?"; none where none was drawn."""
-        pool = [(e.family.title, self.short(e), image) for e in self.exhibits for image in e.drawn[:ASKED]]
-        if not pool:
-            return []
-        pool += [("real", "real", image) for image in self.exhibits[0].question.real[:QUIZ]]
-        kind = "ink" if pool[0][2].shape[0] == 1 else ""
+        """Single images, real and drawn, each with whose it is: for "real or drawn?"; none where none was drawn.
+
+        Those of one task are told apart, for whose levels differ is known at a glance.
+        """
+        pool = [(e.task, e.family.title, self.short(e), image) for e in self.exhibits for image in e.drawn[:ASKED]]
+        questions = {e.task: e.question for e in self.exhibits if e.drawn}
+        pool += [(task, "real", "real", image) for task, asked in questions.items() for image in asked.real[:QUIZ]]
         return [
-            {"family": family, "name": name, "kind": kind, "uri": png(sheet(image[None, None], zoom=zoom(image)))}
-            for family, name, image in pool
+            {
+                "task": task,
+                "family": family,
+                "name": name,
+                "kind": "ink" if len(image) == 1 else "",
+                "uri": png(sheet(image[None, None], zoom=zoom(image))),
+            }
+            for task, family, name, image in pool
         ]
 
     def said(self, sentence: str) -> str:

@@ -82,11 +82,13 @@ if (films.length) {
 
 // ---- which half is known
 
-for (const radio of all('input[name="half"]')) {
-  radio.addEventListener("change", () => {
-    for (const element of all("[data-half]")) element.hidden = element.dataset.half !== radio.value;
-  });
-}
+const halves = all('input[name="half"]');
+const showHalf = () => {
+  const known = halves.find((radio) => radio.checked).value;
+  for (const element of all("[data-half]")) element.hidden = element.dataset.half !== known;
+};
+for (const radio of halves) radio.addEventListener("change", showHalf);
+if (halves.length) showHalf(); // a browser may remember what was chosen before
 
 // ---- which families are shown
 
@@ -176,10 +178,11 @@ if (one("#quiz-data")) {
   const picture = one("#quiz-image");
   const score = {}; // by family: how many were asked, and how many were told
   let asked = null;
+  const pick = (among) => among[Math.floor(among.length * Math.random())];
   const ask = () => {
-    const kinds = [pool.filter((one) => one.family === "real"), pool.filter((one) => one.family !== "real")];
-    const among = kinds[Math.floor(2 * Math.random())]; // as often real as drawn
-    asked = among[Math.floor(among.length * Math.random())];
+    const drawn = pick(pool.filter((one) => one.family !== "real"));
+    const real = pick(pool.filter((one) => one.family === "real" && one.task === drawn.task));
+    asked = pick([real, drawn]); // as often real as drawn, of each task
     picture.src = asked.uri;
     picture.className = asked.kind;
   };

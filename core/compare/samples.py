@@ -5,7 +5,6 @@ they differ by what was chosen. Of every image it is told which training image i
 each of the models: whether it was learned by heart, and whether anybody notices that it was drawn.
 """
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,7 +16,7 @@ from torch import Tensor
 from genzoo.compare.pictures import Picture, gap_of
 from genzoo.compare.questions import COLUMNS, Question, picture, zoom
 from genzoo.metrics.copying import nearest_data
-from genzoo.zoo.drawing import draw
+from genzoo.zoo.drawing import arguments_of, draw
 from genzoo.zoo.mixins import is_conditional, present_classes
 from genzoo.zoo.modality import to_grid
 
@@ -97,7 +96,7 @@ def choices(module: Any) -> list[Choice]:
     """
     if not is_conditional(module):
         return [Choice()]
-    takes = inspect.signature(module.sample).parameters
+    takes = arguments_of(module.sample)
     guidances = dict.fromkeys((getattr(module, "guidance", 1.0), *GUIDANCES)) if "guidance" in takes else (None,)
     labels = [None, *present_classes(module)[:CLASSES]] if "labels" in takes else [None]
     return [Choice(label, guidance) for guidance in guidances for label in labels]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from foreign import Foreign
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 from running import on_two_processes
 from ticking import Clock
 
@@ -82,6 +82,23 @@ def test_a_run_that_goes_on_makes_those_of_one_that_was_never_interrupted(
     FitLoop.install(goes_on)  # as the command line does
     fit(goes_on, ckpt_path=path)
     assert first.steps + second.steps == [1, 4, 8, 12, 16]
+
+
+class Worse(Callback):
+    """A figure that never gets better, noted when it is looked at."""
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        pl_module.log("val/worse", 1.0)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_who_waits_for_a_figure_waits_for_validations(first: bool, trainer: Make, fit: Fit) -> None:
+    """Whoever is set up first: before the first validation, which ends no epoch, there is nothing to look at."""
+    stopping = EarlyStopping("val/worse", patience=2)
+    even = EvenValidations(5)
+    seen = Seen()
+    fit(trainer(seen, Worse(), *([stopping, even] if first else [even, stopping]), max_epochs=20))
+    assert seen.steps == [1, 2, 20]  # in epochs of five steps: 1/200, 1/50 and a fifth of a hundred
 
 
 def test_what_the_trainer_was_told_goes(trainer: Make, fit: Fit) -> None:

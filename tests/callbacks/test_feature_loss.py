@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -141,3 +141,14 @@ def test_what_it_cannot_do_is_refused_before_training(tmp_path):
         trainer(tmp_path, FeatureLoss(Quadratic())).fit(MADE((1, 4, 4), 5), grey())
     with pytest.raises(ValueError, match=r"is for data of shape \(1, 8, 8\)"):
         trainer(tmp_path, FeatureLoss("digits/classifier")).fit(Autoencoder((1, 4, 4), 5, **SMALL), grey())
+
+
+def test_a_run_that_breaks_off_leaves_the_model_without_it(tmp_path):
+    class Fails(Callback):
+        def on_train_batch_end(self, *_):
+            raise RuntimeError("a bug")
+
+    model = Autoencoder((1, 4, 4), 5, **SMALL)
+    with pytest.raises(RuntimeError, match="a bug"):
+        trainer(tmp_path, FeatureLoss(Quadratic()), Fails()).fit(model, grey())
+    assert model.added_loss is None

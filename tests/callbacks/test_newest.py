@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from foreign import Foreign
+from foreign import Foreign, points
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import Logger
+from torch.utils.data import DataLoader
 
 from genzoo.callbacks import EMA, Newest
 
@@ -253,3 +255,56 @@ def test_a_copy_where_there_are_no_links(
     monkeypatch.setattr(os, "link", refuse)
     best, _ = resume(trainer, fit, tmp_path / "second", first / "last.ckpt", 1.5, 3.0)
     assert Path(best.best_model_path).read_bytes() == (first / "epoch=0-step=5.ckpt").read_bytes()
+
+
+# ---- after a run, and beside others
+
+
+def test_after_a_run_signals_do_what_they_did_before(tmp_path: Path, trainer: Make, fit: Fit) -> None:
+    """Lightning has given them back by then, and its own handlers only take notes."""
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    fit(trainer(Newest(tmp_path)))
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+
+
+def test_a_validation_after_an_interrupted_run_leaves_its_state_alone(
+    tmp_path: Path, trainer: Make, fit: Fit
+) -> None:
+    run = trainer(At("on_train_batch_end", 3, send(signal.SIGTERM)), Newest(tmp_path))
+    with pytest.raises(SystemExit):
+        fit(run)
+    written = (tmp_path / "last.ckpt").read_bytes()
+    run.validate(Foreign(), DataLoader(points(30, 1), 8), verbose=False)
+    assert (tmp_path / "last.ckpt").read_bytes() == written
+
+
+def test_the_newest_state_of_another_run_is_set_aside(tmp_path: Path, trainer: Make, fit: Fit) -> None:
+    for epochs in (1, 2, 3):
+        fit(trainer(Newest(tmp_path), max_epochs=epochs))
+    names = ("last-v1.ckpt", "last-v2.ckpt", "last.ckpt")
+    assert [torch.load(tmp_path / name, weights_only=True)["epoch"] for name in names] == [0, 1, 2]
+    fit(trainer(Newest(tmp_path), max_epochs=4), ckpt_path=tmp_path / "last.ckpt")  # the same run
+    assert sorted(path.name for path in tmp_path.glob("*.ckpt")) == list(names) and step_of(tmp_path) == 4 * EPOCH
+
+
+class Elsewhere(Logger):
+    """As loggers of services are: their folder is that of all their runs."""
+
+    def __init__(self, folder: Path, version: int | str) -> None:
+        super().__init__()
+        self.save_dir, self.name, self.version = str(folder), "project", version
+
+    save_dir = name = version = None  # type: ignore[assignment]
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None: ...
+
+    def log_metrics(self, *args: Any, **kwargs: Any) -> None: ...
+
+
+@pytest.mark.parametrize(("version", "folder"), [("a1b2", "project/a1b2"), (3, "project/version_3")])
+def test_each_run_of_a_logger_has_a_folder_of_its_own(
+    version: int | str, folder: str, tmp_path: Path, trainer: Make, fit: Fit
+) -> None:
+    """The one that Lightning's own checkpoints would have."""
+    fit(trainer(Newest(), logger=Elsewhere(tmp_path, version)))
+    assert step_of(tmp_path / folder / "checkpoints") == 2 * EPOCH

@@ -222,6 +222,27 @@ def test_publishes_the_best_checkpoint_and_leaves_the_module(tmp_path: Path, tra
     assert not any(torch.equal(saved[name], value) for name, value in model.state_dict().items())
 
 
+def test_a_run_that_was_killed_while_it_was_measured_publishes_the_average(
+    tmp_path: Path, trainer: Callable[..., Trainer]
+) -> None:
+    """Nothing is left to train when it goes on, so nobody has put the average into the module."""
+    data, last = DigitsDataModule(limit=256), ModelCheckpoint(tmp_path, filename="c")
+    trainer(EMA(0.9), last, max_epochs=1).fit(tiny(), data)
+    averaged = torch.load(tmp_path / "c.ckpt", weights_only=True)["state_dict"]
+    publish = Publish("digits/vae", to=str(tmp_path / "entry"), evaluation=QUICK, measure=False)
+    trainer(publish, EMA(0.9), max_epochs=1).fit(tiny(), data, ckpt_path=tmp_path / "c.ckpt")
+    loaded = genzoo.load(tmp_path / "entry").state_dict()
+    assert all(torch.equal(averaged[name], value) for name, value in loaded.items())
+
+
+def test_checkpoints_may_lie_at_an_address(tmp_path: Path, trainer: Callable[..., Trainer]) -> None:
+    """The entry lies with the run's other files, on the disk."""
+    best = ModelCheckpoint("memory://bucket/checkpoints", monitor="val/nll")
+    publish = Publish("digits/vae", evaluation=QUICK, measure=False)
+    trainer(best, publish, max_epochs=1).fit(tiny(), DigitsDataModule(limit=256))
+    assert (tmp_path / "entry/model.safetensors").is_file()
+
+
 def test_the_time_of_an_interrupted_run_counts(tmp_path: Path, trainer: Callable[..., Trainer]) -> None:
     data = DigitsDataModule(limit=256)
     trainer(Publish("a", str(tmp_path / "a"), QUICK), ModelCheckpoint(tmp_path, filename="c"), max_epochs=1).fit(

@@ -46,6 +46,33 @@ def test_a_resumed_run_keeps_its_own_weights(entry: str, tmp_path: Path, trainer
     assert all(torch.equal(value, saved[name]) for name, value in model.state_dict().items())
 
 
+def test_a_resumed_run_does_without_the_entry(tmp_path: Path, trainer: Callable[..., Trainer]) -> None:
+    data = DigitsDataModule(limit=32, batch_size=16)
+    first = trainer(max_epochs=1)
+    first.fit(tiny(), data)
+    first.save_checkpoint(tmp_path / "first.ckpt")
+    gone = StartFrom(str(tmp_path / "gone"))
+    trainer(gone, max_epochs=2).fit(tiny(), data, ckpt_path=tmp_path / "first.ckpt")
+    with pytest.raises(FileNotFoundError):
+        trainer(gone, max_epochs=2).fit(tiny(), data)
+
+
+def test_a_trainer_that_has_validated_a_checkpoint_begins_at_the_entry(
+    entry: str, tmp_path: Path, trainer: Callable[..., Trainer]
+) -> None:
+    data = DigitsDataModule(limit=32, batch_size=16)
+    first = trainer(max_epochs=1)
+    first.fit(tiny(), data)
+    first.save_checkpoint(tmp_path / "first.ckpt")
+    model = tiny()
+    model.configure_optimizers = lambda: torch.optim.SGD(model.parameters(), lr=0.0)  # type: ignore[method-assign]
+    again = trainer(StartFrom(entry), max_epochs=1)
+    again.validate(model, data, ckpt_path=tmp_path / "first.ckpt", verbose=False)
+    again.fit(model, data)
+    published = genzoo.load(entry).state_dict()
+    assert all(torch.equal(value, published[name]) for name, value in model.state_dict().items())
+
+
 def test_weights_that_do_not_fit_are_refused_before_training(entry: str, trainer: Callable[..., Trainer]) -> None:
     with pytest.raises(ValueError, match=r"do not fit this VAE.*bias: \(16,\) there, \(32,\) here"):
         trainer(StartFrom(entry)).fit(tiny(16), DigitsDataModule(limit=32, batch_size=16))

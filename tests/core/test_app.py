@@ -4,6 +4,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from socket import socket
 from subprocess import Popen
@@ -11,16 +12,29 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.request import urlopen
 
+import gradio
 import pytest
 import torch
 from PIL import Image, ImageDraw
 from playwright.sync_api import Browser, Page
+from running import a_port
 
 import genzoo
 from genzoo.app import STYLE, answers, build
 from genzoo.app.answers import Shown, data_of
 from genzoo.cli import main
-from genzoo.zoo import VAE
+from genzoo.zoo import (
+    FSQ,
+    GAN,
+    GPT,
+    VAE,
+    FlowMatching,
+    LatentModel,
+    MaskedDiffusion,
+    QuantisedAutoencoder,
+    WaveNet,
+)
+from genzoo.zoo.media import SAMPLE_RATE
 from genzoo.zoo.modality import to_grid
 
 DIGITS = ["digits/vae", "digits/pixelcnn", "digits/gan"]
@@ -136,6 +150,26 @@ def test_its_address_is_in_a_log_while_it_runs(tmp_path: Path) -> None:
         app.wait()
 
 
+def test_what_a_user_can_mend_is_said_on_the_page(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one line of an error of ours; not that there was one."""
+    opened: list[gradio.Blocks] = []
+    monkeypatch.setattr(gradio.Blocks, "block_thread", lambda page: opened.append(page))
+    main(["app", "shakespeare/gpt", "--port", a_port()])
+    try:
+        tab = browser.new_page()
+        tab.set_default_timeout(120_000)
+        tab.goto(opened[0].local_url)
+        tab.get_by_role("tab", name="Sample").click()
+        tab.get_by_label("prompt").fill("naïve")
+        tab.locator("#draw").click()
+        said = tab.get_by_test_id("toast-text")
+        said.wait_for()
+        assert "1 of the text's 5 characters are not in the vocabulary: 'ï'" in said.inner_text()
+        tab.close()
+    finally:
+        opened[0].close()
+
+
 # ---- the answers
 
 
@@ -189,6 +223,63 @@ def test_a_sound_alone_is_drawn() -> None:
     (draw,) = (function for function in app.fns.values() if "drawn" in str(function.name))
     rate, sound = draw.fn(0)
     assert rate == 8000 and sound.shape == (8,)
+
+
+def test_sounds_of_a_model_that_does_not_say_their_rate_are_drawn() -> None:
+    small = {"channels": 4, "skip_channels": 4, "dilations": [1, 2]}
+    modules = [WaveNet((1, 40), 256, **small), WaveNet((1, 40), 256, **small, sample_rate=8000), GAN((1, 40), 256)]
+    found = answers.samples([Shown("tiny", module.eval()) for module in modules], "waveform", {"seed": 0})
+    assert [(rate, len(sound)) for rate, sound in found] == [(SAMPLE_RATE, 40), (8000, 40), (SAMPLE_RATE, 40)]
+
+
+class Beyond:
+    """Draws what is a little blacker than black."""
+
+    shape, levels = (1, 8, 8), None
+
+    def sample(self, num_samples: int, *, labels: Any = None, generator: Any = None) -> torch.Tensor:
+        return torch.full((num_samples, *self.shape), -0.01)
+
+
+def test_images_of_no_levels_are_asked_about_as_they_are_drawn() -> None:
+    models = [Shown("fine", VAE((1, 8, 8), None, width=8, depth=1).eval())]
+    stroke = (150, 50, 200, 300)
+    assert "as it renders it" in answers.about(models, painted(stroke), 0)
+    assert "completions" in answers.about(models, painted(stroke, paint=answers.HOLE), 0)
+    assert "<img" in answers.walk(models, painted(stroke), answers.drawn(models, 1))
+    assert answers.drawn([Shown("beyond", Beyond())], 0)["background"].getextrema() == ((255, 255),) * 3  # as ink
+
+
+def test_a_model_of_two_stages_has_the_controls_of_its_prior_and_no_other() -> None:
+    """Also where another model beside it has more."""
+    torch.manual_seed(0)
+    small = {"shape": (1, 8, 8), "levels": 17}
+    codes = partial(QuantisedAutoencoder, quantiser=FSQ((3, 3)), width=4, factor=2)
+    by_codes = LatentModel(**small, autoencoder=codes, prior=partial(GPT, width=16, depth=1))
+    vectors = partial(VAE, network="spatial", latent_dim=2, width=4)
+    flow = partial(FlowMatching, width=8, steps=3, guidance=3.0)
+    by_flow = LatentModel(**small, autoencoder=vectors, prior=flow, num_classes=3, conditional=True)
+    given = {"seed": 0, "class": 2, "guidance": 2.0, "steps": 2, "solver": "Heun", "temperature": 0.5}
+    writes, flows = {"seed", "temperature"}, {"seed", "class", "guidance", "steps", "solver"}
+    for modules, controls in [([by_codes], writes), ([by_flow], flows), ([by_codes, by_flow], writes | flows)]:
+        app = build([Shown(str(number), module.eval()) for number, module in enumerate(modules)])
+        (draw,) = (function for function in app.fns.values() if "drawn" in str(function.name))
+        assert {control.label for control in draw.inputs} == controls
+        assert {control.value for control in draw.inputs if control.label == "guidance"} <= {3.0}  # its own
+        assert draw.fn(*(given[control.label] for control in draw.inputs)).count("<img") == len(modules)
+
+
+def test_every_model_of_texts_draws_and_who_reads_them_is_surprised() -> None:
+    gpt, masked, numbers = (
+        family((6,), 4, width=32, depth=1, vocabulary=vocabulary).eval()
+        for family, vocabulary in ((GPT, " abc"), (MaskedDiffusion, " abc"), (MaskedDiffusion, None))
+    )
+    for modules, tabs in [([masked], {"Sample"}), ([masked, gpt], {"Surprise", "Sample"})]:
+        models = [Shown(type(module).__name__, module) for module in modules]
+        assert {block.label for block in build(models).blocks.values() if isinstance(block, gradio.Tab)} == tabs
+        assert answers.samples(models, "tokens", {"seed": 0, "steps": 3}).count("<pre>") == len(models)
+    with pytest.raises(ValueError, match="the app shows images, sounds and texts, but numbers is of tokens"):
+        build([Shown("numbers", numbers)])
 
 
 def test_a_text_is_as_red_as_it_is_surprising() -> None:

@@ -9,6 +9,7 @@ import sys
 import wave
 from argparse import Namespace
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,19 @@ import genzoo
 from genzoo import arguments, commands, recipes
 from genzoo.cli import LIGHTNING, main
 from genzoo.commands.sample import keywords
-from genzoo.zoo import DDIM, DDPM, GPT, VAE, Heun, WaveNet, hub
+from genzoo.zoo import (
+    DDIM,
+    DDPM,
+    FSQ,
+    GPT,
+    VAE,
+    FlowMatching,
+    Heun,
+    LatentModel,
+    QuantisedAutoencoder,
+    WaveNet,
+    hub,
+)
 from genzoo.zoo.hub import entries
 from genzoo.zoo.media import RULE
 
@@ -276,6 +289,29 @@ def test_what_is_set_is_read_as_its_parameter_has_it() -> None:
     assert stated == {"solver": DDIM(eta=0.5)}
 
 
+def test_a_model_of_two_stages_is_set_what_its_prior_takes(tmp_path: Path, capsys: Captured) -> None:
+    """Each as the prior has it; and nothing that the codes of an image leave no choice of."""
+    torch.manual_seed(0)
+    codes = partial(QuantisedAutoencoder, quantiser=FSQ((3, 3)), width=4, factor=2)
+    vectors = partial(VAE, network="spatial", latent_dim=2, width=4)
+    writes = LatentModel((1, 8, 8), 17, autoencoder=codes, prior=partial(GPT, width=16, depth=1))
+    flows = LatentModel((1, 8, 8), 17, autoencoder=vectors, prior=partial(FlowMatching, width=8, steps=2))
+    without = ("num_samples", "generator")
+    assert keywords(["solver=Heun", "steps=3"], flows.sample, without) == {"solver": Heun(), "steps": 3}
+    for weight in writes.parameters():  # of some begin with zeros, and whatever was drawn would look alike
+        torch.nn.init.normal_(weight, std=0.3)
+    genzoo.publish(writes, "own/latent", to=tmp_path / "entry")
+    command = ["sample", str(tmp_path / "entry"), "--num_samples", "16", "--device", "cpu", "--out"]
+    drawn = []
+    for number, temperature in enumerate(("1", "0.01", "0.01")):
+        main([*command, str(tmp_path / f"{number}.png"), "--set", f"temperature={temperature}"])
+        drawn.append((tmp_path / f"{number}.png").read_bytes())
+    assert drawn[0] != drawn[1] == drawn[2]
+    said = refused([*command, str(tmp_path / "x.png"), "--set", "steps=3"], capsys)
+    assert "takes labels, length, prompt, temperature, top_k, top_p" in said
+    assert "leave the length out" in refused([*command, str(tmp_path / "x.png"), "--set", "length=3"], capsys)
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
@@ -295,8 +331,6 @@ def test_a_wrong_value_is_refused_in_one_line(setting: str, message: str, tmp_pa
 
 
 def test_classes_are_named_on_the_command_line(tmp_path: Path, capsys: Captured) -> None:
-    from genzoo.zoo import FlowMatching
-
     animals = ("cat", "dog", "horse", "3")
     net = FlowMatching((2,), None, width=8, num_classes=4, conditional=True)
     net.name_classes(animals)

@@ -7,16 +7,21 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pytest
 import torch
+import yaml
 from families import FAMILIES as ZOO
 from PIL import Image
 from running import refused
 
 import genzoo
+from genzoo.callbacks import Publish
 from genzoo.cli import main
 from genzoo.compare import entries_to_compare, write_page
 from genzoo.compare.exhibits import _tiles, open_exhibition
@@ -24,11 +29,11 @@ from genzoo.compare.families import CAPABILITIES, FAMILIES, OTHER, WORDS, capabi
 from genzoo.compare.figures import COLUMNS, columns_of, floors
 from genzoo.compare.pictures import ink, png, sheet
 from genzoo.compare.questions import SAMPLES, USUAL, ask, half_known, picture
-from genzoo.compare.samples import EACH, GUIDANCES
-from genzoo.datamodules import DigitsDataModule
+from genzoo.compare.samples import EACH, GUIDANCES, Choice, choices
+from genzoo.datamodules import DigitsDataModule, ImageFolderDataModule
 from genzoo.datamodules.base import Source
 from genzoo.metrics.data import Rows
-from genzoo.zoo import GAN, MADE, VAE, Autoencoder, Classifier, FlowMatching, hub
+from genzoo.zoo import GAN, MADE, VAE, Autoencoder, Classifier, FlowMatching, LatentModel, hub
 from genzoo.zoo.hub.film import frame_size, smaller
 from genzoo.zoo.media import Picture, render
 
@@ -169,6 +174,42 @@ def test_each_model_is_shown_beside_its_own_data(tmp_path: Path) -> None:
     assert "the same data" not in text and "only between models of the same task" in text
     real = re.findall(r'src="([^"]+)"[^>]+alt="real data"', text)
     assert len(set(real)) == 2
+
+
+def a_run(folder: Path, module: genzoo.zoo.ZooModule, data: dict[str, Any], **publish: str) -> hub.Entry:
+    """What is found of a run on these data: its configuration and a checkpoint are all that it left."""
+    (folder / "checkpoints").mkdir(parents=True)
+    callback = {"class_path": "genzoo.callbacks.Publish", "init_args": publish}
+    (folder / "config.yaml").write_text(yaml.safe_dump({"data": data, "trainer": {"callbacks": [callback]}}))
+    checkpoint = {"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}
+    torch.save(checkpoint, folder / "checkpoints" / "last.ckpt")
+    return hub.find(folder)
+
+
+def test_runs_on_two_folders_are_of_two_tasks_and_each_is_of_its_entry_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the same recipe, or by others; the recipes for anybody's pictures do not say what the data are called."""
+    monkeypatch.chdir(tmp_path)
+    model, tasks = VAE((1, 8, 8), 256, latent_dim=2, network="mlp", width=8, depth=1), {}
+    for recipe, folder in (("vae", "My cats (2024)"), ("gan", "dogs"), ("ae", "dogs")):
+        Path(folder).mkdir(exist_ok=True)
+        for i in range(5):
+            Image.new("L", (8, 8), i).save(Path(folder) / f"{i}.png")
+        arguments = {"root": folder, "size": 8, "channels": 1}
+        block = {"class_path": "genzoo.datamodules.ImageFolderDataModule", "init_args": arguments}
+        place = Path("runs") / "images" / recipe / "2026-01-31_12-00-00"
+        run = a_run(place, model, block, recipe=f"images/{recipe}")
+        data = ImageFolderDataModule(**arguments)
+        name = Publish(recipe=f"images/{recipe}").name_for(data)
+        entry = hub.find(genzoo.publish(model, name, to=place / "entry", data=data))
+        assert (run.config["name"], run.task) == (name, entry.task)
+        tasks[recipe] = run.task
+    assert tasks["vae"] != tasks["gan"] == tasks["ae"]
+    table = {"class_path": "genzoo.datamodules.ArrayDataModule"}
+    rows = MADE(shape=(2,), levels=None, width=8)
+    runs = [a_run(Path("runs/own") / kept, rows, {**table, "init_args": {"path": f"{kept}.csv"}}) for kept in "ab"]
+    assert len({run.task for run in runs}) == 2
 
 
 def test_what_cannot_be_compared_is_refused(zoo: Path, tmp_path: Path, capsys: Captured) -> None:
@@ -381,7 +422,23 @@ def test_many_classes_are_not_all_drawn_and_it_is_said_how_many_are_not(tmp_path
     assert "Here one model gives its answers" in re.sub(r"\s+", " ", text)
 
 
+def test_a_model_of_two_stages_is_guided_as_its_prior_is() -> None:
+    vectors = partial(VAE, network="spatial", latent_dim=2, width=4)
+    flow = partial(FlowMatching, width=8, guidance=3.0)
+    model = LatentModel((1, 8, 8), 17, autoencoder=vectors, prior=flow, num_classes=2, conditional=True)
+    guidances = (3.0, *GUIDANCES)  # its own first
+    assert choices(model) == [Choice(label, guidance) for guidance in guidances for label in (None, 0, 1)]
+
+
 # ---- its parts
+
+
+@pytest.mark.parametrize("number", range(1, len(FAMILIES) + 3))
+def test_the_title_counts_the_families(number: int) -> None:
+    """Those of the zoo, those of one's own, and should there ever be more."""
+    (title,) = re.findall("<h1>.*</h1>", (files("genzoo.compare") / "page.html").read_text("utf-8"))
+    said = jinja2.Template(title).render(families=[None] * number)
+    assert re.fullmatch(r"<h1>One question, \w+ ways?</h1>", said)
 
 
 def test_families_are_told_by_where_a_class_comes_from() -> None:
@@ -555,6 +612,70 @@ def test_class_and_guidance_are_chosen(told: Told, opened) -> None:
     uri = closer.get_by_label("the sample", exact=True).evaluate("canvas => canvas.toDataURL()")
     options = {"labels": torch.full((EACH,), 3), "guidance": 2.0, "generator": torch.Generator().manual_seed(0)}
     assert torch.equal(images_in(uri, 1), models["flow"].sample(EACH, **options)[3:])
+    tab.close()
+
+
+def test_guidance_ascends_and_begins_with_the_model_s_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened
+) -> None:
+    for name, few in (("completion_steps", 3), ("completion_repeats", 1)):
+        monkeypatch.setattr(FlowMatching, name, few)
+    torch.manual_seed(0)
+    model = FlowMatching((2,), None, width=8, steps=3, num_classes=2, conditional=True, guidance=2.0)
+    genzoo.publish(model, "tiny/flow", to=tmp_path / "flow", data=POINTS)
+    main(["compare", str(tmp_path / "flow"), "--out", str(tmp_path / "p.html"), "--device", "cpu"])
+    tab = opened(tmp_path / "p.html", **PHONE)
+    guidance = tab.locator("#samples").get_by_role("slider")
+    shown = tab.locator("#samples figure[data-drawn] img:visible")
+    seen = [(guidance.get_attribute("aria-valuetext"), shown.get_attribute("alt"))]
+    for key in ("Home", "ArrowRight", "ArrowRight"):
+        guidance.press(key)
+        seen.append((guidance.get_attribute("aria-valuetext"), shown.get_attribute("alt")))
+    one, two, four = (f"tiny/flow: samples{chosen}" for chosen in ("", " of guidance 2", " of guidance 4"))
+    assert seen == [("2", two), ("1", one), ("2", two), ("4", four)]
+    tab.close()
+
+
+def test_the_half_that_a_browser_remembers_is_shown(page: Path, tmp_path: Path, opened) -> None:
+    """As Firefox does when a page is loaded again, without an event."""
+    text = page.read_text("utf-8")
+    first, second = re.findall('<input type="radio"[^>]*>', text)
+    text = text.replace(first, first.replace("checked", "")).replace(second, second.replace(">", "checked>"))
+    (tmp_path / "again.html").write_text(text, "utf-8")
+    tab = opened(tmp_path / "again.html", **PHONE)
+    assert tab.get_by_label("the left half").is_checked()
+    assert tab.locator("#completions div[data-half='0']:visible").count() == 0
+    assert tab.locator("#completions div[data-half='1']:visible").count() == 4
+    tab.close()
+
+
+def test_the_quiz_is_about_real_and_drawn_images_of_one_task(tmp_path: Path, opened) -> None:
+    """Or else the levels would tell them apart."""
+    torch.manual_seed(0)
+    for name, levels, how in (("grey", 17, "none"), ("black", 2, "threshold")):
+        model = VAE((1, 8, 8), levels, latent_dim=2, network="mlp", width=8, depth=1)
+        block = {**DIGITS, "init_args": {"binarize": how}}
+        genzoo.publish(model, f"tiny/{name}", to=tmp_path / name, data=block)
+    names = [str(tmp_path / name) for name in ("grey", "black")]
+    main(["compare", *names, "--out", str(tmp_path / "p.html"), "--device", "cpu"])
+    (stated,) = re.findall('id="quiz-data">(.*?)</script>', (tmp_path / "p.html").read_text("utf-8"))
+    pool = json.loads(stated)
+    drawn = [one for one in pool if one["family"] != "real"]
+    assert {one["name"]: one["task"] for one in drawn} == {
+        "grey": "Digits, 17 levels, 8×8",
+        "black": "Digits, binary (threshold), 8×8",
+    }
+    for one in pool:
+        levels = set(images_in(one["uri"], 1).unique().tolist())
+        assert (levels <= {0.0, 1.0}) == ("binary" in one["task"])
+    tab = opened(tmp_path / "p.html", **PHONE)
+    for place, beside in enumerate(drawn):  # which is what chance is made to fall on, and then on a real one
+        chance = [(place + 0.5) / len(drawn), 0, 0]
+        tab.evaluate("chance => { Math.random = () => chance.shift(); }", chance)
+        tab.locator("[data-answer=real]").click()
+        uri = tab.locator("#quiz-image").get_attribute("src")
+        (asked,) = [one for one in pool if one["uri"] == uri]
+        assert (asked["family"], asked["task"]) == ("real", beside["task"])
     tab.close()
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pytest
 import torch
 from fake_data import write_wav
 from PIL import Image
+from pyarrow import parquet
 from running import refused
 from torch import Tensor
 
@@ -229,6 +231,44 @@ def test_what_stands_between_the_cells_is_not_what_stands_within_them(name: str,
     Path(name).write_text(header + "\n" + "".join(f"{a}{between}{b}\n" for a, b in rows))
     assert [row.tolist() for _, row in table(Path(name))[0]] == rows  # type: ignore[union-attr]
     assert sorted(ArrayDataModule(path=name).data.x.tolist()) == rows
+
+
+def test_a_row_is_called_after_the_line_on_which_it_begins() -> None:
+    """Also below a cell in quotes that goes on over several."""
+    Path("x.csv").write_text('a,b,note\n1,2,"one\ntwo\nthree"\n3,4,\n')
+    rows, _ = table(Path("x.csv"), columns=["b", "a"])
+    assert [(line, row.tolist()) for line, row in rows] == [(2, [2.0, 1.0]), (5, [4.0, 3.0])]  # type: ignore
+
+
+def test_a_table_is_what_training_took_for_one(capsys: Captured) -> None:
+    """Columns that are true or false are numbers; and of a model that reads text, a .csv is a text."""
+    truth = {"a": [0.5, 1.5, 2.5], "b": [True, False, None]}
+    parquet.write_table(pyarrow.table(truth), "x.parquet")
+    rows = [row.tolist() for _, row in table(Path("x.parquet"))[0]]  # type: ignore[union-attr]
+    assert rows[:2] == [[0.5, 1.0], [1.5, 0.0]] and math.isnan(rows[2][1])
+    published(GPT((8,), 4, vocabulary="ab,\n", width=8, depth=1, heads=1))
+    Path("x.csv").write_text("a,b\nb,a\n")
+    names, _ = scored("x.csv")
+    assert names == ["x.csv"]
+
+
+def test_a_table_that_is_damaged_further_down_keeps_the_rows_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    parquet.write_table(pyarrow.table({"a": [1.0, 2.0]}), "x.parquet")
+    whole = parquet.ParquetFile.iter_batches
+
+    def broken(self: Any) -> Any:
+        yield from whole(self)
+        raise pyarrow.ArrowInvalid("a page is damaged")
+
+    monkeypatch.setattr(parquet.ParquetFile, "iter_batches", broken)
+    *rows, (number, why) = table(Path("x.parquet"))[0]
+    assert len(rows) == 2 and number == 3 and "cannot be read from here on: a page is damaged" in str(why)
+
+
+def test_a_table_without_rows_is_one_line(capsys: Captured) -> None:
+    published(VAE((2,), None, latent_dim=1, width=4, depth=1))
+    Path("x.csv").write_text("a,b\n")
+    assert "the tables have no rows" in refused(["score", "model", "x.csv"], capsys)
 
 
 def test_a_cell_that_no_reader_takes_is_a_row_without_a_score() -> None:

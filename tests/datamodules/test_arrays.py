@@ -22,7 +22,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
 import genzoo
-from genzoo.datamodules import ArrayDataModule, ImageFolderDataModule
+from genzoo.datamodules import ArrayDataModule, ImageFolderDataModule, arrays
+from genzoo.datamodules.arrays import understood
 from genzoo.datamodules.folder import natural
 from genzoo.zoo import GAN, VAE, WaveNet
 from genzoo.zoo.hub import publish
@@ -250,6 +251,55 @@ def test_tables_of_every_kind_give_the_same_rows(kind: str, tmp_path: Path) -> N
     assert_same_batches(data, expected)
     assert data.standardisation is not None and expected.standardisation is not None
     assert all(map(torch.equal, data.standardisation, expected.standardisation))
+
+
+def of_kind(kind: str, columns: dict[str, list[Any]], folder: Path) -> dict[str, Any]:
+    """A table as an argument of `ArrayDataModule`."""
+    if kind == "csv":
+        return {"path": write_csv(folder / "table.csv", columns)}
+    if kind == "parquet":
+        parquet.write_table(pyarrow.table(columns), folder / "table.parquet")
+        return {"path": str(folder / "table.parquet")}
+    made = {"arrow": pyarrow.table, "pandas": pandas.DataFrame, "hugging face": datasets.Dataset.from_dict}
+    return {"x": made[kind](columns)}
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "arrow", "pandas", "hugging face"])
+@pytest.mark.parametrize("odd", [date(2000, 1, 1), None, "x" * 5000])
+def test_columns_that_are_left_out_may_hold_anything(kind: str, odd: Any, tmp_path: Path) -> None:
+    """Dates, gaps in text, cells so long that NumPy would make all of them as long: they are not converted."""
+    columns = table() | {"left out": [odd] * 59 + [odd if isinstance(odd, date) else "a"]}
+    named: dict[str, Any] = {"columns": COLUMNS, "label": "animal", "batch_size": 8}
+    given = of_kind(kind, columns, tmp_path)
+    data = ArrayDataModule(**given, **named)
+    assert_same_batches(data, ArrayDataModule(table(), **named))
+    assert data.column_names == tuple(COLUMNS)
+    with pytest.raises(ValueError, match="left out"):
+        ArrayDataModule(**given, label="animal")
+
+
+def test_a_data_set_s_columns_are_columns_and_labels_a_frame_of_one() -> None:
+    columns = table()
+    whole = ArrayDataModule(columns, columns=COLUMNS, label="animal", batch_size=8)
+    kept = datasets.Dataset.from_dict(columns)
+    parts = {name: kept[name] for name in columns}  # each of which is no data set, though it knows of one
+    assert_same_batches(ArrayDataModule(parts, columns=COLUMNS, label="animal", batch_size=8), whole)
+    frame = pandas.DataFrame(columns)
+    assert_same_batches(ArrayDataModule(frame[COLUMNS], frame[["animal"]], batch_size=8), whole)
+    with pytest.raises(ValueError, match=r"y is a label for each row, but has the columns 'height', 'income'"):
+        ArrayDataModule(frame[["share"]], frame[["height", "income"]])
+
+
+def test_what_lies_between_is_made_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the same values, and the same largest deviation."""
+    generator = np.random.default_rng(0)
+    pictures, sounds = generator.random((9, 3, 4, 4)), generator.uniform(-1, 1, (9, 1, 40)) * (np.arange(40) < 30)
+    whole = [understood(x) for x in (pictures, sounds)]
+    monkeypatch.setattr(arrays, "AT_ONCE", 100)
+    for expected, x in zip(whole, (pictures, sounds), strict=True):
+        found = understood(x)
+        assert torch.equal(found.stored, expected.stored) and found[1:] == expected[1:]
+    assert "rounded" in whole[0].changed
 
 
 def test_columns_are_standardised_as_the_training_rows_have_them() -> None:

@@ -3,6 +3,7 @@
 import math
 import tarfile
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,39 @@ def test_a_file_that_holds_nothing_or_was_cut_short_is_not_taken_for_a_pipe(tmp_
     (tmp_path / "empty.wav").write_bytes(b"RIFF" + b"\xff" * 4 + data[8:40] + b"\xff" * 4)
     with pytest.raises(ValueError, match=r"empty\.wav cannot be used: it holds no sound"):
         read_sound(tmp_path / "empty.wav", 8000)
+
+
+def test_threads_that_read_side_by_side_see_every_file_that_was_cut_short(tmp_path: Path) -> None:
+    """Though SciPy says so by a warning, whose filters are those of the whole process."""
+    write_wav(tmp_path / "whole.wav", torch.zeros(50_000), 8000)
+    (tmp_path / "cut.wav").write_bytes((tmp_path / "whole.wav").read_bytes()[:-50_000])
+    filters = list(warnings.filters)
+
+    def is_whole(name: str) -> bool:
+        try:
+            return len(read_sound(tmp_path / name, 8000)) == 50_000
+        except ValueError:
+            return False
+
+    names = ["whole.wav", "cut.wav", "cut.wav"] * 100
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(is_whole, names)) == [name == "whole.wav" for name in names]
+    assert list(warnings.filters) == filters
+
+
+def test_recordings_that_another_process_fetches_meanwhile_are_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetched(address: str, path: Path) -> Any:
+        (tmp_path / "fsdd/recordings/now").mkdir(parents=True)  # by the other
+        (tmp_path / "up/recordings/later").mkdir(parents=True)
+        with tarfile.open(path, "w:gz") as tar:
+            tar.add(tmp_path / "up", "up")
+        return path, None
+
+    monkeypatch.setattr("urllib.request.urlretrieve", fetched)
+    FSDDDataModule(str(tmp_path)).prepare_data()
+    assert [path.name for path in (tmp_path / "fsdd/recordings").iterdir()] == ["now"]
 
 
 def test_a_damaged_recording_among_many_is_named(root: Path) -> None:

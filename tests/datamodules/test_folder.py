@@ -285,6 +285,17 @@ def test_a_damaged_image_is_named_before_training(root: Path, damage: str, in_me
         data.setup("test")
 
 
+def test_no_process_is_started_where_none_can_be_forked(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new one would run the user's script again, on macOS and on Windows."""
+    data = folder(root, in_memory=False)
+    data.prepare_data()
+    data.setup("fit")
+    expected = [x for x, _ in data.val_dataloader()]
+    monkeypatch.setattr(module, "can_fork", lambda: False)
+    monkeypatch.setattr("multiprocessing.process.BaseProcess.start", lambda self: pytest.fail("was started"))
+    assert all(map(torch.equal, [x for x, _ in data.val_dataloader()], expected))
+
+
 def test_an_image_that_is_damaged_later_is_named_by_its_worker(root: Path) -> None:
     data = folder(root, in_memory=False, limit=8)
     data.prepare_data()

@@ -10,13 +10,16 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.cli import ReduceLROnPlateau
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from ticking import Clock
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, StepLR
 
 from genzoo import recipes
-from genzoo.callbacks import Newest
+from genzoo.callbacks import EvenValidations, Newest
 from genzoo.datamodules import DigitsDataModule
+from genzoo.trainer import AutoTrainer
 from genzoo.zoo import GAN, VAE, Cosine, OneCycle, WarmUp
 from genzoo.zoo.learning_rates import TICKS
 
@@ -247,6 +250,57 @@ def test_a_plateau_is_that_of_its_figure(every: int) -> None:
     train(vae(schedule), seen, Figure(), **options)
     expected = [0.01 * 0.5 ** max(0, epoch // every - 1) for epoch in range(6)]
     assert [rate for (rate,) in seen.rates[::EPOCH]] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "looks"),
+    [
+        ({"val_check_interval": 4, "check_val_every_n_epoch": None}, [4, 8, 12, 16]),  # in epochs of three steps
+        ({"val_check_interval": 1}, [*range(1, 18)]),
+        ({"val_check_interval": 1 / 3}, [*range(1, 18)]),
+        ({}, [1, 6, 12]),  # those of EvenValidations(3)
+    ],
+)
+def test_a_plateau_counts_validations_wherever_they_are(options: dict[str, Any], looks: list[int]) -> None:
+    """Halved at each after the first, and at nothing else."""
+    schedule, seen = partial(ReduceLROnPlateau, monitor="val/figure", factor=0.5, patience=0, eps=0), Rates()
+    others = [] if options else [EvenValidations(3)]
+    train(vae(schedule), seen, Figure(), *others, max_epochs=6, num_sanity_val_steps=0, **options)
+    expected = [0.01 * 0.5 ** max(0, sum(step <= done for step in looks) - 1) for done in range(18)]
+    assert [rate for (rate,) in seen.rates] == pytest.approx(expected)
+
+
+class AsWritten(Checkpoint):
+    """Writes a checkpoint as ModelCheckpoint does, at the end of a validation, where a plateau has yet to be seen."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        self.path, self.step = path, step
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.global_step == self.step:
+            trainer.save_checkpoint(self.path)
+
+
+@pytest.mark.parametrize("step", [4, 8, 12])
+def test_a_plateau_goes_on_where_a_checkpoint_was_written(step: int, tmp_path: Path) -> None:
+    schedule = partial(ReduceLROnPlateau, monitor="val/figure", factor=0.5, patience=0, eps=0)
+    options = {"val_check_interval": 4, "check_val_every_n_epoch": None, "max_steps": 17, "num_sanity_val_steps": 0}
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    found = []
+    for ckpt_path in (None, tmp_path / "x.ckpt"):
+        seen = Rates()
+        callbacks = [seen, Figure(), AsWritten(tmp_path / "x.ckpt", step if ckpt_path is None else -1)]
+        trainer = AutoTrainer(**quiet, **options, limit_val_batches=1, callbacks=callbacks)
+        trainer.fit(vae(schedule), DigitsDataModule(limit=24, batch_size=8), ckpt_path=ckpt_path)
+        found.append(seen.rates)
+    assert found[1] == found[0][step:]
+
+
+def test_a_plateau_of_a_figure_that_nothing_logs_is_said_at_the_first_look() -> None:
+    schedule, seen = partial(ReduceLROnPlateau, monitor="val/figur"), Rates()
+    with pytest.raises(MisconfigurationException, match="conditioned on metric val/figur which is not available"):
+        train(vae(schedule), seen, Figure(), max_epochs=6, val_check_interval=2)
+    assert len(seen.rates) == 2
 
 
 # ---- what cannot be

@@ -300,7 +300,9 @@ class AutoregressiveMixin(ConditionalMixin, CompletionMixin, LogProbMixin):
         self, x: Tensor, known: Tensor, num_samples: int, generator: Generator | None
     ) -> Tensor:
         """(num_samples, B), drawn from p(y | the known dimensions before the first unknown one)."""
-        order = self.order.to(x.device)
+        order = (self.order if x.shape[1:] == self.shape else raster_order(x.shape[1:])).to(
+            x.device
+        )  # of a text, any
         prefix = torch.zeros_like(known).flatten(1)
         prefix[:, order] = known.flatten(1)[:, order].cumprod(1).bool()
         prefix &= self.observed(x).flatten(1)

@@ -273,10 +273,9 @@ class Diffusion(MarginalBoundMixin, CompletionMixin, Denoising):
         if scorer not in (None, "reconstruction"):
             raise ValueError(f"scorer={scorer!r}: {type(self).__name__} knows 'reconstruction' and 'nll'.")
         y, score = self.to_model(x), torch.zeros(len(x), dtype=torch.float64, device=x.device)
-        denoiser = self.denoiser(clip=True)
-        for t in self.schedule.time(torch.tensor(self.anomaly_levels, dtype=torch.float64)):
-            noise = self.schedule(t)
+        for level in torch.tensor(self.anomaly_levels, dtype=torch.float64):
+            noise = self.schedule.at(level)
             x_t = corrupt(noise, y, normal(y.shape, like=y, generator=generator))
-            error = (denoiser(x_t, t) - y).double().flatten(1).square().sum(1)
+            error = (self.denoise(x_t, noise, clip=True) - y).double().flatten(1).square().sum(1)
             score += error * (1 + noise.snr).to(error) / len(self.anomaly_levels)
         return score.to(y.dtype)

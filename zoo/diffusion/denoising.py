@@ -168,13 +168,17 @@ class Denoising(ConditionalMixin, ZooModule):
         times = self.schedule.times(
             self.steps if steps is None else steps, self.spacing if spacing is None else spacing
         )
-        if self.prediction in ("epsilon", "score") and not self.schedule(times[0]).alpha > 0:
+        if self.says_nothing_at(times[0]):
             raise ValueError(
                 f"prediction={self.prediction!r}: at the first step of {self.schedule} nothing is left of the datum"
                 " (α = 0), and to name the noise then says nothing of it. Choose 'x0', 'v' or 'velocity', or"
                 " spacing='karras', which begins later."
             )
         return times
+
+    def says_nothing_at(self, t: Tensor) -> bool:
+        """Whether nothing of the datum is left at a time (α = 0), where the prediction is one of the noise."""
+        return self.prediction in ("epsilon", "score") and not self.schedule(t).alpha > 0
 
     # ---- data as the model sees them
 

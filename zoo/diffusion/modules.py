@@ -10,7 +10,7 @@ from torch import Tensor
 from genzoo.zoo.diffusion.base import Diffusion
 from genzoo.zoo.diffusion.denoising import Choices
 from genzoo.zoo.diffusion.likelihood import ReverseChain
-from genzoo.zoo.diffusion.schedules import LinearBetas, OptimalTransport, VarianceExploding
+from genzoo.zoo.diffusion.schedules import RATIOS, LinearBetas, OptimalTransport, VarianceExploding
 from genzoo.zoo.diffusion.solvers import DPMSolver, Heun, Variance
 from genzoo.zoo.diffusion.variances import FittedVariances
 from genzoo.zoo.diffusion.weighting import Simple
@@ -89,12 +89,15 @@ class DDPM(FittedVariances):
         return ReverseChain(self.schedule, self.chain_times(), variance or fitted)
 
     def chain_times(self) -> Tensor:
-        """The steps of that chain: all that the schedule has, down to where levels show.
+        """The steps of that chain: all that the schedule has, from where the prediction says something of the datum
+        down to where levels show.
 
         With noise of less than half a bin, the levels of discrete data can be read off. To learn that staircase would
         be a waste of the network, and the decoder at the chain's end knows it already: so its last step begins there.
         """
         times = self.schedule.times(getattr(self.schedule, "steps", self.chain_steps))
+        if self.says_nothing_at(times[0]):
+            times = times[self.schedule(times).log_snr >= -2 * math.log(RATIOS[0])]
         if self.levels is None:
             return times
         half_bin = 1 / (self.levels - 1) / self.data_scale
@@ -154,6 +157,7 @@ class ScoreModel(Diffusion):
         if t.shape not in ((), (len(x),)) or not bool(((t > 0) & (t <= 1)).all()):
             raise ValueError(f"t={t.tolist()}: the score is that of noisy data; give a time above 0, up to 1.")
         labels = None if labels is None else self.checked_labels(labels, len(x))
+        t = t.to(x.device) if t.ndim else t
         noise = self.schedule(t).like(x)
         y = self.standardised(x) / self.data_scale
         score = (noise.alpha * self.denoiser(labels)(y, t) - y) / noise.sigma.square()

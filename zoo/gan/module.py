@@ -462,7 +462,8 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
             raise ValueError(f"scorer={scorer!r}: a GAN knows 'reconstruction' and 'discriminator'.")
         if self.pack_size > 1:
             raise ValueError("scorer='discriminator': this one judges packs of data, not a datum.")
-        return -self.discriminator(to_network(self.to_networks(x), self.discriminator)).to(x.dtype).amax(1)
+        judged = self.discriminator(to_network(self.to_networks(x), self.discriminator)).to(x.dtype)
+        return -(judged if self.num_classes is None else judged[:, self.present_classes()]).amax(1)
 
 
 @contextmanager

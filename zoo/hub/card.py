@@ -106,6 +106,8 @@ def _data(config: Mapping[str, Any]) -> str:
     text = f"Data of shape {tuple(shape)}, {values}." if shape else "Not stated."
     if names := config.get("class_names"):
         text += f" Their classes: {', '.join(names[:100])}{', …' if len(names) > 100 else ''}."
+    if names := config.get("column_names"):
+        text += f" Its columns: {', '.join(names[:100])}{', …' if len(names) > 100 else ''}."
     if config.get("data"):
         arguments = ", ".join(f"{key}={value!r}" for key, value in (config["data"].get("init_args") or {}).items())
         text += f" They come from `{config['data']['class_path'].rpartition('.')[2]}({arguments})`."

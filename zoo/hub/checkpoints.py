@@ -12,6 +12,7 @@ from typing import Any
 
 from genzoo.zoo.hub import schema
 from genzoo.zoo.hub.entries import CONFIG, Entry
+from genzoo.zoo.hub.tasks import name_of, place_of
 from genzoo.zoo.hub.wording import one_line
 
 FOLDER, LAST = "checkpoints", "last.ckpt"  # of a run, and of its newest state
@@ -37,11 +38,16 @@ class Checkpoint(Entry):
         return {"name": name, "model": model, "data": self.run.get("data"), **stated}
 
     def _called(self) -> str:
-        """`mnist/vae` of a checkpoint in runs/mnist/vae/<time>; of one elsewhere the file's own name."""
+        """`mnist/vae` of a checkpoint in runs/mnist/vae/<time>; of one elsewhere the file's own name.
+
+        Of data of one's own, which the recipe does not name, it is `photos/vae`, as `Publish` would call the entry.
+        """
         above = run_config(self.path)
         parts = () if above is None else above.absolute().parent.parts
         runs = len(parts) - parts[::-1].index("runs") if "runs" in parts else len(parts)
-        return "/".join(parts[runs:-1]) or self.path.stem
+        called = "/".join(parts[runs:-1]) or self.path.stem
+        place = place_of(self.run.get("data"))
+        return called if place is None else name_of(place, published(self.run).get("recipe") or called)
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -128,5 +134,9 @@ def published(run: dict[str, Any]) -> dict[str, Any]:
         if isinstance(block, dict) and str(block.get("class_path")).rpartition(".")[2] == "Publish":
             said = block.get("init_args") or {}
             taken = {name: said[name] for name in schema.PUBLISHED if name in said} if isinstance(said, dict) else {}
-            return schema.checked(taken, schema.record({}, schema.PUBLISHED), Path(CONFIG))
+            plain = dict(taken)
+            if isinstance(asked := taken.get("evaluation"), dict):  # an extractor of one's own, say, is not heeded
+                plain["evaluation"] = {name: value for name, value in asked.items() if not isinstance(value, dict)}
+            schema.checked(plain, schema.record({}, schema.PUBLISHED), Path(CONFIG))
+            return taken
     return {}

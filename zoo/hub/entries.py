@@ -135,7 +135,8 @@ def protocol_of(evaluation: Mapping[str, Any]) -> tuple[dict[str, Any], list[str
         evaluation: as `schema.METRICS` has it.
     """
     embedded = {entry.name for entry in list_models()}
-    taken = {name: value for name, value in evaluation.items() if name in schema.EVALUATION and value is not None}
+    stated = {name: value for name, value in evaluation.items() if value is not None and not isinstance(value, dict)}
+    taken = {name: value for name, value in stated.items() if name in schema.EVALUATION}
     if taken.get("extractor") not in (None, "inception", *embedded):
         del taken["extractor"]
     return taken, [name for name, value in evaluation.items() if name not in taken and value is not None]

@@ -10,6 +10,7 @@ from genzoo.zoo.hub.entries import CONFIG, WEIGHTS, Entry
 from genzoo.zoo.hub.storage import Stored, as_stored
 from genzoo.zoo.hub.weights import check_finite, check_fit, largest, read_header, read_weights
 from genzoo.zoo.hub.wording import blamed_on, one_line
+from genzoo.zoo.naming import NamingMixin
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule
@@ -70,7 +71,7 @@ def load_checkpoint(path: str | Path, *, allow: tuple[type, ...] = ()) -> "Light
         raise ValueError(said) from None
     arguments.pop("_instantiator", None)
     model = _build_to_fit(block, stored, allow, str(path))
-    _name_classes(model, checkpoint.get("class_names"), str(path))
+    _take_names(model, checkpoint, str(path))
     return _filled(model, state, str(path))
 
 
@@ -86,28 +87,26 @@ def _load_entry(entry: Entry, allow: tuple[type, ...]) -> "LightningModule":
     if wrong := [name for name in stated if stated[name] != own[name]]:
         said, has = (", ".join(f"{name}={values[name]!r}" for name in wrong) for values in (stated, own))
         raise ValueError(f"{entry.path / CONFIG} says {said}, but its model has {has}")
-    _name_classes(model, config.get("class_names"), str(entry.path / CONFIG))
+    _take_names(model, config, str(entry.path / CONFIG))
     return _filled(model, read_weights(path, weights["sha256"]), str(path))
 
 
 def contract(module: Any) -> dict[str, Any]:
     """What a module says of the data that it is for, as config.yaml states it."""
-    shape, names = getattr(module, "shape", None), getattr(module, "class_names", None)
+    shape = getattr(module, "shape", None)
     return {
         "shape": None if shape is None else list(shape),
         "levels": getattr(module, "levels", None),
         "num_classes": getattr(module, "num_classes", None),
-        **({"class_names": list(names)} if names else {}),
+        **(module.stated_names if isinstance(module, NamingMixin) else {}),
     }
 
 
-def _name_classes(model: "LightningModule", names: Any, origin: str) -> None:
-    """Tells a model what its file says that its classes are called, if it says so."""
-    from genzoo.zoo.module import ZooModule
-
-    if names and isinstance(model, ZooModule):
+def _take_names(model: "LightningModule", stated: Mapping[str, Any], origin: str) -> None:
+    """Tells a model what its file says that its classes and columns are called, if it says so."""
+    if isinstance(model, NamingMixin):
         with blamed_on(origin):
-            model.name_classes(names)
+            model.take_names(stated)
 
 
 def _build_to_fit(

@@ -79,8 +79,7 @@ def publish(
             written.
         OSError: the address could not be reached, or the upload failed; the message says where the entry is kept.
     """
-    if not NAME.fullmatch(name):
-        raise ValueError(f"name={name!r}: give letters, digits, '.', '_' and '-', in parts divided by '/': mnist/vae")
+    check_name(name)
     if unknown := set(card or {}) - set(SECTIONS):
         raise ValueError(f"card has unknown sections {sorted(unknown)}; there are {', '.join(SECTIONS)}")
     if samples is not None and f"samples{Path(samples).suffix}" not in SAMPLES:
@@ -199,13 +198,20 @@ def _plain(value: Any, what: str) -> Any:
         raise ValueError(f"{what} that no file can state: {error}") from None
 
 
+def check_name(name: str) -> None:
+    """ValueError if no entry can be called so."""
+    if not NAME.fullmatch(name):
+        raise ValueError(f"name={name!r}: give letters, digits, '.', '_' and '-', in parts divided by '/': mnist/vae")
+
+
 def checked_target(name: str, to: str | Path | None) -> Path | None:
     """The folder that becomes the entry; None of an address.
 
     Raises:
-        ValueError: where there can be none.
+        ValueError: where there can be none, or none of that name.
         OSError: the address could not be reached.
     """
+    check_name(name)
     if to is not None and "://" in str(to) and not str(to).startswith("file://"):
         check_address(str(to), publishing=True)
         return None

@@ -3,16 +3,23 @@
 from pathlib import Path
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 
 def run_folder(trainer: Trainer) -> Path:
     """The folder of this run: the one in which its `checkpoints` folder lies.
 
-    That is the parent of the first checkpoint callback's `dirpath`; without one, the logger's folder
-    (`trainer.log_dir`); without a logger, `trainer.default_root_dir`. Every rank must ask: `log_dir` is
-    agreed on by all of them.
+    That is the parent of the first checkpoint callback's `dirpath`, if that is on a disk; without one, the folder of
+    the logger's version of its name, as Lightning's own checkpoints lie there; without a logger,
+    `trainer.default_root_dir`. Every rank must ask, for all of them agree on it.
     """
     for callback in trainer.checkpoint_callbacks:
-        if dirpath := getattr(callback, "dirpath", None):
+        dirpath = getattr(callback, "dirpath", None)
+        if dirpath and "://" not in str(dirpath):
             return Path(dirpath).parent
-    return Path(trainer.log_dir or trainer.default_root_dir)
+    folder, logger = Path(trainer.log_dir or trainer.default_root_dir), trainer.logger
+    of_one_run = isinstance(logger, CSVLogger | TensorBoardLogger)  # that of another logger holds all its runs
+    if logger is not None and not of_one_run:
+        version = logger.version if isinstance(logger.version, str) else f"version_{logger.version}"
+        folder = Path(trainer.strategy.broadcast(str(folder / str(logger.name) / version)))
+    return folder

@@ -230,6 +230,7 @@ CONFIG = record(
         "levels": nullable(whole(2, 2**31)),
         "num_classes": nullable(whole(1, 2**31)),
         "class_names": nullable(every(LINE, most=10_000)),
+        "column_names": nullable(every(LINE, most=2**20)),
         "card": nullable(CARD),
     },
 )

@@ -4,8 +4,12 @@ Likelihoods and distances compare within one task alone. Static, dynamic and thr
 different tasks, and so are binary and 8-bit MNIST: no table mixes them. The configuration decides, without PyTorch.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from genzoo.zoo.files import at_home
+from genzoo.zoo.hub.schema import NAME
 
 #: arguments of a datamodule that leave the task as it is, or that `shape` and `levels` have said already
 ASIDE = {
@@ -16,7 +20,8 @@ ASIDE = {
     "standardise",  # how a model is told of columns' units, in which it answers either way
     *("size", "channels", "length", "context_length", "vocab_size", "series"),  # the shape and the levels
 }
-#: datamodules of anybody's files, of whose data the entry's own name alone says what they are: `faces/vae`
+#: datamodules of anybody's files, of whose data the name of the entry, or of the run, alone says what they are:
+#: `faces/vae`
 OF_FILES = {"Array", "Audio", "ImageFolder", "Text"}
 
 
@@ -25,7 +30,7 @@ def task_of(config: Mapping[str, Any]) -> str:
     levels, block = config.get("levels"), config.get("data") or {}
     said = {key: value for key, value in (block.get("init_args") or {}).items() if key not in ASIDE}
     chosen = {key: value for key, value in said.items() if value not in (None, "none")}
-    kind = block.get("class_path", "").rpartition(".")[2].removesuffix("DataModule")
+    kind = _kind(block)
     if not kind or kind in OF_FILES:
         kind = str(config.get("name", "")).partition("/")[0]
     parts = [str(chosen.pop("name", None) or chosen.pop("source", None) or kind)]  # of points; of texts
@@ -36,6 +41,33 @@ def task_of(config: Mapping[str, Any]) -> str:
     for key, value in chosen.items():
         parts.append(f"{value} {key}" if isinstance(value, str) else f"{key} {value}")  # first pieces; noise 0.1
     return ", ".join(parts)
+
+
+def name_of(called: str, recipe: str) -> str:
+    """Of an entry, after its data, whatever they are called, and its recipe: `My-photos/vae`."""
+    letters = re.sub(r"[^\w.-]+", "-", called).strip("-._")
+    if not NAME.fullmatch(letters):  # which begins with a letter or a digit of ASCII
+        letters = f"data-{letters}".rstrip("-")
+    return f"{letters}/{recipe.rpartition('/')[2]}"
+
+
+def place_of(block: Any) -> str | None:
+    """What the folder or the file is called in which data of somebody's own lie; None of other data.
+
+    Args:
+        block: {class_path, init_args}, as a run's configuration has it.
+    """
+    arguments = block.get("init_args") if isinstance(block, Mapping) else None
+    if not isinstance(arguments, Mapping) or _kind(block) not in OF_FILES or arguments.get("source"):
+        return None
+    place = arguments.get("path") or arguments.get("root")
+    first = place[0] if isinstance(place, list | tuple) else place
+    return at_home(str(first)).resolve().name if first else None
+
+
+def _kind(block: Mapping[str, Any]) -> str:
+    """`ImageFolder`, of {class_path, init_args}."""
+    return str(block.get("class_path", "")).rpartition(".")[2].removesuffix("DataModule")
 
 
 def _size(shape: Sequence[int], levels: int | None) -> list[str]:

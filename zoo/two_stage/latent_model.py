@@ -310,6 +310,13 @@ class LatentModel(TwoStageMixin, ConditionalMixin, LogProbMixin, CompletionMixin
         """Those of the prior, and the decoder's."""
         return self.prior.network_evaluations + 1
 
+    @property
+    def guidance(self) -> float:
+        """The prior's, where it has some: of samples by default."""
+        prior: Any = self.prior
+        own: float = prior.guidance
+        return own
+
     @torch.no_grad()
     def sample(
         self,
@@ -329,11 +336,20 @@ class LatentModel(TwoStageMixin, ConditionalMixin, LogProbMixin, CompletionMixin
 
         Returns:
             (N, *shape), in the data's range and on its grid.
+
+        Raises:
+            ValueError: on arguments that do not fit the model, or codes of another length than an image's.
         """
         prior: Any = self.prior
         drawn = self.labels_to_sample(labels, num_samples, self.like, generator)
         prior._sound_labels = drawn
-        return self.pixels(prior.sample(num_samples, labels=drawn, generator=generator, **arguments), generator)
+        z = prior.sample(num_samples, labels=drawn, generator=generator, **arguments)
+        if z.shape[1:] != self.space.shape:  # a prior that writes texts takes a length
+            raise ValueError(
+                f"sample: an image has codes of shape {self.space.shape}, but {tuple(z.shape[1:])} were asked for:"
+                " leave the length out."
+            )
+        return self.pixels(z, generator)
 
     @torch.no_grad()
     def log_prob(

@@ -280,6 +280,22 @@ def test_a_training_takes_padding_and_no_more_than_it_sees():
         model.unpack(model.tokens(["a", "cab bac"]), "train")
 
 
+@pytest.mark.parametrize("length", [3, 8])
+def test_texts_of_any_length_are_completed_as_of_the_class_that_they_show(length):
+    """Of a model of five tokens; against the mixture over the classes of all texts that begin so."""
+    model = gpt(5, 3, num_classes=2, conditional=True)
+    begun = torch.randint(3, (1, length - 1), generator=seeded(1))
+    space = torch.cat([begun.expand(3, -1), torch.arange(3)[:, None]], 1)
+    expected = model.log_prob(space).softmax(0)
+    x = torch.cat([begun, torch.zeros(1, 1, dtype=torch.long)], 1)
+    known = torch.arange(length) < length - 1
+    draws = model.complete(x, known, num_samples=4000, generator=seeded())[:, 0, -1]
+    found = draws.bincount(minlength=3) / 4000
+    assert (found - expected).abs().max() < 0.03
+    given = torch.stack([model.log_prob(space, labels=torch.full((3,), y)).softmax(0) for y in range(2)])
+    assert (given[0] - given[1]).abs().max() > 0.1  # the class matters
+
+
 def test_texts_of_any_length_are_completed():
     model = gpt(6, 4, vocabulary=" abc")
     x = model.tokens(["abc abc abc cab", "cab"])

@@ -23,9 +23,9 @@ SCHEDULES = [LinearBetas(), CosineBetas(), VariancePreserving(), VarianceExplodi
 NATS = 0.5 * math.log(2 * math.pi * math.e)  # the entropy of N(0, 1): 1.4189385
 
 
-def expected_bound(schedule, variance, std=1.0):
+def expected_bound(schedule, variance, std=1.0, times=None):
     """−E ELBO over N(0, std²) with the best denoiser, every term in closed form; and its three parts."""
-    chain = ReverseChain(schedule, schedule.times(1000), variance)
+    chain = ReverseChain(schedule, schedule.times(1000) if times is None else times, variance)
     noise = schedule(chain.times)
     left = std**2 * noise.sigma**2 / (noise.alpha**2 * std**2 + noise.sigma**2)  # E (x₀ − x̂₀)²
     prior = chain.prior(torch.full((1, 1), std, dtype=torch.float64))  # quadratic in x₀
@@ -43,6 +43,20 @@ def test_the_bound_of_a_normal_distribution_telescopes_to_its_entropy():
     for schedule in SCHEDULES:
         prior, divergences, decoder = expected_bound(schedule, "large")
         assert prior + divergences + decoder == pytest.approx(NATS, abs=1e-9), schedule
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "score"])
+def test_a_chain_begins_where_a_prediction_of_noise_says_something(prediction):
+    """Not at α = 0, of which a single look would make the bound of all data infinite."""
+    schedule = OptimalTransport()
+    model = DDPM((2,), None, schedule=schedule, prediction=prediction, spacing="karras", width=8, depth=1).eval()
+    times = model.chain_times()
+    assert 0 < float(schedule(times[0]).alpha) < 0.02 and len(times) > 980 and float(times[-1]) == 0
+    assert sum(expected_bound(schedule, "large", times=times)) == pytest.approx(NATS, abs=1e-9)
+    generator = torch.Generator().manual_seed(0)
+    assert bool(model.log_prob(torch.randn(4, 2), num_particles=3000, generator=generator).isfinite().all())
+    given = DDPM((2,), None, schedule=schedule, prediction="x0", width=8, depth=1)
+    assert len(given.chain_times()) == given.chain_steps + 1
 
 
 def test_a_chain_of_one_step_has_no_bound():

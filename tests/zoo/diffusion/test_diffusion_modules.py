@@ -391,6 +391,16 @@ def test_completions_follow_the_conditional_distribution(monkeypatch):
     assert float(out[..., 1].var()) == pytest.approx(0.36, abs=0.12)
 
 
+def test_a_score_asks_at_noise_levels_that_a_schedule_need_not_have():
+    """Those are of the data, and the same whatever the least noise is that the schedule begins at."""
+    torch.manual_seed(0)
+    models = [ScoreModel((2,), None, width=8, depth=1, schedule=VarianceExploding(s, 50.0)) for s in (0.01, 0.3)]
+    models[1].load_state_dict(models[0].state_dict())
+    x = torch.randn(5, 2, generator=seeded())
+    one, other = (model.eval().anomaly_score(x) for model in models)
+    assert bool(one.isfinite().all()) and torch.allclose(one, other, rtol=1e-5)
+
+
 def test_anomalies_are_far_from_what_the_model_denoises_them_to():
     model = best(DDPM, CORRELATED)
     usual = torch.randn(200, 2, generator=seeded()).double() @ torch.linalg.cholesky(CORRELATED).T

@@ -152,3 +152,17 @@ def test_it_has_the_capabilities_it_says_and_no_likelihood(linear: GAN) -> None:
         linear.anomaly_score(torch.zeros(1, DIMS), scorer="magic")
     with pytest.raises(ValueError, match="steps=1"):
         linear.interpolate(torch.zeros(1, DIMS), torch.zeros(1, DIMS), 1)
+
+
+def test_classes_that_were_never_seen_judge_nothing():
+    """Their outputs are what the first weights made of a network that learned."""
+    torch.manual_seed(0)
+    model = GAN((1, 8, 8), 17, network="mlp", width=8, num_classes=4, conditional=True)
+    model.count_classes(torch.tensor([0, 1, 1]))
+    x = torch.rand(3, 1, 8, 8).mul(16).round() / 16
+    judged = model.discriminator(2 * x - 1)
+    expected = -judged[:, :2].amax(1)
+    with torch.no_grad():
+        *_, last = (m for m in model.discriminator.modules() if isinstance(m, torch.nn.Linear))
+        last.bias[2:] += 100
+    torch.testing.assert_close(model.eval().anomaly_score(x, scorer="discriminator"), expected.detach())

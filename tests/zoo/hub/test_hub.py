@@ -21,7 +21,7 @@ import genzoo
 from genzoo.datamodules import DigitsDataModule
 from genzoo.zoo import VAE, hub
 from genzoo.zoo.files import staged
-from genzoo.zoo.hub import addresses, entries, loading, publishing, storage
+from genzoo.zoo.hub import addresses, checkpoints, entries, loading, publishing, storage
 from genzoo.zoo.likelihoods import DiscretisedLogistic
 
 FIGURE = {"name": "nll", "value": 1.25, "unit": "nats", "split": "test", "protocol": "p", "num_examples": 9}
@@ -815,3 +815,21 @@ def test_no_licence_is_claimed_that_nobody_stated(tmp_path: Path) -> None:
         assert result.metric_name == "nll, nats" and result.task_type == "unconditional-image-generation"
     with pytest.raises(ValueError, match=r"card\.spdx is 'no licence at all', but must be a licence's identifier"):
         genzoo.publish(module, "digits/vae", to=tmp_path / "bad", card={"spdx": "no licence at all"})
+
+
+def test_a_run_that_measures_by_classes_of_its_own_is_read() -> None:
+    """They are not heeded, as of an entry, and named among what is not."""
+    asked = {"odd": {"class_path": "FashionMNISTDataModule"}, "extractor": {"class_path": "my.Net"}, "seed": 3}
+    callbacks = [{"class_path": "genzoo.callbacks.Publish", "init_args": {"name": "a/b", "evaluation": asked}}]
+    said = checkpoints.published({"trainer": {"callbacks": callbacks}})
+    assert said["name"] == "a/b"
+    assert entries.protocol_of(said["evaluation"]) == ({"seed": 3}, ["odd", "extractor"])
+    for nonsense in (["odd"], "odd"):
+        callbacks[0]["init_args"]["evaluation"] = nonsense
+        with pytest.raises(ValueError, match=r"config\.yaml .*evaluation"):
+            checkpoints.published({"trainer": {"callbacks": callbacks}})
+
+
+def test_a_name_that_none_can_have_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="name='My model': give letters"):
+        publishing.checked_target("My model", tmp_path / "entry")
