@@ -21,7 +21,8 @@ class EvenValidations(Callback):
     The last one comes at the end, and two more soon after the beginning (`EARLY`): of a quarter of an hour after four
     seconds and after twenty. Where time alone bounds training, there are fewer if they take long: a fifth of the time
     is theirs, at most. All processes validate after the same batch. Where the Trainer itself was told when to
-    validate (`val_check_interval`, `check_val_every_n_epoch`), that goes.
+    validate (`val_check_interval`, `check_val_every_n_epoch`), that goes. An `EarlyStopping` by a figure of
+    validations looks at these, and no more at the ends of epochs.
 
     Args:
         times: how many, without the early ones.

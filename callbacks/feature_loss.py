@@ -67,7 +67,7 @@ class FeatureLoss(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """What was trained is a model without it."""
-        if stage == TrainerFn.FITTING:
+        if stage == TrainerFn.FITTING and getattr(pl_module, "added_loss", None) == self.distance:
             pl_module.added_loss = None  # type: ignore[assignment]
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:

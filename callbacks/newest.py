@@ -113,22 +113,33 @@ class Newest(Checkpoint):
     def _save(self, trainer: Trainer) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        path = Path(self.path)
-        if self._saved_step < 0 and trainer.is_global_zero and not trainer.ckpt_path:
+        path, strategy = Path(self.path), trainer.strategy
+        if "://" in self.path:
+            trainer.save_checkpoint(self.path)
+            self._saved_step = trainer.global_step
+            return
+        if self._saved_step < 0 and trainer.is_global_zero and not self._is_own(path, trainer):
             _set_aside(path)
-        if getattr(trainer.strategy, "_save_distributed_checkpoint", False):  # a folder: of each process a file
+        sharded = getattr(strategy, "_state_dict_type", "") == "sharded"
+        if sharded or getattr(strategy, "_save_distributed_checkpoint", False):  # a folder: of each process a file
             half, old = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.old")
             if trainer.is_global_zero:
                 shutil.rmtree(half, ignore_errors=True)
-            trainer.strategy.barrier()
+            strategy.barrier()
             trainer.save_checkpoint(half)
             if trainer.is_global_zero:
                 put_in_place(path, half, old)
                 shutil.rmtree(old, ignore_errors=True)
-            trainer.strategy.barrier()
+            strategy.barrier()
         else:
             trainer.save_checkpoint(path)
         self._saved_step = trainer.global_step
+
+    def _is_own(self, path: Path, trainer: Trainer) -> bool:
+        """Whether what lies there is of this run: it goes on from there, or its ModelCheckpoint has written it."""
+        begun = Path(str(trainer.ckpt_path)).absolute().parent if trainer.ckpt_path else None
+        written = [getattr(other, "last_model_path", "") for other in trainer.checkpoint_callbacks]
+        return begun in (path.absolute().parent, path.absolute().parent.parent) or str(path) in written
 
     # ---- signals
 

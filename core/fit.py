@@ -384,7 +384,7 @@ class GenzooCLI(LightningCLI):
             advice = in_our_words(error)
             if debugging() or (step > 0 and advice is None and not foreseen(error)):
                 raise
-            self.tidy()
+            self.tidy(refused=step == 0)
             said = advice or readable(str(error)) or type(error).__name__
             refuse(f"{said} ({self.newest() if step > 0 else 'GENZOO_DEBUG=1 shows where'})")
 
@@ -396,10 +396,16 @@ class GenzooCLI(LightningCLI):
         step = f"step {self.trainer.global_step}"
         return f"{step}; the newest checkpoint is {os.path.relpath(paths[0])}" if paths else f"{step}; no checkpoint"
 
-    def tidy(self) -> None:
-        """Takes the run folder away again where nothing was written into it: a dry run, a refused one."""
+    def tidy(self, *, refused: bool = False) -> None:
+        """Takes the run folder away again where nothing was written into it: a dry run, a refused one.
+
+        Of one that was refused late there is nothing but its configuration.
+        """
         if "run_folder" in vars(self) and is_rank_zero():
             with suppress(OSError):
+                config = self.run_folder / "config.yaml"
+                if refused and list(self.run_folder.iterdir()) == [config]:
+                    config.unlink()
                 self.run_folder.rmdir()
 
     def after_fit(self) -> None:

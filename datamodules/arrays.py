@@ -18,6 +18,7 @@ from genzoo.datamodules.images import rescale
 from genzoo.zoo.files import at_home
 from genzoo.zoo.lines import is_line
 from genzoo.zoo.modality import from_codes, sounding, to_codes
+from genzoo.zoo.naming import MOST_COLUMNS
 from genzoo.zoo.value_range import BYTES, SYMMETRIC, UNIT, in_words
 
 SOUND_LEVELS = 256  # mu-law codes, as of every sound here
@@ -123,9 +124,13 @@ class ArrayDataModule(DataModule):
         found = understood(array, names, series=series)
         self.shape, self.levels, self.sample_rate = tuple(found.stored.shape[1:]), found.levels, sample_rate
         if len(self.shape) == 1 and names != [UNNAMED]:
-            self.column_names = tuple(names) if all(map(is_line, names)) else ()
-            if names and not self.column_names:
-                rank_zero_warn("ArrayDataModule: columns go by their places, for some names are no line of text.")
+            can_be_stated = len(names) <= MOST_COLUMNS and all(map(is_line, names))
+            self.column_names = tuple(names) if can_be_stated else ()
+            if not can_be_stated:
+                rank_zero_warn(
+                    "ArrayDataModule: columns go by their places, for their names are no lines of text, or more than"
+                    f" {MOST_COLUMNS:,}."
+                )
         classes_said = ""
         if labels is None:
             self.data = InMemory(found.stored)
@@ -334,7 +339,7 @@ def of_images(x: np.ndarray, layout: str) -> Understood:
             + (", or give sounds and series as floats" if whole else "")
         )
     if whole and found == BYTES:
-        levels, off = x.astype(np.uint8, copy=False), 0.0
+        levels, off = x.astype(np.uint8), 0.0
     else:
         levels, off = np.empty(x.shape, np.uint8), 0.0
         for some in parts(x):

@@ -176,15 +176,15 @@ def monitor(plateau: ReduceLROnPlateau) -> str:
 def looks_at(plateau: ReduceLROnPlateau, trainer: Trainer | None) -> dict[str, Any]:
     """When a schedule looks at the figure that it waits for, as Lightning is told.
 
-    That is each epoch, or each that ends with a validation. Lightning knows nothing better: where validations do not
-    follow epochs, it would take an old figure for one that has not improved. There it is told never to look, and
-    `look_at` does so after each validation.
+    That is each epoch; or each that ends with a validation, where the figure is one of these. Where validations do
+    not follow epochs, Lightning would take an old figure for one that has not improved. There it is told never to
+    look, and `look_at` does so after each validation.
     """
-    figure = monitor(plateau)
-    every = 1 if trainer is None else trainer.check_val_every_n_epoch
-    interval = getattr(trainer, "val_check_interval", 1.0)
-    with_epochs = every is not None and isinstance(interval, float) and interval == 1  # 1, an integer, is each batch
-    frequency = NEVER if figure.startswith("val/") and not with_epochs else every or 1
+    figure, frequency = monitor(plateau), 1
+    if trainer is not None and figure.startswith("val/"):
+        interval = getattr(trainer, "val_check_interval", None)  # of validations that go by the clock there is none
+        with_epochs = isinstance(interval, float) and interval == 1  # 1, an integer, is each batch
+        frequency = (trainer.check_val_every_n_epoch if with_epochs else None) or NEVER
     return {"interval": "epoch", "frequency": frequency, "monitor": figure}
 
 

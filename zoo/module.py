@@ -396,9 +396,10 @@ class ZooModule(SharingMixin, NamingMixin, StandardisingMixin, MeasuredBuffers, 
         """
         super().setup(stage)
         data = getattr(self._trainer, "datamodule", None)
-        columns = getattr(data, "column_names", ())
+        columns = self.columns_of(data)
         self.check_columns(columns)
         if stage == TrainerFn.FITTING:
+            self._random_states = None
             if columns:
                 self.name_columns(columns)
             stated = getattr(data, "standardisation", None)
@@ -449,7 +450,7 @@ class ZooModule(SharingMixin, NamingMixin, StandardisingMixin, MeasuredBuffers, 
         In a run that begins, each process draws its own noise from here on.
         """
         self._agree()
-        if self._random_states is None:
+        if self._random_states is None or self.global_rank >= len(self._random_states):
             draw_apart()
         for name in self.gathered:
             setattr(self, name, move_data_to_device(getattr(self, name), self.device))

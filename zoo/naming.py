@@ -5,6 +5,8 @@ from typing import Any
 
 from genzoo.zoo.lines import is_line
 
+MOST_COLUMNS = 1000  # whose names a file has room for
+
 
 class NamingMixin:
     """A module's part that knows names, for a module that states its `shape` and perhaps its `num_classes`."""
@@ -56,6 +58,11 @@ class NamingMixin:
             )
         self.check_columns(names)
         self.column_names = tuple(names)
+
+    def columns_of(self, data: Any) -> tuple[str, ...]:
+        """What a datamodule says that its columns are called; () where the model's data have none."""
+        of_table = len(self.shape) == 1
+        return tuple(getattr(data, "column_names", None) or ()) if of_table else ()
 
     def check_columns(self, names: Sequence[str]) -> None:
         """ValueError if data have the model's columns in another order, so that each would be taken for another."""

@@ -246,7 +246,7 @@ def test_a_table_is_what_training_took_for_one(capsys: Captured) -> None:
     parquet.write_table(pyarrow.table(truth), "x.parquet")
     rows = [row.tolist() for _, row in table(Path("x.parquet"))[0]]  # type: ignore[union-attr]
     assert rows[:2] == [[0.5, 1.0], [1.5, 0.0]] and math.isnan(rows[2][1])
-    published(GPT((8,), 4, vocabulary="ab,\n", width=8, depth=1, heads=1))
+    published(GPT((8,), 4, vocabulary="\n,ab", width=8, depth=1, heads=1))
     Path("x.csv").write_text("a,b\nb,a\n")
     names, _ = scored("x.csv")
     assert names == ["x.csv"]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -258,6 +259,7 @@ def test_a_plateau_is_that_of_its_figure(every: int) -> None:
         ({"val_check_interval": 4, "check_val_every_n_epoch": None}, [4, 8, 12, 16]),  # in epochs of three steps
         ({"val_check_interval": 1}, [*range(1, 18)]),
         ({"val_check_interval": 1 / 3}, [*range(1, 18)]),
+        ({"val_check_interval": timedelta(0), "check_val_every_n_epoch": None}, [*range(1, 18)]),  # after each batch
         ({}, [1, 6, 12]),  # those of EvenValidations(3)
     ],
 )

@@ -93,12 +93,13 @@ def _load_entry(entry: Entry, allow: tuple[type, ...]) -> "LightningModule":
 
 def contract(module: Any) -> dict[str, Any]:
     """What a module says of the data that it is for, as config.yaml states it."""
-    shape = getattr(module, "shape", None)
+    shape, names = getattr(module, "shape", None), getattr(module, "class_names", None)
+    named = {"class_names": list(names)} if names else {}
     return {
         "shape": None if shape is None else list(shape),
         "levels": getattr(module, "levels", None),
         "num_classes": getattr(module, "num_classes", None),
-        **(module.stated_names if isinstance(module, NamingMixin) else {}),
+        **(module.stated_names if isinstance(module, NamingMixin) else named),
     }
 
 

@@ -49,13 +49,13 @@ def test_the_bound_of_a_normal_distribution_telescopes_to_its_entropy():
 def test_a_chain_begins_where_a_prediction_of_noise_says_something(prediction):
     """Not at α = 0, of which a single look would make the bound of all data infinite."""
     schedule = OptimalTransport()
-    model = DDPM((2,), None, schedule=schedule, prediction=prediction, spacing="karras", width=8, depth=1).eval()
+    model = DDPM((2,), None, schedule=schedule, prediction=prediction, spacing="karras", width=8, blocks=1).eval()
     times = model.chain_times()
     assert 0 < float(schedule(times[0]).alpha) < 0.02 and len(times) > 980 and float(times[-1]) == 0
     assert sum(expected_bound(schedule, "large", times=times)) == pytest.approx(NATS, abs=1e-9)
     generator = torch.Generator().manual_seed(0)
     assert bool(model.log_prob(torch.randn(4, 2), num_particles=3000, generator=generator).isfinite().all())
-    given = DDPM((2,), None, schedule=schedule, prediction="x0", width=8, depth=1)
+    given = DDPM((2,), None, schedule=schedule, prediction="x0", width=8, blocks=1)
     assert len(given.chain_times()) == given.chain_steps + 1
 
 

@@ -394,7 +394,7 @@ def test_completions_follow_the_conditional_distribution(monkeypatch):
 def test_a_score_asks_at_noise_levels_that_a_schedule_need_not_have():
     """Those are of the data, and the same whatever the least noise is that the schedule begins at."""
     torch.manual_seed(0)
-    models = [ScoreModel((2,), None, width=8, depth=1, schedule=VarianceExploding(s, 50.0)) for s in (0.01, 0.3)]
+    models = [ScoreModel((2,), None, width=8, blocks=1, schedule=VarianceExploding(s, 50.0)) for s in (0.01, 0.3)]
     models[1].load_state_dict(models[0].state_dict())
     x = torch.randn(5, 2, generator=seeded())
     one, other = (model.eval().anomaly_score(x) for model in models)
