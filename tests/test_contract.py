@@ -507,7 +507,7 @@ def test_interpolations_in_half_precision_are_in_full(case):
     model, full, x = in_half_and_in_full(case)
     ours, theirs = (m.interpolate(x[:2], x[2:4], 3) for m in (model, full))
     assert ours.dtype == theirs.dtype
-    assert float(torch.isclose(ours, theirs, atol=0.1).double().mean()) > 0.95  # but for what rounding tips over
+    assert float(torch.isclose(ours, theirs, atol=0.1).double().mean()) > 0.9  # but for what rounding tips over
 
 
 # ------------------------------------------------------------------------------------------ the classes' shares
