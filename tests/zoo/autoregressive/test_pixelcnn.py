@@ -133,7 +133,8 @@ def test_the_first_dimension_depends_on_nothing_but_its_place_and_class():
 )
 def test_cached_logits_are_those_of_the_whole_network_at_every_position(shape, levels, options, monkeypatch):
     """Teacher-forced: the cached sampler is fed the datum's own values and what its network says is listened to."""
-    model = loud(shape, levels, **{"channels": 16, "depth": 4, **options}).double()  # each processor rounds float32 its own way
+    model = loud(shape, levels, **{"channels": 16, "depth": 4, **options})
+    model.double()  # each processor rounds float32 its own way
     codes = torch.randint(levels, (3, *shape), generator=seeded())
     labels = torch.tensor([0, 3, 1]) if model.num_classes else None
     pixels = iter(codes.flatten(2).unbind(2))
