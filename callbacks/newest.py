@@ -113,26 +113,13 @@ class Newest(Checkpoint):
     def _save(self, trainer: Trainer) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        path, strategy = Path(self.path), trainer.strategy
-        if "://" in self.path:
-            trainer.save_checkpoint(self.path)
-            self._saved_step = trainer.global_step
-            return
-        if self._saved_step < 0 and trainer.is_global_zero and not self._is_own(path, trainer):
-            _set_aside(path)
-        sharded = getattr(strategy, "_state_dict_type", "") == "sharded"
-        if sharded or getattr(strategy, "_save_distributed_checkpoint", False):  # a folder: of each process a file
-            half, old = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.old")
-            if trainer.is_global_zero:
-                shutil.rmtree(half, ignore_errors=True)
-            strategy.barrier()
-            trainer.save_checkpoint(half)
-            if trainer.is_global_zero:
-                put_in_place(path, half, old)
-                shutil.rmtree(old, ignore_errors=True)
-            strategy.barrier()
+        on_disk = "://" not in self.path
+        if on_disk and self._saved_step < 0 and trainer.is_global_zero and not self._is_own(Path(self.path), trainer):
+            _set_aside(Path(self.path))
+        if on_disk and _writes_folders(trainer):
+            _save_folder(trainer, Path(self.path))
         else:
-            trainer.save_checkpoint(path)
+            trainer.save_checkpoint(self.path)
         self._saved_step = trainer.global_step
 
     def _is_own(self, path: Path, trainer: Trainer) -> bool:
@@ -246,6 +233,25 @@ def _carried(state: dict[str, Any], folder: str, beside: Path, trainer: Trainer)
         "kth_best_model_path": found.get(state["kth_best_model_path"], ""),
         "last_model_path": "",
     }
+
+
+def _writes_folders(trainer: Trainer) -> bool:
+    """Whether a checkpoint is a folder with a file of each process."""
+    sharded = getattr(trainer.strategy, "_state_dict_type", "") == "sharded"
+    return sharded or getattr(trainer.strategy, "_save_distributed_checkpoint", False)
+
+
+def _save_folder(trainer: Trainer, path: Path) -> None:
+    """Writes such a checkpoint aside, and then puts it in its place."""
+    half, old = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.old")
+    if trainer.is_global_zero:
+        shutil.rmtree(half, ignore_errors=True)
+    trainer.strategy.barrier()
+    trainer.save_checkpoint(half)
+    if trainer.is_global_zero:
+        put_in_place(path, half, old)
+        shutil.rmtree(old, ignore_errors=True)
+    trainer.strategy.barrier()
 
 
 def _set_aside(path: Path) -> None:

@@ -31,7 +31,7 @@ from genzoo.datamodules.folder import decode, image_suffixes, natural
 from genzoo.datamodules.reading import each, with_bar
 from genzoo.datamodules.text import read_text
 from genzoo.zoo.files import at_home
-from genzoo.zoo.media import SAMPLE_RATE
+from genzoo.zoo.media import rate_of
 from genzoo.zoo.modality import check_data, modality, sounding, to_grid
 
 
@@ -68,7 +68,7 @@ class OwnData:
         self.kind = modality(self.shape, self.levels)
         self.reads_text = self.kind == "tokens" and getattr(module, "vocabulary", None) is not None
         self.tables = {".npy"} if self.reads_text else set(READERS)  # a .csv is a text, too
-        self.rate = getattr(module, "sample_rate", None) or SAMPLE_RATE
+        self.rate = rate_of(module)
         self.num_cut = 0  # sounds that go on beyond the model's length
 
     def say(self) -> None:
@@ -76,7 +76,7 @@ class OwnData:
         if self.kind == "image" and self.levels not in (None, 256):
             note(f"images are rounded to the model's {self.levels} levels")
         if self.kind == "waveform" and getattr(self.module, "sample_rate", None) is None:
-            note(f"the model does not say at which rate its sounds are: they are read at {SAMPLE_RATE:,} Hz")
+            note(f"the model does not say at which rate its sounds are: they are read at {self.rate:,} Hz")
 
     # ---- finding
 

@@ -326,6 +326,12 @@ def understood(x: np.ndarray, names: Sequence[str] = (), *, series: bool = False
     )
 
 
+def parts(x: np.ndarray) -> Iterator[slice]:
+    """Rows that are computed with at once: of all of them what lies between would take many times their memory."""
+    number = max(1, AT_ONCE * len(x) // x.size)
+    yield from (slice(first, first + number) for first in range(0, len(x), number))
+
+
 def of_images(x: np.ndarray, layout: str) -> Understood:
     """Images (N, C, H, W) of whatever range, as levels."""
     low, high = float(x.min()), float(x.max())
@@ -352,12 +358,6 @@ def of_images(x: np.ndarray, layout: str) -> Understood:
     said = f"images {tuple(stored.shape[1:])}, {kind}, {layout}, of {2 if binary else 256} levels"
     changed = f"the images' values are rounded to 256 levels, by up to {off:.2g} of one" if off > ROUNDING else ""
     return Understood(stored, 2 if binary else 256, said, changed)
-
-
-def parts(x: np.ndarray) -> Iterator[slice]:
-    """Rows that are computed with at once: of all of them what lies between would take many times their memory."""
-    number = max(1, AT_ONCE * len(x) // x.size)
-    yield from (slice(first, first + number) for first in range(0, len(x), number))
 
 
 def of_sounds(x: np.ndarray) -> Understood:

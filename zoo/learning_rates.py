@@ -20,6 +20,7 @@ from typing import Any, Literal
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LRSchedulerCallable
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.types import LRSchedulerConfig
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import (
     ConstantLR,
@@ -173,7 +174,7 @@ def monitor(plateau: ReduceLROnPlateau) -> str:
     )
 
 
-def looks_at(plateau: ReduceLROnPlateau, trainer: Trainer | None) -> dict[str, Any]:
+def timetable(plateau: ReduceLROnPlateau, trainer: Trainer | None) -> dict[str, Any]:
     """When a schedule looks at the figure that it waits for, as Lightning is told.
 
     That is each epoch; or each that ends with a validation, where the figure is one of these. Where validations do
@@ -194,8 +195,7 @@ def figures_of_plateaus(trainer: Trainer) -> dict[str, float]:
     Raises:
         MisconfigurationException: in Lightning's words, where nothing logs such a figure.
     """
-    configs = [config for config in trainer.lr_scheduler_configs if config.reduce_on_plateau]
-    names = [str(config.monitor) for config in configs if config.frequency == NEVER]
+    names = [str(config.monitor) for config in _after_validations(trainer)]
     if missing := [name for name in names if name not in trainer.callback_metrics]:
         raise MisconfigurationException(
             f"ReduceLROnPlateau conditioned on metric {missing[0]} which is not available. Available metrics are:"
@@ -206,9 +206,13 @@ def figures_of_plateaus(trainer: Trainer) -> dict[str, float]:
 
 def look_at(figures: dict[str, float], trainer: Trainer) -> None:
     """Has the schedules that wait for these look at them."""
-    for config in trainer.lr_scheduler_configs:
-        if config.reduce_on_plateau and config.frequency == NEVER and config.monitor in figures:
+    for config in _after_validations(trainer):
+        if config.monitor in figures:
             config.scheduler.step(figures[config.monitor])  # type: ignore[arg-type]
+
+
+def _after_validations(trainer: Trainer) -> list[LRSchedulerConfig]:
+    return [c for c in trainer.lr_scheduler_configs if c.reduce_on_plateau and c.frequency == NEVER]
 
 
 def goes_by_time(builder: LRSchedulerCallable, trainer: Trainer) -> bool:

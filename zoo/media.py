@@ -189,10 +189,15 @@ def render(x: Tensor, columns: int = 8, module: Any = None, captions: Sequence[s
         return Text([text(row) for row in x])
     x = x.float()
     if x.ndim == 3 and x.shape[1] == 1 and getattr(module, "modality", None) != "series":
-        return Sound(x.squeeze(1), getattr(module, "sample_rate", None) or SAMPLE_RATE)
+        return Sound(x.squeeze(1), rate_of(module))
     if x.ndim == 3:
         return Picture(_grid(curves(x), columns, captions))
     return Picture(_grid(x, columns, captions) if x.ndim == 4 else density(x))
+
+
+def rate_of(module: Any) -> int:
+    """How fast a model's sounds are played, in Hz."""
+    return getattr(module, "sample_rate", None) or SAMPLE_RATE
 
 
 def labels_to_show(module: Any, num_samples: int) -> Tensor | None:

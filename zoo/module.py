@@ -253,7 +253,7 @@ class ZooModule(SharingMixin, NamingMixin, StandardisingMixin, MeasuredBuffers, 
         schedule = learning_rates.schedule_for(self.lr_scheduler, optimizer, self._trainer)
         config = {"scheduler": schedule, "interval": "step"}
         if isinstance(schedule, ReduceLROnPlateau):
-            config |= learning_rates.looks_at(schedule, self._trainer)
+            config |= learning_rates.timetable(schedule, self._trainer)
         return {"optimizer": optimizer, "lr_scheduler": config}
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:

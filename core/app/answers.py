@@ -19,7 +19,7 @@ from genzoo.compare.pictures import sheet, still
 from genzoo.zoo import DDIM, Ancestral, DPMSolver, Heun
 from genzoo.zoo.drawing import arguments_of, draw, seeded, supported
 from genzoo.zoo.interface import Completes, HasLatents, HasLogProb, Interpolates, Samples, ScoresAnomalies
-from genzoo.zoo.media import SAMPLE_RATE
+from genzoo.zoo.media import rate_of
 from genzoo.zoo.mixins import is_conditional
 from genzoo.zoo.modality import modality, to_grid
 
@@ -180,8 +180,8 @@ def samples(models: Sequence[Shown], kind: str, given: dict[str, Any]) -> Any:
     num, seed = SHOWN if kind == "image" else 1, int(given.pop("seed"))
     drawn = [draw(_with(m.module, given, num), num, seed) if m.takes else None for m in models]
     if kind == "waveform":
-        rates = [getattr(m.module, "sample_rate", None) or SAMPLE_RATE for m in models]
-        return [None if x is None else (rate, x[0, 0].numpy()) for rate, x in zip(rates, drawn, strict=True)]
+        each = zip(models, drawn, strict=True)
+        return [None if x is None else (rate_of(m.module), x[0, 0].numpy()) for m, x in each]
     rows = []
     for model, x in zip(models, drawn, strict=True):
         if x is None:

@@ -125,10 +125,9 @@ class Scores:
 
     def check(self) -> None:
         """Notes how many there were of those; ValueError if there was nothing else."""
-        if not self.names and not self.num_missed:
-            raise ValueError("there is nothing to be scored: the tables have no rows")
         if not self.names:
-            raise ValueError(f"none of {self.num_missed} could be scored: {self.missed[0]}")
+            missed = f"none of {self.num_missed} could be scored: {self.missed[0]}" if self.missed else ""
+            raise ValueError(missed or "there is nothing to be scored: the tables have no rows")
         if self.num_missed:
             of = f"{self.num_missed} of {self.num_missed + len(self.names)} have no score"
             note(f"{of}: {'; '.join(self.missed)}{'; …' if self.num_missed > len(self.missed) else ''}")
