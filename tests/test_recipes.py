@@ -6,6 +6,8 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Literal, get_args, get_origin
 
 import pytest
 import torch
@@ -14,12 +16,14 @@ from fake_data import write_fsdd, write_mnist, write_pictures, write_shakespeare
 from running import last_run, logged
 
 import genzoo
+import genzoo.callbacks
 import genzoo.datamodules
 import genzoo.metrics.anomalies
 import genzoo.metrics.figures
 import genzoo.zoo
 from genzoo import recipes
 from genzoo.cli import main
+from genzoo.parsing import taken
 from genzoo.trainer import leave_group
 from genzoo.zoo import DDPM, FlowMatching, MaskedDiffusion, ScoreModel
 
@@ -155,6 +159,21 @@ def test_it_prints_as_it_parses(name: str, folder: Path, capsys: pytest.CaptureF
     assert isinstance(whole["seed_everything"], int) and whole["model"]["class_path"].startswith("genzoo.")
     (folder / "again.yaml").write_text(yaml.safe_dump(whole))
     assert printed(capsys, "again.yaml") == whole
+
+
+@pytest.mark.parametrize("package", [genzoo.callbacks, genzoo.datamodules, genzoo.zoo])
+def test_a_name_is_tried_before_a_class_of_that_name(package: ModuleType) -> None:
+    """`network: dit` is one of ours: a parser that looked for such a class first would ask all that PyTorch has.
+
+    Python keeps one Union of the same members, in the order of whoever named them first, here or elsewhere.
+    """
+    for cls in filter(inspect.isclass, (getattr(package, name) for name in package.__all__)):
+        for argument, parameter in taken(cls).items():
+            kinds = get_args(parameter.annotation)
+            names = [kind is str or get_origin(kind) is Literal for kind in kinds]
+            modules = [inspect.isclass(kind) and issubclass(kind, torch.nn.Module) for kind in kinds]
+            if any(names) and any(modules):
+                assert names.index(True) < modules.index(True), f"{cls.__name__}: {argument}"
 
 
 @pytest.mark.parametrize("name", recipes.names())

@@ -180,9 +180,18 @@ def timetable(plateau: ReduceLROnPlateau, trainer: Trainer | None) -> dict[str, 
     That is each epoch; or each that ends with a validation, where the figure is one of these. Where validations do
     not follow epochs, Lightning would take an old figure for one that has not improved. There it is told never to
     look, and `look_at` does so after each validation.
+
+    Raises:
+        ValueError: if it waits for a figure of validations in a run that has none.
     """
     figure, frequency = monitor(plateau), 1
     if trainer is not None and figure.startswith("val/"):
+        if not trainer.enable_validation:
+            raise ValueError(
+                f"ReduceLROnPlateau waits for {figure}, but this run has no validation (limit_val_batches="
+                f"{trainer.limit_val_batches}, or data without a split for it): let it have one, or wait for"
+                " train/loss."
+            )
         interval = getattr(trainer, "val_check_interval", None)  # of validations that go by the clock there is none
         with_epochs = isinstance(interval, float) and interval == 1  # 1, an integer, is each batch
         frequency = (trainer.check_val_every_n_epoch if with_epochs else None) or NEVER

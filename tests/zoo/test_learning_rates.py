@@ -331,6 +331,15 @@ def test_refused_before_the_first_step(schedule: Any, options: dict[str, Any], s
     assert not seen.rates
 
 
+@pytest.mark.parametrize("every", [{}, {"val_check_interval": 2}])
+def test_a_plateau_of_validations_needs_one(every: dict[str, int]) -> None:
+    """Whether it would look at the end of an epoch or after a validation."""
+    seen = Rates()
+    with pytest.raises(ValueError, match="waits for val/figure, but this run has no validation"):
+        train(vae(partial(ReduceLROnPlateau, monitor="val/figure")), seen, max_steps=4, **every, limit_val_batches=0)
+    assert not seen.rates
+
+
 def test_a_gan_has_no_plateau() -> None:
     schedule = partial(ReduceLROnPlateau, monitor="val/figure")
     with pytest.raises(ValueError, match="plateau"):

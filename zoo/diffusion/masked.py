@@ -294,7 +294,7 @@ class MaskedDiffusion(TextMixin, UnmaskingMixin, MarginalBoundMixin, ZooModule):
 
 
 def network_of(
-    network: nn.Module | Name | None,
+    network: Name | nn.Module | None,
     shape: Sequence[int],
     levels: int,
     num_classes: int | None,

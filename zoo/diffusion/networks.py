@@ -35,7 +35,7 @@ FORGIVEN = {"width", "multipliers", "blocks", "attention", "dropout"}
 
 
 def network_of(
-    network: nn.Module | Name | None,
+    network: Name | nn.Module | None,
     shape: Sequence[int],
     modality: Modality,
     num_classes: int | None,
@@ -74,7 +74,7 @@ def network_of(
 
 
 def checked_sizes(
-    network: nn.Module | str, sizes: Mapping[str, Any], taken: set[str], forgiven: set[str]
+    network: str | nn.Module, sizes: Mapping[str, Any], taken: set[str], forgiven: set[str]
 ) -> dict[str, Any]:
     """Those of the sizes that were given (not None) and that the network takes.
 
