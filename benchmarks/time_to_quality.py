@@ -46,8 +46,8 @@ def monitored(recipe: str) -> str | None:
     return chosen[0]["init_args"]["monitor"] if chosen else None
 
 
-def command(recipe: str, steps: int) -> list[str]:
-    """Trains for so many steps and validates at their end: the arguments of `genzoo`."""
+def command(recipe: str, steps: int, *changes: str) -> list[str]:
+    """Trains for so many steps and validates at their end: the arguments of `genzoo`, with changes of the recipe."""
     left_out = SLOW if monitored(recipe) == "val/nll" else SLOW - {"FrechetDistance"}
     kept = [callback for callback in callbacks(recipe) if callback["class_path"] not in left_out]
     options = {
@@ -57,7 +57,7 @@ def command(recipe: str, steps: int) -> list[str]:
         "num_sanity_val_steps": 0,
         "callbacks": yaml.safe_dump(kept, default_flow_style=True, width=10**6).strip(),
     }
-    return ["fit", "--config", recipe, *(f"--trainer.{key}={value}" for key, value in options.items())]
+    return ["fit", "--config", recipe, *changes, *(f"--trainer.{key}={value}" for key, value in options.items())]
 
 
 def run(arguments: list[str], recipe: str, root: str, folder: Path) -> float:
@@ -70,10 +70,14 @@ def run(arguments: list[str], recipe: str, root: str, folder: Path) -> float:
     return time.perf_counter() - start
 
 
-def pace(recipe: str, root: str) -> tuple[float, float]:
+def pace(recipe: str, root: str, *changes: str) -> tuple[float, float]:
     """Steps a second, and the seconds before the first."""
     with tempfile.TemporaryDirectory() as folder:
-        endless = [*command(recipe, 10**9), f"--trainer.max_time=00:00:00:{PILOT}", "--trainer.limit_val_batches=0"]
+        endless = [
+            *command(recipe, 10**9, *changes),
+            f"--trainer.max_time=00:00:00:{PILOT}",
+            "--trainer.limit_val_batches=0",
+        ]
         took = run(endless, recipe, root, Path(folder))
         (newest,) = Path(folder).rglob("last.ckpt")
         return torch.load(newest, weights_only=True)["global_step"] / PILOT, took - PILOT
@@ -90,17 +94,17 @@ def figure(folder: Path, recipe: str) -> tuple[str, float]:
     raise ValueError(f"{recipe} logs no val/nll, no val/frechet and not what it chooses its checkpoint by")
 
 
-def measure(recipe: str, minutes: list[float], root: str) -> Iterator[dict[str, Any]]:
+def measure(recipe: str, minutes: list[float], root: str, *changes: str) -> Iterator[dict[str, Any]]:
     """A row for each budget."""
-    rate, start = pace(recipe, root)
+    rate, start = pace(recipe, root, *changes)
     for budget in minutes:
         steps = max(1, int(rate * (60 * budget - start)))
         print(f"\n{recipe}, {budget:g} minutes: {steps:,} steps, at {rate:.1f} a second", flush=True)
         with tempfile.TemporaryDirectory() as folder:
-            seconds = run(command(recipe, steps), recipe, root, Path(folder))
+            seconds = run(command(recipe, steps, *changes), recipe, root, Path(folder))
             name, value = figure(Path(folder), recipe)
         print(f"{recipe}, {budget:g} minutes: {name} {value:.4g} after {seconds:.0f} s", flush=True)
-        said = shlex.join(["genzoo", *command(recipe, steps)])
+        said = shlex.join(["genzoo", *command(recipe, steps, *changes)])
         yield {
             "recipe": recipe,
             "minutes": f"{budget:g}",
@@ -110,6 +114,12 @@ def measure(recipe: str, minutes: list[float], root: str) -> Iterator[dict[str, 
             "value": value,
             "command": said,
         }
+
+
+def not_yet(path: Path, minutes: list[float], **about: str) -> list[float]:
+    """The budgets, from the least on, of which the file has no row about that."""
+    done = {row["minutes"] for row in read(path) if all(row[name] == value for name, value in about.items())}
+    return [budget for budget in sorted(minutes) if f"{budget:g}" not in done]
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -122,8 +132,7 @@ def main(argv: list[str] | None = None) -> None:
     given = parser.parse_args(argv)
     path = given.results / "time_to_quality" / f"{slug(hardware())}.csv"
     for number, recipe in enumerate(given.recipes, 1):
-        done = {row["minutes"] for row in read(path) if row["recipe"] == recipe}
-        left = [budget for budget in sorted(given.minutes) if f"{budget:g}" not in done]
+        left = not_yet(path, given.minutes, recipe=recipe)
         print(
             f"\n{number} of {len(given.recipes)}: {recipe}, {len(left)} of {len(given.minutes)} budgets to run",
             flush=True,
