@@ -119,7 +119,7 @@ def measure(recipe: str, minutes: list[float], root: str, *changes: str) -> Iter
 def not_yet(path: Path, minutes: list[float], **about: str) -> list[float]:
     """The budgets, from the least on, of which the file has no row about that."""
     done = {row["minutes"] for row in read(path) if all(row[name] == value for name, value in about.items())}
-    return [budget for budget in sorted(minutes) if f"{budget:g}" not in done]
+    return [budget for budget in sorted(set(minutes)) if f"{budget:g}" not in done]
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -177,10 +177,14 @@ def exponents(rows: Rows) -> str:
 
 
 def quality(hardware: str, rows: Rows) -> None:
-    """A curve for each recipe that was measured in several budgets: its figure against the minutes of training."""
+    """A curve for each recipe that was measured in several budgets: its figure against what a run took in all.
+
+    And for each optimizer, where it was measured by several.
+    """
     recipes = [(name, runs) for name, runs in grouped(rows, "recipe") if len(runs) > 1]
     if not recipes:  # of one there is no curve; the table has it
         return
+    by = "by each optimizer" if "optimizer" in rows[0] else "lower is better but of accuracy"
     across = min(4, len(recipes))
     down = math.ceil(len(recipes) / across)
     figure, axes = plt.subplots(
@@ -188,19 +192,25 @@ def quality(hardware: str, rows: Rows) -> None:
         across,
         figsize=(7, 0.4 + 1.7 * down),
         squeeze=False,
-        num=f"Each recipe's figure, lower is better but of accuracy, against the minutes of training: {hardware}.",
+        num=f"Each recipe's figure, {by}, against the minutes that it took: {hardware}.",
     )
     for axis in axes.flat[len(recipes) :]:
         axis.set_axis_off()
     for axis, ((recipe,), runs) in zip(axes.flat, recipes, strict=False):
-        runs = sorted(runs, key=lambda run: float(run["minutes"]))
-        minutes = [float(run["minutes"]) for run in runs]
-        axis.plot(minutes, [float(run["value"]) for run in runs], "o-", markersize=3)
+        budgets = sorted({run["minutes"] for run in runs}, key=float)
+        names = dict.fromkeys(run.get("optimizer") for run in runs)
+        runs = sorted(runs, key=lambda run: float(run["seconds"]))
+        for name in names:
+            line = [run for run in runs if run.get("optimizer") == name]
+            took = [float(run["seconds"]) / 60 for run in line]
+            axis.plot(took, [float(run["value"]) for run in line], "o-", markersize=3, label=name)
+        if any(names):
+            axis.legend(fontsize=6, frameon=False)
         axis.set_title(recipe, fontsize=8)
         axis.set(xscale="log")
         axis.set_ylabel(runs[0]["figure"], fontsize=7)
         axis.minorticks_off()
-        axis.set_xticks(minutes, [run["minutes"] for run in runs])
+        axis.set_xticks([float(budget) for budget in budgets], budgets)
         axis.tick_params(labelsize=6)
         axis.yaxis.set_major_locator(plt.MaxNLocator(3))
     figure.supxlabel("minutes", fontsize=8)
@@ -208,13 +218,15 @@ def quality(hardware: str, rows: Rows) -> None:
 
 def runs(rows: Rows) -> str:
     """Every run, in Markdown, and the command that repeats it."""
-    head = ["recipe", "minutes", "figure", "value", "steps", "seconds in all"]
+    several = "optimizer" in rows[0]
+    head = ["recipe", *(["optimizer"] if several else []), "minutes", "figure", "value", "steps", "seconds in all"]
     lines, commands = [], []
     for row in rows:
         seconds = f"{float(row['seconds']):,.0f}"
         begun = re.search(r"StartFrom, init_args: {source: (\S+?)}", row["command"])
         recipe = row["recipe"] + (f", from the entry `{begun[1]}`" if begun else "")
-        lines.append([recipe, row["minutes"], f"`{row['figure']}`", row["value"], f"{int(row['steps']):,}", seconds])
+        what = [recipe, *([row["optimizer"]] if several else []), row["minutes"]]
+        lines.append([*what, f"`{row['figure']}`", row["value"], f"{int(row['steps']):,}", seconds])
         commands.append(row["command"])
     shown = "\n".join(["```bash", *commands, "```"])
     return f"{markdown(head, lines)}\n\n{origin(rows)}\n\n{shown}"

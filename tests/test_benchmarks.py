@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
+
+from genzoo import cli
 
 ROOT = Path(__file__).parent.parent
 
@@ -279,6 +282,54 @@ def test_the_page_on_quality_says_what_the_files_say(measured, tmp_path: Path) -
     measured.plt.close(figure)
     measured.quality(hardware, rows[:1])
     assert not measured.plt.get_fignums()  # of one budget there is no curve
+
+
+def test_the_page_on_quality_draws_a_curve_for_each_optimizer(measured, tmp_path: Path) -> None:
+    """At what each run took in all."""
+    ((hardware, rows),) = measured.files("time_to_quality", results=tmp_path)
+    by = [row | {"optimizer": name} for name in ("Muon", "AdamW, 0.002") for row in rows]
+    by[0]["seconds"] = "960"  # where fifteen minutes were asked for
+    assert "| digits/vae | Muon | 15 | `val/nll` | 75 | 15,000 | 960 |" in measured.runs(by)
+    measured.quality(hardware, by)
+    (axis,) = measured.plt.gcf().axes
+    assert {str(line.get_label()): list(line.get_xdata()) for line in axis.lines} == {
+        "Muon": [5, 16],
+        "AdamW, 0.002": [5, 15],
+    }
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["5", "15"]
+    measured.plt.close("all")
+
+
+def test_adamw_takes_muon_s_place_in_a_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With its decay and its averages, and what is in the file already is not run again."""
+    optimizers = importlib.import_module("benchmarks.optimizers")
+    recipe = "mnist/ddpm"  # which states both
+    _, (name, changes) = optimizers.optimizers(recipe, [0.004])
+    with pytest.raises(SystemExit):
+        cli.main(["fit", "--config", recipe, *changes, "--print_config"])
+    model = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]
+    said = model["optimizer"]
+    assert (name, said["class_path"]) == ("AdamW, 0.004", "torch.optim.AdamW")
+    assert {key: said["init_args"][key] for key in ("lr", "weight_decay", "betas")} == {
+        "lr": 0.004,
+        "weight_decay": 0.01,
+        "betas": [0.9, 0.99],
+    }
+    assert model["lr_scheduler"]["init_args"]["max_lr"] == [0.004, 0.004]
+    with pytest.raises(ValueError, match="digits/vae does not train by Muon"):
+        list(optimizers.optimizers("digits/vae", [0.004]))
+    asked: list[tuple[list[float], int]] = []
+
+    def measure(recipe: str, minutes: list[float], root: str, *changes: str):
+        asked.append((minutes, len(changes)))
+        yield from ({"minutes": f"{m:g}", "value": m} for m in minutes)
+
+    monkeypatch.setattr(optimizers, "measure", measure)
+    for minutes in ("1", "2"):
+        optimizers.main([recipe, "--minutes", "1", minutes, "--rates", "0.004", "--results", str(tmp_path)])
+    assert asked == [([1], 0), ([1], 2), ([2], 0), ([2], 2)]
 
 
 def test_a_recipe_that_fails_says_why_and_has_no_memory() -> None:
