@@ -5,8 +5,8 @@
 
 A step of Muon takes longer than one of AdamW, so it has to take the loss further. Budgets are those of
 `time_to_quality`, each a run of its own with a whole schedule. AdamW has the recipe's schedule up to one rate for all
-parameters, once for each of the given rates, and Muon's weight decay and averages of gradients (betas); whether an
-other rate would have been better, only more of them say. What is in the file already is not run again.
+parameters, once for each of the given rates, and Muon's weight decay and averages of gradients (betas); whether
+another rate would have been better, only more of them say. What is in the file already is not run again.
 """
 
 import argparse
