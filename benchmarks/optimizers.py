@@ -29,11 +29,11 @@ def optimizers(recipe: str, rates: Sequence[float]) -> Iterator[tuple[str, list[
     """Muon, and AdamW with each of the rates: what it is called, and what it changes in the recipe.
 
     Raises:
-        ValueError: the recipe does not train by Muon.
+        ValueError: the recipe does not train by Muon, or one of its two stages alone does.
     """
     arguments = yaml.safe_load(recipes.find(recipe).read_text("utf-8"))["model"]["init_args"]
     if not str(arguments.get("optimizer", {}).get("class_path")).endswith("Muon"):
-        raise ValueError(f"{recipe} does not train by Muon, so there is nothing to hold against AdamW")
+        raise ValueError(f"{recipe} does not train by Muon, or one of its two stages alone does: take another recipe")
     yield "Muon", []
     defaults = inspect.signature(Muon).parameters
     stated = arguments["optimizer"].get("init_args", {})

@@ -9,7 +9,7 @@ class Progress(RichProgressBar):
     """Lightning's, drawn twice a second: to draw it takes some milliseconds, in which all threads wait.
 
     Lightning's own waits at its end for the thread that draws it, which sleeps until it would draw again; and it
-    counts the epochs of a run that steps or a time limit bound as "Epoch 3/-2".
+    writes "Epoch 3/-2" where steps or a time limit bound a run, and no number of epochs does.
 
     Args:
         refresh_rate: how often it is drawn in a second.
