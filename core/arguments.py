@@ -165,7 +165,17 @@ def data_of(entry: "Entry", given: Namespace) -> "LightningDataModule":
     """The datamodule of an entry's data, or of those that a checkpoint was trained on; ValueError if unknown."""
     from genzoo.zoo.hub import Checkpoint
 
-    return build_data(entry.config.get("data"), given, own=isinstance(entry, Checkpoint))
+    data = build_data(entry.config.get("data"), given, own=isinstance(entry, Checkpoint))
+    note_others(entry, data)
+    return data
+
+
+def note_others(entry: "Entry", data: "LightningDataModule") -> None:
+    """Says so where the data are not those of the training, and so others than then are held out."""
+    from genzoo.datamodules.base import OTHERS, differs
+
+    if differs(entry.fingerprint, getattr(data, "fingerprint", None)):
+        note(f"{entry.name}: {OTHERS}")
 
 
 def stated_protocol(evaluation: dict[str, Any]) -> dict[str, Any]:

@@ -163,6 +163,10 @@ class ArrayDataModule(DataModule):
             self.standardisation = scales if standardise else None
         self.save_hyperparameters(ignore=["x", "y"], logger=False)  # which no file can state
 
+    def undivided(self) -> list[np.ndarray]:
+        """See `DataModule`: the values of all rows."""
+        return [self.data.x.numpy()]
+
     def load(self, split: str) -> InMemory:
         """The rows of a split."""
         return self.data.select(self.rows[split])

@@ -5,6 +5,7 @@ fill it. Only so do the bits per sample of two clips, and of two models, refer t
 """
 
 import io
+import os
 import re
 import tarfile
 import tempfile
@@ -270,6 +271,7 @@ class AudioDataModule(WaveformDataModule):
                 " testing: there must be some for each"
             )
         self.files = {"train": kept, "test": held_out}
+        self.names = None if test is not None else names
         pool = [file for file in kept if classes is None or file.label in classes]
         super().__init__(
             length=length,
@@ -282,6 +284,10 @@ class AudioDataModule(WaveformDataModule):
             seed=seed,
         )
         self.save_hyperparameters(logger=False)
+
+    def undivided(self) -> list[bytes] | None:
+        """See `DataModule`: the recordings' names; none where `test` says which are for testing."""
+        return None if self.names is None else [os.fsencode("\0".join(self.names))]
 
     def find(self, split: str) -> list[LabelledFile]:
         """As the constructor found them."""

@@ -6,11 +6,13 @@ is reproducible, can be resumed in the middle of an epoch, and is sharded over p
 sampler.
 """
 
+import hashlib
 import inspect
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from numbers import Integral
 from types import FrameType
 from typing import Any, Protocol
@@ -18,6 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from genzoo.datamodules.augmentation import Augmentation
@@ -25,6 +28,10 @@ from genzoo.zoo.plain import make_plain
 
 Batch = Tensor | tuple[Tensor, Tensor]
 
+OTHERS = (
+    "the data are not those of the training, as files or rows came, went, were renamed or stand in another order, and"
+    " with them others are held out: where some of these were trained on, figures of them say too much"
+)
 SPLIT_SEED = 20_130_000  # which rows are validation rows; a constant, so that everyone's validation set is the same
 
 
@@ -248,19 +255,17 @@ class Loader:
         self._resume_at = self.handed_out
         plan = self.state_dict()["plan"]
         changed = [f"{k} {state['plan'].get(k)} -> {v}" for k, v in plan.items() if state["plan"].get(k) != v]
-        if (before := state["plan"].get("num_rows")) != self.plan.num_rows:
-            warnings.warn(
-                f"training goes on with {self.plan.num_rows} examples, where there were {before}: if the data have"
-                " changed and are split by chance, examples that were held out are trained on now, and figures of"
-                " those that are held out now say too much",
-                stacklevel=2,
-            )
         if changed and 0 < self.handed_out < len(self):
             warnings.warn(
                 f"resuming within epoch {self.epoch} with other batches ({', '.join(changed)}): the rest of "
                 "this epoch is not what the interrupted run would have seen",
                 stacklevel=2,
             )
+
+
+def differs(then: str | None, now: str | None) -> bool:
+    """Whether two fingerprints are known and not the same."""
+    return None not in (then, now) and then != now
 
 
 class DataModule(LightningDataModule):
@@ -363,7 +368,42 @@ class DataModule(LightningDataModule):
         """What is redrawn for each training batch, if anything."""
         return None
 
+    def undivided(self) -> Iterable[bytes | np.ndarray] | None:
+        """All that is divided by chance into data for training and for testing: the names of files, or the values.
+
+        None where nothing that comes or goes moves other data from one to the other.
+        """
+        return None
+
+    @cached_property
+    def fingerprint(self) -> str | None:
+        """SHA-256 of what `undivided` says, by which a model's figures know whether other data are held out now."""
+        if (parts := self.undivided()) is None:
+            return None
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(part if isinstance(part, bytes) else np.ascontiguousarray(part).data)
+        return digest.hexdigest()
+
     # What Lightning calls
+
+    def state_dict(self) -> dict[str, Any]:
+        """In a checkpoint: how many examples were trained on, and what they were divided from."""
+        if "train" not in self.sources:
+            return {}
+        return {"rows": len(self.sources["train"]), "fingerprint": self.fingerprint}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Says so where those of the checkpoint were others."""
+        rows = len(self.sources["train"]) if "train" in self.sources else state["rows"]
+        if rows != state["rows"]:
+            rank_zero_warn(
+                f"there are {rows} examples to train on, where there were {state['rows']}: if the data have changed"
+                " and are split by chance, examples that were held out are trained on now, and figures of those that"
+                " are held out now say too much"
+            )
+        elif differs(state["fingerprint"], self.fingerprint):
+            rank_zero_warn(OTHERS)
 
     def setup(self, stage: str | None = None) -> None:
         """Load and split what `stage` needs (all of it for None); once."""

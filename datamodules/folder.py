@@ -392,6 +392,7 @@ class ImageFolderDataModule(DataModule):
             raise ValueError(f"num_workers is {num_workers}, but must be at least 0")
         self.name = at_home(root).resolve().name
         self.files, self.class_names = scan(at_home(root))
+        self.by_chance = "test" not in self.files
         self.num_classes = len(self.class_names) or None
         followed = [name for name, value in {"size": size, "channels": channels}.items() if value == "auto"]
         if followed:
@@ -400,7 +401,7 @@ class ImageFolderDataModule(DataModule):
             channels = (3 if colour else 1) if channels == "auto" else channels
         assert size != "auto" and channels != "auto"
         self.shape = (channels, size, size)
-        if "test" not in self.files:
+        if self.by_chance:
             self.files["train"], self.files["test"] = hold_out(self.files["train"], test_fraction)
         pool = [f for f in self.files["train"] if classes is None or f.label in classes]
         val_size = part_of(len(pool), val_fraction)
@@ -435,6 +436,14 @@ class ImageFolderDataModule(DataModule):
             f"{self.name}: {num:,} pictures, read at {kind}{classes}, in batches of {self.batch_size}{mirrored};"
             f" {others} will have it otherwise."
         )
+
+    def undivided(self) -> list[bytes] | None:
+        """See `DataModule`: the pictures' names; none where they lie in a folder for testing."""
+        if not self.by_chance:
+            return None
+        root = at_home(self.hparams["root"])
+        files = self.files["train"] + self.files["test"]
+        return [os.fsencode("\0".join(sorted(file.path.relative_to(root).as_posix() for file in files)))]
 
     def prepare_data(self) -> None:
         """Look for damaged files, where `setup` will not decode them all, and for those with several frames."""

@@ -147,7 +147,7 @@ class TextDataModule(DataModule):
                 f" {in_words((train, val, test))}: give a longer text, or set context_length to {shortest} or less"
             )
         self.shape, self.levels = (context_length,), len(known)
-        self.vocabulary, self._vocabulary = known.statement, known
+        self.vocabulary, self._vocabulary, self.tokens = known.statement, known, [train, val, test]
         # A row of training is a stretch in which a window may begin, and what a window beginning at its end sees.
         rows = max(1, (len(train) - context_length + 1) // context_length)
         stretch = min(2 * context_length - 1, len(train))
@@ -163,6 +163,10 @@ class TextDataModule(DataModule):
             "test": testing,
         }
         self.save_hyperparameters(logger=False)
+
+    def undivided(self) -> list[np.ndarray]:
+        """See `DataModule`: the tokens, of which the last are held out."""
+        return self.tokens
 
     def setup(self, stage: str | None = None) -> None:
         """All is done: the vocabulary could not be known without reading the text."""

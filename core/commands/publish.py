@@ -13,6 +13,7 @@ from genzoo.arguments import (
     build_data,
     device,
     found,
+    note_others,
     protocol,
     stated_protocol,
 )
@@ -112,6 +113,7 @@ def publish_checkpoint(checkpoint: hub.Checkpoint, given: Namespace) -> Path | s
         raise FileNotFoundError(f"no config.yaml beside {checkpoint.path}, to say what data it is for; give --config")
     config = read_run(path)
     data = build_data(config.get("data"), given, own=True)
+    note_others(checkpoint, data)
     said = published(config)
     options = {**said, "recipe": said.get("recipe") or said.get("name") or given.name, "name": given.name}
     options["evaluation"] = stated_protocol(said.get("evaluation") or {}) | protocol(given, config["data"], own=True)
@@ -128,6 +130,7 @@ def publish_checkpoint(checkpoint: hub.Checkpoint, given: Namespace) -> Path | s
         seed=None if config.get("seed_everything") is False else config.get("seed_everything"),
         device=device(given),
         measure=given.evaluate,
+        fingerprint=checkpoint.fingerprint,
         allow=allowed(given),
     )
     assert place is not None  # there is one process

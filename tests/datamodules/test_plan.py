@@ -1,7 +1,5 @@
 """The batch plan and the loader: nothing lost, nothing doubled, everything reproducible."""
 
-from itertools import islice
-
 import pytest
 import torch
 from torch import Tensor
@@ -111,18 +109,6 @@ def test_the_first_batch_is_always_the_first() -> None:
     loader = noisy(shuffle=False)
     assert torch.equal(next(iter(loader))[0], next(iter(loader))[0])
     assert len(list(loader)) == len(loader) == 5
-
-
-def test_going_on_with_other_data_is_said() -> None:
-    """Wherever in an epoch: what was held out may be trained on now."""
-    for taken in (0, 3, 5):
-        loader = noisy()
-        assert len(list(islice(loader, taken))) == taken
-        other = Loader(InMemory(torch.zeros(41, 2)), BatchPlan(41, 8, shuffle=True), Tensor.float)
-        with pytest.warns(
-            UserWarning, match="goes on with 41 examples, where there were 40: if the data have changed"
-        ):
-            other.load_state_dict(loader.state_dict())
 
 
 def test_resuming_with_other_batches_within_an_epoch_is_said() -> None:

@@ -55,6 +55,13 @@ class Checkpoint(Entry):
         return {"evaluation": published(self.run).get("evaluation") or {}}
 
     @property
+    def fingerprint(self) -> str | None:
+        """As the training's datamodule, whose class's name it goes by, left it in the file."""
+        kind = str((self.run.get("data") or {}).get("class_path")).rpartition(".")[2]
+        state = read_checkpoint(self.path, mmap=True).get(kind)
+        return state.get("fingerprint") if isinstance(state, dict) else None
+
+    @property
     def dtype(self) -> schema.StoredAs:
         """How precisely its run would store the weights."""
         return published(self.run).get("dtype") or "float32"

@@ -52,6 +52,11 @@ class Entry:
         return {} if path is None else schema.checked(schema.read_json(path), schema.METRICS, path)
 
     @property
+    def fingerprint(self) -> str | None:
+        """Of what the data were divided from when it was trained (`DataModule.fingerprint`), where that is known."""
+        return self.metrics.get("training", {}).get("fingerprint")
+
+    @property
     def damage(self) -> str | None:
         """What is wrong with its configuration or its figures, in a line; None where they can be used."""
         try:

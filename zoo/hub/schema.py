@@ -189,6 +189,7 @@ def like(pattern: str, expected: str) -> Check:
 
 NUMBER = a(lambda v: isinstance(v, int | float) and not isinstance(v, bool), "a number")
 LINE = a(lambda v: isinstance(v, str) and is_line(v), "text in one line")
+SHA256 = like(r"[0-9a-f]{64}", "64 hexadecimal digits")
 PROSE = a(
     lambda v: isinstance(v, str) and is_line(v.replace("\n", "").replace("\t", "")),
     "text, without control characters",
@@ -219,7 +220,7 @@ CONFIG = record(
         "weights": record(
             {
                 "file": one_of("model.safetensors"),
-                "sha256": like(r"[0-9a-f]{64}", "64 hexadecimal digits"),
+                "sha256": SHA256,
                 "dtype": one_of(*DTYPES),
                 "parameters": whole(0, 2**48),
             }
@@ -272,6 +273,7 @@ TRAINING = record(
         "precision": nullable(LINE),
         "seed": nullable(COUNT),
         "film": every(COUNT),
+        "fingerprint": nullable(SHA256),
     },
 )
 

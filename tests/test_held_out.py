@@ -1,0 +1,185 @@
+"""Data of one's own that grow: others are held out then, and whoever measures a model on them is told."""
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fake_data import write_wav
+from lightning.pytorch import Trainer
+from PIL import Image
+from running import last_run
+
+import genzoo
+from genzoo.cli import main
+from genzoo.datamodules import (
+    ArrayDataModule,
+    AudioDataModule,
+    DataModule,
+    DigitsDataModule,
+    ImageFolderDataModule,
+    TextDataModule,
+)
+from genzoo.datamodules.base import OTHERS
+from genzoo.zoo import VAE
+
+QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def picture(path: str, value: int) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (8, 8), value).save(path)
+
+
+def pictures() -> DataModule:
+    for i in range(40):
+        picture(f"photos/{i}.png", i)
+    return ImageFolderDataModule("photos", batch_size=4)
+
+
+def sounds() -> DataModule:
+    for i in range(40):
+        write_wav(Path(f"sounds/{i}.wav"), torch.full((64,), i / 40), 8000)
+    return AudioDataModule("sounds", length=64, sample_rate=8000)
+
+
+def table(rows: int = 40) -> DataModule:
+    np.savetxt("table.csv", np.random.default_rng(0).normal(size=(rows, 2)), delimiter=",", header="a,b", comments="")
+    return ArrayDataModule(path="table.csv", batch_size=4)
+
+
+def text(begin: str = "") -> DataModule:
+    Path("text.txt").write_text(begin + "to be or not to be\n" * 100)
+    return TextDataModule("text.txt", context_length=8)
+
+
+def another_picture() -> DataModule:
+    picture("photos/41.png", 41)
+    return ImageFolderDataModule("photos", batch_size=4)
+
+
+def renamed_picture() -> DataModule:
+    Path("photos/3.png").rename("photos/99.png")
+    return ImageFolderDataModule("photos", batch_size=4)
+
+
+def another_sound() -> DataModule:
+    write_wav(Path("sounds/a.wav"), torch.zeros(64), 8000)
+    return AudioDataModule("sounds", length=64, sample_rate=8000)
+
+
+def sorted_table() -> DataModule:
+    header, *rows = Path("table.csv").read_text().splitlines()
+    Path("table.csv").write_text("\n".join([header, *sorted(rows)]))
+    return ArrayDataModule(path="table.csv", batch_size=4)
+
+
+GROWN: list[tuple[Callable[[], DataModule], Callable[[], DataModule]]] = [
+    (pictures, another_picture),
+    (pictures, renamed_picture),
+    (sounds, another_sound),
+    (table, lambda: table(44)),
+    (table, sorted_table),
+    (text, lambda: text("not to be\n" * 9)),
+]
+
+
+@pytest.mark.parametrize("before, after", GROWN)
+def test_what_is_divided_by_chance_is_known_again_and_what_has_changed_is_not(
+    before: Callable[[], DataModule], after: Callable[[], DataModule]
+) -> None:
+    known = before().fingerprint
+    assert known is not None and before().fingerprint == known
+    assert after().fingerprint not in (None, known)
+
+
+def test_data_that_say_themselves_what_is_for_testing_have_none() -> None:
+    for i in range(8):
+        picture(f"photos/{('train', 'test')[i % 2]}/{i}.png", i)
+        write_wav(Path(f"sounds/{i}.wav"), torch.full((64,), i / 40), 8000)
+    assert ImageFolderDataModule("photos", batch_size=1).fingerprint is None
+    assert AudioDataModule("sounds", 64, 8000, test="[01]").fingerprint is None
+    assert DigitsDataModule().fingerprint is None
+
+
+def test_where_the_folder_lies_and_how_it_is_read_is_no_change(home: Path) -> None:
+    known = pictures().fingerprint
+    Path("photos").rename("moved")
+    again = ImageFolderDataModule(str(home / "moved"), size=4, in_memory=False, val_fraction=0.3, test_fraction=0.3)
+    assert again.fingerprint == known
+
+
+def trained(data: DataModule) -> None:
+    model = VAE(data.shape, data.levels, latent_dim=2, network="mlp", width=4, depth=1)
+    trainer = Trainer(max_steps=2, default_root_dir="run", **QUIET)
+    trainer.fit(model, datamodule=data)
+    trainer.save_checkpoint("model.ckpt")
+
+
+@pytest.mark.parametrize("stage", ["test", "validate", "fit"])
+def test_a_trainer_says_so_when_it_takes_up_a_checkpoint(stage: str, recwarn: pytest.WarningsRecorder) -> None:
+    def said(data: DataModule) -> list[str]:
+        recwarn.clear()
+        warnings.simplefilter("always")
+        model = VAE(data.shape, data.levels, latent_dim=2, network="mlp", width=4, depth=1)
+        trainer: Any = Trainer(max_steps=3, default_root_dir="run", **QUIET)
+        getattr(trainer, stage)(model, datamodule=data, ckpt_path="model.ckpt", weights_only=True)
+        return [text for warned in recwarn if "held out" in (text := str(warned.message))]
+
+    trained(pictures())
+    assert said(pictures()) == []
+    assert said(renamed_picture()) == [OTHERS]
+    for i in range(50, 70):
+        picture(f"photos/{i}.png", i)
+    (line,) = said(ImageFolderDataModule("photos", batch_size=4))
+    counted = line.startswith("there are 49 examples to train on, where there were 32: ")
+    assert line == OTHERS if stage == "test" else counted  # those for training are not looked at
+
+
+RECIPE = """\
+# A very small VAE of a folder of pictures.
+model: {class_path: VAE, init_args: {latent_dim: 2, network: mlp, width: 4, depth: 1}}
+data: {class_path: ImageFolderDataModule, init_args: {root: photos, batch_size: 4}}
+trainer:
+  max_steps: 2
+  accelerator: cpu
+  callbacks:
+  - class_path: Publish
+    init_args: {recipe: vae, measure: false, num_samples: 2, evaluation: {only: [likelihood]}}
+"""
+
+
+def test_a_command_says_so_of_an_entry_and_of_a_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
+    pictures()
+    Path("small.yaml").write_text(RECIPE)
+    main(["fit", "--config", "small.yaml"])
+    run = last_run(Path())
+    recorded = json.loads((run / "entry" / "metrics.json").read_text())["training"]["fingerprint"]
+    assert recorded == ImageFolderDataModule("photos").fingerprint
+
+    measuring = ["--only", "likelihood", "--num_likelihood", "2", "--device", "cpu"]
+    commands = [
+        ["evaluate", str(run / "entry"), "--root", "photos", *measuring],
+        ["evaluate", str(run), *measuring],
+        ["publish", str(run), "--name", "own/vae", "--to", "published", "--no-evaluate"],
+    ]
+    capsys.readouterr()
+    for grown in (False, True):
+        if grown:
+            another_picture()
+        for command in commands:
+            main(command)
+            assert capsys.readouterr().err.count(OTHERS) == grown, command
+    assert genzoo.load("published") is not None
+    published = json.loads(Path("published/metrics.json").read_text())["training"]["fingerprint"]
+    assert published == recorded, "what the training had, not what is there when it is published"
