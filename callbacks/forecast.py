@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.nn import UninitializedParameter
 
-from genzoo.zoo.length import num_steps, time_limit
+from genzoo.zoo.length import num_steps, steps_done, steps_per_batch, time_limit
 from genzoo.zoo.processes import world_size
 
 WARM = 2  # batches, in which kernels are chosen and memory is found
@@ -76,14 +76,14 @@ def _bounds(trainer: Trainer) -> list[str]:
 def _in_words(trainer: Trainer, batch_size: int, pace: float) -> str:
     """`pace` is seconds for a batch."""
     said = f"{batch_size * world_size() / pace:,.3g} samples/s"
-    step = pace * trainer.accumulate_grad_batches
-    steps, limit = num_steps(trainer), time_limit(trainer)
+    step = pace / steps_per_batch(trainer)
+    steps, limit, done = num_steps(trainer), time_limit(trainer), steps_done(trainer)
     left = None if limit is None else max(0.0, limit.time_remaining() or 0.0)
-    if steps is not None and (left is None or (steps - trainer.global_step) * step < left):
-        left = (steps - trainer.global_step) * step
+    if steps is not None and (left is None or (steps - done) * step < left):
+        left = (steps - done) * step
         said += f": {steps:,} steps"
     elif left is not None:
-        about = trainer.global_step + round(left / step)
+        about = done + round(left / step)
         said += f": about {about:,} steps" + ("" if steps is None else f" of {steps:,}")
     else:
         return said

@@ -6,7 +6,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from genzoo.callbacks.at_validation import AtValidation
-from genzoo.metrics.closeness import Closeness, check_extractor
+from genzoo.metrics.closeness import Closeness, NoOtherSplit, check_extractor
 from genzoo.metrics.data import SPLITS, first_batch
 from genzoo.metrics.evaluation import LEAST
 from genzoo.metrics.extractors import AUTO, FeatureExtractor, fitting
@@ -126,13 +126,11 @@ class FrechetDistance(AtValidation):
             first, closeness = self._closeness is None, self._real(trainer, module)
             scores = agree(closeness.scores(module.sample, seed=self.seed, batch_size=self.batch_size))
             if first:
-                found, floor = closeness.value_range, closeness.floor()
-                data = str(floor.data).replace(" data", " real data", 1)
+                found = closeness.value_range
                 images = "" if found in (None, UNIT) else f" (images in {in_words(found)})"
                 rank_zero_info(
                     f"{closeness.name} ({closeness.extractor.name}): {scores[closeness.name]:.4g} for"
-                    f" {self.num_samples} samples against the {self.reference} split{images}; floor"
-                    f" {floor.value:.4g} ± {floor.error:.1g}, of {data}."
+                    f" {self.num_samples} samples against the {self.reference} split{images}; {_floor(closeness)}."
                 )
         return {f"val/{name}": value for name, value in scores.items()}
 
@@ -152,3 +150,13 @@ class FrechetDistance(AtValidation):
                 value_range=self.value_range,
             )
         return self._closeness
+
+
+def _floor(closeness: Closeness) -> str:
+    """The floor in words, or why there is none."""
+    try:
+        floor = closeness.floor()
+    except NoOtherSplit as error:
+        return f"without a floor: {str(error).rstrip('.')}"
+    data, few = str(floor.data).replace(" data", " real data", 1), floor.data.total < closeness.num_samples
+    return f"floor {floor.value:.4g} ± {floor.error:.1g}, of {data}" + (", so few that it is too high" if few else "")

@@ -6,7 +6,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from genzoo.callbacks.at_validation import AtValidation
 from genzoo.metrics.data import SPLITS, Rows, first_batch
 from genzoo.metrics.likelihood import likelihood_of
-from genzoo.zoo.drawing import seeded
+from genzoo.zoo.drawing import seeded, supported
 from genzoo.zoo.interface import HasLogProb
 
 KINDS = {"exact": "exact", "lower_bound": "bound", "estimate": "estimate"}  # log_prob_kind, as it is logged
@@ -62,7 +62,8 @@ class LikelihoodLogger(AtValidation):
             data = Rows(trainer, self.split)
             result = likelihood_of(module, data, num_particles=self.num_particles, seed=self.seed)
         kind = KINDS[module.log_prob_kind]
-        suffix = kind if kind == "exact" else f"{kind}_k{self.num_particles}"
+        drawn = "num_particles" in supported(module.log_prob, num_particles=self.num_particles)
+        suffix = f"{kind}_k{self.num_particles}" if drawn and kind != "exact" else kind
         figures = {f"{self.split}/nll_{suffix}": result.nll}
         if result.bits_per_dim is not None:
             figures[f"{self.split}/bits_per_dim_{suffix}"] = result.bits_per_dim

@@ -4,6 +4,7 @@ import inspect
 import os
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
@@ -174,7 +175,7 @@ def note_others(entry: "Entry", data: "LightningDataModule") -> None:
     """Says so where the data are not those of the training, and so others than then are held out."""
     from genzoo.datamodules.base import OTHERS, differs
 
-    if differs(entry.fingerprint, getattr(data, "fingerprint", None)):
+    if differs(entry.fingerprints, getattr(data, "fingerprint", None)):
         note(f"{entry.name}: {OTHERS}")
 
 
@@ -186,6 +187,12 @@ def stated_protocol(evaluation: dict[str, Any]) -> dict[str, Any]:
     if left:
         note(f"not heeded of the published protocol: {', '.join(left)}. An extractor of your own: --extractor")
     return taken
+
+
+def not_over(out: Path, files: Iterable[Path], option: str = "--out") -> None:
+    """Raises ValueError if a command would write over one of the files that it reads."""
+    if out.exists() and any(file.exists() and out.samefile(file) for file in files):
+        raise ValueError(f"{option} {out}: that is a file to be read, and would be lost; name another")
 
 
 def note(message: str) -> None:
@@ -258,19 +265,21 @@ def device(given: Namespace) -> str:
     return chosen
 
 
-def ready(out: str) -> Path:
+def ready(out: str, option: str = "--out", suffixes: Sequence[str] = ()) -> Path:
     """The file that a command is to write at its end: its folder made now, before the work that it takes.
 
     Raises:
-        ValueError: if no such file can be written.
+        ValueError: if no such file can be written, or its name ends otherwise.
     """
     path = at_home(out)
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise ValueError(f"{option} {out}: this is written as {' or '.join(suffixes)}; name such a file")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(f"--out {out} cannot be written: {error}") from None
+        raise ValueError(f"{option} {out} cannot be written: {error}") from None
     if path.is_dir() or not os.access(path.parent, os.W_OK):
         raise ValueError(
-            f"--out {out} is {'a folder' if path.is_dir() else 'nothing that may be written'}: name a file"
+            f"{option} {out} is {'a folder' if path.is_dir() else 'nothing that may be written'}: name a file"
         )
     return path

@@ -9,7 +9,7 @@ import re
 import sys
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import cached_property
@@ -45,7 +45,7 @@ from genzoo.resuming import FitLoop, WholeFiles
 from genzoo.trainer import AutoTrainer
 from genzoo.zoo.compiling import compile_networks
 from genzoo.zoo.files import at_home
-from genzoo.zoo.hub.checkpoints import newest_run
+from genzoo.zoo.hub.checkpoints import data_of_run, newest_run
 
 # A recipe can call a class by its bare name, and a checkpoint can be read, once the class is imported.
 for _package in (genzoo.callbacks, genzoo.datamodules, genzoo.zoo):
@@ -131,6 +131,13 @@ def slurm_job() -> str | None:
     if "SLURM_ARRAY_JOB_ID" in os.environ:
         return f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     return os.environ.get("SLURM_JOB_ID")
+
+
+def settle(data: Any, known: Mapping[str, Any]) -> None:
+    """Puts what is known in the place of each `auto` among the data's arguments, as a run's record has it."""
+    arguments = data.get("init_args") or {}
+    for name in [name for name, value in arguments.items() if value == "auto" and name in known]:
+        arguments[name] = known[name]
 
 
 def is_rank_zero() -> bool:
@@ -247,6 +254,8 @@ class GenzooCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:  # noqa: D102
         given = self.config[self.subcommand]
+        if given.ckpt_path is not None and "://" not in given.ckpt_path:
+            settle(given.data, data_of_run(Path(given.ckpt_path)))
         for key in ("model", "data"):
             refuse_nulls(given.get(key), key, linked=CONTRACT)  # the data will say
         self.parser.add_instantiator(self.build_logger, Logger, subclasses=True)
@@ -278,6 +287,7 @@ class GenzooCLI(LightningCLI):
             then = yaml.safe_load(written.read_text("utf-8"))
             if own["trainer"]["precision"] == "auto":  # which was settled there
                 then["trainer"]["precision"] = "auto"
+            settle(own["data"], then["data"].get("init_args") or {})
             if then | {"ckpt_path": None} == own | {"ckpt_path": None}:  # it may have gone on from one itself
                 return max(kept, key=lambda path: path.stat().st_mtime_ns)
         return None
@@ -348,6 +358,7 @@ class GenzooCLI(LightningCLI):
     def instantiate_classes(self) -> None:  # noqa: D102
         with self.plain_errors():
             super().instantiate_classes()
+            settle(self.config[self.subcommand].data, self.datamodule.hparams)
             if self.config[self.subcommand].compile:
                 compile_networks(self.model, self.trainer.strategy.root_device)
         # Lightning records every linked value, also one that the model does not take: reloading would fail.

@@ -263,7 +263,8 @@ def from_csv(path: Path, columns: Sequence[str] | None, gaps: bool) -> tuple[Row
     delimiter = delimiter_of(first, path)
     names = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
     known = {name for name in columns or () if not is_number(name)}  # a year may name a column, and be a value
-    header = any(names) and (not any(map(is_number, names)) or not known.isdisjoint(names))
+    asked = bool(columns) and set(columns or ()) <= set(names)
+    header = any(names) and (not any(map(is_number, names)) or not known.isdisjoint(names) or asked)
     places = places_of(columns if header else None, names, path)
     otherwise = ": leave empty what is unknown" if gaps else ""
 

@@ -13,16 +13,18 @@ from torch import Tensor
 from genzoo.datamodules.augmentation import Augmentation
 from genzoo.datamodules.base import DataModule, InMemory
 from genzoo.datamodules.columns import TEXT, UNNAMED, columns_of, listed, read_file, shown
+from genzoo.datamodules.duplicates import same_rows, say_copies
 from genzoo.datamodules.folder import hold_out, natural, part_of
 from genzoo.datamodules.images import rescale
 from genzoo.zoo.files import at_home
 from genzoo.zoo.lines import is_line
 from genzoo.zoo.modality import from_codes, sounding, to_codes
 from genzoo.zoo.naming import MOST_COLUMNS
-from genzoo.zoo.value_range import BYTES, SYMMETRIC, UNIT, in_words
+from genzoo.zoo.value_range import BYTES, SYMMETRIC, UNIT, ValueRange, in_words
 
 SOUND_LEVELS = 256  # mu-law codes, as of every sound here
 MOST_CLASSES = 10_000  # labels beyond are no classes, but numbers of something
+HAIR = 1e-5  # by which floats may be outside the range of images, in its unit
 ROUNDING = 0.1  # of a level, by which images in half precision are off
 FINEST = 64  # steps of single precision that a standard deviation has at least
 AT_ONCE = 2**22  # numbers that are computed with
@@ -117,7 +119,7 @@ class ArrayDataModule(DataModule):
         if y is not None:
             if label is not None or "y" in named:
                 raise ValueError("labels are given twice: leave out y, or the label in the data")
-            named |= {"y": only_column(y)}
+            named, label = {**named, "y": only_column(y)}, "y"
         if label is None and path is None and "y" in named and "y" not in (columns or ()):
             label = "y"
         array, labels, names = chosen(named, columns, label)
@@ -163,9 +165,16 @@ class ArrayDataModule(DataModule):
             self.standardisation = scales if standardise else None
         self.save_hyperparameters(ignore=["x", "y"], logger=False)  # which no file can state
 
-    def undivided(self) -> list[np.ndarray]:
+    def divided(self) -> list[bytes | np.ndarray]:
         """See `DataModule`: the values of all rows."""
-        return [self.data.x.numpy()]
+        return [self.data.x.numpy(), str(len(self.rows["test"])).encode()]
+
+    def prepare_data(self) -> None:
+        """Look for copies among pictures and sounds; black and white ones, and rows of numbers, may well be alike."""
+        if (self.levels or 0) > 2:
+            held_out, trained_on = (self.rows[split].tolist() for split in ("test", "train"))
+            found = same_rows(self.data.x.numpy(), held_out, trained_on)
+            say_copies([(f"row {a + 1}", f"row {b + 1}") for a, b in found], len(held_out), "pictures or sounds")
 
     def load(self, split: str) -> InMemory:
         """The rows of a split."""
@@ -307,10 +316,10 @@ def understood(x: np.ndarray, names: Sequence[str] = (), *, series: bool = False
     if x.ndim == 3 and x.dtype.kind == "f":
         if x.shape[1] == 1:
             return of_sounds(x)
-        in_range = float(x.min()) >= -1 and float(x.max()) <= BYTES[1]
-        if in_range and not (grey := of_images(x[:, None], "grey")).changed:
+        low, high = float(x.min()), float(x.max())
+        if range_of_images(low, high, whole=False) and not (grey := of_images(x[:, None], "grey")).changed:
             return grey
-        if in_range and float(x.min()) >= 0:
+        if low >= 0 and high <= BYTES[1]:
             raise ValueError(
                 f"floats of the shape {x.shape[1:]}, none below 0, may be grey images off the grid of 256 levels, or"
                 " series (C, T): give images as (N, 1, H, W), or say series=True"
@@ -336,13 +345,21 @@ def parts(x: np.ndarray) -> Iterator[slice]:
     yield from (slice(first, first + number) for first in range(0, len(x), number))
 
 
+def range_of_images(low: float, high: float, whole: bool) -> ValueRange | None:
+    """The range of images, of bytes or whole numbers or of floats, that span from `low` to `high`; None of no images.
+
+    Floats a hair outside were interpolated, and those of at most 2 that no range has are bytes of nobody's.
+    """
+    hair, ranges = (0.0, (UNIT, BYTES)) if whole else (HAIR, (UNIT, SYMMETRIC, BYTES))
+    found = next((known for known in ranges if known[0] - hair <= low and high <= known[1] + hair), None)
+    return None if found == BYTES and not whole and high <= 2 else found
+
+
 def of_images(x: np.ndarray, layout: str) -> Understood:
     """Images (N, C, H, W) of whatever range, as levels."""
     low, high = float(x.min()), float(x.max())
     whole = x.dtype.kind != "f"
-    ranges = (UNIT, BYTES) if whole else (UNIT, SYMMETRIC, BYTES)
-    found = next((known for known in ranges if known[0] <= low and high <= known[1]), None)
-    if found is None:
+    if (found := range_of_images(low, high, whole)) is None:
         raise ValueError(
             "images are bytes, or floats in [0, 1], [−1, 1] or [0, 255], but these have values in"
             f" {in_words((low, high))}: undo any normalisation"
@@ -354,7 +371,7 @@ def of_images(x: np.ndarray, layout: str) -> Understood:
         levels, off = np.empty(x.shape, np.uint8), 0.0
         for some in parts(x):
             scaled = (x[some].astype(np.float64) - found[0]) * (255 / (found[1] - found[0]))
-            levels[some] = np.rint(scaled)
+            levels[some] = np.rint(scaled).clip(0, 255)
             off = max(off, float(np.abs(scaled - levels[some]).max()))
     binary = bool(((levels == 0) | (levels == 255)).all())
     stored = torch.from_numpy(np.ascontiguousarray(levels // 255 if binary else levels))

@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from genzoo.datamodules.base import DataModule, InMemory, Source
+from genzoo.datamodules.duplicates import same_files, say_copies
 from genzoo.datamodules.files import OTHER_KIND, FileSearch
 from genzoo.datamodules.folder import LabelledFile, hold_out, natural, part_of
 from genzoo.datamodules.reading import each
@@ -271,7 +272,7 @@ class AudioDataModule(WaveformDataModule):
                 " testing: there must be some for each"
             )
         self.files = {"train": kept, "test": held_out}
-        self.names = None if test is not None else names
+        self.names = names if test is None else []
         pool = [file for file in kept if classes is None or file.label in classes]
         super().__init__(
             length=length,
@@ -285,9 +286,14 @@ class AudioDataModule(WaveformDataModule):
         )
         self.save_hyperparameters(logger=False)
 
-    def undivided(self) -> list[bytes] | None:
-        """See `DataModule`: the recordings' names; none where `test` says which are for testing."""
-        return None if self.names is None else [os.fsencode("\0".join(self.names))]
+    def divided(self) -> list[bytes]:
+        """See `DataModule`: the recordings' names."""
+        return [os.fsencode("\0".join([*self.names, str(len(self.files["test"]))]))] if self.names else []
+
+    def prepare_data(self) -> None:
+        """Look for copies."""
+        held_out, trained_on = ([file.path for file in self.files[split]] for split in ("test", "train"))
+        say_copies(same_files(held_out, trained_on), len(held_out), "recordings")
 
     def find(self, split: str) -> list[LabelledFile]:
         """As the constructor found them."""

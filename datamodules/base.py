@@ -29,8 +29,9 @@ from genzoo.zoo.plain import make_plain
 Batch = Tensor | tuple[Tensor, Tensor]
 
 OTHERS = (
-    "the data are not those of the training, as files or rows came, went, were renamed or stand in another order, and"
-    " with them others are held out: where some of these were trained on, figures of them say too much"
+    "the data are not those of the training, or not divided as then (files or rows came, went, were renamed or stand"
+    " in another order), so that others are held out: where some of these were trained on, figures of them say too"
+    " much"
 )
 SPLIT_SEED = 20_130_000  # which rows are validation rows; a constant, so that everyone's validation set is the same
 
@@ -263,9 +264,9 @@ class Loader:
             )
 
 
-def differs(then: str | None, now: str | None) -> bool:
-    """Whether two fingerprints are known and not the same."""
-    return None not in (then, now) and then != now
+def differs(then: Iterable[str], now: str | None) -> bool:
+    """Whether a training had data of another fingerprint than those that are there now, as far as that is known."""
+    return now is not None and any(before != now for before in then)
 
 
 class DataModule(LightningDataModule):
@@ -333,6 +334,7 @@ class DataModule(LightningDataModule):
         self.batch_size, self.val_size, self.seed = int(batch_size), int(val_size), int(seed)
         self.classes, self.limit = classes, limit
         self.sources: dict[str, Source] = {}
+        self._fingerprints_before: list[str] = []  # of the run that this one goes on from
         if self.num_train is not None:
             self._check_val_size(self.num_train)
 
@@ -368,42 +370,52 @@ class DataModule(LightningDataModule):
         """What is redrawn for each training batch, if anything."""
         return None
 
-    def undivided(self) -> Iterable[bytes | np.ndarray] | None:
-        """All that is divided by chance into data for training and for testing: the names of files, or the values.
+    def divided(self) -> Iterable[bytes | np.ndarray] | None:
+        """What decides which data are held out for testing: the names of the files, or the values, and how many are.
 
-        None where nothing that comes or goes moves other data from one to the other.
+        Nothing where the user has said which they are, as by a folder `test`; None where they never change.
         """
         return None
 
     @cached_property
     def fingerprint(self) -> str | None:
-        """SHA-256 of what `undivided` says, by which a model's figures know whether other data are held out now."""
-        if (parts := self.undivided()) is None:
+        """SHA-256 of what `divided` says, by which it is known whether others are held out than in a training."""
+        if (parts := self.divided()) is None:
             return None
         digest = hashlib.sha256()
         for part in parts:
             digest.update(part if isinstance(part, bytes) else np.ascontiguousarray(part).data)
         return digest.hexdigest()
 
+    @property
+    def fingerprints(self) -> list[str]:
+        """Those of all data that the training has had, also before it was broken off."""
+        own = [] if self.fingerprint is None else [self.fingerprint]
+        return sorted({*self._fingerprints_before, *own})
+
     # What Lightning calls
 
     def state_dict(self) -> dict[str, Any]:
-        """In a checkpoint: how many examples were trained on, and what they were divided from."""
+        """In a checkpoint: how many examples there were, and which were held out."""
         if "train" not in self.sources:
             return {}
-        return {"rows": len(self.sources["train"]), "fingerprint": self.fingerprint}
+        return {**self._numbers(), "fingerprints": self.fingerprints}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Says so where those of the checkpoint were others."""
-        rows = len(self.sources["train"]) if "train" in self.sources else state["rows"]
-        if rows != state["rows"]:
-            rank_zero_warn(
-                f"there are {rows} examples to train on, where there were {state['rows']}: if the data have changed"
-                " and are split by chance, examples that were held out are trained on now, and figures of those that"
-                " are held out now say too much"
-            )
-        elif differs(state["fingerprint"], self.fingerprint):
+        self._fingerprints_before = list(state["fingerprints"])
+        now = self._numbers() if "train" in self.sources else state
+        if differs(state["fingerprints"], self.fingerprint):
             rank_zero_warn(OTHERS)
+        elif now["val"] != state["val"] or (self.fingerprint is None and now["train"] != state["train"]):
+            rank_zero_warn(
+                f"{now['train']} examples are for training and {now['val']} for validation, where there were"
+                f" {state['train']} and {state['val']}: if some that were for validation are trained on now, or were"
+                " trained on and are for validation, figures of validation say too much"
+            )
+
+    def _numbers(self) -> dict[str, int]:
+        return {split: len(self.sources[split]) for split in ("train", "val")}
 
     def setup(self, stage: str | None = None) -> None:
         """Load and split what `stage` needs (all of it for None); once."""

@@ -191,7 +191,8 @@ def _read_csv(path: Path, wanted: Wanted) -> dict[str, np.ndarray]:
     delimiter = delimiter_of(text.partition("\n")[0], path)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     header = [name.strip() for name in next(reader, [])]
-    if not all(header) or len(set(header)) < len(header) or all(map(is_number, header)):
+    values = [name for name in header if is_number(name) and not name.isdecimal()]  # a year may name a column
+    if not all(header) or len(set(header)) < len(header) or all(map(is_number, header)) or values:
         raise ValueError(f"its first line must name the columns, each once, but is {listed(header)}")
     rows = []
     for row in reader:

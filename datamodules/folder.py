@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from genzoo.datamodules.augmentation import Augmentation
 from genzoo.datamodules.base import SPLIT_SEED, DataModule, InMemory, Source, seeded
+from genzoo.datamodules.duplicates import same_files, say_copies
 from genzoo.datamodules.files import BESIDE, HIDDEN, FileSearch, is_hidden
 from genzoo.datamodules.images import rescale
 from genzoo.datamodules.reading import can_fork, each, kept
@@ -437,20 +438,23 @@ class ImageFolderDataModule(DataModule):
             f" {others} will have it otherwise."
         )
 
-    def undivided(self) -> list[bytes] | None:
-        """See `DataModule`: the pictures' names; none where they lie in a folder for testing."""
+    def divided(self) -> list[bytes]:
+        """See `DataModule`: the pictures' names."""
         if not self.by_chance:
-            return None
+            return []
         root = at_home(self.hparams["root"])
-        files = self.files["train"] + self.files["test"]
-        return [os.fsencode("\0".join(sorted(file.path.relative_to(root).as_posix() for file in files)))]
+        names = sorted(file.path.relative_to(root).as_posix() for split in self.files.values() for file in split)
+        return [os.fsencode("\0".join([*names, str(len(self.files["test"]))]))]
 
     def prepare_data(self) -> None:
-        """Look for damaged files, where `setup` will not decode them all, and for those with several frames."""
+        """Look for damaged files, where `setup` will not decode them all, for copies, and for several frames."""
         paths, alone = [file.path for files in self.files.values() for file in files], self.num_workers == 0
         if not self.in_memory:
             for _ in each(partial(verify, shape=self.shape), paths, "looking at images", alone=alone):
                 pass
+        held_out = [file.path for file in self.files["test"]]
+        trained_on = [file.path for split in ("train", "val") for file in self.files.get(split, [])]
+        say_copies(same_files(held_out, trained_on, alone=alone), len(held_out), "pictures")
         perhaps = [path for path in paths if kind_of(path) in SEVERAL_FRAMES]
         found = each(has_several_frames, perhaps, "counting frames", alone=alone)
         animated = [path for path, several in zip(perhaps, found, strict=True) if several]

@@ -164,9 +164,9 @@ class TextDataModule(DataModule):
         }
         self.save_hyperparameters(logger=False)
 
-    def undivided(self) -> list[np.ndarray]:
+    def divided(self) -> list[bytes | np.ndarray]:
         """See `DataModule`: the tokens, of which the last are held out."""
-        return self.tokens
+        return [*self.tokens, str(len(self.tokens[-1])).encode()]
 
     def setup(self, stage: str | None = None) -> None:
         """All is done: the vocabulary could not be known without reading the text."""

@@ -56,6 +56,10 @@ class _Shown:
         return (to_unit(x, self.range) for x in self.batches)
 
 
+class NoOtherSplit(ValueError):
+    """There are no real data to hold against the reference."""
+
+
 class Closeness:
     """The real data, read once, and the distances of samples from them. Collective where there are processes.
 
@@ -172,7 +176,11 @@ class Closeness:
         return found
 
     def floor(self) -> Floor:
-        """As many real data of another split, in place of the samples."""
+        """As many real data of another split, in place of the samples.
+
+        Raises:
+            NoOtherSplit: there is none, or it has no end.
+        """
         data, statistics, features = self._other
         self.frechet.reset()
         if rank() == 0:
@@ -191,4 +199,10 @@ class Closeness:
     def _other(self) -> tuple[Rows, FeatureStatistics, Tensor]:
         """Data of another split, the training data if they are another, and their features."""
         data = Rows(self.source, "val" if self.split == "train" else "train", self.num_samples)
+        try:
+            endless = data.may_be_endless
+        except ValueError as error:
+            raise NoOtherSplit(str(error)) from error
+        if endless:
+            raise NoOtherSplit(f"the {data.split} data have no length, and may have no end")
         return data, *self._features(self._shown(data))

@@ -9,9 +9,11 @@ likelihoods are not.
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeGuard
+from weakref import WeakKeyDictionary
 
 import torch
+from lightning.fabric.utilities.distributed import DistributedSamplerWrapper
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
@@ -107,12 +109,11 @@ class Rows:
         self.source, self.split, self.limit = source, split, limit
 
     def __iter__(self) -> Iterator[Tensor]:
-        batches = map(data_of, split_batches(self.source, self.split))
         if self.limit is None:
-            yield from batches
+            yield from map(data_of, split_batches(self.source, self.split))
             return
         held, size = None, 0
-        for x, wanted in marked(batches, spread(self.total, self.limit)):
+        for x, wanted in self._marked(spread(self.total, self.limit)):
             size = size or max(1, min(len(x), max(FEW, self.limit // 10), -(-self.limit // world_size())))
             chosen = x[wanted.to(x.device)]
             if held is not None and held.shape[1:] != chosen.shape[1:]:  # texts of another length
@@ -125,6 +126,29 @@ class Rows:
                 held = held[size:]
         if held is not None and len(held):
             yield held
+
+    def _marked(self, kept: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches and which of their data are kept; of a data set that has numbers nothing else is read."""
+        start = 0
+        with _loaders(self.source, self.split) as loaders:
+            for loader in loaders:
+                if _has_numbers(loader):
+                    number = _num_data(loader)
+                    rows = kept[start : start + number].nonzero().flatten().tolist()
+                    start += number
+                    for x in map(data_of, _reading(loader, Subset(loader.dataset, rows))):
+                        yield x, torch.ones(len(x), dtype=torch.bool)
+                    continue
+                for x in map(data_of, loader):
+                    yield x, kept[start : start + len(x)]
+                    start += len(x)
+
+    @property
+    def may_be_endless(self) -> bool:
+        """Whether some of the data come one after the other, as many as there may be (an `IterableDataset`)."""
+        with _loaders(self.source, self.split) as loaders:
+            data = [getattr(loader, "dataset", None) for loader in loaders]
+        return any(isinstance(some, IterableDataset) and not hasattr(some, "__len__") for some in data)
 
     @cached_property
     def total(self) -> int:
@@ -154,6 +178,22 @@ def marked(batches: Iterable[Tensor], kept: Tensor) -> Iterator[tuple[Tensor, Te
         start += len(x)
 
 
+_SET_UP: WeakKeyDictionary[LightningDataModule, set[str]] = WeakKeyDictionary()
+
+
+def set_up(datamodule: LightningDataModule, stage: str) -> None:
+    """Has a datamodule do so for "fit" or "test", once: a second time some divide their data anew, by chance.
+
+    A Trainer that has trained on it, or tested, has seen to that.
+    """
+    trainer = datamodule.trainer
+    done = trainer is not None and (trainer.train_dataloader if stage == "fit" else trainer.test_dataloaders)
+    before = _SET_UP.setdefault(datamodule, set())
+    if not done and stage not in before:
+        datamodule.setup(stage)
+    before.add(stage)
+
+
 @contextmanager
 def _loaders(source: Trainer | LightningDataModule, split: str) -> Iterator[list[Iterable[Any]]]:
     """Those of a split, unshared and in order; `split_batches` says what is raised."""
@@ -161,9 +201,9 @@ def _loaders(source: Trainer | LightningDataModule, split: str) -> Iterator[list
     if datamodule is None:
         yield _in_order(_trainer_loaders(source, split))
         return
+    if split == "test":  # a fit has set up only the splits that it needs
+        set_up(datamodule, "test")
     with _without_trainer(datamodule):
-        if split == "test":  # a fit has set up only the splits that it needs
-            datamodule.setup("test")
         try:
             loaders = getattr(datamodule, f"{split}_dataloader")()
         except MisconfigurationException as error:
@@ -176,6 +216,8 @@ def _loaders(source: Trainer | LightningDataModule, split: str) -> Iterator[list
 def _num_data(loader: Iterable[Any]) -> int:
     if hasattr(loader, "batch_rows"):  # genzoo's
         return sum(map(len, loader.batch_rows()))
+    if _has_numbers(loader):
+        return len(loader.sampler)  # type: ignore[arg-type]
     return sum(len(data_of(batch)) for batch in loader)
 
 
@@ -201,6 +243,17 @@ def _in_order(loaders: Any) -> list[Iterable[Any]]:
     return [_unshuffled(loader) for loader in (loaders if isinstance(loaders, list | tuple) else [loaders])]
 
 
+def _is_plain(loader: Any) -> TypeGuard[DataLoader[Any]]:
+    """Whether it is torch's, of data that have numbers, in batches of its own."""
+    torchs = isinstance(loader, DataLoader) and type(loader.batch_sampler) is BatchSampler
+    return torchs and not isinstance(loader.dataset, IterableDataset)
+
+
+def _has_numbers(loader: Any) -> TypeGuard[DataLoader[Any]]:
+    """Whether it gives each datum of its data set once, in order, as `_unshuffled` leaves them."""
+    return _is_plain(loader) and isinstance(loader.sampler, SequentialSampler) and not loader.drop_last
+
+
 def _unshuffled(loader: Any) -> Iterable[Any]:
     """The loader without shuffling and without a share.
 
@@ -208,14 +261,22 @@ def _unshuffled(loader: Any) -> Iterable[Any]:
     """
     if hasattr(loader, "unshuffled"):
         return loader.unshuffled()
-    plain = isinstance(loader, DataLoader) and type(loader.batch_sampler) is BatchSampler
-    if not plain or isinstance(loader.dataset, IterableDataset):
+    if not _is_plain(loader):
         return loader
-    data = loader.dataset
-    if isinstance(loader.sampler, SubsetRandomSampler):  # which is the split
-        data = Subset(data, list(loader.sampler.indices))
-    elif not isinstance(loader.sampler, SAMPLERS):
-        return loader
+    data, sampler = loader.dataset, loader.sampler
+    if wrapped := isinstance(sampler, DistributedSamplerWrapper):  # a Trainer's, of several processes
+        sampler = sampler.dataset._sampler  # type: ignore[attr-defined]
+    if isinstance(sampler, SubsetRandomSampler):  # which is the split
+        data = Subset(data, list(sampler.indices))
+    elif not isinstance(sampler, SAMPLERS):
+        if not wrapped:
+            return loader
+        data = Subset(data, list(sampler))
+    return _reading(loader, data)
+
+
+def _reading(loader: DataLoader[Any], data: Any) -> DataLoader[Any]:
+    """Other data, in order, as a loader reads its own."""
     return DataLoader(data, loader.batch_size, num_workers=loader.num_workers, collate_fn=loader.collate_fn)
 
 

@@ -14,6 +14,9 @@ from genzoo.metrics.frechet import FeatureStatistics
 from genzoo.zoo.files import at_home, cached
 from genzoo.zoo.processes import agree, gather, rank, share
 
+LOOKED_AT = 8  # data of which kept features are computed again, to see whether they are still the extractor's
+TOLERANCE = 0.01  # of their length, by which another processor, or another batch, may round them otherwise
+
 
 def real_features(
     data: Iterable[Tensor],
@@ -26,8 +29,10 @@ def real_features(
     """Statistics of the features of all data, and `keep` of the features themselves, spread evenly. Collective.
 
     Computed once and kept on disk. They are found again by what they were computed from: every byte of the data, the
-    extractor's fingerprint, and `keep`. A changed file, split, crop or extractor gives another key, so that nothing
-    stale can be picked up; what is damaged is computed again, and what cannot be kept is not, which is said.
+    extractor's fingerprint, and `keep`. A changed file, split, crop or extractor gives another key. What the code of
+    somebody's own extractor does is in no fingerprint, so the features of some of the first data are held against
+    those that it gives now; those that are others, or damaged, are computed again, and what cannot be kept is not,
+    which is said.
 
     Args:
         data: batches (B, *shape), the same on every process and each time that they are gone through.
@@ -43,12 +48,19 @@ def real_features(
     Raises:
         ValueError: if there are no data, or the extractor does not give finite vectors.
     """
+    asked, keep = keep, max(keep, 1)
     key, total = _key(data, extractor, keep)
     if not total:
         raise ValueError("There are no data to take features of: the loader gave no batch.")
     path = cached(f"statistics/{key}.safetensors", None if cache_dir is None else at_home(cache_dir))
     if (found := agree(_stored(path, total, keep) if rank() == 0 else None)) is not None:
-        return found
+        if type(extractor.module).__module__.startswith("genzoo."):  # whose code changes with its weights
+            return found[0], found[1][:asked]
+        x, wanted = next(marked(data, spread(total, keep)))
+        now = extractor(x[wanted.to(x.device)][:LOOKED_AT].to(device)).float().cpu()
+        if agree(_are_alike(now, found[1][: len(now)])):
+            return found[0], found[1][:asked]
+        rank_zero_info(f"{extractor.name} gives other features than those that were kept: they are computed again.")
     statistics: FeatureStatistics | None = None  # of this process's share
     kept: dict[int, Tensor] = {}
     for index, (x, wanted), counts in share(marked(data, spread(total, keep))):
@@ -66,7 +78,12 @@ def real_features(
             everything.save(path, features=features)
         except OSError as error:
             rank_zero_info(f"{path}: {error.strerror}; the statistics of the real data are not kept.")
-    return everything, features
+    return everything, features[:asked]
+
+
+def _are_alike(now: Tensor, then: Tensor) -> bool:
+    """Whether two sets of features are the same, but for rounding."""
+    return now.shape == then.shape and bool((now - then).norm() <= TOLERANCE * then.norm())
 
 
 def _stored(path: Path, total: int, keep: int) -> tuple[FeatureStatistics, Tensor] | None:

@@ -14,16 +14,16 @@ from torch import Tensor
 
 from genzoo.metrics.anomalies import ODD, AnomalyAUROC, PrincipalComponents
 from genzoo.metrics.closeness import Closeness
-from genzoo.metrics.data import Rows, split_batches, to_module
+from genzoo.metrics.data import Rows, set_up, split_batches, to_module
 from genzoo.metrics.environment import hardware
 from genzoo.metrics.extractors import FeatureExtractor
 from genzoo.metrics.likelihood import NegativeLogLikelihood, likelihood_of
 from genzoo.metrics.modes import ModeCoverage
 from genzoo.zoo.codebook import codebook_figures
-from genzoo.zoo.drawing import draw
+from genzoo.zoo.drawing import draw, supported
 from genzoo.zoo.interface import HasCodes, HasLogProb, Samples
 from genzoo.zoo.mixins import is_conditional
-from genzoo.zoo.modality import to_grid
+from genzoo.zoo.modality import parted, to_grid
 from genzoo.zoo.processes import gather, share
 
 # training data, at most, that the principal components are those of, and their bytes
@@ -77,11 +77,14 @@ def likelihood(
 def _of_likelihood(module: HasLogProb, num_particles: int, seed: int) -> str:
     """What the number is: its kind, what the model itself says of it, and what is done with classes."""
     own = getattr(module, "log_prob_protocol", None)
-    particles = f"{num_particles} samples of the latents" if own is None else f"{num_particles} draws"
+    particles = f" with {num_particles} samples of the latents" if own is None else f" with {num_particles} draws"
+    draws = f" with {num_particles} draws"
+    if not supported(module.log_prob, num_particles=num_particles):  # and so they are as many as it likes
+        particles = draws = ""
     says = {
         "exact": "−log p(x), exact",
-        "lower_bound": f"upper bound on −log p(x) with {particles}, seed {seed}",
-        "estimate": f"estimate of −log p(x) with {num_particles} draws, seed {seed}",
+        "lower_bound": f"upper bound on −log p(x){particles}, seed {seed}",
+        "estimate": f"estimate of −log p(x){draws}, seed {seed}",
     }[module.log_prob_kind]
     if own is not None:
         says += f"; {own}"
@@ -118,7 +121,13 @@ def accuracy(module: LightningModule, datamodule: LightningDataModule, split: st
     """Of a classifier."""
     batches = track(split_batches(datamodule, split), "accuracy")
     right = seen = 0
-    for _, (x, y), counts in share(batches):
+    for _, batch, counts in share(batches):
+        x, y = parted(batch)
+        if y is None:
+            raise ValueError(
+                f"the batches of the {split} split have no labels, of which an accuracy is: give (x, y) or a"
+                ' dictionary {"x": x, "y": y}'
+            )
         logits = module(to_module(x, module))
         if logits.isnan().any():  # argmax takes NaN for the largest
             raise ValueError(
@@ -182,7 +191,7 @@ def closeness(
     cache_dir: str | None,
 ) -> list[Figure]:
     """How close the samples are to the split's data, as the extractor sees them."""
-    datamodule.setup("fit")  # the floor is measured on training data
+    set_up(datamodule, "fit")  # the floor is measured on training data
     real = Closeness(
         datamodule, extractor, split=split, num_samples=num_samples, device=module.device, cache_dir=cache_dir
     )
@@ -249,7 +258,7 @@ def anomaly(
     if isinstance(odd, LightningDataModule):
         odd.prepare_data()
         if split != "test":
-            odd.setup("fit")
+            set_up(odd, "fit")
         name = type(odd).__name__.removesuffix("DataModule").lower()
         others = Rows(odd, split, num)
         batches, what = list(others), f"{others} of {type(odd).__name__}"
@@ -262,7 +271,7 @@ def anomaly(
         sets = {name: (batches, f"the same images made {name}") for name, batches in made.items()}
     else:
         return []
-    datamodule.setup("fit")
+    set_up(datamodule, "fit")
     fits = max(2, TRAINING_BYTES // (4 * usual[0][0].numel()))
     training = Rows(datamodule, "train", min(NUM_TRAINING, fits))
     components = PrincipalComponents(training)

@@ -78,6 +78,15 @@ def another_sound() -> DataModule:
     return AudioDataModule("sounds", length=64, sample_rate=8000)
 
 
+def divided_pictures() -> DataModule:
+    """The user has moved them into folders."""
+    for number, path in enumerate(sorted(Path("photos").glob("*.png"))):
+        place = Path("photos") / ("test" if number < 4 else "train") / path.name
+        place.parent.mkdir(exist_ok=True)
+        path.rename(place)
+    return ImageFolderDataModule("photos", batch_size=4)
+
+
 def sorted_table() -> DataModule:
     header, *rows = Path("table.csv").read_text().splitlines()
     Path("table.csv").write_text("\n".join([header, *sorted(rows)]))
@@ -90,6 +99,12 @@ GROWN: list[tuple[Callable[[], DataModule], Callable[[], DataModule]]] = [
     (sounds, another_sound),
     (table, lambda: table(44)),
     (table, sorted_table),
+    (pictures, lambda: ImageFolderDataModule("photos", batch_size=4, test_fraction=0.2)),
+    (sounds, lambda: AudioDataModule("sounds", length=64, sample_rate=8000, test_fraction=0.2)),
+    (table, lambda: ArrayDataModule(path="table.csv", batch_size=4, test_fraction=0.2)),
+    (text, lambda: TextDataModule("text.txt", context_length=8, test_fraction=0.2)),
+    (pictures, lambda: divided_pictures()),
+    (sounds, lambda: AudioDataModule("sounds", length=64, sample_rate=8000, test="[01]")),
     (text, lambda: text("not to be\n" * 9)),
 ]
 
@@ -103,19 +118,25 @@ def test_what_is_divided_by_chance_is_known_again_and_what_has_changed_is_not(
     assert after().fingerprint not in (None, known)
 
 
-def test_data_that_say_themselves_what_is_for_testing_have_none() -> None:
-    for i in range(8):
-        picture(f"photos/{('train', 'test')[i % 2]}/{i}.png", i)
-        write_wav(Path(f"sounds/{i}.wav"), torch.full((64,), i / 40), 8000)
-    assert ImageFolderDataModule("photos", batch_size=1).fingerprint is None
-    assert AudioDataModule("sounds", 64, 8000, test="[01]").fingerprint is None
+def test_what_the_user_has_divided_may_grow() -> None:
+    found = []
+    for number in (8, 12):
+        for i in range(number):
+            picture(f"photos/{('train', 'test')[i % 2]}/{i}.png", i)
+            write_wav(Path(f"sounds/{i}.wav"), torch.full((64,), i / 40), 8000)
+        found.append(ImageFolderDataModule("photos", batch_size=1).fingerprint)
+        found.append(AudioDataModule("sounds", 64, 8000, test="[01]").fingerprint)
+    assert len(set(found)) == 1 and found[0] is not None
+
+
+def test_data_that_are_always_the_same_need_none() -> None:
     assert DigitsDataModule().fingerprint is None
 
 
 def test_where_the_folder_lies_and_how_it_is_read_is_no_change(home: Path) -> None:
     known = pictures().fingerprint
     Path("photos").rename("moved")
-    again = ImageFolderDataModule(str(home / "moved"), size=4, in_memory=False, val_fraction=0.3, test_fraction=0.3)
+    again = ImageFolderDataModule(str(home / "moved"), size=4, in_memory=False, val_fraction=0.3)
     assert again.fingerprint == known
 
 
@@ -134,16 +155,32 @@ def test_a_trainer_says_so_when_it_takes_up_a_checkpoint(stage: str, recwarn: py
         model = VAE(data.shape, data.levels, latent_dim=2, network="mlp", width=4, depth=1)
         trainer: Any = Trainer(max_steps=3, default_root_dir="run", **QUIET)
         getattr(trainer, stage)(model, datamodule=data, ckpt_path="model.ckpt", weights_only=True)
-        return [text for warned in recwarn if "held out" in (text := str(warned.message))]
+        lines = [str(warned.message) for warned in recwarn]
+        return [line for line in lines if line == OTHERS or "for validation" in line]
 
     trained(pictures())
-    assert said(pictures()) == []
+    assert said(pictures()) == said(ImageFolderDataModule("photos", batch_size=4, limit=8)) == []
+    larger = said(ImageFolderDataModule("photos", batch_size=4, val_fraction=0.5))
+    if stage == "test":
+        assert not larger
+    else:
+        assert larger[0].startswith("18 examples are for training and 18 for validation, where there were 32 and 4: ")
     assert said(renamed_picture()) == [OTHERS]
-    for i in range(50, 70):
-        picture(f"photos/{i}.png", i)
-    (line,) = said(ImageFolderDataModule("photos", batch_size=4))
-    counted = line.startswith("there are 49 examples to train on, where there were 32: ")
-    assert line == OTHERS if stage == "test" else counted  # those for training are not looked at
+    assert said(another_picture()) == [OTHERS]
+
+
+def test_a_run_that_went_on_with_others_has_had_both(recwarn: pytest.WarningsRecorder) -> None:
+    trained(pictures())
+    grown = another_picture()
+    model = VAE(grown.shape, grown.levels, latent_dim=2, network="mlp", width=4, depth=1)
+    trainer = Trainer(max_steps=4, default_root_dir="run", **QUIET)
+    trainer.fit(model, datamodule=grown, ckpt_path="model.ckpt", weights_only=True)
+    trainer.save_checkpoint("longer.ckpt")
+    assert len(grown.fingerprints) == 2 and grown.fingerprint in grown.fingerprints
+    recwarn.clear()
+    warnings.simplefilter("always")
+    Trainer(**QUIET).test(model, datamodule=another_picture(), ckpt_path="longer.ckpt", weights_only=True)
+    assert OTHERS in [str(warned.message) for warned in recwarn]
 
 
 RECIPE = """\
@@ -164,14 +201,17 @@ def test_a_command_says_so_of_an_entry_and_of_a_checkpoint(capsys: pytest.Captur
     Path("small.yaml").write_text(RECIPE)
     main(["fit", "--config", "small.yaml"])
     run = last_run(Path())
-    recorded = json.loads((run / "entry" / "metrics.json").read_text())["training"]["fingerprint"]
-    assert recorded == ImageFolderDataModule("photos").fingerprint
+    recorded = json.loads((run / "entry" / "metrics.json").read_text())["training"]["fingerprints"]
+    assert recorded == [ImageFolderDataModule("photos").fingerprint]
+    Path("elsewhere.ckpt").write_bytes((run / "checkpoints" / "last.ckpt").read_bytes())
 
     measuring = ["--only", "likelihood", "--num_likelihood", "2", "--device", "cpu"]
+    once = ["--no-evaluate"]
     commands = [
         ["evaluate", str(run / "entry"), "--root", "photos", *measuring],
         ["evaluate", str(run), *measuring],
         ["publish", str(run), "--name", "own/vae", "--to", "published", "--no-evaluate"],
+        ["publish", "elsewhere.ckpt", "--config", "small.yaml", "--name", "own/vae", "--to", "published", *once],
     ]
     capsys.readouterr()
     for grown in (False, True):
@@ -181,5 +221,5 @@ def test_a_command_says_so_of_an_entry_and_of_a_checkpoint(capsys: pytest.Captur
             main(command)
             assert capsys.readouterr().err.count(OTHERS) == grown, command
     assert genzoo.load("published") is not None
-    published = json.loads(Path("published/metrics.json").read_text())["training"]["fingerprint"]
+    published = json.loads(Path("published/metrics.json").read_text())["training"]["fingerprints"]
     assert published == recorded, "what the training had, not what is there when it is published"

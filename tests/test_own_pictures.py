@@ -102,6 +102,28 @@ def test_its_length_is_one_argument(folder: Path, hasty: None) -> None:
     assert 120 <= checkpoint(last_run(folder))["callbacks"]["Timer"]["time_elapsed"]["train"] < 150
 
 
+def test_what_the_pictures_came_to_is_the_run_s(
+    folder: Path, hasty: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pictures that come later may be larger: neither the size nor the batch of a run that goes on changes, nor of
+    what is measured."""
+    fit = ["fit", "--config=images/vae", "--data.root=photos/cats", "--data.test_fraction=0.2", *BRIEF]
+    main([*fit, "--data.batch_size=auto", "--trainer.max_steps=2"])
+    run = last_run(folder)
+    settled = yaml.safe_load((run / "config.yaml").read_text())["data"]["init_args"]
+    known = {name: settled[name] for name in ("size", "channels", "batch_size")}
+    assert "auto" not in known.values()
+    for number in range(200):
+        Image.new("RGB", (48, 48), (number, 0, 255 - number)).save(f"photos/cats/later{number}.png")
+    again = ["--data.batch_size=auto", "--trainer.max_steps=3", f"--ckpt_path={run}/checkpoints/last.ckpt"]
+    main([*fit, *again])
+    longer = last_run(folder)
+    now = yaml.safe_load((longer / "config.yaml").read_text())["data"]["init_args"]
+    assert longer != run and {name: now[name] for name in known} == known
+    main(["evaluate", str(run), "--only", "likelihood", "--num_likelihood", "2", "--device", "cpu"])
+    assert "nll" in capsys.readouterr().out
+
+
 def test_what_cannot_be_is_refused_at_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fit = ["fit", "--config=images/vae", *BRIEF, "--trainer.precision=32-true"]
     assert "required: root" in refused(fit, capsys)

@@ -1,10 +1,12 @@
 """Drawing from a module, of anybody's, the same way every time."""
 
 import inspect
+import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
@@ -14,11 +16,19 @@ from torch import Tensor
 def seeded(seed: int) -> Iterator[torch.Generator]:
     """A generator of this seed; the global random states start from it too, and are put back at the end.
 
-    A callback that draws inside leaves training bit for bit as it would have been without the callback.
+    A callback that draws inside leaves training bit for bit as it would have been without the callback, also where
+    something in it fails.
     """
-    with isolate_rng():
-        torch.manual_seed(seed)
-        yield torch.Generator().manual_seed(seed)
+    failed: BaseException | None = None
+    with isolate_rng():  # which puts nothing back after an exception
+        for seed_all in (random.seed, torch.manual_seed, lambda seed: np.random.seed(seed % 2**32)):
+            seed_all(seed)
+        try:
+            yield torch.Generator().manual_seed(seed)
+        except BaseException as error:
+            failed = error
+    if failed is not None:
+        raise failed
 
 
 def draw(sample: Callable[..., Tensor], num_samples: int, seed: int) -> Tensor:

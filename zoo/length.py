@@ -19,6 +19,25 @@ def num_steps(trainer: Trainer) -> int | None:
     return int(steps) if 0 <= steps < math.inf else None
 
 
+def steps_done(trainer: Trainer) -> int:
+    """How many of them are made.
+
+    A module that steps several optimisers itself has all their steps counted, but where epochs bound its training,
+    `num_steps` is of its batches, and then so is this.
+    """
+    if trainer.lightning_module.automatic_optimization or num_steps(trainer) == trainer.max_steps:
+        return trainer.global_step
+    return trainer.fit_loop.epoch_loop.total_batch_idx + 1
+
+
+def steps_per_batch(trainer: Trainer) -> float:
+    """How many of them a batch makes, by those that are made."""
+    batches = trainer.fit_loop.epoch_loop.total_batch_idx + 1
+    if trainer.lightning_module.automatic_optimization or not steps_done(trainer):
+        return 1 / trainer.accumulate_grad_batches
+    return steps_done(trainer) / max(1, batches)
+
+
 def time_limit(trainer: Trainer) -> Timer | None:
     """What ends the training after some time, if anything does. It counts on in a run that is resumed."""
     timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
@@ -37,7 +56,7 @@ def share_done(trainer: Trainer) -> float | None:
     In steps, where their number is known; else in time, by the first process's clock. Collective.
     """
     if (steps := num_steps(trainer)) is not None:
-        return min(1.0, trainer.global_step / max(1, steps))
+        return min(1.0, steps_done(trainer) / max(1, steps))
     if (timer := time_limit(trainer)) is None:
         return None
     share = share_of_time(timer)

@@ -7,7 +7,7 @@ from inspect import signature
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from genzoo.arguments import add_machine, add_model, device, load, note, ready
+from genzoo.arguments import add_machine, add_model, device, load, not_over, note, ready
 from genzoo.commands.sample import TABLES, add_settings, keywords, names_of_columns
 from genzoo.zoo.files import at_home
 from genzoo.zoo.hub.wording import blamed_on
@@ -77,11 +77,8 @@ def run(given: Namespace) -> None:
         instead = "leave empty what is unknown" if own.kind == "points" else "give --known"
         raise ValueError(f"--mask {given.mask}: that is for pictures, but {given.model} is of {own.kind}; {instead}")
     make, suffixes = MAKERS[own.kind]
-    out = ready(given.out or f"completed{suffixes[0]}")
-    if out.suffix.lower() not in suffixes:
-        raise ValueError(f"--out {out}: this is written as {' or '.join(suffixes)}; name such a file")
-    if out.exists() and out.samefile(file):
-        raise ValueError(f"--out {out}: that is the file itself; name another")
+    out = ready(given.out or f"completed{suffixes[0]}", suffixes=suffixes)
+    not_over(out, [file, *([at_home(given.mask)] if given.mask else [])])
     own.say()
     raw: Any = with_gaps(own, file, given) if of_rows else own.raw(file)
     with blamed_on(given.model), seeded(given.seed) as generator:

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genzoo.arguments import add_machine, add_model, device, load, note, ready
+from genzoo.arguments import add_machine, add_model, device, load, not_over, note, ready
 from genzoo.commands.sample import names_of_columns
 from genzoo.zoo.hub.wording import blamed_on, one_line
 
@@ -56,7 +56,8 @@ def run(given: Namespace) -> None:
     groups = given.only.split(",") if given.only else GROUPS
     if unknown := set(groups) - set(GROUPS):
         raise ValueError(f"--only {given.only}: there is no {min(unknown)!r}; there are {' and '.join(GROUPS)}")
-    out, sheet = (ready(path) if path else None for path in (given.out, given.sheet))
+    out = ready(given.out, suffixes=[".csv"]) if given.out else None
+    sheet = ready(given.sheet, "--sheet", [".png"]) if given.sheet else None
     entry, module = load(given)
     needed = {"anomaly": "anomalies", "likelihood": "log_prob"}
     if not (asked := [group for group in groups if needed[group] in capabilities_of(module)]):
@@ -65,6 +66,9 @@ def run(given: Namespace) -> None:
     if sheet and own.kind != "image":
         raise ValueError(f"--sheet {sheet}: a sheet shows images, but {given.model} is of {own.kind}")
     files = own.find(given.paths)
+    for option, path in (("--out", out), ("--sheet", sheet)):
+        if path:
+            not_over(path, files, option)
     own.say()
 
     scores, ends, begin = Scores(module, asked, given.num_particles), Ends(SHEET), time.perf_counter()

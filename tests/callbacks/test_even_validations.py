@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from foreign import Foreign
+from foreign import Foreign, TwoOptimizers
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 from running import on_two_processes
@@ -41,6 +41,23 @@ def test_spread_over_steps_the_first_soon_the_last_at_the_end(trainer: Make, fit
     seen = Seen()
     fit(trainer(seen, EvenValidations(5), **{"max_epochs": -1} | options))  # epochs of five steps
     assert seen.steps == [1, 10, 20, 30, 40, 50]  # after 1/200 and 1/50, which is the first step, and every fifth
+
+
+def test_steps_of_several_optimizers_are_not_taken_for_batches(trainer: Make, fit: Fit) -> None:
+    """Where epochs bound training: `global_step` counts the steps of both."""
+
+    class Batches(Callback):
+        def __init__(self) -> None:
+            self.seen: list[int] = []
+
+        def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            if not trainer.sanity_checking:
+                self.seen.append(trainer.fit_loop.epoch_loop.total_batch_idx + 1)
+
+    batches = Batches()
+    run = trainer(batches, EvenValidations(5), max_epochs=10)
+    fit(run, TwoOptimizers())
+    assert batches.seen == [1, 10, 20, 30, 40, 50] and run.global_step == 50 + 20  # the second in 2 of 5 batches
 
 
 def test_spread_over_time(trainer: Make, fit: Fit, clock: Clock) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from foreign import Foreign
+from foreign import Foreign, TwoOptimizers
 from lightning.pytorch import Callback, LightningModule, Trainer
 from ticking import Clock
 
@@ -93,6 +93,21 @@ def test_the_end_is_foreseen(
 
     fit(trainer(clock.ticking(0.5), Slow(clock), Forecast(), First(), Enough(), **{"max_epochs": -1} | options))
     assert said == [PARAMETERS + bounds, says]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        # of thirteen batches the first, third and fifth … of each epoch of five make two steps
+        ({"max_steps": 135}, "16 samples/s: 135 steps until 12:00, in 0:00:42"),
+        ({"max_epochs": 20}, "16 samples/s: 100 steps until 12:00, in 0:00:44"),
+    ],
+)
+def test_the_steps_of_several_optimizers(
+    trainer: Make, fit: Fit, clock: Clock, said: list[str], options: dict, says: str
+) -> None:
+    fit(trainer(clock.ticking(0.5), Forecast(), limit_val_batches=0, **{"max_epochs": -1} | options), TwoOptimizers())
+    assert said[1:] == [says]
 
 
 def test_a_slow_one_waits_for_few(trainer: Make, fit: Fit, clock: Clock, said: list[str]) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from running import on_two_processes
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from genzoo.callbacks import EMA, FrechetDistance
 from genzoo.datamodules import DigitsDataModule
@@ -139,18 +139,93 @@ def test_the_reference_is_read_from_disk_and_keyed_by_the_data(tmp_path: Path) -
 
     first, kept = look(x, keep=20)
     again, kept_again = look(x, keep=20)
-    assert sum(calls) == 61  # the second time came from the disk
+    assert calls == [16, 16, 16, 13, 6]  # the second time came from the disk, but for a look at some of the first
     assert torch.equal(first.mean, again.mean) and torch.equal(first.scatter, again.scatter)
     assert torch.equal(kept, kept_again) and torch.equal(kept, x[torch.arange(20) * 61 // 20].flatten(1))
     changed = x.clone()
     changed[60, 0, 3, 3] += 1e-3
     assert not torch.equal(look(changed)[0].mean, first.mean)
-    assert sum(calls) == 122
+    assert sum(calls) == 128
     files = len(list(tmp_path.glob("**/*.safetensors")))
     for seed in (1, 2):  # the same structure, other weights
         real_features(x.split(16), FeatureExtractor(extractor(seed=seed)), cache_dir=tmp_path)
     assert len(list(tmp_path.glob("**/*.safetensors"))) == files + 2
     assert not list(tmp_path.glob("**/.*"))
+
+
+class Own(nn.Module):
+    """Somebody's extractor, whose code and whose attributes change."""
+
+    def __init__(self, gain: float = 1.0, width: int = 16) -> None:
+        super().__init__()
+        self.gain, self.width = gain, width
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gain * x.flatten(1)[:, : self.width]
+
+
+@pytest.mark.parametrize("keep", [0, 20])
+def test_what_another_code_gave_is_not_taken(keep: int, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither is in a fingerprint: of what is kept, some is computed again."""
+    x = points(61, 2).tensors[0]
+    caplog.set_level("INFO")
+
+    def look(module: nn.Module) -> tuple[FeatureStatistics, Tensor]:
+        return real_features(x.split(16), FeatureExtractor(module), keep=keep, cache_dir=tmp_path)
+
+    assert fingerprint(Own()) == fingerprint(Own(2.0)) == fingerprint(Own(width=3))
+    for module in (Own(), Own(2.0), Own(width=3)):
+        for again in (False, True):
+            caplog.clear()
+            statistics, kept = look(module)
+            assert torch.allclose(statistics.mean, module(x).double().mean(0), rtol=1e-5)
+            assert torch.equal(kept, module(x)[torch.arange(keep) * 61 // max(keep, 1)])
+            said = [record for record in caplog.records if "computed again" in record.getMessage()]
+            assert len(said) == (not again and (module.gain, module.width) != (1.0, 16))
+
+
+class Stream(IterableDataset):
+    """Data without an end."""
+
+    def __iter__(self) -> Iterator[Tensor]:
+        while True:
+            yield torch.rand(1, 4, 4)
+
+
+def said_by(run: Trainer, caplog: pytest.LogCaptureFixture, **loaders: Any) -> str:
+    caplog.set_level("INFO")
+    run.fit(Repeats(), **loaders)
+    (line,) = (text for record in caplog.records if "samples against" in (text := record.getMessage()))
+    return line
+
+
+def test_without_another_split_there_is_no_floor_and_the_run_goes_on(
+    trainer: Callable[..., Trainer], caplog: pytest.LogCaptureFixture
+) -> None:
+    run = trainer(FrechetDistance(extractor(), num_samples=40, reference="train"), max_epochs=1)
+    line = said_by(run, caplog, train_dataloaders=DataLoader(points(80, 0), 16))
+    assert "without a floor: The Trainer has no val dataloader" in line
+    assert run.callback_metrics["val/frechet"] > 0
+
+
+def test_data_without_an_end_give_no_floor(trainer: Callable[..., Trainer], caplog: pytest.LogCaptureFixture) -> None:
+    looks = FrechetDistance(extractor(), num_samples=40, reference="val")
+    run = trainer(looks, max_steps=4, val_check_interval=4)
+    loaders = {
+        "train_dataloaders": DataLoader(Stream(), 16),
+        "val_dataloaders": DataLoader(points(50, 1), 16),
+    }
+    assert "without a floor: the train data have no length, and may have no end" in said_by(run, caplog, **loaders)
+    assert run.callback_metrics["val/frechet"] > 0
+
+
+def test_a_floor_of_fewer_than_the_samples_says_so(
+    trainer: Callable[..., Trainer], caplog: pytest.LogCaptureFixture
+) -> None:
+    for num_samples in (80, 81):
+        caplog.clear()
+        run = trainer(FrechetDistance(extractor(), num_samples=num_samples), max_epochs=1)
+        assert ("so few that it is too high" in said_by(run, caplog, datamodule=Points())) == (num_samples > 80)
 
 
 def test_the_sanity_check_and_epochs_in_between_are_skipped(trainer: Callable[..., Trainer]) -> None:

@@ -53,6 +53,15 @@ def test_logs_under_a_name_that_says_what_it_is(trainer: Callable[..., Trainer],
     assert run.callback_metrics["val/nll_bound_k7"].item() == pytest.approx(expected.nll, rel=1e-6)
     assert run.callback_metrics["val/bits_per_dim_bound_k7"].item() == pytest.approx(expected.bits_per_dim, rel=1e-6)
 
+    class OfOneDraw(Noisy):
+        def log_prob(self, x: Tensor) -> Tensor:  # type: ignore[override]
+            return -x.flatten(1).sum(1) + 0 * self.net[0].weight.sum()
+
+    run = trainer(LikelihoodLogger(100), max_epochs=1)
+    fit(run, OfOneDraw())
+    assert "val/nll_bound" in run.callback_metrics  # a hundred would be untrue
+    assert not [name for name in run.callback_metrics if "_k" in name]
+
     class Exact(Noisy):
         log_prob_kind = "exact"
         levels = None  # continuous

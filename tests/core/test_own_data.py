@@ -75,6 +75,31 @@ def close(found: list[float], expected: Tensor) -> bool:
 # ---- score
 
 
+@pytest.mark.parametrize("option, name", [("--out", "people.csv"), ("--sheet", "photos/1.png")])
+def test_what_is_read_is_not_written_over(option: str, name: str, capsys: Captured) -> None:
+    photos(12, (8, 8))
+    Path("people.csv").write_text("a,b\n1,2\n")
+    if option == "--out":
+        published(MADE((2,), None, width=4))
+        read = "people.csv"
+    else:
+        published(VAE((1, 8, 8), 256, latent_dim=2, network="mlp", width=4, depth=1))
+        read = "photos"
+    before = Path(name).read_bytes()
+    line = refused(["score", "model", read, option, name], capsys)
+    assert f"{option} {name}: that is a file to be read, and would be lost" in line
+    assert Path(name).read_bytes() == before
+
+
+@pytest.mark.parametrize("option, name, kind", [("--out", "a.npy", ".csv"), ("--sheet", "a.csv", ".png")])
+def test_a_file_is_called_after_what_it_holds(option: str, name: str, kind: str, capsys: Captured) -> None:
+    photos(12, (8, 8))
+    published(VAE((1, 8, 8), 256, latent_dim=2, network="mlp", width=4, depth=1))
+    assert f"{option} {name}: this is written as {kind}" in refused(
+        ["score", "model", "photos", option, name], capsys
+    )
+
+
 @pytest.mark.parametrize("levels", [256, 17, 2])
 def test_a_folder_is_scored_as_the_datamodule_reads_it_most_odd_first(levels: int, capsys: Captured) -> None:
     photos(70)
@@ -220,6 +245,14 @@ def test_a_header_that_training_took_for_one_is_one(year: str) -> None:
     Path("bare.csv").write_text("2020,2,3\n")
     rows, _ = table(Path("bare.csv"), columns=names)
     assert [row.tolist() for _, row in rows] == [[2020.0, 2.0, 3.0]]  # type: ignore[union-attr]
+
+
+def test_a_header_of_years_beside_a_label_is_one() -> None:
+    Path("train.csv").write_text("region,2020,2021\n" + "".join(f"{'ab'[i % 2]},{i},{i + 0.5}\n" for i in range(20)))
+    data = ArrayDataModule(path="train.csv", label="region")
+    assert list(data.column_names) == ["2020", "2021"] and data.num_classes == 2
+    rows, _ = table(Path("train.csv"), columns=data.column_names)
+    assert [row.tolist() for _, row in rows] == data.data.x.tolist()  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -646,7 +679,7 @@ def test_rows_without_gaps_or_sense_are_refused(capsys: Captured) -> None:
     Path("rows.csv").write_text(",\n1,\n")  # a row like any other, not the names of the columns
     main([*command, "--num_samples", "1"])
     assert np.loadtxt("completed.csv", delimiter=",", skiprows=1).shape == (2, 2)
-    assert "that is the file itself" in refused([*command, "--out", "rows.csv"], capsys)
+    assert "that is a file to be read" in refused([*command, "--out", "rows.csv"], capsys)
     columns = {"class_path": "genzoo.datamodules.ArrayDataModule", "init_args": {"columns": ["a", "b"]}}
     genzoo.publish(FlowMatching((2,), None, width=8), "own/model", to="model", data=columns)
     Path("rows.csv").write_text("a,c\n1,\n")

@@ -391,6 +391,7 @@ def test_odd_tables_get_one_clear_line(
         ("table.csv", b"a,b\n1,2\n3\n", "line 3 has 1 values, but the first line names 2 columns"),
         ("table.csv", b"a,b\n1,2\n3,4,5\n", "line 3 has 3 values"),
         ("table.csv", b"1,2\n3,4\n", "its first line must name the columns"),
+        ("table.csv", b"5.1,3.5,setosa\n4.9,3.0,setosa\n", "its first line must name the columns"),  # a row, as well
         ("table.csv", b"a,a\n3,4\n", "each once"),
         ("table.csv", b"a,\n3,4\n", "must name the columns"),
         ("table.csv", b"a,b\n\xff\xfe,4\n", "no text in UTF-8"),
@@ -431,6 +432,7 @@ IMAGES = torch.randint(256, (12, 3, 4, 4), dtype=torch.uint8)
         ({"x": IMAGES.permute(0, 2, 3, 1).repeat(1, 1, 1, 2)[..., :4]}, ValueError, "leave an alpha channel out"),
         ({"x": IMAGES.int() - 128}, ValueError, r"values in \[-?−?1.*undo any normalisation"),
         ({"x": 4 * torch.randn(12, 3, 4, 4)}, ValueError, "undo any normalisation"),
+        ({"x": 1.02 * torch.rand(40, 3, 4, 4).round()}, ValueError, r"values in \[0, 1.02\]: undo any normalisation"),
         ({"x": IMAGES / 255 * torch.nan}, ValueError, "12 of 12 rows hold NaN.*the first of them row 1:"),
         ({"x": 2 * torch.randn(12, 1, 40)}, ValueError, r"are in \[−1, 1\].*largest; or say series=True"),
         ({"x": torch.zeros(12, 1, 0)}, ValueError, "holds no numbers"),
@@ -526,3 +528,29 @@ def test_series_of_several_channels_are_taken_as_they_are() -> None:
     (batch,) = list(data.val_dataloader())
     assert all(bool((row == x).flatten(1).all(1).any()) for row in batch)
     assert getattr(data, "standardisation", None) is None
+
+
+@pytest.mark.parametrize("low", [0.0, -1.0])
+def test_images_a_hair_outside_their_range_are_in_it(low: float) -> None:
+    """Interpolation leaves them there: they are no bytes, of which all would be black."""
+    levels = torch.arange(256).repeat(3).view(12, 1, 8, 8)
+    x = low + (1 - low) * levels.double() / 255
+    for off in (-1e-7, 1e-7):
+        data = ArrayDataModule((x + off).numpy())
+        assert data.levels == 256 and torch.equal(data.data.x.long(), levels)
+
+
+def test_floats_of_a_small_range_below_and_above_0_are_series() -> None:
+    x = np.random.default_rng(0).uniform(-0.5, 1.5, size=(40, 3, 16))
+    data = ArrayDataModule(x)
+    assert data.levels is None and data.shape == (3, 16)
+
+
+def test_labels_beside_a_file_are_labels(tmp_path: Path) -> None:
+    y = np.arange(12) % 3
+    (tmp_path / "table.csv").write_text("a,b\n" + "".join(f"{row},{row + 0.5}\n" for row in range(12)))
+    np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(256, size=(12, 4, 4), dtype=np.uint8))
+    for name, options in (("table.csv", {}), ("table.csv", {"columns": ["b", "a"]}), ("images.npy", {})):
+        data = ArrayDataModule(path=str(tmp_path / name), y=y, **options)
+        assert data.num_classes == 3 and data.data.labels is not None and data.data.labels.tolist() == y.tolist()
+        assert data.shape == ((2,) if name == "table.csv" else (1, 4, 4))

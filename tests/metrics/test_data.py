@@ -1,18 +1,26 @@
 """Reading a split: every datum once, in one order, whoever trains on it and however."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 import torch
+from lightning.fabric.utilities.distributed import DistributedSamplerWrapper
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from torch.utils.data import (
     DataLoader,
+    Dataset,
     DistributedSampler,
     RandomSampler,
+    Sampler,
     SubsetRandomSampler,
     TensorDataset,
     WeightedRandomSampler,
+    random_split,
 )
 
 from genzoo.datamodules import DigitsDataModule
-from genzoo.metrics.data import Rows, _unshuffled, data_of, split_batches
+from genzoo.metrics.data import Rows, _unshuffled, data_of, set_up, split_batches
 
 
 def rows(data: DigitsDataModule, split: str) -> torch.Tensor:
@@ -55,6 +63,106 @@ def test_the_noise_of_the_data_is_that_of_the_first_epoch() -> None:
     data.setup("fit")
     assert torch.equal(rows(data, "train"), rows(data, "train"))
     assert set(rows(data, "train").unique().tolist()) == {0.0, 1.0}
+
+
+def test_a_sampler_that_is_the_split_is_heeded_also_in_a_share_of_several_processes() -> None:
+    """Lightning wraps it then."""
+    data = TensorDataset(torch.arange(20.0))
+    rows_of_val, odd = [3, 1, 17], [5, 6]
+    for sampler, expected in ((SubsetRandomSampler(rows_of_val), {1, 3, 17}), (Listed(odd), {5, 6})):
+        wrapped = DistributedSamplerWrapper(sampler, num_replicas=2, rank=0)
+        loader = _unshuffled(DataLoader(data, 2, sampler=wrapped))
+        found = torch.cat([x for (x,) in loader]).tolist()
+        assert set(found) == expected and len(found) == len(expected)
+
+
+class Listed(Sampler[int]):
+    """Somebody's own."""
+
+    def __init__(self, rows: list[int]) -> None:
+        self.rows = rows
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+class Redrawn(LightningDataModule):
+    """Divides its data by chance whenever it is set up."""
+
+    def setup(self, stage: str) -> None:
+        whole = TensorDataset(torch.arange(200.0)[:, None])
+        self.train, self.val, self.test = random_split(whole, [100, 50, 50])
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader(self.train, 10)
+
+    def val_dataloader(self) -> DataLoader:
+        return DataLoader(self.val, 10)
+
+    def test_dataloader(self) -> DataLoader:
+        return DataLoader(self.test, 10)
+
+
+class Line(LightningModule):
+    """Somebody's model."""
+
+    def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
+        return self.layer(batch[0]).square().mean()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.0)
+
+
+def test_data_are_divided_once(tmp_path: Path) -> None:
+    """Whoever measures after a training would have others held out."""
+    data = Redrawn()
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    Trainer(max_epochs=1, default_root_dir=tmp_path, accelerator="cpu", **quiet).fit(Line(), datamodule=data)
+    trained_on = sorted(data.train.indices)
+    set_up(data, "fit")
+    found = torch.cat([x for (x,) in split_batches(data, "val")]).flatten().tolist()
+    assert sorted(data.train.indices) == trained_on and set(found).isdisjoint(trained_on)
+    alone = Redrawn()  # without a Trainer, the first who asks
+    for _ in range(2):
+        set_up(alone, "fit")
+        assert alone.__dict__.setdefault("known", alone.train) is alone.train
+    for _ in range(2):
+        list(split_batches(alone, "test"))
+        assert alone.__dict__.setdefault("tested", alone.test) is alone.test
+
+
+class Counted(Dataset[torch.Tensor]):
+    """Notes which rows are read."""
+
+    def __init__(self) -> None:
+        self.read: list[int] = []
+
+    def __len__(self) -> int:
+        return 1000
+
+    def __getitem__(self, row: int) -> torch.Tensor:
+        self.read.append(row)
+        return torch.tensor([float(row)])
+
+
+def test_of_a_data_set_with_numbers_what_is_wanted_is_read_and_nothing_else() -> None:
+    data, more = Counted(), Counted()
+
+    class Two(LightningDataModule):
+        def test_dataloader(self) -> list[DataLoader]:
+            return [DataLoader(data, 64), DataLoader(more, 64)]
+
+    rows = Rows(Two(), "test", 10)
+    assert rows.total == 2000 and not data.read
+    found = torch.cat(list(rows)).flatten().tolist()
+    assert found == [0, 200, 400, 600, 800] * 2 and data.read == more.read == [0, 200, 400, 600, 800]
 
 
 def test_a_sampler_that_is_the_split_is_heeded() -> None:

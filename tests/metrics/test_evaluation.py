@@ -11,12 +11,12 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import genzoo
 from genzoo.datamodules import DigitsDataModule, PointsDataModule
-from genzoo.metrics import evaluate, likelihood_of
+from genzoo.metrics import evaluate, figures, likelihood_of
 from genzoo.metrics.anomalies import PrincipalComponents, auroc, auroc_error, flipped
 from genzoo.metrics.data import Rows, spread
 from genzoo.metrics.evaluation import DEPENDS, GROUPS, arguments_of, unmeasured
 from genzoo.metrics.figures import figure, floor
-from genzoo.zoo import FSQ, GPT, VAE, LatentModel, PerDatum, PixelCNN, QuantisedAutoencoder
+from genzoo.zoo import FSQ, GPT, VAE, Classifier, LatentModel, PerDatum, PixelCNN, QuantisedAutoencoder
 from genzoo.zoo.hub.card import model_card
 
 
@@ -256,3 +256,44 @@ def test_a_card_says_how_the_codes_are_used(two_stages: bool) -> None:
     each = (x - again).square().flatten(1).mean(1)
     one_more = 10 * math.log10(float(each.mean() + each.std() / len(each) ** 0.5) / float(each.mean()))
     assert measured["psnr"]["standard_error"] == pytest.approx(one_more, rel=0.1)  # to first order
+
+
+def test_a_bound_of_as_many_draws_as_the_model_likes_states_none() -> None:
+    class OfOneDraw(VAE):
+        def log_prob(self, x: Tensor) -> Tensor:  # type: ignore[override]
+            return super().log_prob(x)
+
+    (nll, *_) = figures.likelihood(
+        OfOneDraw((1, 8, 8), 17, latent_dim=2, network="mlp", width=4, depth=1).eval(),
+        DigitsDataModule(limit=100),
+        "test",
+        100,
+        None,
+        0,
+        lambda items, what: items,
+    )
+    assert "upper bound on −log p(x), seed 0" in nll["protocol"]
+
+
+@pytest.mark.parametrize(
+    "as_batch", [lambda x, y: {"x": x, "y": y}, lambda x, y: (x, y, "more"), lambda x, y: (x, y)]
+)
+def test_an_accuracy_is_of_batches_of_any_kind(as_batch: Any) -> None:
+    class Labelled(LightningDataModule):
+        def test_dataloader(self) -> list[Any]:
+            x = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+            return [[as_batch(x[:6], torch.zeros(6).long()), as_batch(x[6:], torch.ones(6).long())]]
+
+    model = Classifier((1, 8, 8), 17, num_classes=2).eval()
+    (found,) = figures.accuracy(model, Labelled(), "test", lambda items, what: items)
+    x = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert found["value"] == pytest.approx(float((model(x).argmax(1) == torch.arange(12) // 6).double().mean()))
+
+
+def test_an_accuracy_without_labels_is_refused() -> None:
+    class Bare(LightningDataModule):
+        def test_dataloader(self) -> list[Any]:
+            return [[torch.rand(6, 1, 8, 8)]]
+
+    with pytest.raises(ValueError, match="the test split have no labels, of which an accuracy is"):
+        figures.accuracy(Classifier((1, 8, 8), 17, num_classes=2).eval(), Bare(), "test", lambda items, what: items)

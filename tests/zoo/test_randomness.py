@@ -1,8 +1,13 @@
 """Noise that depends on a seed, or on the datum, and on nothing else."""
 
+import random
+from contextlib import nullcontext
+
+import numpy as np
 import pytest
 import torch
 
+from genzoo.zoo.drawing import seeded
 from genzoo.zoo.randomness import PerDatum, normal, uniform
 
 X = torch.rand(10, 1, 4, 4)
@@ -58,3 +63,23 @@ def test_a_torch_generator_repeats_and_leaves_the_global_state_alone():
 def test_streams_of_another_batch_are_refused():
     with pytest.raises(ValueError, match="made for 10 data"):
         normal((9, 2), like=X, generator=PerDatum(X))
+
+
+def test_what_is_drawn_inside_leaves_nothing_behind_also_where_it_fails() -> None:
+    def state() -> tuple[float, float, float]:
+        return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+    def begin() -> None:
+        random.seed(1), np.random.seed(1), torch.manual_seed(1)
+
+    begin()
+    expected = state()
+    drawn = []
+    for error in (None, ValueError, KeyboardInterrupt):
+        begin()
+        with nullcontext() if error is None else pytest.raises(error), seeded(2**40):
+            drawn.append(state())
+            if error is not None:
+                raise error
+        assert state() == expected
+    assert drawn == drawn[:1] * 3 and drawn[0] != expected

@@ -55,11 +55,10 @@ class Checkpoint(Entry):
         return {"evaluation": published(self.run).get("evaluation") or {}}
 
     @property
-    def fingerprint(self) -> str | None:
-        """As the training's datamodule, whose class's name it goes by, left it in the file."""
-        kind = str((self.run.get("data") or {}).get("class_path")).rpartition(".")[2]
-        state = read_checkpoint(self.path, mmap=True).get(kind)
-        return state.get("fingerprint") if isinstance(state, dict) else None
+    def fingerprints(self) -> list[str]:
+        """As the training's datamodule left them in the file, by the name of its class."""
+        states = read_checkpoint(self.path, mmap=True).values()
+        return next((list(s["fingerprints"]) for s in states if isinstance(s, dict) and "fingerprints" in s), [])
 
     @property
     def dtype(self) -> schema.StoredAs:
@@ -112,6 +111,15 @@ def newest_run(folder: Path) -> Path | None:
     depths = ("/".join(["*"] * depth + [FOLDER]) for depth in range(4))
     found = [path for depth in depths for path in folder.glob(depth) if any(path.glob("**/*.ckpt"))]
     return max(found, key=lambda path: path.stat().st_mtime_ns).parent if found else None
+
+
+def data_of_run(checkpoint: Path) -> dict[str, Any]:
+    """The arguments of the data, as the run's `config.yaml` says; {} if none does."""
+    try:
+        block = None if (config := run_config(checkpoint)) is None else read_run(config).get("data")
+    except (ValueError, OSError):  # of something else, then
+        return {}
+    return dict(block.get("init_args") or {}) if isinstance(block, dict) else {}
 
 
 def run_config(path: Path) -> Path | None:

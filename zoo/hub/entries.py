@@ -52,9 +52,9 @@ class Entry:
         return {} if path is None else schema.checked(schema.read_json(path), schema.METRICS, path)
 
     @property
-    def fingerprint(self) -> str | None:
-        """Of what the data were divided from when it was trained (`DataModule.fingerprint`), where that is known."""
-        return self.metrics.get("training", {}).get("fingerprint")
+    def fingerprints(self) -> list[str]:
+        """Of the data that it was trained on (`DataModule.fingerprints`), as far as they are known."""
+        return list(self.metrics.get("training", {}).get("fingerprints", []))
 
     @property
     def damage(self) -> str | None:

@@ -273,7 +273,7 @@ TRAINING = record(
         "precision": nullable(LINE),
         "seed": nullable(COUNT),
         "film": every(COUNT),
-        "fingerprint": nullable(SHA256),
+        "fingerprints": every(SHA256),
     },
 )
 

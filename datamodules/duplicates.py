@@ -1,0 +1,66 @@
+"""Test data that are copies of training data, of which figures say too much: a model has seen them."""
+
+import filecmp
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+
+from genzoo.datamodules.reading import each
+
+TAIL = 4096  # bytes: of pictures and sounds of one size those at the end are hardly ever the same by chance
+
+
+def same_files(
+    held_out: Sequence[Path], trained_on: Sequence[Path], *, alone: bool = False
+) -> list[tuple[Path, Path]]:
+    """Those of the first files that are copies, byte for byte, of one of the second, and that one.
+
+    Of files whose size no file on the other side has, nothing is read, and of the others the end; all of it of those
+    that have the same end.
+
+    Args:
+        held_out, trained_on: N and M files.
+        alone: read them in this process.
+    """
+    sides = [[(path, os.path.getsize(path)) for path in files] for files in (held_out, trained_on)]
+    both = {size for _, size in sides[0]} & {size for _, size in sides[1]}
+    ours, theirs = ([path for path, size in side if size in both] for side in sides)
+    ends = list(each(end_of, [*ours, *theirs], "looking for copies", alone=alone))
+    known: dict[tuple[int, bytes], list[Path]] = {}
+    for path, end in zip(theirs, ends[len(ours) :], strict=True):
+        known.setdefault(end, []).append(path)
+    found = []
+    for path, end in zip(ours, ends[: len(ours)], strict=True):
+        twin = next((other for other in known.get(end, ()) if filecmp.cmp(path, other, shallow=False)), None)
+        if twin is not None:
+            found.append((path, twin))
+    return found
+
+
+def end_of(path: Path) -> tuple[int, bytes]:
+    """The size of a file, and a digest of its last bytes."""
+    size = os.path.getsize(path)
+    with path.open("rb") as file:
+        file.seek(max(0, size - TAIL))
+        return size, hashlib.sha256(file.read()).digest()
+
+
+def same_rows(x: np.ndarray, held_out: Sequence[int], trained_on: Sequence[int]) -> list[tuple[int, int]]:
+    """As `same_files`, of the rows of an array (N, …) with these numbers."""
+    digests = [hashlib.sha256(row.tobytes()).digest() for row in x]
+    known = {digests[number]: number for number in trained_on}
+    return [(number, known[digests[number]]) for number in held_out if digests[number] in known]
+
+
+def say_copies(found: Sequence[tuple[object, object]], of: int, what: str) -> None:
+    """Warns of them, if there are any."""
+    if found:
+        one, other = found[0]
+        rank_zero_warn(
+            f"{len(found)} of {of} {what} for testing are copies of some for training (such as {one}, of {other}):"
+            " figures of them say too much; keep one of each"
+        )
