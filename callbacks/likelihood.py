@@ -17,8 +17,8 @@ class LikelihoodLogger(AtValidation):
 
     The names say what the number is. With `log_prob_kind` "lower_bound" and 100 particles they are
     `val/nll_bound_k100` (nats; an upper bound on −log p) and `val/bits_per_dim_bound_k100`; an exact
-    likelihood is `val/nll_exact`, an estimate `val/nll_estimate_k100`. Bits per dimension are left out for
-    continuous data.
+    likelihood is `val/nll_exact`, an estimate `val/nll_estimate_k100`; of a `log_prob` that takes no number of
+    particles, `val/nll_bound`. Bits per dimension are left out for continuous data.
 
     Each datum counts once, also in a ragged last batch and over several processes. It is logged when `AtValidation`
     says: at validations, without them at the end of training epochs, and at the end of the run; of averaged weights,
