@@ -190,7 +190,7 @@ class Publish(AtValidation):
                 seed=int(os.environ["PL_GLOBAL_SEED"]) if "PL_GLOBAL_SEED" in os.environ else None,
                 device=trainer.strategy.root_device,
                 measure=self.measure,
-                fingerprints=getattr(trainer.datamodule, "fingerprints", ()),  # type: ignore[attr-defined]
+                split_fingerprints=getattr(trainer.datamodule, "split_fingerprints", ()),  # type: ignore[attr-defined]
             )
         rank_zero_info(f"published {self.name_for(trainer.datamodule)}: {masked(str(place))}")  # type: ignore[attr-defined]
 
@@ -212,7 +212,7 @@ class Publish(AtValidation):
         seed: int | None,
         device: torch.device | str,
         measure: bool = True,
-        fingerprints: Sequence[str] = (),
+        split_fingerprints: Sequence[str] = (),
         allow: tuple[type, ...] = (),
     ) -> Path | str | None:
         """Measures a module and writes its entry: for a run at its end, or for a checkpoint of one, later.
@@ -225,7 +225,7 @@ class Publish(AtValidation):
             seed: of the run.
             device: where to measure.
             measure: False leaves the figures to `genzoo evaluate --write`, and only states how.
-            fingerprints: of the data that it was trained on (`DataModule.fingerprints`).
+            split_fingerprints: of the data that it was trained on (`DataModule.split_fingerprints`).
             allow: classes beyond genzoo's and the module's own that it consists of.
 
         Returns:
@@ -237,8 +237,8 @@ class Publish(AtValidation):
         else:
             metrics = unmeasured(module, datamodule, **self.evaluation)
         training = {"recipe": self.recipe or self.name_for(datamodule), "steps": steps, "seed": seed}
-        if fingerprints:
-            training["fingerprints"] = list(fingerprints)
+        if split_fingerprints:
+            training["split_fingerprints"] = list(split_fingerprints)
         if self._hardware is not None:  # the clock has run
             training |= {
                 "seconds": round(self._elapsed(), 3),

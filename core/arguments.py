@@ -175,7 +175,7 @@ def note_others(entry: "Entry", data: "LightningDataModule") -> None:
     """Says so where the data are not those of the training, and so others than then are held out."""
     from genzoo.datamodules.base import OTHERS, differs
 
-    if differs(entry.fingerprints, getattr(data, "fingerprint", None)):
+    if differs(entry.split_fingerprints, getattr(data, "split_fingerprint", None)):
         note(f"{entry.name}: {OTHERS}")
 
 

@@ -335,6 +335,7 @@ class DataModule(LightningDataModule):
         self.classes, self.limit = classes, limit
         self.sources: dict[str, Source] = {}
         self._fingerprints_before: list[str] = []  # of the run that this one goes on from
+        self._numbers: dict[str, int] = {}  # of examples for training, without a limit, and for validation
         if self.num_train is not None:
             self._check_val_size(self.num_train)
 
@@ -378,7 +379,7 @@ class DataModule(LightningDataModule):
         return None
 
     @cached_property
-    def fingerprint(self) -> str | None:
+    def split_fingerprint(self) -> str | None:
         """SHA-256 of what `divided` says, by which it is known whether others are held out than in a training."""
         if (parts := self.divided()) is None:
             return None
@@ -388,40 +389,36 @@ class DataModule(LightningDataModule):
         return digest.hexdigest()
 
     @property
-    def fingerprints(self) -> list[str]:
+    def split_fingerprints(self) -> list[str]:
         """Those of all data that the training has had, also before it was broken off."""
-        own = [] if self.fingerprint is None else [self.fingerprint]
+        own = [] if self.split_fingerprint is None else [self.split_fingerprint]
         return sorted({*self._fingerprints_before, *own})
 
     # What Lightning calls
 
     def state_dict(self) -> dict[str, Any]:
         """In a checkpoint: how many examples there were, and which were held out."""
-        if "train" not in self.sources:
-            return {}
-        return {**self._numbers(), "fingerprints": self.fingerprints}
+        return {**self._numbers, "split_fingerprints": self.split_fingerprints}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Says so where those of the checkpoint were others."""
-        self._fingerprints_before = list(state["fingerprints"])
-        now = self._numbers() if "train" in self.sources else state
-        if differs(state["fingerprints"], self.fingerprint):
+        self._fingerprints_before = list(state.get("split_fingerprints", ()))
+        then, now = ({name: numbers.get(name) for name in ("train", "val")} for numbers in (state, self._numbers))
+        if differs(self._fingerprints_before, self.split_fingerprint):
             rank_zero_warn(OTHERS)
-        elif now["val"] != state["val"] or (self.fingerprint is None and now["train"] != state["train"]):
+        elif then != now and None not in (*then.values(), *now.values()):
             rank_zero_warn(
                 f"{now['train']} examples are for training and {now['val']} for validation, where there were"
-                f" {state['train']} and {state['val']}: if some that were for validation are trained on now, or were"
+                f" {then['train']} and {then['val']}: if some that were for validation are trained on now, or were"
                 " trained on and are for validation, figures of validation say too much"
             )
-
-    def _numbers(self) -> dict[str, int]:
-        return {split: len(self.sources[split]) for split in ("train", "val")}
 
     def setup(self, stage: str | None = None) -> None:
         """Load and split what `stage` needs (all of it for None); once."""
         if stage in ("fit", "validate", None) and "train" not in self.sources:
             data = self.load("train")
             train, val = self.split(self._rows_in_classes(data))
+            self._numbers = {"train": len(train), "val": len(val)}
             self.sources["val"] = self.freeze(data, "train").select(val)
             self.sources["train"] = data.select(train[: self.limit])
         if stage in ("test", "predict", None) and "test" not in self.sources:

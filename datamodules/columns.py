@@ -191,9 +191,9 @@ def _read_csv(path: Path, wanted: Wanted) -> dict[str, np.ndarray]:
     delimiter = delimiter_of(text.partition("\n")[0], path)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     header = [name.strip() for name in next(reader, [])]
-    values = [name for name in header if is_number(name) and not name.isdecimal()]  # a year may name a column
-    if not all(header) or len(set(header)) < len(header) or all(map(is_number, header)) or values:
-        raise ValueError(f"its first line must name the columns, each once, but is {listed(header)}")
+    misnamed = f"its first line must name the columns, each once, but is {listed(header)}"
+    if not all(header) or len(set(header)) < len(header) or all(map(is_number, header)):
+        raise ValueError(misnamed)
     rows = []
     for row in reader:
         if len(row) != len(header):
@@ -205,6 +205,9 @@ def _read_csv(path: Path, wanted: Wanted) -> dict[str, np.ndarray]:
         rows.append(row)
     if not rows:
         raise ValueError("there is no row below the names of the columns")
+    texts = [place for place, name in enumerate(header) if not is_number(name)]  # a year may name a column
+    if len(texts) < len(header) and all(any(row[i].strip() == header[i] for row in rows) for i in texts):
+        raise ValueError(f"{misnamed}, and so a row like others")
     places = {name: header.index(name) for name in wanted(header)}
     return {name: _numbers_or_text([row[place] for row in rows], name) for name, place in places.items()}
 

@@ -1,6 +1,5 @@
 """Test data that are copies of training data, of which figures say too much: a model has seen them."""
 
-import filecmp
 import hashlib
 import os
 from collections.abc import Sequence
@@ -30,15 +29,12 @@ def same_files(
     both = {size for _, size in sides[0]} & {size for _, size in sides[1]}
     ours, theirs = ([path for path, size in side if size in both] for side in sides)
     ends = list(each(end_of, [*ours, *theirs], "looking for copies", alone=alone))
-    known: dict[tuple[int, bytes], list[Path]] = {}
-    for path, end in zip(theirs, ends[len(ours) :], strict=True):
-        known.setdefault(end, []).append(path)
-    found = []
-    for path, end in zip(ours, ends[: len(ours)], strict=True):
-        twin = next((other for other in known.get(end, ()) if filecmp.cmp(path, other, shallow=False)), None)
-        if twin is not None:
-            found.append((path, twin))
-    return found
+    here, there = ends[: len(ours)], ends[len(ours) :]
+    ours = [path for path, end in zip(ours, here, strict=True) if end in set(there)]
+    theirs = [path for path, end in zip(theirs, there, strict=True) if end in set(here)]
+    digests = list(each(digest_of, [*ours, *theirs], "looking for copies", alone=alone))
+    known = dict(zip(digests[len(ours) :], theirs, strict=True))
+    return [(path, known[digest]) for path, digest in zip(ours, digests, strict=False) if digest in known]
 
 
 def end_of(path: Path) -> tuple[int, bytes]:
@@ -47,6 +43,12 @@ def end_of(path: Path) -> tuple[int, bytes]:
     with path.open("rb") as file:
         file.seek(max(0, size - TAIL))
         return size, hashlib.sha256(file.read()).digest()
+
+
+def digest_of(path: Path) -> bytes:
+    """Of all of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def same_rows(x: np.ndarray, held_out: Sequence[int], trained_on: Sequence[int]) -> list[tuple[int, int]]:

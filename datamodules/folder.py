@@ -392,7 +392,8 @@ class ImageFolderDataModule(DataModule):
         if num_workers < 0:
             raise ValueError(f"num_workers is {num_workers}, but must be at least 0")
         self.name = at_home(root).resolve().name
-        self.files, self.class_names = scan(at_home(root))
+        self._root = at_home(root)
+        self.files, self.class_names = scan(self._root)
         self.by_chance = "test" not in self.files
         self.num_classes = len(self.class_names) or None
         followed = [name for name, value in {"size": size, "channels": channels}.items() if value == "auto"]
@@ -442,8 +443,8 @@ class ImageFolderDataModule(DataModule):
         """See `DataModule`: the pictures' names."""
         if not self.by_chance:
             return []
-        root = at_home(self.hparams["root"])
-        names = sorted(file.path.relative_to(root).as_posix() for split in self.files.values() for file in split)
+        files = self.files["train"] + self.files["test"]
+        names = sorted(file.path.relative_to(self._root).as_posix() for file in files)
         return [os.fsencode("\0".join([*names, str(len(self.files["test"]))]))]
 
     def prepare_data(self) -> None:

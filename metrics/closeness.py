@@ -200,7 +200,7 @@ class Closeness:
         """Data of another split, the training data if they are another, and their features."""
         data = Rows(self.source, "val" if self.split == "train" else "train", self.num_samples)
         try:
-            endless = data.may_be_endless
+            endless = isinstance(self.source, Trainer) and data.may_be_endless
         except ValueError as error:
             raise NoOtherSplit(str(error)) from error
         if endless:

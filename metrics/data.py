@@ -10,11 +10,11 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from functools import cached_property
 from typing import Any, TypeGuard
-from weakref import WeakKeyDictionary
 
 import torch
 from lightning.fabric.utilities.distributed import DistributedSamplerWrapper
 from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.utils.data import (
@@ -27,6 +27,7 @@ from torch.utils.data import (
     Subset,
     SubsetRandomSampler,
     WeightedRandomSampler,
+    default_collate,
 )
 
 from genzoo.zoo.drawing import seeded
@@ -178,20 +179,21 @@ def marked(batches: Iterable[Tensor], kept: Tensor) -> Iterator[tuple[Tensor, Te
         start += len(x)
 
 
-_SET_UP: WeakKeyDictionary[LightningDataModule, set[str]] = WeakKeyDictionary()
+def set_up_to_fit(datamodule: LightningDataModule) -> None:
+    """Has a datamodule do so, unless a Trainer has done it for the training that was its last.
 
-
-def set_up(datamodule: LightningDataModule, stage: str) -> None:
-    """Has a datamodule do so for "fit" or "test", once: a second time some divide their data anew, by chance.
-
-    A Trainer that has trained on it, or tested, has seen to that.
+    Some divide their data anew whenever they are set up, by chance: what was trained on would then be held out.
     """
     trainer = datamodule.trainer
-    done = trainer is not None and (trainer.train_dataloader if stage == "fit" else trainer.test_dataloaders)
-    before = _SET_UP.setdefault(datamodule, set())
-    if not done and stage not in before:
-        datamodule.setup(stage)
-    before.add(stage)
+    done = (
+        trainer is not None
+        and trainer.datamodule is datamodule  # type: ignore[attr-defined]
+        and trainer.state.fn == TrainerFn.FITTING
+        and trainer.train_dataloader is not None
+        and type(datamodule).teardown is LightningDataModule.teardown  # which may have let its data go
+    )
+    if not done:
+        datamodule.setup("fit")
 
 
 @contextmanager
@@ -201,9 +203,9 @@ def _loaders(source: Trainer | LightningDataModule, split: str) -> Iterator[list
     if datamodule is None:
         yield _in_order(_trainer_loaders(source, split))
         return
-    if split == "test":  # a fit has set up only the splits that it needs
-        set_up(datamodule, "test")
     with _without_trainer(datamodule):
+        if split == "test":  # a fit has set up only the splits that it needs
+            datamodule.setup("test")
         try:
             loaders = getattr(datamodule, f"{split}_dataloader")()
         except MisconfigurationException as error:
@@ -250,8 +252,9 @@ def _is_plain(loader: Any) -> TypeGuard[DataLoader[Any]]:
 
 
 def _has_numbers(loader: Any) -> TypeGuard[DataLoader[Any]]:
-    """Whether it gives each datum of its data set once, in order, as `_unshuffled` leaves them."""
-    return _is_plain(loader) and isinstance(loader.sampler, SequentialSampler) and not loader.drop_last
+    """Whether what its data set has is a datum each, and comes once, in order, as `_unshuffled` leaves them."""
+    in_order = _is_plain(loader) and isinstance(loader.sampler, SequentialSampler) and not loader.drop_last
+    return in_order and loader.collate_fn is default_collate  # another may make of each item what it likes
 
 
 def _unshuffled(loader: Any) -> Iterable[Any]:

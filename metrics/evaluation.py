@@ -25,7 +25,7 @@ from torch import nn
 from genzoo.metrics import figures
 from genzoo.metrics.anomalies import ODD
 from genzoo.metrics.closeness import check_extractor
-from genzoo.metrics.data import SPLITS, Rows, at_most, first_batch, set_up
+from genzoo.metrics.data import SPLITS, Rows, at_most, first_batch, set_up_to_fit
 from genzoo.metrics.environment import environment
 from genzoo.metrics.extractors import AUTO, FeatureExtractor, fitting
 from genzoo.zoo.drawing import seeded
@@ -153,8 +153,8 @@ def evaluate(
     )
     track = partial(_tracked, progress=progress)
     datamodule.prepare_data()
-    if split != "test":
-        set_up(datamodule, "fit")
+    if split != "test" or {"closeness", "anomaly"} & set(only):  # which look at training data, too
+        set_up_to_fit(datamodule)
     extract = checked_data(module, datamodule, how, split, only, weights_path)
     if extract is None:
         how.pop("extractor", None)  # what nothing was measured with is not stated

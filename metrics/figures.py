@@ -14,7 +14,7 @@ from torch import Tensor
 
 from genzoo.metrics.anomalies import ODD, AnomalyAUROC, PrincipalComponents
 from genzoo.metrics.closeness import Closeness
-from genzoo.metrics.data import Rows, set_up, split_batches, to_module
+from genzoo.metrics.data import Rows, set_up_to_fit, split_batches, to_module
 from genzoo.metrics.environment import hardware
 from genzoo.metrics.extractors import FeatureExtractor
 from genzoo.metrics.likelihood import NegativeLogLikelihood, likelihood_of
@@ -191,7 +191,6 @@ def closeness(
     cache_dir: str | None,
 ) -> list[Figure]:
     """How close the samples are to the split's data, as the extractor sees them."""
-    set_up(datamodule, "fit")  # the floor is measured on training data
     real = Closeness(
         datamodule, extractor, split=split, num_samples=num_samples, device=module.device, cache_dir=cache_dir
     )
@@ -258,7 +257,7 @@ def anomaly(
     if isinstance(odd, LightningDataModule):
         odd.prepare_data()
         if split != "test":
-            set_up(odd, "fit")
+            set_up_to_fit(odd)
         name = type(odd).__name__.removesuffix("DataModule").lower()
         others = Rows(odd, split, num)
         batches, what = list(others), f"{others} of {type(odd).__name__}"
@@ -271,7 +270,6 @@ def anomaly(
         sets = {name: (batches, f"the same images made {name}") for name, batches in made.items()}
     else:
         return []
-    set_up(datamodule, "fit")
     fits = max(2, TRAINING_BYTES // (4 * usual[0][0].numel()))
     training = Rows(datamodule, "train", min(NUM_TRAINING, fits))
     components = PrincipalComponents(training)

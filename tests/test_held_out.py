@@ -113,9 +113,9 @@ GROWN: list[tuple[Callable[[], DataModule], Callable[[], DataModule]]] = [
 def test_what_is_divided_by_chance_is_known_again_and_what_has_changed_is_not(
     before: Callable[[], DataModule], after: Callable[[], DataModule]
 ) -> None:
-    known = before().fingerprint
-    assert known is not None and before().fingerprint == known
-    assert after().fingerprint not in (None, known)
+    known = before().split_fingerprint
+    assert known is not None and before().split_fingerprint == known
+    assert after().split_fingerprint not in (None, known)
 
 
 def test_what_the_user_has_divided_may_grow() -> None:
@@ -124,20 +124,54 @@ def test_what_the_user_has_divided_may_grow() -> None:
         for i in range(number):
             picture(f"photos/{('train', 'test')[i % 2]}/{i}.png", i)
             write_wav(Path(f"sounds/{i}.wav"), torch.full((64,), i / 40), 8000)
-        found.append(ImageFolderDataModule("photos", batch_size=1).fingerprint)
-        found.append(AudioDataModule("sounds", 64, 8000, test="[01]").fingerprint)
+        found.append(ImageFolderDataModule("photos", batch_size=1).split_fingerprint)
+        found.append(AudioDataModule("sounds", 64, 8000, test="[01]").split_fingerprint)
     assert len(set(found)) == 1 and found[0] is not None
 
 
 def test_data_that_are_always_the_same_need_none() -> None:
-    assert DigitsDataModule().fingerprint is None
+    assert DigitsDataModule().split_fingerprint is None
 
 
 def test_where_the_folder_lies_and_how_it_is_read_is_no_change(home: Path) -> None:
-    known = pictures().fingerprint
+    known = pictures().split_fingerprint
     Path("photos").rename("moved")
     again = ImageFolderDataModule(str(home / "moved"), size=4, in_memory=False, val_fraction=0.3)
-    assert again.fingerprint == known
+    assert again.split_fingerprint == known
+
+
+def test_a_subclass_may_have_a_root_of_its_own() -> None:
+    class Cats(ImageFolderDataModule):
+        def __init__(self, root: str = "cats") -> None:
+            super().__init__(f"data/{root}", batch_size=4)
+
+    known = pictures().split_fingerprint
+    Path("data").mkdir()
+    Path("photos").rename("data/cats")
+    assert Cats().split_fingerprint == known
+
+
+def test_what_is_validated_on_is_no_part_of_what_is_tested_on() -> None:
+    for i in range(20):
+        picture(f"photos/{('train', 'train', 'train', 'val')[i % 4]}/{i}.png", i)
+    known = ImageFolderDataModule("photos", batch_size=4).split_fingerprint
+    picture("photos/val/99.png", 99)
+    assert ImageFolderDataModule("photos", batch_size=4).split_fingerprint == known
+
+
+def test_of_data_that_are_always_the_same_a_limit_is_no_change(recwarn: pytest.WarningsRecorder) -> None:
+    data = DigitsDataModule()
+    data.setup("fit")
+    for limit in (None, 200):
+        again = DigitsDataModule(limit=limit)
+        again.setup("fit")
+        again.load_state_dict(data.state_dict())
+        again.load_state_dict({})  # of a subclass that keeps other things
+    assert not [warned for warned in recwarn if "for training" in str(warned.message)]
+    larger = DigitsDataModule(val_size=300)
+    larger.setup("fit")
+    with pytest.warns(UserWarning, match="1137 examples are for training and 300 for validation, where there were"):
+        larger.load_state_dict(data.state_dict())
 
 
 def trained(data: DataModule) -> None:
@@ -176,7 +210,7 @@ def test_a_run_that_went_on_with_others_has_had_both(recwarn: pytest.WarningsRec
     trainer = Trainer(max_steps=4, default_root_dir="run", **QUIET)
     trainer.fit(model, datamodule=grown, ckpt_path="model.ckpt", weights_only=True)
     trainer.save_checkpoint("longer.ckpt")
-    assert len(grown.fingerprints) == 2 and grown.fingerprint in grown.fingerprints
+    assert len(grown.split_fingerprints) == 2 and grown.split_fingerprint in grown.split_fingerprints
     recwarn.clear()
     warnings.simplefilter("always")
     Trainer(**QUIET).test(model, datamodule=another_picture(), ckpt_path="longer.ckpt", weights_only=True)
@@ -201,8 +235,8 @@ def test_a_command_says_so_of_an_entry_and_of_a_checkpoint(capsys: pytest.Captur
     Path("small.yaml").write_text(RECIPE)
     main(["fit", "--config", "small.yaml"])
     run = last_run(Path())
-    recorded = json.loads((run / "entry" / "metrics.json").read_text())["training"]["fingerprints"]
-    assert recorded == [ImageFolderDataModule("photos").fingerprint]
+    recorded = json.loads((run / "entry" / "metrics.json").read_text())["training"]["split_fingerprints"]
+    assert recorded == [ImageFolderDataModule("photos").split_fingerprint]
     Path("elsewhere.ckpt").write_bytes((run / "checkpoints" / "last.ckpt").read_bytes())
 
     measuring = ["--only", "likelihood", "--num_likelihood", "2", "--device", "cpu"]
@@ -221,5 +255,5 @@ def test_a_command_says_so_of_an_entry_and_of_a_checkpoint(capsys: pytest.Captur
             main(command)
             assert capsys.readouterr().err.count(OTHERS) == grown, command
     assert genzoo.load("published") is not None
-    published = json.loads(Path("published/metrics.json").read_text())["training"]["fingerprints"]
+    published = json.loads(Path("published/metrics.json").read_text())["training"]["split_fingerprints"]
     assert published == recorded, "what the training had, not what is there when it is published"

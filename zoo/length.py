@@ -23,7 +23,7 @@ def steps_done(trainer: Trainer) -> int:
     """How many of them are made.
 
     A module that steps several optimisers itself has all their steps counted, but where epochs bound its training,
-    `num_steps` is of its batches, and then so is this.
+    `num_steps` is of its batches, and then so is this, with the one that is under way.
     """
     if trainer.lightning_module.automatic_optimization or num_steps(trainer) == trainer.max_steps:
         return trainer.global_step

@@ -130,7 +130,7 @@ def publish_checkpoint(checkpoint: hub.Checkpoint, given: Namespace) -> Path | s
         seed=None if config.get("seed_everything") is False else config.get("seed_everything"),
         device=device(given),
         measure=given.evaluate,
-        fingerprints=checkpoint.fingerprints,
+        split_fingerprints=checkpoint.split_fingerprints,
         allow=allowed(given),
     )
     assert place is not None  # there is one process

@@ -546,6 +546,17 @@ def test_floats_of_a_small_range_below_and_above_0_are_series() -> None:
     assert data.levels is None and data.shape == (3, 16)
 
 
+@pytest.mark.parametrize("names", ["400.5,401.0", "-1,0", "nan,inf"])
+def test_a_number_may_name_a_column(names: str, tmp_path: Path) -> None:
+    """Of a spectrum, say; but where the text beside it stands in other rows, too, the line is a row as they are."""
+    rows = "".join(f"{'ab'[row % 2]},{row},{row / 2}\n" for row in range(12))
+    (tmp_path / "x.csv").write_text(f"label,{names}\n{rows}")
+    assert ArrayDataModule(path=str(tmp_path / "x.csv"), label="label").data.x.shape == (12, 2)
+    (tmp_path / "x.csv").write_text(f"a,{names}\n{rows}")
+    with pytest.raises(ValueError, match="and so a row like others"):
+        ArrayDataModule(path=str(tmp_path / "x.csv"), label="a")
+
+
 def test_labels_beside_a_file_are_labels(tmp_path: Path) -> None:
     y = np.arange(12) % 3
     (tmp_path / "table.csv").write_text("a,b\n" + "".join(f"{row},{row + 0.5}\n" for row in range(12)))

@@ -8,7 +8,7 @@ import torch
 from fake_data import write_wav
 from PIL import Image
 
-from genzoo.datamodules import ArrayDataModule, AudioDataModule, DataModule, ImageFolderDataModule
+from genzoo.datamodules import ArrayDataModule, AudioDataModule, DataModule, ImageFolderDataModule, duplicates
 from genzoo.datamodules.duplicates import TAIL, same_files, same_rows
 
 RANDOM = np.random.default_rng(0)
@@ -43,6 +43,22 @@ def test_nothing_is_read_of_files_of_other_sizes(tmp_path: Path, monkeypatch: py
         path.write_bytes(bytes(size))
     monkeypatch.setattr("genzoo.datamodules.duplicates.end_of", lambda path: pytest.fail(f"reads {path}"))
     assert same_files(paths[::2], paths[1::2]) == []
+
+
+def test_each_file_is_read_once_however_many_end_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As recordings do that are padded with silence to one length."""
+    paths = [tmp_path / str(number) for number in range(40)]
+    for number, path in enumerate(paths):
+        path.write_bytes(bytes([number]) + bytes(2 * TAIL))
+    read = []
+
+    def noted(path: Path) -> bytes:
+        read.append(path)
+        return path.read_bytes()
+
+    monkeypatch.setattr(duplicates, "digest_of", noted)
+    assert same_files(paths[:20], paths[20:], alone=True) == []
+    assert sorted(read) == sorted(paths)
 
 
 def test_rows_of_the_same_bytes_are_copies() -> None:

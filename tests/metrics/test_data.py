@@ -20,7 +20,7 @@ from torch.utils.data import (
 )
 
 from genzoo.datamodules import DigitsDataModule
-from genzoo.metrics.data import Rows, _unshuffled, data_of, set_up, split_batches
+from genzoo.metrics.data import Rows, _unshuffled, data_of, set_up_to_fit, split_batches
 
 
 def rows(data: DigitsDataModule, split: str) -> torch.Tensor:
@@ -120,22 +120,68 @@ class Line(LightningModule):
         return torch.optim.SGD(self.parameters(), 0.0)
 
 
-def test_data_are_divided_once(tmp_path: Path) -> None:
-    """Whoever measures after a training would have others held out."""
+QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+
+
+def test_what_was_trained_on_is_not_held_out_anew(tmp_path: Path) -> None:
     data = Redrawn()
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    Trainer(max_epochs=1, default_root_dir=tmp_path, accelerator="cpu", **quiet).fit(Line(), datamodule=data)
-    trained_on = sorted(data.train.indices)
-    set_up(data, "fit")
-    found = torch.cat([x for (x,) in split_batches(data, "val")]).flatten().tolist()
-    assert sorted(data.train.indices) == trained_on and set(found).isdisjoint(trained_on)
-    alone = Redrawn()  # without a Trainer, the first who asks
-    for _ in range(2):
-        set_up(alone, "fit")
-        assert alone.__dict__.setdefault("known", alone.train) is alone.train
-    for _ in range(2):
-        list(split_batches(alone, "test"))
-        assert alone.__dict__.setdefault("tested", alone.test) is alone.test
+    Trainer(max_epochs=1, default_root_dir=tmp_path, **QUIET).fit(Line(), datamodule=data)
+    trained_on = set(data.train.indices)
+    set_up_to_fit(data)
+    found = {int(x) for batch in split_batches(data, "val") for x in batch[0]}
+    assert set(data.train.indices) == trained_on and len(found) == 50 and found.isdisjoint(trained_on)
+
+
+def test_what_no_trainer_has_set_up_for_it_is_set_up(tmp_path: Path) -> None:
+    class Tidy(Redrawn):
+        def teardown(self, stage: str) -> None:
+            del self.train, self.val, self.test
+
+    def fitted(data: LightningDataModule) -> Trainer:
+        trainer = Trainer(max_epochs=1, default_root_dir=tmp_path, **QUIET)
+        trainer.fit(Line(), datamodule=data)
+        return trainer
+
+    tidy, of_another = Tidy(), Redrawn()
+    fitted(tidy)
+    fitted(of_another).fit(Line(), datamodule=Redrawn())
+    for data in (Redrawn(), tidy, of_another):
+        set_up_to_fit(data)
+        assert sum(len(batch[0]) for batch in split_batches(data, "val")) == 50
+        assert sum(len(batch[0]) for batch in split_batches(data, "test")) == 50
+
+
+def test_what_a_test_is_of_is_asked_each_time() -> None:
+    """It may be another fold."""
+
+    class Folds(LightningDataModule):
+        fold = 0
+
+        def setup(self, stage: str) -> None:
+            self.x = torch.arange(10.0)[self.fold :: 2]
+
+        def test_dataloader(self) -> DataLoader:
+            return DataLoader(self.x, 5)
+
+    data, found = Folds(), []
+    for data.fold in range(2):
+        found.append(torch.cat(list(split_batches(data, "test"))).tolist())
+    assert found == [[0, 2, 4, 6, 8], [1, 3, 5, 7, 9]]
+
+
+def test_a_share_is_not_taken_for_all(tmp_path: Path) -> None:
+    """A datamodule that shares its data out reads the rank from its Trainer, in `setup` as in its loaders."""
+
+    class Shared(LightningDataModule):
+        def setup(self, stage: str) -> None:
+            self.x = torch.arange(10.0)[:: 1 if self.trainer is None else 2]
+
+        def test_dataloader(self) -> DataLoader:
+            return DataLoader(self.x, 5)
+
+    data = Shared()
+    data.trainer = Trainer(default_root_dir=tmp_path, **QUIET)
+    assert Rows(data, "test").total == 10
 
 
 class Counted(Dataset[torch.Tensor]):
@@ -163,6 +209,28 @@ def test_of_a_data_set_with_numbers_what_is_wanted_is_read_and_nothing_else() ->
     assert rows.total == 2000 and not data.read
     found = torch.cat(list(rows)).flatten().tolist()
     assert found == [0, 200, 400, 600, 800] * 2 and data.read == more.read == [0, 200, 400, 600, 800]
+
+
+def test_what_a_loader_makes_of_an_item_is_what_counts() -> None:
+    """Batches made beforehand, or items that are left out."""
+    batches = [torch.arange(10.0)[:, None] + 10 * i for i in range(20)]
+
+    def some(items: list[torch.Tensor]) -> torch.Tensor:
+        return torch.stack([item for item in items if item % 2 == 0])
+
+    class Made(LightningDataModule):
+        def test_dataloader(self) -> DataLoader:
+            return DataLoader(batches, 1, collate_fn=lambda items: items[0])
+
+    class LeftOut(LightningDataModule):
+        def test_dataloader(self) -> DataLoader:
+            return DataLoader(torch.arange(100.0), 10, collate_fn=some)
+
+    for data, total, step in ((Made(), 200, 1), (LeftOut(), 50, 2)):
+        rows = Rows(data, "test", 10)
+        assert rows.total == total and str(rows) == "10 data spread evenly over the test split"
+        found = torch.cat(list(rows)).flatten().tolist()
+        assert found == [step * total // 10 * i for i in range(10)]
 
 
 def test_a_sampler_that_is_the_split_is_heeded() -> None:

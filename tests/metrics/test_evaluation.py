@@ -7,7 +7,7 @@ import pytest
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import genzoo
 from genzoo.datamodules import DigitsDataModule, PointsDataModule
@@ -297,3 +297,22 @@ def test_an_accuracy_without_labels_is_refused() -> None:
 
     with pytest.raises(ValueError, match="the test split have no labels, of which an accuracy is"):
         figures.accuracy(Classifier((1, 8, 8), 17, num_classes=2).eval(), Bare(), "test", lambda items, what: items)
+
+
+def test_data_one_after_the_other_have_a_floor_where_they_end() -> None:
+    class Stream(IterableDataset):
+        def __init__(self, seed: int) -> None:
+            self.seed = seed
+
+        def __iter__(self) -> Any:
+            return iter(torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(self.seed)))
+
+    class Streams(LightningDataModule):
+        def train_dataloader(self) -> DataLoader:
+            return DataLoader(Stream(0), 16)
+
+        def test_dataloader(self) -> DataLoader:
+            return DataLoader(Stream(1), 16)
+
+    measured = evaluate(tiny(), Streams(), extractor=nn.Flatten(), num_samples=64, only=["closeness"], progress=False)
+    assert named(measured)["frechet"]["floor"] > 0 and "memorisation" in named(measured)

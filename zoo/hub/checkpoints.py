@@ -55,10 +55,10 @@ class Checkpoint(Entry):
         return {"evaluation": published(self.run).get("evaluation") or {}}
 
     @property
-    def fingerprints(self) -> list[str]:
+    def split_fingerprints(self) -> list[str]:
         """As the training's datamodule left them in the file, by the name of its class."""
-        states = read_checkpoint(self.path, mmap=True).values()
-        return next((list(s["fingerprints"]) for s in states if isinstance(s, dict) and "fingerprints" in s), [])
+        key, states = "split_fingerprints", read_checkpoint(self.path, mmap=True).values()
+        return next((list(state[key]) for state in states if isinstance(state, dict) and key in state), [])
 
     @property
     def dtype(self) -> schema.StoredAs:

@@ -52,9 +52,9 @@ class Entry:
         return {} if path is None else schema.checked(schema.read_json(path), schema.METRICS, path)
 
     @property
-    def fingerprints(self) -> list[str]:
-        """Of the data that it was trained on (`DataModule.fingerprints`), as far as they are known."""
-        return list(self.metrics.get("training", {}).get("fingerprints", []))
+    def split_fingerprints(self) -> list[str]:
+        """Of the data that it was trained on (`DataModule.split_fingerprints`), as far as they are known."""
+        return list(self.metrics.get("training", {}).get("split_fingerprints", []))
 
     @property
     def damage(self) -> str | None:

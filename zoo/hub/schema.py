@@ -273,7 +273,7 @@ TRAINING = record(
         "precision": nullable(LINE),
         "seed": nullable(COUNT),
         "film": every(COUNT),
-        "fingerprints": every(SHA256),
+        "split_fingerprints": every(SHA256),
     },
 )
 
