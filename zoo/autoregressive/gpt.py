@@ -38,6 +38,7 @@ from genzoo.zoo.randomness import Generator
 from genzoo.zoo.texts import PADDING, TextMixin
 
 Texts = Tensor | str | Sequence[str]
+COLDEST = 1e-250  # a temperature by which no logit in single precision can be divided and stay finite: as good as 0
 
 
 class GPT(TextMixin, AutoregressiveMixin, ZooModule):
@@ -373,7 +374,7 @@ class GPT(TextMixin, AutoregressiveMixin, ZooModule):
 
         Args:
             tokens: (N,), int64, of any length.
-            stride: from 1 to T; None is T // 2. With T every window starts afresh, as in `log_prob`.
+            stride: from 1 to T; None is T // 2, as in `log_prob`. With T every window starts afresh.
             batch_size: windows at a time; None is as many as the caches hold.
 
         Returns:
@@ -382,7 +383,7 @@ class GPT(TextMixin, AutoregressiveMixin, ZooModule):
         Raises:
             ValueError: if the tokens are none of the model's, or stride is out of range.
         """
-        tokens = self.checked_tokens(tokens, "A long text is (N,) tokens")
+        tokens = self.checked_tokens(tokens, "A long text is (N,) tokens").to(self.embedding.weight.device)
         batch_size = self.at_once if batch_size is None else batch_size
         check_count("batch_size", batch_size)
         stride = max(1, self.shape[0] // 2) if stride is None else stride
@@ -429,7 +430,7 @@ def truncated(
     if temperature < 0 or (top_p is not None and not 0 < top_p <= 1):
         raise ValueError(f"temperature={temperature}, top_p={top_p}: temperature is at least 0, top_p in (0, 1].")
     logits = logits.double()
-    if temperature == 0:
+    if temperature < COLDEST:
         temperature, top_k = 1.0, 1
     logits = logits / temperature
     if top_k is None and top_p is None:

@@ -207,7 +207,10 @@ class Diffusion(MarginalBoundMixin, CompletionMixin, Denoising):
 
     @torch.no_grad()
     def invert(self, x: Tensor) -> Tensor:
-        """The noise that the probability flow takes x to, (B, *shape), of about unit variance."""
+        """The noise that the probability flow takes x to, (B, *shape).
+
+        Of x on a grid it is of less than unit variance: x is the middle of what becomes it.
+        """
         x = self.check(x)
         return self.flow().encode(self.to_model(x))
 
@@ -246,7 +249,8 @@ class Diffusion(MarginalBoundMixin, CompletionMixin, Denoising):
         given = None if labels is None else labels.repeat(num_samples)
         mask = known.expand(num_samples, *x.shape).flatten(0, 1)
         target = self.to_model(x).expand(num_samples, *x.shape).flatten(0, 1)
-        times = self.solver_times(self.completion_steps)
+        most = getattr(self.schedule, "steps", self.completion_steps)  # of a chain
+        times = self.solver_times(min(self.completion_steps, most))
         y = normal(target.shape, like=target, generator=generator) * self.schedule.prior_std(times[0])
         y = repaint(
             self.denoiser(given, clip=True), self.schedule, y, times, target, mask, self.completion_repeats, generator

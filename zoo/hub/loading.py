@@ -31,8 +31,13 @@ def load(source: str | Path, *, revision: str | None = None, allow: tuple[type, 
         OSError: it could not be fetched.
         ValueError: its files are damaged, do not fit together, or name a class that is not allowed.
     """
+    import torch
+
     found = find(source, revision=revision)
-    return load_checkpoint(found.path, allow=allow) if isinstance(found, Checkpoint) else _load_entry(found, allow)
+    with torch.inference_mode(False):  # a model may have to be differentiated by its data, whoever loads it where
+        return (
+            load_checkpoint(found.path, allow=allow) if isinstance(found, Checkpoint) else _load_entry(found, allow)
+        )
 
 
 def load_found(found: Entry, *, allow: tuple[type, ...] = ()) -> "LightningModule":

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from genzoo.zoo.checks import check_count
@@ -204,10 +205,11 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
         """Of data in parts, (N, *shape) each, of which few are encoded at a time."""
         few = max(1, ENCODED // self.num_dims)
         codes = torch.cat([self.encode(x).mean for part in parts for x in part.split(few)])
-        density = self.density
-        if density is None or num_components != len(density.weights):
-            density = Mixture(num_components, self.latent_dim).to(codes)
-        density.fit(codes, seed)
+        with torch.inference_mode(False), torch.no_grad():  # or it could not be fitted, nor loaded, again elsewhere
+            codes, density = codes.clone(), self.density
+            if density is None or num_components != len(density.weights):
+                density = Mixture(num_components, self.latent_dim).to(codes)
+            density.fit(codes, seed)
         self.density = density
         self.hparams["density_components"] = num_components  # what is published or saved builds it again
         self._offer_sampling()
@@ -246,7 +248,15 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
 
     def on_validation_epoch_start(self) -> None:
         """Fits the density to the codes that the weights about to be validated (with EMA: the average) give."""
-        if self.density is not None and sum(map(len, self._seen)) > 1:
+        self._fit_to_seen()
+
+    def on_train_end(self) -> None:
+        """Of the weights that `fit` hands back."""
+        self._fit_to_seen()
+
+    def _fit_to_seen(self) -> None:
+        fitting = self.trainer.state.fn == TrainerFn.FITTING  # to measure a model is not to change it
+        if fitting and self.density is not None and sum(map(len, self._seen)) > 1:
             with torch.no_grad():
                 self._fit_density(map(self._as_data, self._seen), len(self.density.weights))
             if world_size() > 1:

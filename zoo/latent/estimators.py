@@ -77,13 +77,20 @@ class HasEstimator(Protocol):
 
 
 def gradient_moments(
-    model: HasEstimator, x: Tensor, *, estimator: Estimator, num_draws: int = 100, seed: int = 0
+    model: HasEstimator,
+    x: Tensor,
+    *,
+    labels: Tensor | None = None,
+    estimator: Estimator,
+    num_draws: int = 100,
+    seed: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """How an estimator's gradient scatters: the encoder's gradient of the mean loss on one batch, drawn repeatedly.
 
     Args:
         model: left as it was.
         x: (B, *shape), the batch.
+        labels: (B,), of a conditional model.
         estimator: "pathwise" or "score_function".
         num_draws: at least 2.
         seed: of the draws; the global random state is left as it was.
@@ -105,7 +112,7 @@ def gradient_moments(
         with torch.random.fork_rng(), torch.enable_grad():
             torch.manual_seed(seed)
             for _ in range(num_draws):
-                loss = model.objective(x, None)["loss"].mean()
+                loss = model.objective(x, labels)["loss"].mean()
                 gradients.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, encoder)]).double())
     finally:
         model.estimator = own

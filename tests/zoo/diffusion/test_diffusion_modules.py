@@ -497,3 +497,10 @@ def test_of_few_data_at_a_time_the_network_says_the_same(num_classes, monkeypatc
     assert sizes == [7, 3, 2, 2, *[1] * 7, 7]
     torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(each, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_a_chain_shorter_than_a_completion_takes_is_gone_through_whole() -> None:
+    model = DDPM((2,), None, schedule=CosineBetas(10), steps=10)
+    x, known = torch.randn(5, 2), torch.tensor([True, False])
+    filled = model.complete(x, known, num_samples=3)
+    assert filled.shape == (3, 5, 2) and torch.equal(filled[..., 0], x[:, 0].expand(3, 5)) and filled.isfinite().all()

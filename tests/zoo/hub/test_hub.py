@@ -833,3 +833,13 @@ def test_a_run_that_measures_by_classes_of_its_own_is_read() -> None:
 def test_a_name_that_none_can_have_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="name='My model': give letters"):
         publishing.checked_target("My model", tmp_path / "entry")
+
+
+@pytest.mark.parametrize("name", ["points/flow-matching", "points/wgan-gp"])
+def test_a_model_that_is_loaded_in_inference_mode_answers_there(name: str) -> None:
+    """Likelihoods and inversions take derivatives by the data."""
+    asked = "log_prob" if name == "points/flow-matching" else "anomaly_score"
+    x = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        inside = getattr(genzoo.load(name), asked)(x)
+    torch.testing.assert_close(inside.clone(), getattr(genzoo.load(name), asked)(x).detach())

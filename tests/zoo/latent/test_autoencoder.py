@@ -193,6 +193,47 @@ def test_training_fits_the_density_before_every_validation_to_the_codes_of_what_
     assert torch.equal(again.sample(3, generator=seeded()), model.sample(3, generator=seeded()))
 
 
+@pytest.mark.parametrize("validated", [None, 2])
+def test_a_training_hands_back_the_density_of_its_last_weights(validated, tmp_path):
+    """Without a validation, and where steps follow the last one."""
+    torch.manual_seed(0)
+    loader = DataLoader(TensorDataset(torch.randint(5, (60, 1, 4, 4)) / 4), batch_size=20)
+    model = Autoencoder((1, 4, 4), 5, **SMALL, density_components=2)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    trainer = Trainer(max_epochs=1, default_root_dir=tmp_path, val_check_interval=validated or 1.0, **quiet)
+    trainer.fit(model, loader, None if validated is None else loader)
+    assert isinstance(model, Samples)
+    expected = copy.deepcopy(model)
+    expected.fit_density(torch.cat([model._as_data(x) for x in model._seen]))
+    assert all(torch.equal(a, b) for a, b in zip(model.density.buffers(), expected.density.buffers(), strict=True))
+
+
+def test_a_density_fitted_in_inference_mode_is_as_any_other():
+    x = torch.randint(5, (60, 1, 4, 4)) / 4
+    torch.manual_seed(0)
+    model = Autoencoder((1, 4, 4), 5, **SMALL)
+    other = copy.deepcopy(model)
+    with torch.inference_mode():
+        model.fit_density(x, 2)
+    other.fit_density(x, 2)
+    assert all(torch.equal(a, b) for a, b in zip(model.density.buffers(), other.density.buffers(), strict=True))
+    model.fit_density(x, 2)
+    model.load_state_dict(other.state_dict())
+
+
+def test_to_measure_is_not_to_fit(tmp_path):
+    torch.manual_seed(0)
+    loader = DataLoader(TensorDataset(torch.randint(5, (60, 1, 4, 4)) / 4), batch_size=20)
+    model = Autoencoder((1, 4, 4), 5, **SMALL, density_components=2)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    trainer = Trainer(max_epochs=1, default_root_dir=tmp_path, **quiet)
+    trainer.fit(model, loader, loader)
+    model.fit_density(torch.randint(5, (60, 1, 4, 4)) / 4, 2)
+    own = copy.deepcopy(model.density)
+    trainer.validate(model, loader, verbose=False)
+    assert all(torch.equal(a, b) for a, b in zip(model.density.buffers(), own.buffers(), strict=True))
+
+
 def test_the_training_data_that_are_remembered_are_bounded():
     model = Autoencoder((1, 4, 4), 5, **SMALL, density_components=2)
     model.density_data = 25

@@ -106,6 +106,15 @@ def test_the_decoder_has_the_same_gradient_either_way(linear):
     torch.testing.assert_close(*gradients)
 
 
+def test_the_moments_of_a_conditional_model():
+    model = VAE((1, 4, 4), 2, latent_dim=2, network="mlp", width=4, depth=1, num_classes=2, conditional=True)
+    x, y = (torch.rand(6, 1, 4, 4) > 0.5).float(), torch.tensor([0, 1, 0, 1, 0, 1])
+    of_these, of_others = (
+        gradient_moments(model, x, labels=labels, estimator="pathwise", num_draws=3)[0] for labels in (y, 1 - y)
+    )
+    assert of_these.isfinite().all() and not torch.equal(of_these, of_others)
+
+
 def test_the_moments_are_of_a_seed_and_leave_the_random_state_alone(linear):
     model, x = linear.vae(error=0.3), linear.data[:4]
     before = torch.get_rng_state()
