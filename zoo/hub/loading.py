@@ -35,9 +35,9 @@ def load(source: str | Path, *, revision: str | None = None, allow: tuple[type, 
 
     found = find(source, revision=revision)
     with torch.inference_mode(False):  # a model may have to be differentiated by its data, whoever loads it where
-        return (
-            load_checkpoint(found.path, allow=allow) if isinstance(found, Checkpoint) else _load_entry(found, allow)
-        )
+        if isinstance(found, Checkpoint):
+            return load_checkpoint(found.path, allow=allow)
+        return _load_entry(found, allow)
 
 
 def load_found(found: Entry, *, allow: tuple[type, ...] = ()) -> "LightningModule":
