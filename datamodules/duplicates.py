@@ -30,8 +30,9 @@ def same_files(
     ours, theirs = ([path for path, size in side if size in both] for side in sides)
     ends = list(each(end_of, [*ours, *theirs], "looking for copies", alone=alone))
     here, there = ends[: len(ours)], ends[len(ours) :]
-    ours = [path for path, end in zip(ours, here, strict=True) if end in set(there)]
-    theirs = [path for path, end in zip(theirs, there, strict=True) if end in set(here)]
+    alike = set(here) & set(there)
+    ours = [path for path, end in zip(ours, here, strict=True) if end in alike]
+    theirs = [path for path, end in zip(theirs, there, strict=True) if end in alike]
     digests = list(each(digest_of, [*ours, *theirs], "looking for copies", alone=alone))
     known = dict(zip(digests[len(ours) :], theirs, strict=True))
     return [(path, known[digest]) for path, digest in zip(ours, digests, strict=False) if digest in known]

@@ -140,9 +140,9 @@ class Rows:
                     for x in map(data_of, _reading(loader, Subset(loader.dataset, rows))):
                         yield x, torch.ones(len(x), dtype=torch.bool)
                     continue
-                for x in map(data_of, loader):
-                    yield x, kept[start : start + len(x)]
+                for x, wanted in marked(map(data_of, loader), kept[start:]):
                     start += len(x)
+                    yield x, wanted
 
     @property
     def may_be_endless(self) -> bool:

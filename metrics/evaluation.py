@@ -153,9 +153,12 @@ def evaluate(
     )
     track = partial(_tracked, progress=progress)
     datamodule.prepare_data()
-    if split != "test" or {"closeness", "anomaly"} & set(only):  # which look at training data, too
+    if split != "test":
         set_up_to_fit(datamodule)
     extract = checked_data(module, datamodule, how, split, only, weights_path)
+    compares = extract is not None or ("anomaly" in only and isinstance(module, ScoresAnomalies))
+    if split == "test" and compares:  # with training data, too
+        set_up_to_fit(datamodule)
     if extract is None:
         how.pop("extractor", None)  # what nothing was measured with is not stated
     found = figures.parameters(module)

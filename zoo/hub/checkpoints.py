@@ -56,7 +56,7 @@ class Checkpoint(Entry):
 
     @property
     def split_fingerprints(self) -> list[str]:
-        """As the training's datamodule left them in the file, by the name of its class."""
+        """As the training's datamodule left them in the file."""
         key, states = "split_fingerprints", read_checkpoint(self.path, mmap=True).values()
         return next((list(state[key]) for state in states if isinstance(state, dict) and key in state), [])
 
