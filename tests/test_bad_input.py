@@ -1,6 +1,6 @@
 """What is wrong with a user's data, files or names is one clear error, before the first step."""
 
-import os
+import errno
 import re
 import sys
 from pathlib import Path
@@ -152,10 +152,14 @@ def test_a_place_where_nothing_can_be_written(refused: Any, folder: Path) -> Non
     assert "no run can be kept in runs/small (Not a directory)" in said and "default_root_dir" in said
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="to root every folder is open")
-def test_a_folder_without_permission(refused: Any, folder: Path) -> None:
-    folder.chmod(0o555)
-    try:
-        assert "no run can be kept in runs/small (Permission denied)" in refused("fit", "--config=small.yaml", *QUIET)
-    finally:
-        folder.chmod(0o755)
+@pytest.mark.usefixtures("folder")
+def test_a_folder_without_permission(refused: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    mkdir = Path.mkdir
+
+    def closed(self: Path, *arguments: Any, **options: Any) -> None:  # to root no folder is closed
+        if "runs" in self.parts:
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        mkdir(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", closed)
+    assert "no run can be kept in runs/small (Permission denied)" in refused("fit", "--config=small.yaml", *QUIET)

@@ -228,6 +228,14 @@ def test_labels_that_nobody_looked_at_are_looked_at(case: Case) -> None:
         model.objective(*model.unpack((x, y), "train"))
 
 
+@pytest.mark.parametrize("case", CONDITIONAL, ids=str)
+def test_labels_may_be_elsewhere_than_the_model(case: Case) -> None:
+    """A user's labels as a rule are on the CPU."""
+    model, labels = case.build().to(META).train(), torch.tensor([0, 1, 2, 0, 1])
+    assert model.checked_labels(labels, 5).device.type == META
+    assert model.objective(case.data(5).to(META), labels)["loss"].device.type == META
+
+
 @EVERY
 def test_the_noise_of_an_evaluation_is_the_datums_own(case: Case) -> None:
     """Made before the batch is moved, it is what is made of the batch that arrives; in half precision, too."""

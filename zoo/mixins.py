@@ -110,7 +110,7 @@ class CompletionMixin:
             raise ValueError(f"labels: a {type(self).__name__} is not conditional, so its `complete` takes none.")
         checked = self.checked_labels(labels, len(x))
         assert checked is not None
-        return checked.to(x.device)
+        return checked
 
 
 class LatentMixin:
@@ -370,7 +370,7 @@ class ConditionalMixin:
     # ---- labels
 
     def checked_labels(self, labels: Tensor | None, batch_size: int) -> Tensor | None:
-        """The labels that a conditional model needs; None for an unconditional one.
+        """The labels that a conditional model needs, where it is; None for an unconditional one.
 
         Warns of classes never seen, where a user names them: those of a batch of data it takes as they are, for to
         look at them would be to wait for the device in every step.
@@ -380,9 +380,11 @@ class ConditionalMixin:
             ValueError: if a conditional model is given none, an unconditional one some, or they are no classes of it.
         """
         checked = self._classes(labels, batch_size)
-        if checked is not None and labels is not self._sound_labels and not torch.is_grad_enabled():
-            counts = self.class_counts.to(checked.device)
-            unseen = checked[(counts[checked] == 0) & counts.any()]
+        if checked is None:
+            return None
+        checked = checked.to(self.class_counts.device)
+        if labels is not self._sound_labels and not torch.is_grad_enabled():
+            unseen = checked[(self.class_counts[checked] == 0) & self.class_counts.any()]
             if news := set(unseen.unique().tolist()) - self._warned_of:
                 self._warned_of |= news
                 rank_zero_warn(
@@ -421,7 +423,7 @@ class ConditionalMixin:
     def labels_to_sample(
         self, labels: Tensor | None, num_samples: int, like: Tensor, generator: Generator | None
     ) -> Tensor | None:
-        """The labels as given, or drawn from p(y) where a conditional model is given none; on `like`'s device.
+        """The labels as given, or drawn from p(y) where a conditional model is given none; on the model's device.
 
         Raises:
             ValueError: if there is nothing to sample, or the labels do not fit.
@@ -434,5 +436,4 @@ class ConditionalMixin:
             edges = weights.cumsum(0).double() * len(weights) / weights.sum()
             places = (draws * len(weights)).double().clamp_max(math.nextafter(len(weights), 0))
             return torch.searchsorted(edges, places, right=True)
-        checked = self.checked_labels(labels, num_samples)
-        return None if checked is None else checked.to(like.device)
+        return self.checked_labels(labels, num_samples)

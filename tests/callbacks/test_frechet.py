@@ -20,6 +20,8 @@ from genzoo.datamodules import DigitsDataModule
 from genzoo.metrics.extractors import FeatureExtractor, fingerprint
 from genzoo.metrics.features import real_features
 from genzoo.metrics.frechet import FeatureStatistics, frechet_distance
+from genzoo.metrics.kernel import kernel_distance
+from genzoo.metrics.manifold import manifold_scores
 from genzoo.zoo import Classifier
 
 
@@ -74,7 +76,11 @@ def test_logs_the_distance_of_the_samples_from_the_reference(trainer: Callable[.
     samples = torch.cat([draw(module.sample, size, seed) for _, size, seed in blocks(70, 32, 0)])
     expected = frechet_distance(real, FeatureStatistics.of(features(samples)))
     assert run.callback_metrics["val/frechet"].item() == pytest.approx(expected, rel=1e-6)
-    assert {"val/kid", "val/precision", "val/recall", "val/density", "val/coverage"} <= run.callback_metrics.keys()
+    of_real, of_samples = features(points(61, 2).tensors[0]), features(samples)
+    found = {"kid": kernel_distance(of_real, of_samples)[0], **manifold_scores(of_real, of_samples)}
+    assert set(found) == {"kid", "precision", "recall", "density", "coverage"}
+    for name, value in found.items():
+        assert run.callback_metrics[f"val/{name}"].item() == pytest.approx(value, rel=1e-6), name
 
 
 def test_better_samples_score_lower_and_real_ones_near_the_floor(

@@ -1,5 +1,6 @@
 """The app: in a real browser, with the mouse; and its answers, by themselves."""
 
+import math
 import re
 import sys
 import time
@@ -290,6 +291,9 @@ def test_a_text_is_as_red_as_it_is_surprising() -> None:
         for text in ("What is the matter with thee, my lord?", "zqxv jkwz vvqz xxjq zzkq qqvx jjz")
     )
     assert usual < 3 < 6 < odd
+    (gpt,) = (each.module for each in models)
+    nats = gpt.surprisal(gpt.tokens("What is the matter with thee, my lord?"))
+    assert usual == pytest.approx(float(nats.mean()) / math.log(2), abs=0.006)
     assert "<pre>KING" in answers.samples(models, "tokens", {"seed": 0, "temperature": 0.5, "prompt": "KING"})
 
 

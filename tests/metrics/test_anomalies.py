@@ -67,6 +67,16 @@ def test_odd_images_are_data_of_the_same_kind_and_depend_on_the_image_alone(name
     assert torch.equal(ODD[name](x[4:], levels), odd[4:])
 
 
+@pytest.mark.parametrize("height", [6, 7])
+def test_erased_images_are_black_below_and_flipped_ones_upside_down(height: int) -> None:
+    x = (torch.arange(2 * height * 5).view(2, 1, height, 5) % 255 + 1) / 255  # nothing is black
+    half = height // 2
+    erased = ODD["erased"](x, 256)
+    assert torch.equal(erased[..., :half, :], x[..., :half, :]) and not erased[..., half:, :].any()
+    upside_down = [list(reversed(image)) for image in x[:, 0].tolist()]
+    assert ODD["flipped"](x, 256)[:, 0].tolist() == upside_down
+
+
 def test_faint_images_have_a_quarter_of_the_ink() -> None:
     grey = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     assert (faint(grey.mul(255).round() / 255, 256).mean() / grey.mean()).item() == pytest.approx(0.25, rel=0.02)

@@ -5,6 +5,7 @@ test, and of 2 over twenty in the quick one, with less data. (The spread over tw
 """
 
 import math
+import statistics
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from genzoo.metrics import figures
 from genzoo.metrics.anomalies import auroc, auroc_error
+from genzoo.metrics.base import in_order
 from genzoo.metrics.frechet import FeatureStatistics, frechet_distance, frechet_error, frechet_floor_error
 from genzoo.metrics.kernel import kernel_distance
 from genzoo.metrics.likelihood import BitsPerDim, NegativeLogLikelihood
@@ -142,6 +144,45 @@ def test_the_error_is_of_the_size_of_the_spread_over_fresh_draws(situation: str)
 def test_the_error_is_the_spread_over_fresh_draws(situation: str) -> None:
     for name, ratio in ratios(situation, 1200, 200).items():
         assert 1 / 1.5 < ratio < 1.5, name
+
+
+def test_errors_of_shares_are_those_of_binomials() -> None:
+    (share, error), _ = modes(torch.Generator().manual_seed(0), 200, [3, 1]).values()
+    assert 0 < share < 1 and error == pytest.approx((share * (1 - share) / 200) ** 0.5)
+    ((share, error),) = accuracies(torch.Generator().manual_seed(0), 200).values()
+    assert 0 < share < 1 and error == pytest.approx((share * (1 - share) / 200) ** 0.5)
+
+
+def test_the_error_of_a_divergence_is_that_of_a_mean_of_logarithms() -> None:
+    """Var_p(log p) / N, less (K − 1) / 2N² of the second order that is in it."""
+    coverage = ModeCoverage([[0.0], [10.0], [20.0]], 1.0)
+    coverage.update(torch.tensor([0.0] * 60 + [10.0] * 30 + [20.0] * 10)[:, None])
+    log = [math.log(0.6)] * 60 + [math.log(0.3)] * 30 + [math.log(0.1)] * 10
+    mean = sum(log) / 100
+    variance = sum((value - mean) ** 2 for value in log) / 100 / 100 - 2 / (2 * 100**2)
+    assert coverage.standard_error()["mode_kl"] == pytest.approx(variance**0.5)
+
+
+def test_errors_of_neighbourhoods_are_those_of_quarters() -> None:
+    """One cut, whose quarters are scored by themselves; a share's error is no less than its binomial one."""
+    g = torch.Generator().manual_seed(0)
+    real, fake = normal(g, 60, 3), normal(g, 80, 3) + 0.5
+    scores = manifold_scores(real, fake, k=2)
+    found = manifold_errors(real, fake, scores, k=2, repeats=1, seed=3)
+    cuts = torch.Generator().manual_seed(3)
+    quarters = [
+        [x[order] for order in torch.randperm(len(x), generator=cuts).tensor_split(4)]
+        for x in map(in_order, (real, fake))
+    ]
+    apart = [manifold_scores(*both, k=2) for both in zip(*quarters, strict=True)]
+    for name, p in scores.items():
+        values = [score[name] for score in apart]
+        if name == "density":
+            expected = statistics.stdev(values) / 2
+        else:
+            spread = statistics.stdev(math.asin(v**0.5) for v in values) / 2
+            expected = max(2 * spread, (80 if name == "precision" else 60) ** -0.5) * (p * (1 - p)) ** 0.5
+        assert found[name] == pytest.approx(expected, rel=1e-6), name
 
 
 def test_samples_that_are_all_the_same_have_errors_too() -> None:

@@ -112,6 +112,23 @@ def test_anomalies_are_told_among_data_spread_over_the_split() -> None:
 # ---- what a figure says of itself
 
 
+def test_the_time_of_a_sample_is_that_of_the_second_call_over_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, took = [100.0], iter([50.0, 6.4])  # of which the first also allocates
+    monkeypatch.setattr(figures.time, "perf_counter", lambda: now[0])
+
+    class Slow(nn.Module):
+        network_evaluations = 7
+
+        def sample(self, num_samples: int) -> Tensor:
+            now[0] += next(took)
+            return torch.zeros(num_samples, 1)
+
+    time, evaluations = figures.sampling(Slow(), 0, torch.device("cpu"))  # type: ignore[arg-type]
+    assert (time["name"], time["unit"]) == ("sampling_time", "s/sample")
+    assert time["value"] == pytest.approx(6.4 / 64) and time["num_examples"] == 64
+    assert evaluations["value"] == 7
+
+
 def test_each_score_of_samples_has_its_error_and_the_distance_its_floor_s() -> None:
     found = named(evaluate(tiny(), DigitsDataModule(), extractor=features(), num_samples=100, progress=False))
     for name in ("nll", "bits_per_dim", "frechet", "kid", "precision", "recall", "density", "coverage"):

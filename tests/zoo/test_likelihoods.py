@@ -100,6 +100,28 @@ def test_log_prob_sums_over_the_datum_and_equals_torch_distributions():
 
 
 @pytest.mark.parametrize(
+    ("likelihood", "levels"),
+    [(Bernoulli(), 2), (Categorical(), 17), (DiscretisedLogistic(mixtures=3), 256), (Gaussian(), 256)],
+    ids=str,
+)
+def test_the_mean_is_that_of_the_levels(likelihood, levels):
+    """Σ_k p_k k/(L − 1), of which the location is as good as all where the scale is small and the edges far."""
+    numbers = parameters(likelihood, levels, (4,), scale=0.1)
+    if isinstance(likelihood, DiscretisedLogistic):
+        numbers[:, 3:6] -= 4  # of [−1, 1]: three bins of 256
+    if isinstance(likelihood, Gaussian):
+        numbers[:, 0] += 0.5
+        numbers[:, 1] -= 4
+    output = likelihood.output(numbers, levels)
+    expected = torch.zeros(3, 4, dtype=torch.float64)
+    for k in range(levels):
+        level = torch.full((3, 4), k / (levels - 1))
+        expected += output.log_prob_per_dim(level).double().exp() * k / (levels - 1)
+    assert float(expected.std()) > 0.005
+    torch.testing.assert_close(output.mean.double(), expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
     ("likelihood", "scipy_cdf"), [(Gaussian(), stats.norm.cdf), (DiscretisedLogistic(), stats.logistic.cdf)]
 )
 def test_a_bin_holds_the_difference_of_scipys_distribution_function(likelihood, scipy_cdf):

@@ -305,7 +305,6 @@ class AutoregressiveMixin(ConditionalMixin, CompletionMixin, LogProbMixin):
         )  # of a text, any
         prefix = torch.zeros_like(known).flatten(1)
         prefix[:, order] = known.flatten(1)[:, order].cumprod(1).bool()
-        prefix &= self.observed(x).flatten(1)
         every = torch.arange(self.num_classes or 0, device=x.device)
         per_dim = [self._few_at_once(self.log_prob_per_dim, x, y.expand(len(x))).flatten(1) for y in every]
         given_class = torch.stack([(terms * prefix).sum(1) for terms in per_dim], dim=1)

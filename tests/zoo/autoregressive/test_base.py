@@ -2,13 +2,15 @@
 
 import itertools
 import math
+import struct
+import zlib
 
 import pytest
 import torch
 
 from genzoo.zoo import GPT, MADE, PixelCNN, WaveNet
 from genzoo.zoo.autoregressive import base
-from genzoo.zoo.autoregressive.base import AutoregressiveMixin, raster_order
+from genzoo.zoo.autoregressive.base import AutoregressiveMixin, compressed_nats, raster_order
 from genzoo.zoo.modality import from_codes, modality
 
 
@@ -295,9 +297,16 @@ def test_the_complexity_score_is_the_likelihood_less_the_length_of_a_universal_c
     x = torch.cat([blank, noisy])
     code = model.anomaly_score(x, scorer="nll") - model.anomaly_score(x)
     torch.testing.assert_close(model.anomaly_score(x, scorer="nll"), -model.log_prob(x))
-    bits = code / math.log(2)
-    torch.testing.assert_close(bits, bits.round(), atol=1e-3, rtol=0)
-    torch.testing.assert_close(bits / 8, (bits / 8).round(), atol=1e-3, rtol=0)  # whole bytes
-    assert float(bits[0]) < 100 < 250 < float(bits[1])  # a blank image is short to tell; noise is log2(17) · 64 = 262
+    bytes_ = [len(zlib.compress(bytes(row), 9)) for row in (x * 16).round().int().flatten(1).tolist()]
+    torch.testing.assert_close(code / math.log(2) / 8, torch.tensor(bytes_).float(), atol=1e-3, rtol=0)
+    assert bytes_[0] < 13 < 31 < bytes_[1]  # a blank image is short to tell; noise is log2(17) · 64 / 8 = 33
     with pytest.raises(ValueError, match="scorer='magic'"):
         model.anomaly_score(x, scorer="magic")
+
+
+def test_a_universal_code_is_of_what_is_observed_and_of_any_number_of_levels():
+    codes = torch.tensor([[3, 300, 7, 0, 0]])
+    observed = torch.tensor([[True, True, True, False, False]])
+    for levels, written in ((256, bytes([3, 300 % 256, 7])), (400, struct.pack("<3i", 3, 300, 7))):
+        nats = compressed_nats(codes % levels, levels, observed)
+        assert nats.tolist() == [8 * math.log(2) * len(zlib.compress(written, 9))]

@@ -160,16 +160,17 @@ def test_what_is_drawn_is_what_the_whole_network_would_draw(conditional: bool) -
         assert torch.equal(drawn[known], codes[known])
 
 
-def test_completions_follow_the_conditional() -> None:
+@pytest.mark.parametrize("second", [0, 1])  # which is 0 as a sample, too: known silence is no end
+def test_completions_follow_the_conditional(second: int) -> None:
     """The second half given the first, over class and all: against the enumerated p(x₃, x₄ | x₁, x₂)."""
     model = wavenet(4, 3, 3.0, num_classes=2, conditional=True)
     known = torch.tensor([True, True, False, False])
-    x = from_codes(torch.tensor([[[2, 0, 0, 0]]]), 3, "waveform")
+    x = from_codes(torch.tensor([[[2, second, 0, 0]]]), 3, "waveform")
     everything = every_sound(4, 3)
     fits = (everything[:, 0, :2] == x[0, 0, :2]).all(1)
     expected = model.log_prob(everything[fits]).double().softmax(0)
     drawn = model.codes(model.complete(x, known, num_samples=4000, generator=seeded()))[:, 0, 0]
-    assert torch.equal(drawn[:, :2], torch.tensor([[2, 0]]).expand(4000, 2))
+    assert torch.equal(drawn[:, :2], torch.tensor([[2, second]]).expand(4000, 2))
     found = (drawn[:, 2] * 3 + drawn[:, 3]).bincount(minlength=9) / 4000
     assert model.completion_kind(known) == "exact"
     assert (found - expected).abs().sum() / 2 < 0.03  # about four standard errors

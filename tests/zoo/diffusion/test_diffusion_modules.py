@@ -401,6 +401,23 @@ def test_a_score_asks_at_noise_levels_that_a_schedule_need_not_have():
     assert bool(one.isfinite().all()) and torch.allclose(one, other, rtol=1e-5)
 
 
+@pytest.mark.parametrize("covariance", [WHITE, CORRELATED], ids=["white", "correlated"])
+@pytest.mark.parametrize("level", [-2.0, 0.0, 4.0])
+def test_the_anomaly_score_of_the_models_own_data(covariance, level):
+    """(1 + SNR) Σ λσ² / (α²λ + σ²) over the variances λ of the data: D, where they are white, at any level."""
+    model = best(DDPM, covariance)
+    model.anomaly_levels = (level,)
+    x = torch.randn(6000, 2, generator=seeded()).double() @ torch.linalg.cholesky(covariance).T
+    snr = math.exp(level)
+    expected = float(sum((1 + snr) * v / (snr * v + 1) for v in torch.linalg.eigvalsh(covariance)))
+    scores = model.anomaly_score(x)
+    assert float(scores.mean()) == pytest.approx(expected, abs=4 * float(scores.std()) / math.sqrt(6000))
+    model.anomaly_levels = (-2.0, level)
+    both = model.anomaly_score(x)
+    other = float(sum((1 + math.exp(-2)) * v / (math.exp(-2) * v + 1) for v in torch.linalg.eigvalsh(covariance)))
+    assert float(both.mean()) == pytest.approx((expected + other) / 2, abs=4 * float(both.std()) / math.sqrt(6000))
+
+
 def test_anomalies_are_far_from_what_the_model_denoises_them_to():
     model = best(DDPM, CORRELATED)
     usual = torch.randn(200, 2, generator=seeded()).double() @ torch.linalg.cholesky(CORRELATED).T

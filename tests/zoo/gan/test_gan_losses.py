@@ -1,6 +1,7 @@
 """Each loss against the discriminator that is best for known p and q, found by minimising over all functions."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -93,6 +94,22 @@ def test_gradients_push_the_two_in_opposite_directions(loss: AdversarialLoss) ->
     loss.generator(fake, real.detach()).sum().backward()
     assert bool((fake.grad < 0).all())
     assert loss.discriminator(real, fake).shape == (7,)
+
+
+GENERATORS: dict[type[AdversarialLoss], Callable[[float, float], float]] = {
+    NonSaturating: lambda fake, real: math.log(1 + math.exp(-fake)),
+    Hinge: lambda fake, real: -fake,
+    LeastSquares: lambda fake, real: 0.5 * (fake - 1) ** 2,
+    Wasserstein: lambda fake, real: -fake,
+    Relativistic: lambda fake, real: math.log(1 + math.exp(real - fake)),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)
+def test_what_the_generator_minimises(loss: AdversarialLoss) -> None:
+    fake, real = torch.linspace(-3, 3, 7).double(), torch.tensor([2.0, -1, 0, 0.5, 3, -2, 1]).double()
+    by_hand = [GENERATORS[type(loss)](f, r) for f, r in zip(fake.tolist(), real.tolist(), strict=True)]
+    torch.testing.assert_close(loss.generator(fake, real), torch.tensor(by_hand).double())
 
 
 def test_the_non_saturating_generator_learns_most_where_it_is_caught() -> None:

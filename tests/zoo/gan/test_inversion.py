@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor, nn
 
 from genzoo.zoo import GAN
@@ -41,6 +42,24 @@ def test_it_finds_the_most_probable_latent(linear: GAN) -> None:
     torch.testing.assert_close(linear.invert(x), exact(linear, x, everything), atol=5e-3, rtol=0)
     projected = x - linear.render(exact(linear, x, everything))
     torch.testing.assert_close(linear.anomaly_score(x), projected.square().sum(1).detach(), atol=5e-3, rtol=1e-2)
+
+
+def test_samples_are_what_the_generator_makes_of_a_standard_normal_distribution(linear: GAN) -> None:
+    """N(b, W Wᵀ)."""
+    x = linear.sample(40_000, generator=torch.Generator().manual_seed(0))
+    weight, bias = linear.generator.weight.detach(), linear.generator.bias.detach()
+    torch.testing.assert_close(x.mean(0), bias, atol=0.025, rtol=0)
+    torch.testing.assert_close(x.T.cov(), weight @ weight.T, atol=0.035, rtol=0)
+    z = linear.draw_latents(40_000, generator=torch.Generator().manual_seed(1)).double()
+    for column in z.T:  # Kolmogorov's distance, of which 1.95 / √N is exceeded once in a thousand
+        assert float(stats.kstest(column.numpy(), "norm").statistic) < 1.95 / math.sqrt(40_000)
+
+
+def test_the_middle_of_an_interpolation_is_made_from_the_middle_of_the_arc(linear: GAN) -> None:
+    a, b = torch.randn(2, 4, DIMS, generator=torch.Generator().manual_seed(4))
+    everything = torch.ones(DIMS, dtype=torch.bool)
+    middle = great_circle(exact(linear, a, everything), exact(linear, b, everything), 0.5)
+    torch.testing.assert_close(linear.interpolate(a, b, 3)[1], linear.render(middle).detach(), atol=0.01, rtol=0)
 
 
 def test_completions_are_what_the_known_part_asks_for(linear: GAN) -> None:

@@ -189,6 +189,21 @@ def test_beta_weighs_the_prior_and_the_posterior_in_the_importance_weights(linea
     torch.testing.assert_close(loss, -importance_weighted_bound(model.log_likelihood(x, z)))
 
 
+def test_the_importance_weights_of_a_beta(linear, monkeypatch):
+    """−log (1/K) Σ p(x | z) (p(z) / q(z | x))^½, with densities of torch.distributions."""
+    model, x = linear.vae(error=0.5), linear.data[:8]
+    model.num_particles, model.beta, model.kl_warmup = 3, 2.0, 8
+    monkeypatch.setattr(VAE, "global_step", 2)
+    torch.manual_seed(3)
+    loss = model.objective(x, None)["loss"]
+    torch.manual_seed(3)
+    q = model.encode(x).base_dist
+    z = q.loc + q.scale * torch.randn(3, 8, LATENT, dtype=torch.float64)
+    likelihood = Normal(z @ linear.weight.T + linear.bias, NOISE).log_prob(x).sum(2)
+    ratio = (Normal(0.0, 1.0).log_prob(z) - q.log_prob(z)).sum(2)
+    torch.testing.assert_close(loss, -(likelihood + 0.5 * ratio).exp().mean(0).log())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

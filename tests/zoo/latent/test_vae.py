@@ -37,10 +37,10 @@ def test_elbo_with_exact_posterior_is_log_p_in_expectation_by_quadrature(linear)
     elbo = expected - kl_divergence(q, Normal(0.0, 1.0)).sum(1)
     torch.testing.assert_close(elbo, linear.marginal.log_prob(x), atol=1e-10, rtol=0)
     # and the model's own estimate agrees with these closed forms
-    draws = torch.stack([torch.stack([(e := model.elbo(x))[0], e[1].sum(1)]) for _ in range(4000)])
-    error = draws[:, 0].std(0) / math.sqrt(len(draws))
-    assert bool(((draws[:, 0].mean(0) - expected).abs() < 5 * error).all())
-    torch.testing.assert_close(draws[0, 1], kl_divergence(q, Normal(0.0, 1.0)).sum(1))
+    likelihood, kl = model.elbo(x.repeat(4000, 1))
+    draws = likelihood.view(4000, len(x))
+    assert bool(((draws.mean(0) - expected).abs() < 5 * draws.std(0) / math.sqrt(4000)).all())
+    torch.testing.assert_close(kl[: len(x)].sum(1), kl_divergence(q, Normal(0.0, 1.0)).sum(1))
 
 
 def test_bound_rises_with_particles_to_log_p_and_never_above(linear):
@@ -49,7 +49,7 @@ def test_bound_rises_with_particles_to_log_p_and_never_above(linear):
     torch.manual_seed(0)
     means, errors = [], []
     for particles, repeats in ((1, 2000), (5, 800), (50, 200), (500, 60), (5000, 20)):
-        values = torch.stack([model.log_prob(x, num_particles=particles).mean() for _ in range(repeats)])
+        values = model.log_prob(x.repeat(repeats, 1), num_particles=particles).view(repeats, len(x)).mean(1)
         means.append(float(values.mean()))
         errors.append(float(values.std() / math.sqrt(repeats)))
     for k in range(4):
@@ -65,7 +65,8 @@ def test_gap_of_a_wrong_posterior_is_its_divergence(linear):
     q, exact = model.encode(x).base_dist, linear.vae().encode(x).base_dist
     gap = kl_divergence(q, exact).sum(1)
     torch.manual_seed(1)
-    elbo = torch.stack([(e := model.elbo(x))[0] - e[1].sum(1) for _ in range(4000)])
+    likelihood, kl = model.elbo(x.repeat(4000, 1))
+    elbo = (likelihood - kl.sum(1)).view(4000, len(x))
     error = elbo.std(0) / math.sqrt(len(elbo))
     assert bool(((linear.marginal.log_prob(x) - gap - elbo.mean(0)).abs() < 5 * error).all())
 
@@ -316,6 +317,14 @@ def test_training_loss_is_the_negative_elbo_when_beta_is_one():
     torch.testing.assert_close(quantities["elbo"], quantities["reconstruction"] - quantities["kl"])
 
 
+@pytest.mark.parametrize(("step", "beta"), [(0, 0.0), (25, 1.0), (1000, 4.0)])
+def test_beta_weighs_the_divergence_in_the_loss(linear, monkeypatch, step, beta):
+    model = VAE((DIMS,), None, latent_dim=LATENT, beta=4.0, kl_warmup=100).double()
+    monkeypatch.setattr(VAE, "global_step", step)
+    quantities = model.objective(linear.data, None)
+    torch.testing.assert_close(quantities["loss"], beta * quantities["kl"] - quantities["reconstruction"])
+
+
 def test_beta_warmup_and_free_bits_shape_the_loss_but_never_the_evaluation():
     x = torch.randint(2, (6, 1, 4, 4)).float()
     model = VAE((1, 4, 4), 2, latent_dim=5, beta=4.0, kl_warmup=100, free_bits=0.7)
@@ -356,6 +365,15 @@ def test_interpolation_ends_at_the_reconstructions_and_traversal_moves_one_code(
         model.traverse(a, 4, [0.0])
     with pytest.raises(ValueError, match="steps=1"):
         model.interpolate(a, b, 1)
+
+
+def test_anomaly_scores_are_the_two_closed_forms(linear):
+    """−log p(x | E z) of a Gaussian; and with the exact posterior, whose weights are all p(x), −log p(x)."""
+    model, x = linear.vae(), linear.data
+    around = Normal(model.encode(x).mean @ linear.weight.T + linear.bias, NOISE)
+    torch.testing.assert_close(model.anomaly_score(x), -around.log_prob(x).sum(1))
+    model.num_particles = 3
+    torch.testing.assert_close(model.anomaly_score(x, scorer="nll"), -linear.marginal.log_prob(x))
 
 
 def test_anomaly_scores_rank_noise_above_what_was_learned():
