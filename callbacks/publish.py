@@ -35,9 +35,9 @@ from genzoo.zoo.hub.card import Card
 from genzoo.zoo.hub.film import Film
 from genzoo.zoo.hub.publishing import checked_target
 from genzoo.zoo.hub.run_folder import run_folder
-from genzoo.zoo.hub.schema import StoredAs
+from genzoo.zoo.hub.schema import METRICS, PUBLISHED, StoredAs
 from genzoo.zoo.hub.storage import as_stored
-from genzoo.zoo.hub.tasks import name_of, place_of
+from genzoo.zoo.hub.tasks import called, name_of
 from genzoo.zoo.hub.wording import masked
 from genzoo.zoo.interface import Samples
 from genzoo.zoo.media import samples_of
@@ -86,8 +86,11 @@ class Publish(AtValidation):
         measure: bool = True,
     ) -> None:
         super().__init__()
-        if num_samples < 1:
-            raise ValueError(f"Publish: num_samples={num_samples}: a picture shows at least 1.")
+        try:
+            PUBLISHED["num_samples"](num_samples, "num_samples")
+            PUBLISHED["seed"](seed, "seed")
+        except ValueError as error:
+            raise ValueError(f"Publish: {error}") from None
         if name is None and recipe is None:
             raise ValueError("Publish: give the entry a name, or name the recipe that it is to be called after.")
         self.name = name
@@ -126,13 +129,14 @@ class Publish(AtValidation):
             if not isinstance(module, Samples) and getattr(module, "will_sample", False):  # what it does once trained
                 given.pop("extractor", None)
             how = checked_arguments(module, data, **given)
+            METRICS(metrics := unmeasured(module, data, **given), "")  # what it is measured by has to fit in a file
             asked: dict[str, Any] = {"split": "test", "only": GROUPS, "weights_path": None} | given
             with seeded(self.seed), tempfile.TemporaryDirectory() as folder:  # building draws weights
                 extractor = checked_data(module, data, how, asked["split"], asked["only"], asked["weights_path"])
                 checked_target(self.name_for(data), self.to or folder)
                 lazy = any(isinstance(p, torch.nn.UninitializedParameter) for p in module.parameters())
                 if not lazy:
-                    self._write(module, data, {}, Path(folder) / "entry")
+                    self._write(module, data, metrics, Path(folder) / "entry")
             if extractor is not None and self.measure:
                 rank_zero_info(f"to be measured at the end, in the features of {extractor.name}")
         except ValueError as error:
@@ -198,9 +202,7 @@ class Publish(AtValidation):
         """The entry's name."""
         if self.name is not None:
             return self.name
-        kind = type(data).__name__
-        called = getattr(data, "name", None) or place_of({"class_path": kind, "init_args": dict(data.hparams)})
-        return name_of(called or kind.removesuffix("DataModule").lower(), self.recipe or "")
+        return name_of(called(data), self.recipe or "")
 
     def publish(
         self,

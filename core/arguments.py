@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MODEL = "an entry's name, folder or address; a checkpoint's file; or the folder of a run (its best checkpoint)"
 
 #: those of `evaluate`'s arguments that a command line gives as they are, under the same names
-PROTOCOL = ("split", "num_particles", "num_likelihood", "num_samples", "extractor", "num_odd", "seed")
+PROTOCOL = ("split", "num_particles", "num_likelihood", "num_samples", "extractor", "weights_path", "num_odd", "seed")
 
 
 def add_model(parser: ArgumentParser) -> None:
@@ -64,6 +64,10 @@ def add_protocol(parser: ArgumentParser) -> None:
     add(
         "--extractor",
         help="the entry whose features give the distances, or inception (default: as published)",
+    )
+    add(
+        "--weights_path",
+        help="with inception the file of its weights (default: as its own run says; else downloaded)",
     )
     add("--num_odd", type=int, help="usual and odd data that anomalies are told by, each (default: as published)")
     add(
@@ -179,13 +183,20 @@ def note_others(entry: "Entry", data: "LightningDataModule") -> None:
         note(f"{entry.name}: {OTHERS}")
 
 
-def stated_protocol(evaluation: dict[str, Any]) -> dict[str, Any]:
-    """What an entry, or a run's configuration, may ask of `evaluate`; says once what of it is not heeded."""
+def stated_protocol(evaluation: dict[str, Any], *, own: bool = False) -> dict[str, Any]:
+    """What an entry, or a run's configuration, may ask of `evaluate`; says once what of it is not heeded.
+
+    What a run (`own`) is measured by may also leave some figures out.
+    """
     from genzoo.zoo.hub.entries import protocol_of
 
     taken, left = protocol_of(evaluation)
+    if own and "only" in left:
+        left.remove("only")
+        taken["only"] = evaluation["only"]
     if left:
-        note(f"not heeded of the published protocol: {', '.join(left)}. An extractor of your own: --extractor")
+        options = "an extractor of your own: --extractor, the file of Inception's weights: --weights_path"
+        note(f"not heeded of the published protocol: {', '.join(left)} ({options})")
     return taken
 
 

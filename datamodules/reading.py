@@ -123,16 +123,11 @@ def _as_they_are(results: Any) -> Any:
 
 def with_bar(results: Iterable[Result], total: int, what: str) -> Iterator[Result]:
     """The results, and on the first process a bar that goes away at the end."""
-    from rich.errors import LiveError
     from rich.progress import Progress
 
     bar = Progress(transient=True, disable=rank() != 0)
     task = bar.add_task(what, total=total)
-    try:
-        bar.start()
-    except LiveError:  # another one stands there
-        yield from results
-        return
+    bar.start()
     try:
         shown = time.perf_counter()
         for done, result in enumerate(results, start=1):

@@ -18,7 +18,17 @@ from genzoo.metrics.kernel import KernelDistance
 from genzoo.metrics.manifold import ManifoldScores
 from genzoo.zoo.drawing import blocks, draw
 from genzoo.zoo.processes import gather, rank, share
-from genzoo.zoo.value_range import ValueRange, contradicts, in_words, plain_range, range_of, to_unit
+from genzoo.zoo.value_range import (
+    BYTES,
+    SYMMETRIC,
+    UNIT,
+    ValueRange,
+    contradicts,
+    in_words,
+    plain_range,
+    range_of,
+    to_unit,
+)
 
 
 class Floor(NamedTuple):
@@ -56,6 +66,15 @@ class _Shown:
         return (to_unit(x, self.range) for x in self.batches)
 
 
+def _range_of(source: Trainer | LightningDataModule, split: str) -> ValueRange | None:
+    """As `range_of`; of standardised images what all of them span, which no batch knows."""
+    found = range_of(first_batch(source, split, "split"))
+    if found in (None, UNIT, SYMMETRIC, BYTES):
+        return found
+    lows, highs = zip(*(x.detach().aminmax() for x in Rows(source, split)), strict=True)
+    return float(min(lows)), float(max(highs))
+
+
 class NoOtherSplit(ValueError):
     """There are no real data to hold against the reference."""
 
@@ -73,7 +92,8 @@ class Closeness:
         kid: also the kernel distance.
         prdc: also precision, recall, density and coverage.
         cache_dir: where statistics of real data are kept; None is $GENZOO_CACHE, or else ~/.cache/genzoo.
-        value_range: of images, data and samples; None finds it out from the first of the data.
+        value_range: of images, data and samples; None finds it out from the first of the data, or from all of them,
+            where it is none of those that are usual.
     """
 
     def __init__(
@@ -95,7 +115,7 @@ class Closeness:
             real_features, extractor=extractor, keep=num_samples, device=device, cache_dir=cache_dir
         )
         self._told = value_range is None  # found out, not stated: then samples that contradict are a mistake
-        self.value_range = range_of(first_batch(source, split, "split")) if value_range is None else value_range
+        self.value_range = _range_of(source, split) if value_range is None else value_range
         statistics, self.real = self._features(self._shown(Rows(source, split)))
         self.num_real = statistics.count
         self.frechet = FrechetDistance().to(device)
@@ -160,7 +180,7 @@ class Closeness:
                 raise ValueError(
                     f"The images of the {self.split} split are in {in_words(self.value_range)}, but the samples in"
                     f" {in_words(found)}: a distance between them means nothing. Let `sample` return images as the"
-                    " data are, or state `value_range` if both are right."
+                    " data are, or state `value_range` of `FrechetDistance` if both are right."
                 )
         return True
 

@@ -20,6 +20,7 @@ from typing import Any, Literal, TypedDict
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import nn
 
 from genzoo.metrics import figures
@@ -182,6 +183,9 @@ def evaluate(
             found += figures.modes(module, datamodule, how["num_samples"], seed)
         if "anomaly" in only and isinstance(module, ScoresAnomalies):
             found += figures.anomaly(module, datamodule, how["odd"], how["num_odd"], split, track)
+    for name, value in ((figure["name"], figure["value"]) for figure in found if not math.isfinite(figure["value"])):
+        rank_zero_warn(f"evaluate: {name} is {value}, which no file can state: it is left out.")
+    found = [figure for figure in found if math.isfinite(figure["value"])]
     for figure in found:
         if math.isnan(figure.get("standard_error", 0.0)):  # of a single datum or subset there is none
             del figure["standard_error"]

@@ -147,12 +147,12 @@ class FeatureStatistics:
 
     def save(self, path: Path, **more: Tensor) -> None:
         """Writes a .safetensors file, whole or not at all; `more` tensors lie beside."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         tensors = {"count": torch.tensor(self.count), "mean": self.mean, "scatter": self.scatter, **more}
         tensors = {name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()}
         with whole(path) as half:
-            save_file({**tensors, "digest": _digest(tensors)}, half)
+            half.write_bytes(save({**tensors, "digest": _digest(tensors)}))  # whose own file raises no OSError
 
     @classmethod
     def load(cls, path: Path) -> "FeatureStatistics":

@@ -18,7 +18,7 @@ def at_home(path: str | Path) -> Path:
 
 def cache_folder() -> Path:
     """Where downloads and reference statistics are kept: $GENZOO_CACHE, or ~/.cache/genzoo."""
-    return Path(os.environ.get("GENZOO_CACHE") or Path.home() / ".cache" / "genzoo")
+    return at_home(os.environ.get("GENZOO_CACHE") or "~/.cache/genzoo")
 
 
 def cached(name: str, folder: Path | None = None) -> Path:

@@ -44,6 +44,7 @@ class SharingMixin:
         self,
         repository: str,
         *,
+        name: str | None = None,
         private: bool | None = None,
         commit_message: str = "genzoo publish",
         data: Any = None,
@@ -52,10 +53,12 @@ class SharingMixin:
         dtype: "StoredAs" = "float32",
         allow: tuple[type, ...] = (),
     ) -> str:
-        """Publishes the model to the Hub, as an entry of that name.
+        """Publishes the model to the Hub, as an entry.
 
         Args:
             repository: `owner/name`; it is made if there is none.
+            name: The entry's, `<data>/<model>`, by whose data it is compared with others; None is what `data` are
+                called, and the repository.
             private: Whether a repository that is made is private; None is as the owner's default.
             commit_message: Of the upload.
             data, metrics, card, dtype, allow: see `genzoo.publish`.
@@ -69,7 +72,9 @@ class SharingMixin:
         """
         how: Any = {"data": data, "metrics": metrics, "card": card, "dtype": dtype, "allow": allow}
         sending = {"private": private, "commit_message": commit_message}
-        return str(hub.publish(self, repository, to=f"hf://{repository}", sending=sending, **how))
+        if name is None:
+            name = repository if data is None else hub.name_of(hub.called(data), repository)
+        return str(hub.publish(self, name, to=f"hf://{repository}", sending=sending, **how))
 
 
 def _address(source: str | Path, revision: str | None) -> str | Path:

@@ -64,7 +64,7 @@ def to_unit(x: Tensor, value_range: ValueRange | None) -> Tensor:
     if value_range is None or (value_range == UNIT and x.is_floating_point()):
         return x
     low, high = value_range
-    return ((x if x.is_floating_point() else x.float()) - low) / (high - low)
+    return ((x if x.is_floating_point() else x.float()) - low) / ((high - low) or 1.0)  # of images that are all one
 
 
 def in_words(value_range: ValueRange) -> str:

@@ -49,7 +49,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     add("--mask", help="of a picture instead: another of the same size, white where it is known")
     add("--num_samples", type=int, default=3, help="how many completions (default: 3)")
-    add("--out", help="the file to write (default: completed.png, or .wav, .txt or .csv; of series also .npy)")
+    add(
+        "--out",
+        help="the file to write (default: completed.png, or .wav, .txt or .csv; of tables and series also .npy)",
+    )
     add("--seed", type=int, default=0, help="the same seed gives the same completions (default: 0)")
     add_settings(parser, "complete", "labels='[3]'; of a text `sample`'s: temperature=0.8, length=500")
     add_machine(parser)

@@ -50,7 +50,7 @@ def run(given: Namespace) -> None:
     if given.write:
         home = home_of(entry)
     data, own = data_of(entry, given), isinstance(entry, hub.Checkpoint)
-    options = stated_protocol(entry.metrics.get("evaluation", {}))
+    options = stated_protocol(entry.metrics.get("evaluation", {}), own=own)
     options |= protocol(given, entry.config.get("data"), own=own)
     if given.only:
         options["only"] = given.only.split(",")

@@ -25,7 +25,7 @@ from genzoo.zoo.hub.publishing import checked_target
 from genzoo.zoo.hub.storage import as_stored
 from genzoo.zoo.hub.wording import blamed_on, masked
 
-EXAMPLE = "genzoo publish best.ckpt --name mnist/vae"
+EXAMPLE = "genzoo publish best.ckpt --name my/vae --to my/zoo/vae"
 SAYS = "make an entry of a checkpoint"
 
 
@@ -47,7 +47,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add(
         "--to",
         help="a folder, hf://owner/name, wandb://entity/project/artifact, or a URL that fsspec writes"
-        " (s3://bucket/name) (default: the embedded zoo)",
+        " (s3://bucket/name); an entry that is there is replaced (default: the embedded zoo)",
     )
     add("--config", help="the run's config.yaml (default: the one beside the checkpoints)")
     add(
@@ -116,7 +116,8 @@ def publish_checkpoint(checkpoint: hub.Checkpoint, given: Namespace) -> Path | s
     note_others(checkpoint, data)
     said = published(config)
     options = {**said, "recipe": said.get("recipe") or said.get("name") or given.name, "name": given.name}
-    options["evaluation"] = stated_protocol(said.get("evaluation") or {}) | protocol(given, config["data"], own=True)
+    asked = stated_protocol(said.get("evaluation") or {}, own=True)
+    options["evaluation"] = asked | protocol(given, config["data"], own=True)
     publisher = Publish(**options | ({"dtype": given.dtype} if given.dtype else {}))
     kept = read_checkpoint(checkpoint.path)
     if "Publish" in kept.get("callbacks", {}):  # the time that training took, and its film

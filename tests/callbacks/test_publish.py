@@ -166,6 +166,17 @@ def test_what_is_measured_on_a_single_datum_has_no_standard_error() -> None:
     assert "standard_error" not in found["bits_per_dim"]
 
 
+def test_a_figure_that_is_infinite_is_left_out_and_said() -> None:
+    """No file has a number for it, and the others are worth keeping."""
+    model, data = tiny(), DigitsDataModule()
+    known, sure = model.log_prob, evaluate(model, data, num_likelihood=20, only=["likelihood"], progress=False)
+    model.log_prob = lambda x, **how: known(x, **how).index_fill(0, torch.tensor([0]), -torch.inf)  # type: ignore
+    with pytest.warns(UserWarning, match="nll is inf, which no file can state: it is left out"):
+        metrics = evaluate(model, data, num_likelihood=20, only=["likelihood"], progress=False)
+    left_out = figures(sure).keys() - figures(metrics).keys()
+    assert left_out == {"nll", "bits_per_dim"} and "parameters" in figures(metrics)
+
+
 def test_a_classifier_has_an_accuracy() -> None:
     torch.manual_seed(0)
     model, data = Classifier((1, 8, 8), 17, 10, feature_dim=4, width=4), DigitsDataModule()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from genzoo.callbacks import FrechetDistance, Publish, SampleLogger, evaluate
+from genzoo.metrics.closeness import Closeness
 from genzoo.metrics.extractors import FeatureExtractor
 from genzoo.metrics.frechet import FeatureStatistics, frechet_distance
 from genzoo.zoo import Classifier
@@ -222,6 +223,22 @@ def test_a_module_of_ones_own_sees_images_as_they_are_and_an_entry_in_the_unit_r
     assert len(said) == 2 and all(("images in [" in line) == (name != "unit") for line in said)
 
 
+def test_the_range_of_standardised_images_is_that_of_all_of_them() -> None:
+    """Whatever the batches are that they come in."""
+    standardised = images(40, (-1.8, 2.4))
+    found = set()
+    for size in (5, 20, 40):
+
+        class Bare(LightningDataModule):
+            def test_dataloader(self, size: int = size) -> DataLoader:
+                return DataLoader(standardised, size)
+
+        how: Any = {"split": "test", "num_samples": 30, "device": torch.device("cpu")}
+        found.add(Closeness(Bare(), FeatureExtractor(Classifier((1, 4, 4), 17, 10, width=4)), **how).value_range)
+    assert found == {(float(standardised.min()), float(standardised.max()))}
+    assert to_unit(torch.full((2, 1, 4, 4), 7.0), (7.0, 7.0)).eq(0).all()
+
+
 def test_a_range_that_is_none_is_refused() -> None:
     for bad in ((1.0, -1.0), (0.0, 0.0), (0.0,), (float("nan"), 1.0)):
         for make in (SampleLogger, lambda **options: FrechetDistance(flat(), **options)):
@@ -336,6 +353,8 @@ BAD_ENTRIES: dict[str, tuple[dict[str, Any], str]] = {
     "odd": ({"evaluation": {"odd": ["green"]}}, r"odd is \['green'\]"),
     "a seed": ({"evaluation": {"seed": -1}}, "seed is -1"),
     "a device": ({"evaluation": {"device": "gpu0"}}, "device='gpu0'"),
+    "more data than files state": ({"evaluation": {"num_likelihood": 10_000_000}}, "evaluation.num_likelihood"),
+    "more particles": ({"evaluation": {"num_particles": 200_000}}, "evaluation.num_particles"),
 }
 
 
@@ -359,6 +378,15 @@ def test_what_publish_would_find_only_at_the_end(
         trainer(publish, max_epochs=1).fit(Watched((1, 8, 8), 17, network="mlp", width=8), DigitsDataModule(limit=64))
     assert str(error.value).startswith("Publish: ") and "\n" not in str(error.value)
     assert not steps and not (tmp_path / "entry").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"num_samples": 20_000}, {"num_samples": 0}, {"seed": -1}, {"seed": 0.5}], ids=str
+)
+def test_what_the_entry_s_picture_cannot_be_of(arguments: dict[str, Any]) -> None:
+    (name,) = arguments
+    with pytest.raises(ValueError, match=f"Publish: {name} is "):
+        Publish("digits/vae", **arguments)
 
 
 def test_where_publish_could_not_write_at_the_end(tmp_path: Path, trainer: Callable[..., Trainer]) -> None:

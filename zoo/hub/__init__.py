@@ -17,16 +17,19 @@ from genzoo.zoo.hub.checkpoints import Checkpoint
 from genzoo.zoo.hub.entries import Entry, by_task, list_models, read_config
 from genzoo.zoo.hub.loading import load, load_checkpoint, load_found
 from genzoo.zoo.hub.publishing import publish, republish
+from genzoo.zoo.hub.tasks import called, name_of
 
 __all__ = [
     "Checkpoint",
     "Entry",
     "by_task",
+    "called",
     "find",
     "list_models",
     "load",
     "load_checkpoint",
     "load_found",
+    "name_of",
     "publish",
     "read_config",
     "republish",

@@ -116,7 +116,8 @@ def check_address(address: str, *, publishing: bool = False) -> None:
     scheme, _, rest = address.partition("://")
     forms = {"hf": (1, "hf://owner/name"), "wandb": (2, "wandb://entity/project/artifact")}
     if scheme in forms:
-        if rest.count("/") != forms[scheme][0] or not all(rest.split("/")):
+        place = rest.partition("@")[0] if scheme == "hf" else rest  # a revision may be called refs/pr/1
+        if place.count("/") != forms[scheme][0] or not all(place.split("/")):
             raise ValueError(f"{masked(address)}: such an address has the form {forms[scheme][1]}")
         if publishing and scheme == "hf" and "@" in rest:
             raise ValueError(f"{masked(address)}: a revision cannot be written; name the repository alone")
@@ -160,8 +161,8 @@ def _check_writable(address: str, scheme: str) -> None:
 
 
 def _check_entry(address: str, inside: set[str]) -> None:
-    """Raises ValueError if files at an address are there, and are not those of an entry."""
-    if inside and (foreign := sorted(inside - set(FILES)) or sorted({CONFIG, WEIGHTS} - inside)):
+    """Raises ValueError if files at an address are there, and are not those of an entry, whole or half sent."""
+    if inside and (foreign := sorted(inside - set(FILES)) or sorted({WEIGHTS} - inside)):
         lacks = "it has also" if foreign[0] in inside else "it lacks"
         raise ValueError(
             f"{masked(address)} exists and is no entry of a zoo, so it is not replaced; choose another"
@@ -295,13 +296,16 @@ def _upload_hugging_face(
 
 
 def _upload_url(folder: Path, address: str) -> str:
-    """config.yaml goes last: it states the hash of the weights, so a half that has arrived is never taken for all."""
+    """config.yaml goes last: it states the hash of the weights, so a half that has arrived is never taken for all.
+
+    The weights go first: by them the half of an entry is known for one, where it is sent again.
+    """
     from fsspec.core import url_to_fs
 
     system, root = url_to_fs(address.rstrip("/"))
     if root.startswith("/"):  # a store of objects has no folders, and a bucket is not made by mistake
         system.makedirs(root, exist_ok=True)
-    for path in sorted(folder.iterdir(), key=lambda path: path.name == CONFIG):
+    for path in sorted(folder.iterdir(), key=lambda path: (path.name == CONFIG, path.name != WEIGHTS)):
         system.put_file(str(path), f"{root}/{path.name}")
     for former in set(FILES) - {path.name for path in folder.iterdir()}:  # of an entry that was replaced
         if system.exists(f"{root}/{former}"):

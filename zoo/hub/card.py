@@ -102,7 +102,8 @@ def _cell(value: Any) -> str:
 
 def _data(config: Mapping[str, Any]) -> str:
     shape, levels = config.get("shape"), config.get("levels")
-    values = "real values" if levels is None else f"{levels} levels in [0, 1]"
+    where = {1: f"tokens from 0 to {(levels or 1) - 1}", 2: f"{levels} levels in [−1, 1]"}  # texts and sounds
+    values = "real values" if levels is None else where.get(len(shape or ()), f"{levels} levels in [0, 1]")
     text = f"Data of shape {tuple(shape)}, {values}." if shape else "Not stated."
     if names := config.get("class_names"):
         text += f" Their classes: {', '.join(names[:100])}{', …' if len(names) > 100 else ''}."

@@ -51,6 +51,18 @@ def name_of(called: str, recipe: str) -> str:
     return f"{letters}/{recipe.rpartition('/')[2]}"
 
 
+def called(data: Any) -> str:
+    """What data are called: as they say themselves, after their folder or file, or else after their kind.
+
+    Args:
+        data: a datamodule, or {class_path, init_args} of one.
+    """
+    block = data
+    if not isinstance(data, Mapping):
+        block = {"class_path": type(data).__name__, "init_args": dict(getattr(data, "hparams", {}))}
+    return getattr(data, "name", None) or place_of(block) or _kind(block).lower()
+
+
 def place_of(block: Any) -> str | None:
     """What the folder or the file is called in which data of somebody's own lie; None of other data.
 

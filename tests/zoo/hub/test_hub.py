@@ -688,6 +688,7 @@ def test_an_address_that_is_not_there() -> None:
     with pytest.raises(ValueError, match="a revision cannot be written"):
         addresses.check_address("hf://owner/name@main", publishing=True)
     addresses.check_address("hf://owner/name@main")
+    addresses.check_address("hf://owner/name@refs/pr/1")
     with pytest.raises(OSError, match=r"could not fetch memory://nowhere"):
         genzoo.load("memory://nowhere")
     with pytest.raises(OSError, match=r"could not fetch http://127\.0\.0\.1:9/x"):

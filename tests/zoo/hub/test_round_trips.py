@@ -82,12 +82,21 @@ try:
     VAE.from_pretrained("me/digits-vae")
 except ValueError as error:
     refused = str(error)
-print(json.dumps({"address": address, "first": first, "old": densities(old), "refused": refused, "sha": sha}))
+from genzoo.datamodules import DigitsDataModule
+named, folder = [], {"class_path": "ImageFolderDataModule", "init_args": {"root": "/somewhere/My photos"}}
+for data in (None, DigitsDataModule(), folder):
+    made().push_to_hub("me/named", data=data)
+    named.append(genzoo.zoo.hub.find("hf://me/named").config["name"])
+made().push_to_hub("me/named", name="cats/vae")
+named.append(genzoo.zoo.hub.find("hf://me/named").config["name"])
+found = {"address": address, "first": first, "old": densities(old), "refused": refused, "sha": sha, "named": named}
+print(json.dumps(found))
 """,
     )
     expected = densities(made())
-    assert found["address"] == "hf://me/digits-vae" and server.messages == ["the first", "genzoo publish"]
+    assert found["address"] == "hf://me/digits-vae" and server.messages[:2] == ["the first", "genzoo publish"]
     assert found["first"] == [expected, expected] and found["old"] == expected
+    assert found["named"] == ["me/named", "digits/named", "My-photos/named", "cats/vae"]
     assert found["refused"] == "me/digits-vae is a GAN, no VAE: take GAN.from_pretrained, or genzoo.load"
     assert server.repositories["me/digits-vae"]["private"]
     _, files = server.files("me/digits-vae", found["sha"])
@@ -251,3 +260,5 @@ def test_an_upload_that_breaks_off_is_never_taken_for_an_entry(monkeypatch: pyte
             genzoo.publish(other, "x", to=to)
         with pytest.raises((OSError, ValueError), match=r"config\.yaml|SHA-256"):
             genzoo.load(to)
+        genzoo.publish(other, "x", to=to)  # as the message says: what has arrived is no reason to refuse it
+        assert densities(genzoo.load(to)) == densities(other)
