@@ -11,6 +11,8 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from genzoo.callbacks.ema import averaged_weights
 from genzoo.callbacks.newest import Newest
 from genzoo.metrics.evaluation import measuring
+from genzoo.zoo.interface import Samples
+from genzoo.zoo.module import ZooModule
 from genzoo.zoo.processes import world_size
 
 
@@ -113,6 +115,8 @@ class AtValidation(Callback):
 
     def _look(self, trainer: Trainer, module: LightningModule) -> Mapping[str, float]:
         with averaged_weights(trainer), measuring(module), torch.no_grad():
+            if trainer.state.fn == TrainerFn.FITTING and isinstance(module, ZooModule):
+                module.settle()
             figures = self.act(trainer, module)
         if trainer.state.fn == TrainerFn.FITTING:
             self._looked_at = trainer.global_step
@@ -121,6 +125,11 @@ class AtValidation(Callback):
     def _log(self, module: LightningModule, figures: Mapping[str, float]) -> None:
         for i, (name, value) in enumerate(figures.items()):
             module.log(name, value, prog_bar=i == 0)
+
+
+def will_sample(module: LightningModule, stage: str) -> bool:
+    """Whether it can be sampled: now, or as soon as a training has begun."""
+    return isinstance(module, Samples) or (stage == TrainerFn.FITTING and getattr(module, "will_sample", False))
 
 
 def has_validations(trainer: Trainer) -> bool:

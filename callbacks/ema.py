@@ -21,6 +21,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from genzoo.zoo.module import ZooModule
 from genzoo.zoo.processes import world_size
 from genzoo.zoo.sharding import is_shared, own, share_of, whole
 
@@ -111,7 +112,7 @@ class EMA(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begins the average at the weights as they are, or goes on with the one at hand."""
-        if self._raw is not None and not self._is_in():  # somebody has given the module other weights since
+        if self._is_over():
             self._average, self._raw, self.num_updates = {}, None, 0
         self._swap_out()  # an earlier fit left the average in the module
         self._follow(trainer, pl_module)
@@ -223,6 +224,12 @@ class EMA(Callback):
         if trainer.state.fn == TrainerFn.FITTING:
             self._swap_out()
 
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Without validations, what is fitted beside the weights fits the average that a checkpoint has."""
+        if isinstance(pl_module, ZooModule):
+            with averaged_weights(trainer):
+                pl_module.settle_after_epoch()
+
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """The raw weights come back if a validation of training broke off; after training the average stays."""
         if trainer.state.fn == TrainerFn.FITTING:
@@ -266,12 +273,20 @@ class EMA(Callback):
     # ---- checkpoints
 
     def averaged(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The weights of a module by name, the average in place of those that are averaged."""
-        return {name: self._average.get(name, value) for name, value in weights.items()}
+        """The weights of a module by name, the average in place of those that are averaged.
+
+        After a training, where others have been put into the module since, those.
+        """
+        average = {} if self._is_over() else self._average
+        return {name: average.get(name, value) for name, value in weights.items()}
+
+    def _is_over(self) -> bool:
+        """Whether somebody has given the module other weights since the average was left in it."""
+        return self._raw is not None and not self._is_in()
 
     def state_dict(self) -> dict[str, Any]:
         """The number of updates and the raw weights: the average itself is the checkpoint's `state_dict`."""
-        if not self._average:
+        if not self._average or self._is_over():
             return {}
         raw = self._raw or {name: store[key].detach() for name, (store, key) in self._places.items()}
         raw = {name: whole(value).cpu() if is_shared(value) else value for name, value in raw.items()}
@@ -313,9 +328,10 @@ def exponent_of(width: float) -> float:
 
 @contextmanager
 def averaged_weights(trainer: Trainer) -> Iterator[None]:
-    """The average in the module, if the Trainer has an `EMA`, also outside validation; then what was there before."""
+    """The average in the module, if an `EMA` trains it, also outside validation; then what was there before."""
     averages: list[EMA] = [callback for callback in trainer.callbacks if isinstance(callback, EMA)]  # type: ignore[attr-defined]
-    put_in = [average for average in averages if average._swap_in()]
+    fits = trainer.state.fn == TrainerFn.FITTING  # else it may be the average of other weights
+    put_in = [average for average in averages if fits and average._swap_in()]
     try:
         yield
     finally:

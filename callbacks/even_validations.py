@@ -45,7 +45,8 @@ class EvenValidations(Callback):
         if stage != TrainerFn.FITTING or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         intervals = trainer.check_val_every_n_epoch, getattr(trainer, "val_check_interval", None)
-        self._active = intervals in ((1, 1.0), (None, NEVER))  # Lightning's defaults; ours, of a training before
+        known = intervals in ((1, 1.0), (None, NEVER))  # Lightning's defaults; ours, of a training before
+        self._active = known and trainer.enable_validation  # without any, checkpoints go by the ends of epochs
         if self._active:
             trainer.check_val_every_n_epoch, trainer.val_check_interval = None, NEVER
             for callback in trainer.callbacks:  # type: ignore[attr-defined]

@@ -5,7 +5,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
-from genzoo.callbacks.at_validation import AtValidation
+from genzoo.callbacks.at_validation import AtValidation, will_sample
 from genzoo.metrics.closeness import Closeness, NoOtherSplit, check_extractor
 from genzoo.metrics.data import SPLITS, first_batch
 from genzoo.metrics.evaluation import LEAST
@@ -93,7 +93,7 @@ class FrechetDistance(AtValidation):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Finds the extractor, and refuses what cannot be measured, before training starts."""
-        if not isinstance(pl_module, Samples):
+        if not will_sample(pl_module, stage):
             raise ValueError(
                 f"FrechetDistance: {type(pl_module).__name__} has no `sample(num_samples, *, generator=None)`"
                 " to draw from. Give it one, or take the callback away."
@@ -121,7 +121,8 @@ class FrechetDistance(AtValidation):
 
     def act(self, trainer: Trainer, module: LightningModule) -> dict[str, float]:
         """Draws and compares; the same on every rank."""
-        assert isinstance(module, Samples)  # setup has seen to it
+        if not isinstance(module, Samples):  # an autoencoder that has seen no data yet
+            return {}
         with seeded(self.seed):  # reading data may draw, too
             first, closeness = self._closeness is None, self._real(trainer, module)
             scores = agree(closeness.scores(module.sample, seed=self.seed, batch_size=self.batch_size))

@@ -6,7 +6,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from genzoo.callbacks.at_validation import AtValidation
+from genzoo.callbacks.at_validation import AtValidation, will_sample
 from genzoo.metrics import modes
 from genzoo.zoo.drawing import draw
 from genzoo.zoo.interface import Samples
@@ -50,7 +50,7 @@ class ModeCoverage(AtValidation):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Finds the modes, before training starts."""
-        if not isinstance(pl_module, Samples):
+        if not will_sample(pl_module, stage):
             raise ValueError(f"ModeCoverage: {type(pl_module).__name__} has no `sample` to draw from.")
         centres, std = self._modes(trainer)
         modes.mode_coverage(centres, centres, std)  # raises for what are no modes
@@ -63,7 +63,8 @@ class ModeCoverage(AtValidation):
 
     def act(self, trainer: Trainer, module: LightningModule) -> dict[str, float]:
         """Draws and counts; the same on every rank."""
-        assert isinstance(module, Samples)  # setup has seen to it
+        if not isinstance(module, Samples):  # an autoencoder that has seen no data yet
+            return {}
         coverage = modes.ModeCoverage(*self._modes(trainer), sync_on_compute=False)  # all ranks draw the same
         coverage.update(draw(module.sample, self.num_samples, self.seed))
         return {f"val/{name}": value.item() for name, value in coverage.compute().items()}

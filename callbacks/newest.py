@@ -30,6 +30,8 @@ class Newest(Checkpoint):
     as soon as all have heard of it), so that no half of an optimiser's step is ever written; a second Ctrl-C ends the
     run at once.
 
+    `trainer.fit(…, ckpt_path=newest.path)` goes on from there (Lightning's "last" knows of its own callback alone).
+
     A run that goes on in another folder takes the best checkpoints along, so that a ModelCheckpoint goes on comparing
     with them, and `Publish` finds the best of both runs.
 
@@ -43,6 +45,15 @@ class Newest(Checkpoint):
         self._replaced: dict[int, Any] = {}  # the handlers of signals before ours
         self._at_once = False
         self._saved_step = self._validated_step = -1
+        self._others: list[ModelCheckpoint] = []
+
+    @property
+    def best_model_path(self) -> str:
+        """What a Trainer takes for "best", of which this may be the first checkpoint callback: the first that another
+        one has; where there is no other, the newest.
+        """
+        newest = self.path if self._saved_step >= 0 and not self._others else ""
+        return next((other.best_model_path for other in self._others if other.best_model_path), newest)
 
     @property
     def path(self) -> str:
@@ -51,6 +62,7 @@ class Newest(Checkpoint):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Finds the folder, which all processes agree on."""
+        self._others = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
         if stage == TrainerFn.FITTING:
             self.dirpath = trainer.strategy.broadcast(self.dirpath or str(run_folder(trainer) / "checkpoints"))
             self._signal, self._at_once, self._saved_step = None, False, -1
@@ -106,9 +118,8 @@ class Newest(Checkpoint):
 
     def _is_behind(self, trainer: Trainer) -> bool:
         """Whether a ModelCheckpoint has written this step, and this one not."""
-        others = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
         step = trainer.global_step
-        return step != self._saved_step and any(other._last_global_step_saved == step > 0 for other in others)
+        return step != self._saved_step and any(other._last_global_step_saved == step > 0 for other in self._others)
 
     def _save(self, trainer: Trainer) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]

@@ -7,6 +7,7 @@ import copy
 import inspect
 import math
 import warnings
+from functools import partial
 
 import pytest
 import torch
@@ -18,11 +19,15 @@ from genzoo.zoo import (
     DDPM,
     GAN,
     GPT,
+    MADE,
     VAE,
     Autoencoder,
+    Classifier,
     FlowMatching,
+    LatentModel,
     MaskedDiffusion,
     PerDatum,
+    QuantisedAutoencoder,
     ScoreModel,
 )
 from genzoo.zoo.interface import (
@@ -621,3 +626,26 @@ def test_data_that_require_a_gradient_are_checked_without_a_word(case):
             assert plain_range(x) == plain_range(x.detach())
     finally:
         torch.set_warn_always(always)
+
+
+SEVERAL = [
+    Case(VAE, (1, 8, 8), 17, frozenset()),
+    Case(QuantisedAutoencoder, (1, 8, 8), 17, frozenset()),
+    Case(LatentModel, (1, 8, 8), 17, frozenset(), {"prior": partial(GPT, width=16, depth=1)}),
+    Case(MADE, (2,), None, frozenset()),
+    Case(Classifier, (1, 8, 8), 17, frozenset(), {"num_classes": 3}),
+]
+
+
+@pytest.mark.parametrize("case", SEVERAL, ids=str)
+def test_several_loaders_of_validation_and_prediction(case, tmp_path):
+    """Lightning tells each step which of them a batch is of."""
+    model, labels = case.build().eval(), torch.tensor([0, 1, 2, 0])
+    data = [case.data(4) for _ in range(2)]
+    loaders = [DataLoader(TensorDataset(x, labels), batch_size=2) for x in data]
+    run, name = trainer(tmp_path), "nll" if isinstance(model, HasLogProb) else "loss"
+    for stage, measure in (("val", run.validate), ("test", run.test)):
+        for k, figures in enumerate(measure(model, loaders, verbose=False)):
+            expected = model.evaluation(data[k], labels, PerDatum(data[k]))[name].mean()
+            assert figures[f"{stage}/{name}/dataloader_idx_{k}"] == pytest.approx(float(expected), rel=1e-4)
+    assert [len(batches) for batches in run.predict(model, loaders)] == [2, 2]

@@ -126,7 +126,7 @@ class Classifier(ZooModule):
         x = example(*self.shape).sigmoid()
         return {"classifier": Part(self, lambda x: (self(x), self.features(x)), {"x": x}, ("logits", "features"))}
 
-    def predict_step(self, batch: object, batch_idx: int = 0) -> dict[str, Tensor]:
+    def predict_step(self, batch: object, batch_idx: int = 0, dataloader_idx: int = 0) -> dict[str, Tensor]:
         """The class probabilities, (B, num_classes)."""
         x, _ = self.unpack(batch, "predict")
         return {"probabilities": full_precision(self(x)).softmax(1)}

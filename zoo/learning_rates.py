@@ -146,6 +146,7 @@ class WarmUp(SequentialLR):
 
 Schedule = LRScheduler | ReduceLROnPlateau
 NEVER = 2**62  # epochs
+TRIED = 10**6  # steps of the training that a `fast_dev_run` tries a few of
 
 
 def schedule_for(builder: LRSchedulerCallable, optimizer: Optimizer, trainer: Trainer | None) -> Schedule:
@@ -319,6 +320,8 @@ def _total_steps(builder: LRSchedulerCallable, trainer: Trainer | None) -> int |
     if stated is not None:
         _check_length(stated, trainer)
         return stated
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return TRIED
     if (steps := num_steps(trainer)) is not None:
         return steps
     if time_limit(trainer) is not None:

@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from genzoo.zoo import learning_rates
 from genzoo.zoo.interface import HasLogProb, ScoresAnomalies
+from genzoo.zoo.length import share_done
 from genzoo.zoo.modality import (
     Modality,
     check_data,
@@ -130,6 +131,22 @@ class ZooModule(SharingMixin, NamingMixin, StandardisingMixin, MeasuredBuffers, 
         """What the optimiser is built from: all trainable parameters, or groups of them where a family tells some."""
         return [p for p in self.parameters() if p.requires_grad]
 
+    #: data; see `settling`
+    settles_after: int = 1
+
+    def settle(self, least: int = 1) -> None:
+        """Fits what is fitted beside the weights to these, if `least` data were trained on since (see `settling`).
+
+        It is called in a training, by all processes, where somebody is about to look. Of most families there is no
+        such thing.
+        """
+
+    def settle_after_epoch(self) -> None:
+        """For checkpoints of a training without validations: after its last epoch, and wherever it hardly costs."""
+        if not self.trainer.enable_validation:
+            ends = self.trainer.should_stop or (share_done(self.trainer) or 0) >= 1
+            self.settle(1 if ends else self.settles_after)
+
     # ---- the steps
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
@@ -189,21 +206,26 @@ class ZooModule(SharingMixin, NamingMixin, StandardisingMixin, MeasuredBuffers, 
     def on_train_epoch_end(self) -> None:
         """Figures of the training are current where callbacks look at them."""
         self._show_means()
+        self.settle_after_epoch()
+
+    def on_train_end(self) -> None:
+        """See `settle`."""
+        self.settle()
 
     def _logs_this_step(self) -> bool:
         """Whether a logger keeps this step's figures: a log call costs as much as a small layer."""
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         return self.global_step == 0 or (every > 0 and (self.global_step + 1) % every == 0)
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Logs `evaluation` under `val/`."""
         self._log_evaluation(batch, "val")
 
-    def test_step(self, batch: Any, batch_idx: int) -> None:
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Logs `evaluation` under `test/`."""
         self._log_evaluation(batch, "test")
 
-    def predict_step(self, batch: Any, batch_idx: int = 0) -> dict[str, Tensor]:
+    def predict_step(self, batch: Any, batch_idx: int = 0, dataloader_idx: int = 0) -> dict[str, Tensor]:
         """What the model can say of each datum: "log_prob" (nats) and "anomaly_score", where it has them."""
         x, _ = self.unpack(batch, "predict")
         said: dict[str, Tensor] = {}
@@ -370,8 +392,9 @@ class ZooModule(SharingMixin, NamingMixin, StandardisingMixin, MeasuredBuffers, 
             shard(self, self.device_mesh)
 
     def on_validation_start(self) -> None:
-        """See `_agree`."""
+        """See `_agree`, and `settle`."""
         self._agree()
+        self.settle()
 
     def on_test_start(self) -> None:
         """See `_agree`."""
@@ -451,7 +474,7 @@ class ZooModule(SharingMixin, NamingMixin, StandardisingMixin, MeasuredBuffers, 
         """
         self._agree()
         if self._random_states is None or self.global_rank >= len(self._random_states):
-            draw_apart()
+            draw_apart(self.trainer.train_dataloader)
         for name in self.gathered:
             setattr(self, name, move_data_to_device(getattr(self, name), self.device))
         if self.lr_scheduler is not None:

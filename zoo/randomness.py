@@ -8,19 +8,30 @@ and `PerDatum` gives each datum a stream of its own.
 import hashlib
 from collections.abc import Callable, Sequence
 from copy import copy
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
-from genzoo.zoo.processes import rank
+from genzoo.zoo.processes import agree, rank, world_size
 
 
-def draw_apart() -> None:
+def draw_apart(loaders: Any) -> None:
     """Gives each process but the first another stream of random numbers.
 
     They are seeded alike, so that all begin at the same weights; in training they would go on to draw the same noise
-    for data that are not the same.
+    for data that are not the same. A sampler that Lightning has each process list and take its share of, though, is
+    to give all of them one list: it gets numbers of its own.
+
+    Args:
+        loaders: of the training data, any collection.
     """
+    seed = agree(torch.initial_seed())
+    for loader in tree_leaves(loaders) if world_size() > 1 else ():
+        listed = getattr(getattr(getattr(loader, "sampler", None), "dataset", None), "_sampler", None)
+        if listed is not None and getattr(listed, "generator", 0) is None:
+            listed.generator = torch.Generator().manual_seed(seed)
     if number := rank():
         torch.manual_seed(_hash(str(torch.initial_seed()).encode(), number))
 

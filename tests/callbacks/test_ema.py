@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from genzoo.callbacks import EMA
+from genzoo.callbacks.at_validation import AtValidation
 from genzoo.callbacks.ema import exponent_of
 
 State = dict[str, Tensor]
@@ -324,6 +325,43 @@ def test_a_second_fit_goes_on_from_the_raw_weights(
     fit(trainer(ema, fresh := Record(), max_epochs=1))  # another module: another average
     assert ema.num_updates == 5
     close(fresh.seen["epoch_end"][0], averaged(fresh.start, fresh.steps))
+
+
+def test_a_checkpoint_of_weights_that_were_loaded_after_training_holds_those(
+    tmp_path: Path, trainer: Callable[..., Trainer], fit: Callable[..., Foreign]
+) -> None:
+    run = trainer(EMA(0.9))
+    module = fit(run)
+    other = {name: torch.full_like(value, 0.5) for name, value in module.state_dict().items()}
+    module.load_state_dict(other)
+    run.save_checkpoint(tmp_path / "other.ckpt")
+    saved = torch.load(tmp_path / "other.ckpt", weights_only=True)
+    assert same(saved["state_dict"], other) and not saved["callbacks"].get("EMA")
+
+
+def test_an_average_of_a_training_that_broke_off_is_not_put_into_other_weights(
+    trainer: Callable[..., Trainer], fit: Callable[..., Foreign]
+) -> None:
+    class Breaks(Callback):
+        def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+            if trainer.global_step == 3:
+                raise KeyError("stop")
+
+    module = Foreign()
+    run = trainer(EMA(0.9), Breaks())
+    with pytest.raises(KeyError):
+        fit(run, module)
+    module.load_state_dict({name: torch.full_like(value, 0.5) for name, value in module.state_dict().items()})
+    before = copied(module)
+
+    class Looks(AtValidation):
+        def act(self, trainer: Trainer, module: Any) -> dict[str, float]:
+            self.seen = copied(module)
+            return {}
+
+    run.callbacks.append(looks := Looks())
+    run.validate(module, DataLoader(points(8, 1), 8), verbose=False)
+    assert same(looks.seen, before) and same(copied(module), before)
 
 
 def test_a_failed_validation_leaves_the_raw_weights(

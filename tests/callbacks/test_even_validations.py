@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from foreign import Foreign, TwoOptimizers
+from foreign import Foreign, TwoOptimizers, points
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, ModelCheckpoint
 from running import on_two_processes
 from ticking import Clock
+from torch.utils.data import DataLoader
 
 from genzoo.callbacks import EvenValidations
 from genzoo.datamodules import DigitsDataModule
@@ -41,6 +42,22 @@ def test_spread_over_steps_the_first_soon_the_last_at_the_end(trainer: Make, fit
     seen = Seen()
     fit(trainer(seen, EvenValidations(5), **{"max_epochs": -1} | options))  # epochs of five steps
     assert seen.steps == [1, 10, 20, 30, 40, 50]  # after 1/200 and 1/50, which is the first step, and every fifth
+
+
+@pytest.mark.parametrize("options", [{"limit_val_batches": 0}, {}])
+def test_a_training_without_validations_keeps_its_checkpoints(trainer: Make, tmp_path: Path, options: Any) -> None:
+    """They are written at the ends of epochs, as Lightning does of itself."""
+    keep, early = ModelCheckpoint(tmp_path), EarlyStopping("train/loss", patience=1, min_delta=1e9)
+
+    class Logs(Foreign):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            loss = super().training_step(batch, batch_idx)
+            self.log("train/loss", loss)
+            return loss
+
+    run = trainer(EvenValidations(3), keep, early, max_epochs=9, **options)
+    run.fit(Logs(), DataLoader(points(40, 0), 8), DataLoader(points(8, 1), 8) if options else None)
+    assert Path(keep.best_model_path).is_file() and run.current_epoch == 2
 
 
 def test_steps_of_several_optimizers_are_not_taken_for_batches(trainer: Make, fit: Fit) -> None:

@@ -22,7 +22,7 @@ from genzoo.metrics.features import real_features
 from genzoo.metrics.frechet import FeatureStatistics, frechet_distance
 from genzoo.metrics.kernel import kernel_distance
 from genzoo.metrics.manifold import manifold_scores
-from genzoo.zoo import Classifier
+from genzoo.zoo import Autoencoder, Classifier
 
 
 def extractor(d: int = 5, seed: int = 0) -> nn.Module:
@@ -81,6 +81,22 @@ def test_logs_the_distance_of_the_samples_from_the_reference(trainer: Callable[.
     assert set(found) == {"kid", "precision", "recall", "density", "coverage"}
     for name, value in found.items():
         assert run.callback_metrics[f"val/{name}"].item() == pytest.approx(value, rel=1e-6), name
+
+
+@pytest.mark.parametrize("validates", [True, False])
+def test_an_autoencoder_is_compared_as_soon_as_it_can_be_sampled(
+    trainer: Callable[..., Trainer], validates: bool
+) -> None:
+    options: Any = {"network": "mlp", "width": 8, "latent_dim": 2}
+    torch.manual_seed(0)
+    data = DataLoader(TensorDataset((points(80, 0).tensors[0] * 16).round() / 16), 16)
+    how: Any = {} if validates else {"limit_val_batches": 0}
+    reference = "val" if validates else "train"
+    run = trainer(FrechetDistance(extractor(), num_samples=30, reference=reference), max_epochs=1, **how)
+    run.fit(Autoencoder((1, 4, 4), 17, density_components=2, **options), data, data)
+    assert run.callback_metrics["val/frechet"] > 0
+    with pytest.raises(ValueError, match="Autoencoder has no `sample"):
+        trainer(FrechetDistance(extractor()), max_epochs=1).fit(Autoencoder((1, 4, 4), 17, **options), data, data)
 
 
 def test_better_samples_score_lower_and_real_ones_near_the_floor(

@@ -54,6 +54,28 @@ class Steps(Callback):
         self.steps.append(checkpoint["global_step"])
 
 
+def test_the_best_is_that_of_another_checkpoint_callback(tmp_path: Path, trainer: Make, fit: Fit) -> None:
+    """Lightning asks the first of them, which this may be."""
+    best = ModelCheckpoint(tmp_path / "best", monitor="val/score", mode="min", filename="{step}")
+    run = trainer(Newest(tmp_path), Score(2.0, 1.0, 3.0), best, max_epochs=3)
+    module = fit(run)
+    data = DataLoader(points(30, 1), 8)
+    run.validate_loop._results.clear()
+    loaded: list[int] = []
+    run.callbacks.append(At("on_validation_start", run.global_step, lambda trainer: loaded.append(1)))
+    run.callbacks = [callback for callback in run.callbacks if not isinstance(callback, Score)]
+    run.validate(module, data, ckpt_path="best", verbose=False)
+    weights = torch.load(tmp_path / "best" / f"step={2 * EPOCH}.ckpt", weights_only=True)["state_dict"]
+    assert loaded and all(torch.equal(value, weights[name]) for name, value in module.state_dict().items())
+
+    alone = trainer(Newest(tmp_path / "alone"), max_epochs=1)
+    fit(alone, module)
+    newest = torch.load(tmp_path / "alone" / "last.ckpt", weights_only=True)["state_dict"]
+    module.load_state_dict({name: torch.zeros_like(value) for name, value in newest.items()})
+    alone.validate(module, data, ckpt_path="best", verbose=False)
+    assert all(torch.equal(value, newest[name]) for name, value in module.state_dict().items())
+
+
 def step_of(folder: Path) -> int:
     return torch.load(folder / "last.ckpt", weights_only=True)["global_step"]
 

@@ -52,6 +52,14 @@ def train(model: LightningModule, *callbacks: Callback, ckpt_path: Path | None =
     return trainer
 
 
+@pytest.mark.parametrize("schedule", [partial(WarmUp, steps=200, then=Cosine), Cosine, partial(OneCycle, max_lr=0.1)])
+def test_a_fast_dev_run_is_no_training_of_one_step(schedule: Any) -> None:
+    """It tries the first batch of one that is longer than any rise, which a schedule of one step would refuse."""
+    seen = Rates()
+    trainer = train(vae(schedule), seen, fast_dev_run=True)
+    assert trainer.global_step == 1 and 0 < seen.rates[0][0] <= 0.01
+
+
 def rates(schedule: Any, ckpt_path: Path | None = None, **options: Any) -> list[float]:
     """Of each step."""
     seen = Rates()

@@ -6,8 +6,14 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Callback
+from running import on_two_processes
+from torch.utils.data import DataLoader, SubsetRandomSampler
 
+from genzoo.trainer import AutoTrainer
+from genzoo.zoo import MADE
 from genzoo.zoo.drawing import seeded
+from genzoo.zoo.processes import gather
 from genzoo.zoo.randomness import PerDatum, normal, uniform
 
 X = torch.rand(10, 1, 4, 4)
@@ -83,3 +89,27 @@ def test_what_is_drawn_inside_leaves_nothing_behind_also_where_it_fails() -> Non
                 raise error
         assert state() == expected
     assert drawn == drawn[:1] * 3 and drawn[0] != expected
+
+
+class Parts(Callback):
+    """That the two processes' shares of an epoch's data are all of them, each once."""
+
+    def on_train_epoch_start(self, *_):
+        self.mine = []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.mine += batch.flatten().tolist()
+
+    def on_train_epoch_end(self, *_):
+        one, other = gather(self.mine)
+        assert sorted(one + other) == list(range(40)), "data seen twice, and others not at all"
+
+
+def test_a_sampler_that_draws_has_one_order_for_all_processes(tmp_path):
+    """Though the processes draw apart: each of them takes every other of what it lists."""
+    loader = DataLoader(torch.arange(40.0)[:, None], batch_size=5, sampler=SubsetRandomSampler(range(40)))
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    torch.manual_seed(0)
+    model = MADE((1,), None, width=4)
+    trainer = AutoTrainer(max_epochs=3, default_root_dir=tmp_path, callbacks=[Parts()], **quiet, **on_two_processes())
+    trainer.fit(model, loader)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from genzoo.zoo.checks import check_count
@@ -20,17 +19,16 @@ from genzoo.zoo.diffusion.solvers import Denoiser, Variance
 from genzoo.zoo.likelihoods import Output, full_precision
 from genzoo.zoo.modality import Modality
 from genzoo.zoo.processes import rank, total, world_size
+from genzoo.zoo.settling import SettlingModule
 
 
-class FittedVariances(Diffusion):
+class FittedVariances(SettlingModule, Diffusion):
     """A diffusion model whose reverse chain has the best variances, in a Lightning run by itself.
 
-    They are fitted at the beginning of each validation, and once more when training ends, to some of the data that
-    were trained on since the last time, with random numbers apart from the run's. They are a buffer, so that a
-    checkpoint has those with which it was validated.
+    They are fitted when `SettlingModule` says, to some of the data that were last trained on, with random numbers
+    apart from the run's. They are a buffer, so that a checkpoint has those with which it was validated.
     """
 
-    gathered = (*Diffusion.gathered, "_seen")
     #: they are fitted to the average itself, where there is one
     not_averaged = frozenset({"log_errors"})
 
@@ -56,7 +54,7 @@ class FittedVariances(Diffusion):
             raise ValueError(f"variance={variance!r}: choose 'optimal', 'small' or 'large'.")
         self.variance = variance
         self.register_later_buffer("log_errors", torch.zeros(steps, dtype=torch.float32))
-        self._seen: list[tuple[Tensor, Tensor | None]] = []  # training data since they were fitted
+        self._seen: list[tuple[Tensor, Tensor | None]] = []  # the batches last trained on, by the codes of levels
 
     @abstractmethod
     def chain(self, variance: Variance | None = None) -> ReverseChain:
@@ -118,30 +116,28 @@ class FittedVariances(Diffusion):
 
     # ---- in a run
 
+    @property
+    def settles_after(self) -> int:  # type: ignore[override]
+        """As many data as it looks at: a step takes three times as long as a look at each of its data."""
+        return self.variance_looks[self.modality]
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Keeps the first data after each fit, for the next."""
-        room = self.variance_data - sum(len(x) for x, _ in self._seen)
-        if self.variance == "optimal" and room > 0 and len(self.log_errors) > 1:
+        """Remembers the data: a checkpoint that is written after this batch has them."""
+        if self.variance == "optimal":
             x, labels = self.unpack(batch)
-            kept = None if labels is None or self.num_classes is None else labels[:room].clone()
-            self._seen.append((x[:room].clone(), kept))
+            most = self.variance_data
+            kept = None if labels is None or self.num_classes is None else labels[:most].clone()
+            self._seen.append((self.as_seen(x[:most]), kept))
+            self._unsettled += len(x)
+            while sum(len(x) for x, _ in self._seen[1:]) >= most:
+                del self._seen[0]
 
-    def on_validation_start(self) -> None:
-        """For the weights that are about to be validated: with EMA, the average."""
-        super().on_validation_start()
-        self._fit_to_seen()
-
-    def on_train_end(self) -> None:
-        """For the weights that `fit` hands back."""
-        self._fit_to_seen()
-
-    def _fit_to_seen(self) -> None:
-        if self._seen and self.trainer.state.fn == TrainerFn.FITTING:
-            looks = self.variance_looks[self.modality]
-            num_particles = math.ceil(looks / sum(len(x) for x, _ in self._seen))
-            with self.trainer.precision_plugin.val_step_context():
-                self.fit_variances(self._seen, num_particles=num_particles)
-            self._seen = []
+    def fit_to_seen(self) -> None:
+        """See `SettlingModule`."""
+        seen = [(self.from_seen(x), labels) for x, labels in self._seen]
+        num_particles = math.ceil(self.variance_looks[self.modality] / sum(len(x) for x, _ in seen))
+        with self.trainer.precision_plugin.val_step_context():
+            self.fit_variances(seen, num_particles=num_particles)
 
 
 # ------------------------------------------------------------------------------------------------- the estimate

@@ -15,18 +15,17 @@ from typing import Any
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from genzoo.zoo.checks import check_count
 from genzoo.zoo.latent.encoder_decoder import EncoderDecoderMixin, Factor, Network
 from genzoo.zoo.likelihoods import Likelihood
 from genzoo.zoo.mixins import CompletionMixin
-from genzoo.zoo.modality import from_codes, to_codes, to_grid
-from genzoo.zoo.module import ZooModule
+from genzoo.zoo.modality import to_grid
 from genzoo.zoo.precision import MeasuredBuffers, full_precision
 from genzoo.zoo.processes import world_size
 from genzoo.zoo.randomness import Generator, normal, uniform
+from genzoo.zoo.settling import SettlingModule
 
 ENCODED = 2**20  # numbers of the data whose codes are made together: what a network makes of them takes far more room
 
@@ -38,7 +37,7 @@ class Delta:
     mean: Tensor
 
 
-class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
+class Autoencoder(CompletionMixin, EncoderDecoderMixin, SettlingModule):
     """An autoencoder with a bottleneck.
 
     Capabilities: `encode`, `decode`, `reconstruct`, `interpolate`, `traverse`, `complete` (a heuristic), and
@@ -50,8 +49,8 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
         network, factor, width, depth, decoder, likelihood: as in `VAE`.
         encoder: a module of your own, (B, *shape) in [−1, 1] (if continuous: as they are, points standardised)
             to (B, d).
-        density_components: Gaussians in the mixture that is fitted to the codes before each validation, so that
-            every checkpoint has one that fits its weights; 0 for none. `fit_density` does it by hand.
+        density_components: Gaussians in the mixture that is fitted to the codes for each validation and the end of a
+            training (see `SettlingModule`); 0 for none. `fit_density` does it by hand.
 
     Raises:
         ValueError: on arguments that do not fit each other or the data.
@@ -60,8 +59,6 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
     #: `sample(num_samples, *, labels=None, generator=None)` as in `Samples`: z from the density of the codes, x from
     #: p(x | z). An attribute of the instance, for it is there only while a density is fitted.
     sample: Callable[..., Tensor]
-
-    gathered = (*ZooModule.gathered, "_seen")
 
     #: what is added to the loss of a training step, such as a callback's `FeatureLoss`: see `TakesAddedLoss`
     added_loss: Callable[[Tensor, Tensor], Tensor] | None = None
@@ -239,33 +236,25 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, ZooModule):
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Remembers the data, if a density is wanted: a checkpoint that is written after this batch has them."""
         if self.density is not None:
-            x = self.unpack(batch)[0].detach()
-            if self.levels is not None:  # of a few bits each
-                x = to_codes(x, self.levels).to(torch.uint8 if self.levels <= 256 else torch.int32)
-            self._seen.append(x)
+            x, _ = self.unpack(batch)
+            self._seen.append(self.as_seen(x))
+            self._unsettled += len(x)
             while sum(map(len, self._seen)) - len(self._seen[0]) >= self.density_data:
                 del self._seen[0]
 
-    def on_validation_epoch_start(self) -> None:
-        """Fits the density to the codes that the weights about to be validated (with EMA: the average) give."""
-        self._fit_to_seen()
+    @property
+    def settles_after(self) -> int:  # type: ignore[override]
+        """As many data as are encoded for it."""
+        return self.density_data
 
-    def on_train_end(self) -> None:
-        """Of the weights that `fit` hands back."""
-        self._fit_to_seen()
-
-    def _fit_to_seen(self) -> None:
-        fitting = self.trainer.state.fn == TrainerFn.FITTING  # to measure a model is not to change it
-        if fitting and self.density is not None and sum(map(len, self._seen)) > 1:
+    def fit_to_seen(self) -> None:
+        """See `SettlingModule`: the density of the codes that the weights give."""
+        if self.density is not None and sum(map(len, self._seen)) > 1:
             with torch.no_grad():
-                self._fit_density(map(self._as_data, self._seen), len(self.density.weights))
+                self._fit_density(map(self.from_seen, self._seen), len(self.density.weights))
             if world_size() > 1:
                 for buffer in self.density.buffers():
                     torch.distributed.broadcast(buffer, src=0)
-
-    def _as_data(self, seen: Tensor) -> Tensor:
-        """What was remembered, as it was."""
-        return seen if self.levels is None else from_codes(seen, self.levels).to(self.like.dtype)
 
 
 class DenoisingAutoencoder(Autoencoder):

@@ -13,16 +13,36 @@ import math
 import torch
 from torch import Tensor
 
+from genzoo.zoo.processes import gather, rank
 from genzoo.zoo.randomness import normal
 
 #: Var_x E[z_d | x] above which a latent variable is in use (Burda et al. 2016, section 5.2)
 ACTIVE = 0.01
 #: posteriors that are looked at, at most, spread over all: of N there are N² densities
 MOST = 10_000
+#: up to so many latents; of more, fewer posteriors, that it takes as long
+LATENTS = 256
+
+
+def most(latents: int) -> int:
+    """How many posteriors of so many latents are looked at."""
+    return int(MOST * min(1.0, LATENTS / latents) ** 0.5)
+
+
+def thinned(posteriors: Tensor) -> Tensor:
+    """This process's posteriors, (2, N, d), of which as many are left as are looked at of all processes'. Collective.
+
+    They are spread over all data: the k-th of K is that of datum ⌊k N / K⌋.
+    """
+    counts = gather(posteriors.shape[1])
+    total, before = sum(counts), sum(counts[: rank()])
+    kept = min(total, most(posteriors.shape[2]))
+    chosen = torch.arange(kept) * total // kept - before
+    return posteriors[:, chosen[(chosen >= 0) & (chosen < posteriors.shape[1])]]
 
 
 def posterior_figures(mean: Tensor, scale: Tensor, seed: int = 0) -> dict[str, Tensor]:
-    """The figures of N posteriors N(μ_n, diag σ_n²) against the prior N(0, I); of `MOST` of them, if N is more.
+    """The figures of N posteriors N(μ_n, diag σ_n²) against the prior N(0, I).
 
     Args:
         mean: (N, d), all μ_n.
@@ -32,9 +52,6 @@ def posterior_figures(mean: Tensor, scale: Tensor, seed: int = 0) -> dict[str, T
     Returns:
         "mutual_information" and "marginal_kl" in nats, which add up to the mean KL, and "active_units"; scalars.
     """
-    if len(mean) > MOST:
-        chosen = torch.arange(MOST) * len(mean) // MOST
-        mean, scale = mean[chosen], scale[chosen]
     mean, scale = mean.double(), scale.double()
     generator = torch.Generator().manual_seed(seed)
     z = mean + scale * normal(mean.shape, like=mean, generator=generator)

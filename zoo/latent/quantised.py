@@ -188,9 +188,9 @@ class QuantisedAutoencoder(TwoNetworksMixin, ZooModule):
         """Begins to count the codes."""
         self._counts = torch.zeros(self.num_codes, dtype=torch.int64, device=self.device)
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Logs `evaluation`, and counts the codes."""
-        super().validation_step(batch, batch_idx)
+        super().validation_step(batch, batch_idx, dataloader_idx)
         codes = self.quantised(self.features(self.unpack(batch)[0]))[1].flatten()
         assert self._counts is not None
         self._counts.index_add_(0, codes, torch.ones_like(codes))

@@ -37,7 +37,7 @@ from genzoo.zoo.latent.estimators import (
     score_term,
 )
 from genzoo.zoo.latent.gibbs import GibbsMixin
-from genzoo.zoo.latent.posterior import posterior_figures
+from genzoo.zoo.latent.posterior import posterior_figures, thinned
 from genzoo.zoo.likelihoods import Likelihood, Output, shown
 from genzoo.zoo.mixins import ClassPrior, Conditional, LogProbMixin
 from genzoo.zoo.module import ZooModule
@@ -292,9 +292,9 @@ class VAE(LogProbMixin, GibbsMixin, EncoderDecoderMixin, ZooModule):
         super().on_validation_epoch_start()
         self._posteriors.clear()
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Logs `evaluation`, and remembers the posterior of each datum."""
-        super().validation_step(batch, batch_idx)
+        super().validation_step(batch, batch_idx, dataloader_idx)
         x, labels = self.unpack(batch)
         q = self.posterior(x, None if self.num_classes is None else self.classes(x, labels)).base_dist
         self._posteriors.append(torch.stack([q.loc, q.scale]).cpu())
@@ -302,7 +302,7 @@ class VAE(LogProbMixin, GibbsMixin, EncoderDecoderMixin, ZooModule):
     def on_validation_epoch_end(self) -> None:
         """Logs what KL is spent on over the whole validation set, and how many latents are in use."""
         super().on_validation_epoch_end()
-        mean, scale = torch.cat(gather(torch.cat(self._posteriors, 1)), 1)
+        mean, scale = torch.cat(gather(thinned(torch.cat(self._posteriors, 1))), 1)
         self._posteriors.clear()
         for name, value in posterior_figures(mean, scale).items():
             self.log(f"val/{name}", value.to(self.device, torch.float32), sync_dist=True)

@@ -13,6 +13,7 @@ gives, and log p(x) ≥ log p(x | z*) + log p(z*): all other terms of the sum ar
 """
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -270,20 +271,20 @@ class LatentModel(TwoStageMixin, ConditionalMixin, LogProbMixin, CompletionMixin
         super().on_validation_epoch_start()
         self._posteriors = []
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Logs `evaluation`, and remembers the codes."""
-        super().validation_step(batch, batch_idx)
+        super().validation_step(batch, batch_idx, dataloader_idx)
         if self.space.levels is not None:
             self._posteriors.append(self.space.posterior(self.autoencoder, self.unpack(batch)[0]))
 
-    def on_validation_start(self) -> None:
-        """The prior's own, too: variances of a `DDPM` are fitted to the codes that it was shown."""
-        super().on_validation_start()
-        self.prior.on_validation_start()
-
-    def on_train_end(self) -> None:
+    @property
+    def settles_after(self) -> int:  # type: ignore[override]
         """The prior's own."""
-        self.prior.on_train_end()
+        return self.prior.settles_after
+
+    def settle(self, least: int = 1) -> None:
+        """The prior's own: variances of a `DDPM` are fitted to the codes that it was shown."""
+        self.prior.settle(least)
 
     @property
     def _seen_by_prior(self) -> Any:
@@ -293,7 +294,8 @@ class LatentModel(TwoStageMixin, ConditionalMixin, LogProbMixin, CompletionMixin
     @_seen_by_prior.setter
     def _seen_by_prior(self, seen: Any) -> None:
         if seen is not None:
-            self.prior._seen = seen
+            prior: Any = self.prior
+            prior._seen, prior._unsettled = seen, math.inf
 
     def on_validation_epoch_end(self) -> None:
         """Logs how the whole split uses the codes."""

@@ -195,6 +195,7 @@ class TwoStageMixin(nn.Module):
             torch.default_generator.manual_seed(0)  # the CPU's alone: `torch.manual_seed` is every device's
             for batch in self._training_batches():
                 x, labels = parted(self._on_the_device(batch))
+                labels = None if getattr(self, "num_classes", None) is None else labels  # which may be anything
                 x = in_full(x, self.levels, self.modality)
                 x = x if found else self.check(x)
                 for seen in (x, x.flip(-1)) if mirrored else (x,):

@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from genzoo.callbacks import EMA
+from genzoo.callbacks import EMA, LikelihoodLogger, Newest
 from genzoo.zoo import (
     DDPM,
     CosineBetas,
@@ -289,7 +289,7 @@ class Watch(Callback):
         pl_module.fit_variances = watched
 
 
-def run(folder, *callbacks, max_epochs=2, validate=True, **arguments):
+def run(folder, *callbacks, max_epochs=2, validate=True, val_check_interval=1.0, **arguments):
     torch.manual_seed(0)
     model = DDPM((1, 8, 8), 17, width=16, **arguments)
     x, y = torch.randint(17, (40, 1, 8, 8), generator=seeded()) / 16, torch.arange(40) % 3
@@ -298,6 +298,7 @@ def run(folder, *callbacks, max_epochs=2, validate=True, **arguments):
     trainer = Trainer(
         max_epochs=max_epochs,
         default_root_dir=folder,
+        val_check_interval=val_check_interval,
         callbacks=list(callbacks),
         enable_checkpointing=keeps,
         **QUIET,
@@ -310,11 +311,10 @@ def test_every_validation_is_of_the_averaged_weights_with_variances_fitted_to_th
     watch = Watch()
     keep = ModelCheckpoint(tmp_path, filename="{step}", save_top_k=-1)
     model, trainer = run(tmp_path, EMA(decay=0.5), watch, keep)
-    assert [(step, num) for step, num, _ in watch.fits] == [(5, 40), (10, 40)]
+    assert [(step, num) for step, num, _ in watch.fits] == [(5, 40), (10, 80)]
     for step, _, weights in watch.fits:
         checkpoint = torch.load(tmp_path / f"step={step}.ckpt", weights_only=True)
         assert all(torch.equal(value, checkpoint["state_dict"][f"network.{name}"]) for name, value in weights.items())
-        assert checkpoint["gathered"][0]["_seen"] == []
         validated = trainer.validate(
             model, trainer.val_dataloaders, ckpt_path=tmp_path / f"step={step}.ckpt", verbose=False
         )
@@ -327,15 +327,54 @@ def test_every_validation_is_of_the_averaged_weights_with_variances_fitted_to_th
 def test_without_validation_they_are_fitted_when_training_ends(tmp_path):
     watch = Watch()
     model, _ = run(tmp_path, watch, validate=False)
-    assert [(step, num) for step, num, _ in watch.fits] == [(10, 80)]
-    assert all(torch.equal(value, model.network.state_dict()[name]) for name, value in watch.fits[0][2].items())
+    assert [(step, num) for step, num, _ in watch.fits] == [(5, 40), (10, 80)]  # the first: until then there are none
+    assert all(torch.equal(value, model.network.state_dict()[name]) for name, value in watch.fits[1][2].items())
+
+
+class Looks(LikelihoodLogger):
+    """With what variances it does."""
+
+    def act(self, trainer, module):
+        self.seen = module.log_errors.clone()
+        return super().act(trainer, module)
+
+
+@pytest.mark.parametrize("averaged", [False, True])
+def test_without_validation_checkpoints_and_figures_have_variances_that_fit_their_weights(
+    averaged, tmp_path, monkeypatch
+):
+    """As soon as so many data were trained on as the fit takes: here, an epoch's."""
+    monkeypatch.setattr(DDPM, "variance_looks", {"image": 40})
+    keep, newest, looks, watch = (
+        ModelCheckpoint(tmp_path, save_top_k=-1),
+        Newest(tmp_path / "new"),
+        Looks(1, "train"),
+        Watch(),
+    )
+    callbacks = [looks, keep, newest, watch] + [EMA(decay=0.5)] * averaged
+    model, _ = run(tmp_path, *callbacks, validate=False)
+    assert [step for step, *_ in watch.fits] == [5, 10]
+    saved = sorted(tmp_path.glob("epoch=*.ckpt"), key=lambda path: path.stat().st_mtime)
+    for path, (_, _, weights) in zip(saved, watch.fits, strict=True):
+        state = torch.load(path, weights_only=True)["state_dict"]
+        assert all(torch.equal(value, state[f"network.{name}"]) for name, value in weights.items())
+        assert float(state["log_errors"].abs().max()) > 0.1
+    state = torch.load(newest.path, weights_only=True)["state_dict"]
+    assert torch.equal(state["log_errors"], model.log_errors) and torch.equal(looks.seen, model.log_errors)
+
+
+def test_a_validation_after_a_few_steps_does_not_throw_away_what_many_said(tmp_path):
+    """The data of before are looked at again; those that there is no room for are the oldest."""
+    watch = Watch()
+    run(tmp_path, watch, max_epochs=1, val_check_interval=2)
+    assert [(step, num) for step, num, _ in watch.fits] == [(2, 16), (4, 32), (5, 40)]
 
 
 def test_no_more_data_are_kept_than_are_needed(tmp_path, monkeypatch):
     monkeypatch.setattr(DDPM, "variance_data", 20)
     watch = Watch()
     run(tmp_path, watch, conditional=True, num_classes=3)
-    assert [num for _, num, _ in watch.fits] == [20, 20]
+    assert [num for _, num, _ in watch.fits] == [24, 24]  # batches of 8, of which the last two are 16
 
 
 def test_the_weights_do_not_depend_on_whether_variances_are_fitted(tmp_path):
@@ -346,7 +385,7 @@ def test_the_weights_do_not_depend_on_whether_variances_are_fitted(tmp_path):
 
 
 def test_a_run_broken_off_between_validations_goes_on_with_the_same_data(tmp_path):
-    """After seven steps, of which the last two came after a validation."""
+    """After seven steps, with the data of all of them."""
 
     class Stop(Callback):
         def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
@@ -355,7 +394,7 @@ def test_a_run_broken_off_between_validations_goes_on_with_the_same_data(tmp_pat
 
     run(tmp_path, Stop())
     checkpoint = torch.load(tmp_path / "seven.ckpt", weights_only=True)
-    assert sum(len(x) for x, _ in checkpoint["gathered"][0]["_seen"]) == 16
+    assert sum(len(x) for x, _ in checkpoint["gathered"][0]["_seen"]) == 56
     watch = Watch()
     torch.manual_seed(5)
     model = DDPM((1, 8, 8), 17, width=16)
@@ -363,4 +402,4 @@ def test_a_run_broken_off_between_validations_goes_on_with_the_same_data(tmp_pat
     loader = DataLoader(TensorDataset(x, y), batch_size=8, shuffle=True)
     trainer = Trainer(max_epochs=2, default_root_dir=tmp_path, callbacks=[watch], **QUIET)
     trainer.fit(model, loader, DataLoader(TensorDataset(x, y), batch_size=8), ckpt_path=tmp_path / "seven.ckpt")
-    assert [(step, num) for step, num, _ in watch.fits] == [(10, 40)]
+    assert [(step, num) for step, num, _ in watch.fits] == [(10, 80)]

@@ -204,8 +204,19 @@ def test_a_training_hands_back_the_density_of_its_last_weights(validated, tmp_pa
     trainer.fit(model, loader, None if validated is None else loader)
     assert isinstance(model, Samples)
     expected = copy.deepcopy(model)
-    expected.fit_density(torch.cat([model._as_data(x) for x in model._seen]))
+    expected.fit_density(torch.cat([model.from_seen(x) for x in model._seen]))
     assert all(torch.equal(a, b) for a, b in zip(model.density.buffers(), expected.density.buffers(), strict=True))
+
+
+def test_a_checkpoint_of_a_training_without_validations_can_be_sampled(tmp_path):
+    torch.manual_seed(0)
+    loader = DataLoader(TensorDataset(torch.randint(5, (60, 1, 4, 4)) / 4), batch_size=20)
+    model = Autoencoder((1, 4, 4), 5, **SMALL, density_components=2)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    trainer = Trainer(max_epochs=1, default_root_dir=tmp_path, **quiet)
+    trainer.fit(model, loader)
+    again = Autoencoder.load_from_checkpoint(trainer.checkpoint_callback.best_model_path)
+    assert torch.equal(again.sample(3, generator=seeded()), model.sample(3, generator=seeded()))
 
 
 def test_a_density_fitted_in_inference_mode_is_as_any_other():

@@ -7,7 +7,7 @@ import torch
 from torch.distributions import Independent, MixtureSameFamily, Normal, kl_divergence
 
 from genzoo.zoo.latent import posterior
-from genzoo.zoo.latent.posterior import log_aggregate, posterior_figures
+from genzoo.zoo.latent.posterior import log_aggregate, most, posterior_figures, thinned
 
 
 def test_the_aggregate_is_the_mixture_of_all_posteriors():
@@ -37,8 +37,21 @@ def test_kl_is_information_and_the_distance_of_the_aggregate_from_the_prior():
 
 def test_of_very_many_some_are_looked_at_spread_over_all(monkeypatch):
     monkeypatch.setattr(posterior, "MOST", 4)
-    mean, scale = torch.randn(10, 2), torch.rand(10, 2) + 0.1
-    assert posterior_figures(mean, scale) == posterior_figures(mean[[0, 2, 5, 7]], scale[[0, 2, 5, 7]])
+    rows = torch.arange(10.0).view(1, 10, 1).expand(2, 10, 3)
+    assert thinned(rows)[0, :, 0].tolist() == [0, 2, 5, 7]
+    assert thinned(rows[:, :3])[0, :, 0].tolist() == [0, 1, 2]
+    monkeypatch.setattr(posterior, "LATENTS", 1)  # of three, √3 times as few
+    assert thinned(rows)[0, :, 0].tolist() == [0, 5]
+    for rank, shares in ((0, [0, 2]), (1, [5, 7])):  # of two processes, whose data lie one after the other
+        monkeypatch.setattr(posterior, "LATENTS", 256)
+        monkeypatch.setattr(posterior, "gather", lambda count: [4, 6])
+        monkeypatch.setattr(posterior, "rank", lambda rank=rank: rank)
+        mine = rows[:, :4] if rank == 0 else rows[:, 4:]
+        assert thinned(mine)[1, :, 2].tolist() == shares
+
+
+def test_of_many_latents_as_much_is_done_as_of_few() -> None:
+    assert [most(latents) for latents in (1, 256, 1024, 8192)] == [10_000, 10_000, 5_000, 1_767]
 
 
 def test_posteriors_far_apart_tell_which_datum_it_is_and_equal_ones_nothing():

@@ -354,6 +354,18 @@ def test_what_does_not_fit_the_second_stage_is_refused_before_the_first(tmp_path
         assert trainer.global_step == 0
 
 
+@pytest.mark.parametrize("trained", [False, True])
+def test_what_stands_beside_the_data_is_of_no_account_where_there_are_no_classes(
+    trained: bool, tmp_path: Path
+) -> None:
+    """Names of files, say, or masks."""
+    named = [(x, f"{row}.png") for row, x in enumerate(data(12))]
+    options = {"autoencoder": CODES((1, 8, 8), 17)} if trained else {"first_stage": 0.5}
+    trainer = Trainer(max_steps=4, default_root_dir=tmp_path, **QUIET)
+    trainer.fit(model(**options), torch.utils.data.DataLoader(named, batch_size=4))
+    assert trainer.global_step == 4
+
+
 class Rows(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return 10

@@ -1,0 +1,60 @@
+"""What a model fits beside its weights to the data last trained on: a density of codes, the variances of a chain.
+
+It has to fit the weights that somebody looks at: those of a validation, of a checkpoint, of the model that a training
+hands back. With `EMA` these are the average.
+"""
+
+import math
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
+
+from genzoo.zoo.modality import from_codes, to_codes
+from genzoo.zoo.module import ZooModule
+from genzoo.zoo.processes import gather
+
+
+class SettlingModule(ZooModule):
+    """The base of a family that fits such a thing: before each validation, and when training ends.
+
+    Without validations also after the first epoch and the last, for their checkpoints, and after one between them as
+    soon as so much was trained on that the time does not count (`settles_after` data).
+
+    A family remembers data in `_seen`, and fits to them in `fit_to_seen`.
+    """
+
+    gathered = (*ZooModule.gathered, "_seen")
+
+    #: the data last trained on
+    _seen: list[Any]
+    #: how many were trained on since something was fitted to them
+    _unsettled: float = math.inf
+
+    @abstractmethod
+    def fit_to_seen(self) -> None:
+        """Fits to `_seen`, in which there is something. Collective."""
+
+    def as_seen(self, x: Tensor) -> Tensor:
+        """Data as they are remembered, and kept in checkpoints: those with levels as codes of a few bits."""
+        x = x.detach()
+        if self.levels is None:
+            return x.clone()
+        return to_codes(x, self.levels, self.modality).to(torch.uint8 if self.levels <= 256 else torch.int32)
+
+    def from_seen(self, seen: Tensor) -> Tensor:
+        """What was remembered, as it was."""
+        return seen if self.levels is None else from_codes(seen, self.levels, self.modality).to(self.like.dtype)
+
+    def settle(self, least: int = 1) -> None:
+        """See `ZooModule`; a training alone fits, for to measure a model is not to change it."""
+        if self.trainer.state.fn == TrainerFn.FITTING and any(gather(bool(self._seen) and self._unsettled >= least)):
+            self.fit_to_seen()
+            self._unsettled = 0
+
+    def on_train_start(self) -> None:
+        """Nothing was fitted yet, or nobody knows when."""
+        super().on_train_start()
+        self._unsettled = math.inf
