@@ -79,6 +79,13 @@ class StandardisingMixin(nn.Module):
             self.column_std.copy_(torch.as_tensor(std))
 
     @property
+    def units_stated(self) -> dict[str, list[float]]:
+        """Of points what they are standardised by, as files state it: whoever has a network without us needs both."""
+        if self.modality != "points":
+            return {}
+        return {"column_mean": self.column_mean.tolist(), "column_std": self.column_std.tolist()}
+
+    @property
     def is_standardising(self) -> bool:
         """Whether the columns' means and standard deviations have been stated."""
         return self.modality == "points" and bool(((self.column_mean != 0) | (self.column_std != 1)).any())

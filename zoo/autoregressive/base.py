@@ -52,6 +52,7 @@ class AutoregressiveMixin(ConditionalMixin, CompletionMixin, LogProbMixin):
     like: Tensor
     observed: Callable[[Tensor], Tensor]
     standardised: Callable[[Tensor], Tensor]
+    units_stated: dict[str, list[float]]
     in_own_units: Callable[[Tensor], Tensor]
 
     # ---- what a family states
@@ -69,11 +70,12 @@ class AutoregressiveMixin(ConditionalMixin, CompletionMixin, LogProbMixin):
         """
 
     def parts(self) -> dict[str, Part]:
-        """The logits of every dimension, from codes."""
-        label = label_of(self)
-        codes = (example(*self.shape).sigmoid() * (self.levels or 2)).long()
+        """The logits of every dimension, from codes; of points from standardised ones."""
+        label, codes = label_of(self), example(*self.shape)
+        if self.levels is not None:
+            codes = (codes.sigmoid() * self.levels).long()
         function = self.logits if label else lambda codes: self.logits(codes, None)
-        return {"logits": Part(self, function, {"codes": codes, **label}, ("logits",))}
+        return {"logits": Part(self, function, {"codes": codes, **label}, ("logits",), self.units_stated)}
 
     @property
     def order(self) -> Tensor:

@@ -1,5 +1,6 @@
 """A network that denoises: how it is built, what it is told, and what it is trained for."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -277,7 +278,9 @@ class Denoising(ConditionalMixin, ZooModule):
             changes, label = rest[: len(names) - 2], rest[len(names) - 2 :]
             return self.denoise(x, Noise(alpha, sigma, *changes, *unused), *label)
 
-        facts = {name: getattr(stops, name).tolist() for name in names} | {"data_scale": self.data_scale}
+        facts: dict[str, Any] = {"data_scale": self.data_scale, **self.units_stated}
+        for name in names:  # a derivative where there is no noise may be infinite, and nobody goes on from there
+            facts[name] = [value if math.isfinite(value) else None for value in getattr(stops, name).tolist()]
         inputs = {"x_t": example(*self.shape), **levels, **label_of(self)}
         return {"denoiser": Part(self, denoised, inputs, ("x_0",), facts)}
 

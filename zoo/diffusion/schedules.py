@@ -161,6 +161,8 @@ class BetaSchedule(Schedule):
     def __call__(self, t: Tensor) -> Noise:  # noqa: D102
         table = self._log_alphas_on(t.device)
         position = t.double() * self.steps
+        step = position.round()
+        position = torch.where((position - step).abs() < 1e-6, step, position)  # or rounding chooses a step's slope
         k = position.floor().long().clamp(0, self.steps - 1)
         slope = table[k + 1] - table[k]
         return _variance_preserving(table[k] + (position - k) * slope, slope * self.steps)
@@ -304,6 +306,6 @@ class OptimalTransport(Schedule):
 
 def _variance_preserving(log_alpha: Tensor, d_log_alpha: Tensor) -> Noise:
     """From ln α and its derivative to the noise with α² + σ² = 1."""
-    alpha, sigma = log_alpha.exp(), (-(2 * log_alpha).expm1()).sqrt()
+    alpha, sigma = log_alpha.exp(), (2 * log_alpha).expm1().abs().sqrt()  # no −0 where there is no noise
     d_alpha = alpha * d_log_alpha
     return Noise(alpha, sigma, d_alpha, -alpha * d_alpha / sigma)

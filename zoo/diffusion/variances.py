@@ -48,8 +48,12 @@ class FittedVariances(SettlingModule, Diffusion):
         """For a constructor: which variances the chain of so many steps has; "optimal" ones begin as "large".
 
         Raises:
-            ValueError: if there are no such variances.
+            ValueError: if there are no such variances, or fewer than two steps.
         """
+        if steps < 2:
+            raise ValueError(
+                f"A reverse chain has at least two steps, but {self.schedule} leaves {steps}: give it more."
+            )
         if variance not in ("optimal", "small", "large"):
             raise ValueError(f"variance={variance!r}: choose 'optimal', 'small' or 'large'.")
         self.variance = variance

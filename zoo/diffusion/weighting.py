@@ -69,7 +69,10 @@ class P2(Weighting):
 
 @dataclass(frozen=True)
 class LikelihoodWeighting(Weighting):
-    """w = −½ dSNR/dt: the loss, averaged over t, is then the diffusion part of −ELBO (Kingma et al. 2021, eq. 14)."""
+    """w = −½ dSNR/dt: the loss, averaged over t, is then the diffusion part of −ELBO (Kingma et al. 2021, eq. 14).
+
+    That holds of a schedule in continuous time, and of a chain about: between its steps ln α is taken for straight.
+    """
 
     def __call__(self, noise: Noise, prediction: Prediction) -> Tensor:  # noqa: D102
         return noise.snr * (noise.d_sigma / noise.sigma - noise.d_alpha / noise.alpha)

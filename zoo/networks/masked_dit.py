@@ -98,7 +98,8 @@ class MaskedDiT(nn.Module):
         """
         if symbols.shape[1:] != self.shape:
             raise ValueError(f"This MaskedDiT has shape={self.shape}, but was given {tuple(symbols.shape[1:])}.")
-        masked = (symbols == self.levels).flatten(1).to(self.embedding.weight.dtype).mean(1)
+        own = torch.promote_types(self.embedding.weight.dtype, torch.float32)  # halves hold no share of many
+        masked = (symbols == self.levels).flatten(1).to(own).mean(1)
         x = self.embedding(symbols.reshape(-1, self.channels, *self.sides)).movedim(-1, 2)  # (B, C, d, *sides)
         told = self.dit(x.flatten(1, 2), masked, labels).unflatten(1, (self.channels, self.vector)).flatten(3)
         levels = self.embedding.weight[:-1].to(told.dtype) / math.sqrt(self.vector)

@@ -92,6 +92,15 @@ def test_derivatives_are_those_of_alpha_and_sigma(schedule):
     torch.testing.assert_close(noise.d_sigma, (later.sigma - earlier.sigma) / (2 * h), rtol=1e-6, atol=1e-6)
 
 
+def test_the_derivative_at_a_step_is_that_of_the_next_one_wherever_rounding_falls():
+    schedule = LinearBetas()
+    k = torch.arange(1, 1000)
+    slope = (schedule.log_alphas[k + 1] - schedule.log_alphas[k]) * 1000
+    for times in (k.double() / 1000, k.double() * 1e-3):
+        noise = schedule(times)
+        torch.testing.assert_close(noise.d_alpha / noise.alpha, slope, rtol=1e-6, atol=0)
+
+
 @by_name
 def test_time_is_the_inverse_of_the_log_snr(schedule):
     t = torch.linspace(schedule.t_min, 0.999, 500).double()

@@ -269,6 +269,11 @@ def test_fitting_again_gives_the_same_and_leaves_the_random_state_and_the_modes_
     assert torch.equal(model.log_errors, found[0])
 
 
+def test_a_chain_of_one_step_is_refused_before_it_is_trained():
+    with pytest.raises(ValueError, match=r"A reverse chain has at least two steps, but LinearBetas.* leaves 1"):
+        DDPM((2,), None, schedule=LinearBetas(1, 5e-4, 5e-4), steps=1)
+
+
 # ---- in a run
 
 

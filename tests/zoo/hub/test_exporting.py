@@ -13,7 +13,7 @@ from torch import Tensor
 
 import genzoo
 from genzoo.cli import main
-from genzoo.zoo import GAN, VAE
+from genzoo.zoo import GAN, MADE, VAE, FlowMatching, LinearBetas, OptimalTransport, VariancePreserving
 from genzoo.zoo.hub import exporting
 from genzoo.zoo.hub.exporting import export
 from genzoo.zoo.interface import HasParts
@@ -75,6 +75,36 @@ def test_the_parts_are_the_model_s_own_answers() -> None:
         logits = pixelcnn.parts()["logits"](codes)
         each = logits.log_softmax(1).gather(1, codes[:, None]).flatten(1).sum(1)
         torch.testing.assert_close(each, pixelcnn.log_prob(codes / 16))
+
+
+def test_points_are_told_in_which_units_they_are() -> None:
+    """Of a table: the density and the denoiser of standardised rows, and how to come back from there."""
+    x = torch.randn(4, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([3e4, 0.1]) + 7
+    for family in (MADE, FlowMatching):
+        model: Any = family((2,), None, width=8).eval()
+        model.standardise([7.0, 7.0], [3e4, 0.1])
+        (part,) = model.parts().values()
+        facts = {name: json.loads(value) for name, value in exporting.facts_of(part).items()}
+        mean, std = (torch.tensor(facts[name]) for name in ("column_mean", "column_std"))
+        torch.testing.assert_close((x - mean) / std, model.standardised(x))
+        if family is MADE:
+            y = (x - mean) / std
+            weight, means, log_scale = part(y).detach().chunk(3, 1)
+            normal = torch.distributions.Normal(means, log_scale.exp())
+            log_prob = (weight.log_softmax(1) + normal.log_prob(y.unsqueeze(1))).logsumexp(1).sum(1) - std.log().sum()
+            torch.testing.assert_close(log_prob, model.log_prob(x))
+
+
+@pytest.mark.parametrize("schedule", [VariancePreserving(), LinearBetas(), OptimalTransport()], ids=repr)
+def test_what_a_file_states_is_json_for_every_reader(schedule: Any) -> None:
+    """Where there is no noise the derivative of σ may be infinite, for which JSON has no number."""
+    model = FlowMatching((1, 8, 8), 17, schedule=schedule, prediction="velocity")
+    for part in model.parts().values():
+        stated = exporting.facts_of(part)
+        for value in stated.values():
+            json.loads(value, parse_constant=lambda name: pytest.fail(name))
+        levels = [json.loads(stated[name]) for name in ("alpha", "sigma", "d_alpha", "d_sigma")]
+        assert all(value is not None for level in levels for value in level[:-1]) and str(levels[1][-1]) == "0.0"
 
 
 def test_ddim_by_onnx_draws_what_the_model_draws(tmp_path: Path) -> None:

@@ -48,6 +48,17 @@ def test_every_output_depends_on_every_input(shape, patch) -> None:
         assert moved.shape == (size,) and bool((moved > 1e-12).all())
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_in_any_precision_the_share_of_masks_is_told_to_all_its_digits(dtype) -> None:
+    """Of 784 there are 785 shares, of which half precision tells a few hundred."""
+    network = MaskedDiT((784,), 2, **SIZES).to(dtype)
+    network.dit = told = Same()
+    network(2 * (torch.arange(784) < torch.arange(785)[:, None]).long())
+    _, shares, _ = told.told
+    torch.testing.assert_close(shares, torch.arange(785).to(shares) / 784)
+    assert shares.dtype == torch.promote_types(dtype, torch.float32) and len(shares.unique()) == 785
+
+
 def test_tokens_are_a_position_each_however_many_they_are() -> None:
     network = MaskedDiT((200,), 65, width=80, depth=1)
     assert (network.dit.patch, network.vector) == (1, 80)
