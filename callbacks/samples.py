@@ -15,6 +15,7 @@ from genzoo.zoo.drawing import draw, seeded, supported
 from genzoo.zoo.hub.run_folder import run_folder
 from genzoo.zoo.interface import Completes, HasCodes, HasLatents, Samples
 from genzoo.zoo.media import can_render, captions_of, labels_to_show, render
+from genzoo.zoo.texts import PADDING
 from genzoo.zoo.value_range import (
     UNIT,
     ValueRange,
@@ -159,7 +160,8 @@ class SampleLogger(AtValidation):
         if x.ndim == 4:
             yield from self._pages_of_images(module, x)
         elif isinstance(module, Completes) and can_render(x) and (x.ndim == 3 or x.dtype == torch.int64):
-            (completed,) = self._complete(module, x, first_half(x, -1), num_samples=1)
+            known = first_half(x, -1) & (torch.ones_like(x, dtype=torch.bool) if x.ndim == 3 else x != PADDING)
+            (completed,) = self._complete(module, x, known, num_samples=1)
             yield "completions", torch.stack([x, completed], 1).flatten(0, 1), 2
 
     def _find_range(self, samples: Tensor | None) -> None:

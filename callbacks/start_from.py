@@ -65,6 +65,8 @@ class StartFrom(Callback):
                 f" the arguments in the entry's config.yaml. {len(misfits)} differ: {'; '.join(misfits[:3])}"
                 + ("; …" if len(misfits) > 3 else ".")
             )
+        if isinstance(pl_module, ZooModule):
+            pl_module.check_source(source, learns=True)
         pl_module.load_state_dict(state)
         if isinstance(pl_module, ZooModule):
             pl_module.column_names = getattr(source, "column_names", ())  # with which those of the data are compared

@@ -1,5 +1,6 @@
 """A user's own arrays: images, sounds, series or the rows of a table, from memory or from one file."""
 
+import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ HAIR = 1e-5  # by which floats may be outside the range of images, in its unit
 ROUNDING = 0.1  # of a level, by which images in half precision are off
 FINEST = 64  # steps of single precision that a standard deviation has at least
 AT_ONCE = 2**22  # numbers that are computed with
+INDEX = re.compile(r"__index_level_\d+__")  # what pandas calls the numbers of a frame's rows in a file
 
 
 class Understood(NamedTuple):
@@ -199,7 +201,10 @@ def wanted(
     asked = [*(columns or ()), *([] if label is None else [label])]
     if strangers := [name for name in asked if name not in names]:
         raise ValueError(f"there is no column {listed(strangers)}: there are {listed(names) or 'none'}")
-    return [name for name in names if columns is None or name in (*asked, perhaps)]
+    left_out = [name for name in names if INDEX.fullmatch(name)] if columns is None else []
+    if left_out:
+        rank_zero_info(f"{listed(left_out)}: row numbers that pandas has saved, left out (name them in columns)")
+    return [name for name in names if (columns is None and name not in left_out) or name in (*asked, perhaps)]
 
 
 def only_column(y: Any) -> np.ndarray:

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from genzoo.datamodules.base import DataModule, InMemory, Source
+from genzoo.datamodules.base import SPLIT_SEED, DataModule, InMemory, Source, seeded
 from genzoo.datamodules.duplicates import same_files, say_copies
 from genzoo.datamodules.files import OTHER_KIND, FileSearch
 from genzoo.datamodules.folder import LabelledFile, hold_out, natural, part_of
@@ -198,7 +198,10 @@ class WaveformDataModule(DataModule):
         """Holds out whole recordings: pieces of one are alike."""
         recordings, belongs_to = self.recording[rows].unique(return_inverse=True)
         train, val = super().split(torch.arange(len(recordings)))
-        return torch.cat([rows[belongs_to == i] for i in train]), torch.cat([rows[belongs_to == i] for i in val])
+        kept, held_out = (torch.cat([rows[belongs_to == i] for i in of]) for of in (train, val))
+        if self.limit is not None:  # of all recordings alike
+            kept = kept[torch.randperm(len(kept), generator=seeded(SPLIT_SEED, 1))]
+        return kept, held_out
 
     def scale(self, stored: Tensor) -> Tensor:
         """Codes to the values in the middle of their intervals; 0 from the end of the sound on."""

@@ -91,7 +91,7 @@ def as_array(values: Any, name: str) -> np.ndarray:
         rows: list[np.ndarray] = []
         for number, value in enumerate(values, start=1):
             try:
-                row = as_array(value, name) if isinstance(value, Tensor) else np.asarray(value)
+                row = as_array(value, name) if isinstance(value, Tensor) else np.asarray(of_colours(value))
             except ValueError:  # a list of lists of several lengths
                 raise ValueError(f"row {number} of {name!r} is ragged: its own parts differ in length") from None
             if row.dtype.kind not in NUMBERS + TEXT:
@@ -107,9 +107,21 @@ def as_array(values: Any, name: str) -> np.ndarray:
                 )
             rows.append(row)
         values = np.stack(rows) if rows else np.empty(0)
+    if values.dtype.kind == "S":
+        values = np.char.decode(values)
     if values.dtype.kind not in NUMBERS + TEXT:
         raise ValueError(f"{name!r} holds {values.dtype}: give numbers (of a date, such as days), or text")
     return values
+
+
+def of_colours(value: Any) -> Any:
+    """A picture of Pillow's that has a palette, in colours instead of places in it; transparency becomes white."""
+    if getattr(value, "mode", None) not in ("P", "PA"):
+        return value
+    from PIL import Image
+
+    white = Image.new("RGBA", value.size, "white")
+    return Image.alpha_composite(white, value.convert("RGBA")).convert("RGB")
 
 
 def shown(value: Any) -> str:
@@ -164,7 +176,8 @@ def load_npy(path: Path, mmap_mode: Literal["r"] | None = None) -> np.ndarray:
 
 def _read_npy(path: Path, wanted: Wanted) -> dict[str, np.ndarray]:
     array = load_npy(path)
-    return {name: array[name] for name in wanted(array.dtype.names)} if array.dtype.names else columns_of(array)
+    names = array.dtype.names
+    return {name: as_array(array[name], name) for name in wanted(names)} if names else columns_of(array)
 
 
 def _read_npz(path: Path, wanted: Wanted) -> dict[str, np.ndarray]:

@@ -18,6 +18,7 @@ from genzoo.datamodules.base import DataModule
 from genzoo.datamodules.files import FileSearch, is_hidden
 from genzoo.zoo.files import at_home, cached, whole
 from genzoo.zoo.vocabulary import BytePairs, Bytes, Characters, Vocabulary
+from genzoo.zoo.vocabulary import vocabulary as stated_vocabulary
 
 TextSource = Literal["shakespeare", "stdlib"]
 Tokenizer = Literal["character", "byte", "bpe"]
@@ -84,6 +85,8 @@ class TextDataModule(DataModule):
         vocab_size: tokens of "bpe".
         val_fraction, test_fraction: parts of the whole text for validation and for testing; training has the rest.
         batch_size, limit, seed: see `DataModule`; examples are windows.
+        vocabulary: instead of a tokenizer the statement of a trained model's, `model.vocabulary.statement`, for its
+            tokens to mean what they meant: to measure it on this text, or to train it further.
 
     Attributes:
         vocabulary: the statement of the vocabulary, for a model to take along (`genzoo.zoo.vocabulary`).
@@ -106,6 +109,7 @@ class TextDataModule(DataModule):
         batch_size: int = 32,
         limit: int | None = None,
         seed: int = 0,
+        vocabulary: str | None = None,
     ):
         if (path is None) == (source is None):
             raise ValueError(f"path is {path!r} and source {source!r}, but one of them must be given, and not both")
@@ -127,7 +131,7 @@ class TextDataModule(DataModule):
         text = "\n".join(read_text(file) for file in files)
         if not text.strip():
             raise ValueError(f"there is no text in {', '.join(map(str, files[:3]))}: give files that have some")
-        if tokenizer == "character" and len(set(text)) < 2:
+        if tokenizer == "character" and vocabulary is None and len(set(text)) < 2:
             raise ValueError(
                 f"the text is the character {text[0]!r} and no other ({', '.join(map(str, files[:3]))}): there is"
                 " nothing to learn from it; give a text of several characters"
@@ -140,7 +144,7 @@ class TextDataModule(DataModule):
                 f"the text is {len(text)} characters long, of which val_fraction={val_fraction} and"
                 f" test_fraction={test_fraction} leave {in_words(parts)}: give a longer text"
             )
-        known, (train, val, test) = tokenised(parts, tokenizer, vocab_size)
+        known, (train, val, test) = tokenised(parts, tokenizer, vocab_size, vocabulary)
         if (shortest := min(map(len, (train, val, test)))) < context_length:
             raise ValueError(
                 f"a window takes {context_length} tokens of one split, but the text has"
@@ -310,14 +314,17 @@ def in_words(parts: Sequence[Sized]) -> str:
 
 
 def tokenised(
-    parts: Sequence[str], tokenizer: Tokenizer, vocab_size: int
+    parts: Sequence[str], tokenizer: Tokenizer, vocab_size: int, stated: str | None = None
 ) -> tuple[Vocabulary, tuple[np.ndarray, ...]]:
-    """The vocabulary, and the tokens of a text's parts for training, validation and testing.
+    """The vocabulary, perhaps a stated one, and the tokens of a text's parts for training, validation and testing.
 
     Byte pairs are learned from the first. They are learned and applied once, and then cached.
     """
+    if stated is not None:
+        known = stated_vocabulary(stated)
+        return known, tuple(small(known.encode(part), known) for part in parts)
     if tokenizer != "bpe":
-        known: Vocabulary = Bytes() if tokenizer == "byte" else Characters.of("".join(parts))
+        known = Bytes() if tokenizer == "byte" else Characters.of("".join(parts))
         return known, tuple(small(known.encode(part), known) for part in parts)
     digest = hashlib.sha256("\0".join([*parts, str(vocab_size)]).encode()).hexdigest()
     kept_in = cached(f"text/bpe-{digest[:16]}.npz")

@@ -296,7 +296,7 @@ def checked_data(
         return None
     x = first_batch(datamodule, split, "evaluate: split")
     if isinstance(module, NamingMixin):
-        module.check_columns(module.columns_of(datamodule))
+        module.check_source(datamodule)
     if "closeness" not in only or not isinstance(module, Samples) or how["extractor"] is None:
         return None
     extractor = FeatureExtractor(how["extractor"], weights_path)

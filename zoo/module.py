@@ -419,11 +419,10 @@ class ZooModule(SharingMixin, NamingMixin, StandardisingMixin, MeasuredBuffers, 
         """
         super().setup(stage)
         data = getattr(self._trainer, "datamodule", None)
-        columns = self.columns_of(data)
-        self.check_columns(columns)
+        self.check_source(data, learns=stage == TrainerFn.FITTING)
         if stage == TrainerFn.FITTING:
             self._random_states = None
-            if columns:
+            if columns := self.columns_of(data):
                 self.name_columns(columns)
             stated = getattr(data, "standardisation", None)
             if stated is not None and self.modality == "points" and not self.is_standardising:

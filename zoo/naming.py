@@ -64,6 +64,26 @@ class NamingMixin:
         of_table = len(self.shape) == 1
         return tuple(getattr(data, "column_names", None) or ()) if of_table else ()
 
+    def check_source(self, data: Any, *, learns: bool = False) -> None:
+        """Refuses data whose numbers mean something else than this model's: it would be measured on nonsense.
+
+        Args:
+            data: a datamodule, or another model; None says nothing.
+            learns: whether the model is to be trained on them, and may learn to call its classes otherwise.
+
+        Raises:
+            ValueError: if both state a vocabulary, a sample rate or names of the classes, and not the same; or as of
+                `check_columns`.
+        """
+        self.check_columns(self.columns_of(data))
+        for what, remedy in MEANINGS.items():
+            ours, theirs = (_stated(one, what) for one in (self, data))
+            if ours and theirs and ours != theirs and not (learns and what == "class_names"):
+                raise ValueError(
+                    f"{type(self).__name__}: its {what} is {str(ours)[:60]!r}, but that of the data"
+                    f" {str(theirs)[:60]!r}, so that their numbers mean something else: {remedy}."
+                )
+
     def check_columns(self, names: Sequence[str]) -> None:
         """ValueError if data have the model's columns in another order, so that each would be taken for another."""
         if tuple(names) != self.column_names and set(names) == set(self.column_names):
@@ -72,6 +92,20 @@ class NamingMixin:
                 f"{type(self).__name__}: the same columns stand in two orders, {one} and {other}: choose those of the"
                 " data by `columns`, in the order in which the model learned them."
             )
+
+
+#: what data and a model can both state of what numbers mean, and what to do where they differ
+MEANINGS = {
+    "vocabulary": "give the datamodule the model's (`vocabulary`)",
+    "sample_rate": "give the datamodule the model's",
+    "class_names": "let the data have the model's classes, in their order",
+}
+
+
+def _stated(by: Any, what: str) -> Any:
+    """Something that a datamodule or a model states; a vocabulary as it is written down."""
+    value = getattr(by, what, None)
+    return list(value) if isinstance(value, list | tuple) else getattr(value, "statement", value)
 
 
 def are_names(names: Any) -> bool:

@@ -42,7 +42,9 @@ class TextMixin:
     def text(self, tokens: Tensor | Sequence[int]) -> str | list[str]:
         """What (T,) tokens say; of a batch (B, T), what each of them says. Without a vocabulary, their numbers."""
         if isinstance(tokens, Tensor) and tokens.ndim == 2:
-            return [self.text(row[self.observed(row)]) for row in tokens]
+            return [self.text(row) for row in tokens]
+        if isinstance(tokens, Tensor) and tokens.ndim == 1 and tokens.dtype == torch.long:
+            tokens = tokens[: len(tokens) - int((tokens.flip(0) == PADDING).cumprod(0).sum())]  # what ends it
         numbers = self.checked_tokens(tokens, "What can be written as text is (T,) tokens").tolist()
         return " ".join(map(str, numbers)) if self.vocabulary is None else self.vocabulary.decode(numbers)
 

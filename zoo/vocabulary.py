@@ -42,7 +42,8 @@ def vocabulary(statement: str) -> Vocabulary:
     """
     if statement == "bytes":
         return Bytes()
-    return BytePairs(statement) if statement.startswith('{"') else Characters(statement)
+    is_object = statement.startswith("{") and statement[1:].lstrip().startswith('"')  # also in lines of its own
+    return BytePairs(statement) if is_object else Characters(statement)
 
 
 class Characters:
@@ -160,7 +161,7 @@ class BytePairs:
 
     def encode(self, text: str) -> np.ndarray:
         """See `Vocabulary`."""
-        return np.array(self.tokenizer.encode(text).ids, dtype=np.int32)
+        return np.array(self.tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int32)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """See `Vocabulary`; bytes that are no UTF-8 become U+FFFD."""

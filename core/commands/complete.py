@@ -238,7 +238,12 @@ def text(own: "OwnData", raw: str, given: Namespace, generator: Any) -> "Medium"
     begin = raw if given.known is None else raw[: int(given.known)]
     if not begin:
         raise ValueError(f"{given.file} is empty: there is nothing to go on from")
-    settings = keywords(given.set, own.module.sample, ("num_samples", "generator", "prompt"))
+    names = getattr(own.module, "class_names", ())
+    settings = keywords(
+        given.set, own.module.sample, ("num_samples", "generator", "prompt"), names, given.num_samples
+    )
+    if len(classes := settings.get("labels", ())) == 1:  # as of other data, one for each that is completed
+        settings["labels"] = classes.expand(given.num_samples)
     drawn = own.module.sample(given.num_samples, prompt=begin, generator=generator, **settings)
     return Text([begin, *map(own.module.text, drawn)])
 

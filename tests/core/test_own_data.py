@@ -580,6 +580,20 @@ def test_a_text_goes_on_from_its_beginning(capsys: Captured) -> None:
     assert "the model has no vocabulary" in refused(command, capsys)
 
 
+def test_a_text_goes_on_as_of_a_class(capsys: Captured) -> None:
+    torch.manual_seed(0)
+    told = GPT((6,), 4, width=8, depth=1, heads=1, vocabulary=" abc", num_classes=3, conditional=True)
+    told.name_classes(("x", "y", "z"))
+    model = published(told)
+    Path("x.txt").write_text("abc")
+    for labels in ("2", "[2]", "z", "[z, z]"):
+        main(["complete", "model", "x.txt", "--num_samples", "2", "--device", "cpu", "--set", f"labels={labels}"])
+        _, *filled = Path("completed.txt").read_text().strip("\n").split(RULE)
+        generator = torch.Generator().manual_seed(0)
+        drawn = model.sample(2, prompt="abc", labels=torch.tensor([2, 2]), generator=generator)  # type: ignore
+        assert filled == [text.strip("\n") for text in model.text(drawn)]  # type: ignore[attr-defined]
+
+
 def test_the_gaps_of_a_text_are_filled_in(capsys: Captured) -> None:
     torch.manual_seed(0)
     model = published(MaskedDiffusion((12,), 4, width=8, depth=1, heads=1, vocabulary=" abc"))

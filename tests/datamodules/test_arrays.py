@@ -24,7 +24,7 @@ from torch.utils.data import Dataset, TensorDataset
 import genzoo
 from genzoo.datamodules import ArrayDataModule, ImageFolderDataModule, arrays
 from genzoo.datamodules.arrays import understood
-from genzoo.datamodules.folder import natural
+from genzoo.datamodules.folder import decode, natural
 from genzoo.zoo import GAN, VAE, WaveNet
 from genzoo.zoo.hub import publish
 from genzoo.zoo.modality import to_codes
@@ -145,6 +145,70 @@ def test_the_same_images_give_the_same_batches(source: str, folder: ImageFolderD
         assert list(data.class_names) == list(folder.class_names) == ["cat", "dog", "ox9", "ox10"]
     if source.startswith("tensor"):
         assert list(data.class_names) == []
+
+
+class Called(Dataset):
+    """Pictures in a mapping each."""
+
+    def __init__(self, pictures: list[Image.Image]) -> None:
+        self.pictures = pictures
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, row: int) -> dict[str, Image.Image]:
+        return {"image": self.pictures[row]}
+
+
+@pytest.mark.parametrize("kind", ["images", "hugging face", "rows"])
+def test_a_palette_is_colours_and_not_places_in_it(kind: str, tmp_path: Path) -> None:
+    """As from a folder, with what is transparent white."""
+    pictures, folder = [], tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(12):
+        colours = np.random.default_rng(number).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        picture = Image.fromarray(colours).quantize(16)
+        picture.info["transparency"] = 3
+        picture.save(folder / f"{number:02}.png", transparency=3)
+        pictures.append(Image.open(folder / f"{number:02}.png"))
+    assert pictures[0].mode == "P" and pictures[0].has_transparency_data
+    if kind == "hugging face":
+        data = ArrayDataModule(datasets.Dataset.from_dict({"image": pictures}))
+    else:
+        data = ArrayDataModule(pictures if kind == "images" else Called(pictures))
+    expected = np.stack([decode(file, (3, 8, 8)) for file in sorted(folder.iterdir())])
+    data.setup()
+    found = torch.cat([data.sources[split].x for split in ("train", "val", "test")])  # type: ignore[attr-defined]
+    assert data.shape == (3, 8, 8)
+    assert {x.numpy().tobytes() for x in found} == {x.tobytes() for x in expected}
+
+
+@pytest.mark.parametrize("kind", ["parquet", "hugging face"])
+def test_row_numbers_that_pandas_saves_are_no_column(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    frame = pandas.DataFrame({name: table()[name] for name in COLUMNS})
+    frame = frame[frame.height > 175]
+    if kind == "parquet":
+        frame.to_parquet(tmp_path / "table.parquet")
+        source: dict[str, Any] = {"path": str(tmp_path / "table.parquet")}
+    else:
+        source = {"x": datasets.Dataset.from_pandas(frame)}
+    with caplog.at_level("INFO"):
+        data = ArrayDataModule(**source, batch_size=8)
+    assert data.column_names == tuple(COLUMNS)
+    assert "row numbers that pandas has saved, left out" in caplog.text
+    assert ArrayDataModule(**source, columns=["share", "__index_level_0__"], batch_size=8).shape == (2,)
+
+
+def test_a_structured_array_is_held_to_what_other_columns_are(tmp_path: Path) -> None:
+    values = [(1.0, b"cat"), (2.0, b"dog")] * 20
+    np.save(tmp_path / "x.npy", np.array(values, dtype=[("a", "f8"), ("kind", "S5")]))
+    data = ArrayDataModule(path=str(tmp_path / "x.npy"), label="kind", batch_size=8)
+    assert data.class_names == ("cat", "dog") or list(data.class_names) == ["cat", "dog"]
+    np.save(tmp_path / "y.npy", np.array([(1.0, "2020-01-01")] * 40, dtype=[("a", "f8"), ("day", "M8[D]")]))
+    with pytest.raises(ValueError, match="'day' holds datetime64"):
+        ArrayDataModule(path=str(tmp_path / "y.npy"), batch_size=8)
 
 
 def test_classes_and_limits_are_those_of_every_datamodule(folder: ImageFolderDataModule) -> None:

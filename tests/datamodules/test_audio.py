@@ -240,6 +240,18 @@ def test_all_pieces_of_a_recording_are_in_one_split(root: Path) -> None:
     assert len(train) + len(data.sources["val"]) == sum(math.ceil(length / 2) for length in lengths)
 
 
+def test_a_limit_takes_pieces_of_all_recordings(root: Path) -> None:
+    """A fixed choice: the same for everyone."""
+    options: dict[str, Any] = {"length": 2, "pieces": "all", "test": "_1[0-3]", "batch_size": 2, "val_fraction": 0.25}
+    seen = []
+    for _ in range(2):
+        data = audio(root, limit=12, **options)
+        x = data.scale(data.sources["train"].x)  # type: ignore[attr-defined]
+        assert len(x) == 12
+        seen.append([round(float(piece[0, 0]) * 32) for piece in x])
+    assert seen[0] == seen[1] and len(set(seen[0])) > 6
+
+
 def test_folders_can_name_the_classes(tmp_path: Path) -> None:
     for name in ("b", "a", "10", "9"):
         for i in range(3):

@@ -7,10 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Trainer
 
+import genzoo
 import genzoo.datamodules.text as text_module
+from genzoo.callbacks import StartFrom, evaluate
 from genzoo.datamodules import TextDataModule
 from genzoo.datamodules.text import find_files, find_source
+from genzoo.zoo import GPT
 
 VERSE = "Shall I compare thee to a summer's day?\nThou art more lovely and more temperate:\n"
 
@@ -315,10 +319,58 @@ def test_bad_input(
         TextDataModule(**options)
 
 
+def speaking(verses: Path, **options: Any) -> TextDataModule:
+    return TextDataModule(str(verses), context_length=16, batch_size=8, **options)
+
+
+def test_a_text_of_other_tokens_is_refused_wherever_it_would_be_measured_or_learned(
+    verses: Path, tmp_path: Path
+) -> None:
+    """All numbers of one lie within those of the other, and would be taken for its letters."""
+    other = tmp_path / "other.txt"
+    other.write_text(verses.read_text().replace("e", "é"), "utf-8")
+    ours, theirs = speaking(verses), speaking(other)
+    assert ours.levels == theirs.levels
+    model = GPT(ours.shape, ours.levels, vocabulary=ours.vocabulary, width=8, depth=1, heads=1)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    trainer = Trainer(max_steps=1, enable_checkpointing=False, limit_val_batches=1, **quiet)
+    says = "GPT: its vocabulary is .* but that of the data .* give the datamodule the model's"
+    for act in (trainer.fit, trainer.validate, trainer.test):
+        with pytest.raises(ValueError, match=says):
+            act(model, datamodule=theirs)
+    with pytest.raises(ValueError, match=says):
+        evaluate(model, theirs, only=["likelihood"], progress=False)
+    entry = genzoo.publish(model, "verses/gpt", to=tmp_path / "entry")
+    learner = GPT(theirs.shape, theirs.levels, vocabulary=theirs.vocabulary, width=8, depth=1, heads=1)
+    begun = Trainer(max_steps=1, enable_checkpointing=False, callbacks=[StartFrom(str(entry))], **quiet)
+    with pytest.raises(ValueError, match=says):
+        begun.fit(learner, datamodule=theirs)
+
+
+def test_a_text_is_read_in_a_trained_model_s_vocabulary(verses: Path, tmp_path: Path) -> None:
+    """What it measures and learns there is what its tokens meant."""
+    ours = speaking(verses)
+    model = GPT(ours.shape, ours.levels, vocabulary=ours.vocabulary, width=8, depth=1, heads=1)
+    short = tmp_path / "short.txt"
+    short.write_text(VERSE * 20, "utf-8")
+    assert speaking(short).vocabulary != ours.vocabulary
+    data = speaking(short, vocabulary=model.vocabulary.statement)
+    assert data.levels == ours.levels and data.decode(data.sources["test"].tokens) in VERSE * 20
+    found = evaluate(model, data, only=["likelihood"], progress=False)
+    (nll,) = (figure for figure in found["figures"] if figure["name"] == "nll")
+    text = data.decode(torch.cat(list(data.test_dataloader())).flatten())
+    assert nll["value"] == pytest.approx(
+        -float(model.log_prob(model.tokens(text).view(-1, 16)).double().mean()), rel=1e-6
+    )
+    strange = tmp_path / "strange.txt"
+    strange.write_text(VERSE * 20 + "ß", "utf-8")
+    with pytest.raises(ValueError, match="are not in the vocabulary: 'ß'"):
+        speaking(strange, vocabulary=ours.vocabulary)
+
+
 def test_a_model_that_takes_a_vocabulary_is_given_the_data_s(verses: Path, tmp_path: Path) -> None:
     from running import QUIET, last_run
 
-    import genzoo
     from genzoo.cli import main
 
     recipe = tmp_path / "tiny.yaml"

@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -85,6 +86,24 @@ def test_data_in_another_order_are_refused(tmp_path: Path) -> None:
         trained(wrong, StartFrom("entry"))
     chosen = ArrayDataModule(path="1.csv", columns=list(NAMES), batch_size=8)
     assert trained(chosen, StartFrom("entry"))[0].column_names == NAMES
+
+
+@pytest.mark.parametrize(
+    ("what", "ours", "theirs"),
+    [("sample_rate", 8000, 16_000), ("class_names", ("cat", "dog"), ["dog", "cat"])],
+)
+def test_what_else_numbers_mean_is_the_same_or_refused(what: str, ours: Any, theirs: Any) -> None:
+    model, data = VAE((3,), None, num_classes=2, conditional=True, width=4, depth=1), SimpleNamespace()
+    for said in (None, ours, list(ours) if isinstance(ours, tuple) else ours):
+        setattr(model, what, ours)
+        setattr(data, what, said)
+        model.check_source(data)
+        model.check_source(None)
+    setattr(data, what, theirs)
+    with pytest.raises(ValueError, match=f"VAE: its {what} is .* but that of the data"):
+        model.check_source(data)
+    if what == "class_names":  # a training learns what its own are called
+        model.check_source(data, learns=True)
 
 
 @pytest.mark.parametrize("x", [torch.randn(40, 3), {"x": torch.randn(40, 3)}])

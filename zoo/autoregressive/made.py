@@ -65,6 +65,8 @@ class MADE(AutoregressiveMixin, ZooModule):
                 " 1, dropout is in [0, 1)."
             )
         order = raster_order(self.shape)
+        if order_seed is not None and self.modality == "waveform":
+            raise ValueError("order_seed: sounds end, and what fills them up behind has to come last; leave it out.")
         if order_seed is not None:
             order = order[torch.randperm(len(order), generator=torch.Generator().manual_seed(order_seed))]
         self._order = order  # stays on the CPU, where a loop over it need not wait

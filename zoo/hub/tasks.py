@@ -18,7 +18,7 @@ ASIDE = {
     *("train_size", "val_size", "test_size", "val_fraction", "test_fraction", "limit", "seed"),  # how many there are
     *("flip", "shift"),  # what training makes more of them by
     "standardise",  # how a model is told of columns' units, in which it answers either way
-    *("size", "channels", "length", "context_length", "vocab_size", "series"),  # the shape and the levels
+    *("size", "channels", "length", "context_length", "vocab_size", "vocabulary", "series"),  # shape and levels
 }
 #: datamodules of anybody's files, of whose data the name of the entry, or of the run, alone says what they are:
 #: `faces/vae`

@@ -6,8 +6,12 @@ import math
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader
 
+from genzoo.callbacks import SampleLogger
 from genzoo.zoo import GPT
 from genzoo.zoo.autoregressive.gpt import truncated
 from genzoo.zoo.networks.attention import rotate, rotations
@@ -270,6 +274,25 @@ def test_padding_is_no_token_and_texts_may_be_strings():
         gpt().log_prob("abc")
 
 
+def test_a_padded_text_is_written_without_its_padding():
+    model = GPT((6,), 4, vocabulary="abcd", width=8, depth=1, heads=1)
+    padded = pad_sequence([torch.tensor([0, 1]), torch.tensor([3, 2, 1, 0])], batch_first=True, padding_value=-1)
+    assert model.text(padded) == ["ab", "dcba"] == [model.text(row) for row in padded]
+    with pytest.raises(ValueError, match=r"\[-1, 1\]"):
+        model.text(torch.tensor([0, -1, 1]))
+
+
+def test_pictures_of_padded_texts_do_not_end_a_training(tmp_path):
+    texts = pad_sequence([torch.arange(1 + k % 6) % 4 for k in range(8)], batch_first=True, padding_value=-1)
+    model = GPT((6,), 4, vocabulary="abcd", width=8, depth=1, heads=1)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    run = Trainer(max_epochs=1, default_root_dir=tmp_path, callbacks=[SampleLogger(num_samples=2)], **quiet)
+    run.fit(model, DataLoader(texts, batch_size=8), DataLoader(texts, batch_size=8))
+    (written,) = tmp_path.rglob("completions-*.txt")
+    pages = [part for part in written.read_text().splitlines() if set(part) <= set("abcd") and part]
+    assert len(pages) == 16 and pages[0] == "a" and pages[10] == "abcdab" and pages[11].startswith("abc")
+
+
 def test_a_training_takes_padding_and_no_more_than_it_sees():
     model = gpt(6, 4, vocabulary=" abc")
     texts = ["a", "cab ba", "bab"]
@@ -450,6 +473,22 @@ def test_byte_pairs_know_every_text_and_shorten_what_is_frequent():
     assert 256 < len(known) <= 280
     assert known.decode(known.encode(TEXT).tolist()) == TEXT
     assert len(known.encode("the cat")) < len("the cat")
+
+
+def test_a_tokenizer_may_be_written_in_lines_and_mark_its_texts():
+    """As its library saves it; a text's tokens are its own, and none of a template's."""
+    from tokenizers import Tokenizer, processors
+
+    plain = BytePairs.of("the cat and the dog and the bird\n" * 20, 280)
+    marking = Tokenizer.from_str(plain.statement)
+    marking.add_special_tokens(["<s>"])
+    template = {"single": "<s> $A", "special_tokens": [("<s>", marking.token_to_id("<s>"))]}
+    marking.post_processor = processors.TemplateProcessing(**template)
+    for pretty in (False, True):
+        known = vocabulary(marking.to_str(pretty=pretty))
+        assert type(known) is BytePairs and len(known) == len(plain) + 1
+        assert known.encode(TEXT).tolist() == plain.encode(TEXT).tolist()
+        assert known.decode(known.encode(TEXT).tolist()) == TEXT
 
 
 def test_strange_characters_are_named():

@@ -125,3 +125,10 @@ def test_impossible_arguments_are_refused(arguments):
     (name,) = arguments
     with pytest.raises(ValueError, match=f"{name}="):
         MADE((4,), None, **arguments)
+
+
+def test_sounds_are_read_from_their_beginning():
+    """What fills them up comes last, or it would be heeded by what sounds."""
+    MADE((1, 8), 256)
+    with pytest.raises(ValueError, match="order_seed: sounds end"):
+        MADE((1, 8), 256, order_seed=1)
