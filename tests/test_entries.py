@@ -110,6 +110,10 @@ def name_of(entry: Entry) -> str:
 every_entry = pytest.mark.parametrize("entry", ENTRIES, ids=name_of)
 
 
+#: what most tests look at, and none changes
+loaded = cache(genzoo.load)
+
+
 def figures(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {figure["name"]: figure for figure in metrics["figures"]}
 
@@ -183,13 +187,13 @@ def measure(
 ) -> dict[str, Any]:
     """The entry's figures, by the protocol of those that it published, but for what is said otherwise."""
     options = {**entry.metrics["evaluation"], "cache_dir": str(kept), "progress": False, **otherwise}
-    return evaluate(genzoo.load(entry.name), data_of(entry, all_of_test=all_of_test), device=device, **options)
+    return evaluate(loaded(entry.name), data_of(entry, all_of_test=all_of_test), device=device, **options)
 
 
 @torch.no_grad()
 def of_500(entry: Entry) -> float:
     """The Fréchet distance of 500 samples from 500 data spread over the test split, or the share that it knows."""
-    data, model = data_of(entry, all_of_test=False), genzoo.load(entry.name)
+    data, model = data_of(entry, all_of_test=False), loaded(entry.name)
     data.prepare_data()
     x, y = (torch.cat(parts) for parts in zip(*split_batches(data, "test"), strict=True))
     rows = torch.arange(num := min(500, len(x))) * len(x) // num
@@ -204,7 +208,7 @@ def of_500(entry: Entry) -> float:
 @every_entry
 def test_it_is_whole(entry: Entry) -> None:
     names = {path.name for path in entry.path.iterdir()}
-    model = genzoo.load(entry.name)
+    model = loaded(entry.name)
     suffix = {"waveform": "wav", "tokens": "txt"}.get(model.modality, "png")
     samples = {f"samples.{suffix}"} if isinstance(model, Samples) else set()
     assert names - {"learning.png"} == {"config.yaml", "model.safetensors", "metrics.json", "README.md"} | samples
@@ -236,7 +240,7 @@ def test_every_figure_says_what_it_is(entry: Entry) -> None:
         if figure["name"] in ("frechet", "fid"):
             assert figure["floor"] >= 0
     names = figures(metrics)
-    model = genzoo.load(entry.name)
+    model = loaded(entry.name)
     assert "nll" in names or not isinstance(model, HasLogProb)
     assert "frechet" in names or not isinstance(model, Samples) or model.modality != "image"
     assert "accuracy" in names or isinstance(model, Samples | HasCodes)
@@ -245,7 +249,7 @@ def test_every_figure_says_what_it_is(entry: Entry) -> None:
 
 @every_entry
 def test_it_samples_its_data(entry: Entry) -> None:
-    model = genzoo.load(entry.name)
+    model = loaded(entry.name)
     if not isinstance(model, Samples):
         pytest.skip("neither a classifier nor a tokenizer draws samples")
     x = model.sample(4, generator=torch.Generator().manual_seed(0))

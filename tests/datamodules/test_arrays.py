@@ -90,8 +90,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> ImageFolderDataModule:
     return ImageFolderDataModule(str(root), 6, num_workers=0)
 
 
-def sources(tmp_path: Path) -> dict[str, Callable[[], ArrayDataModule]]:
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Callable[[], ArrayDataModule]]:
     """The same images from everywhere."""
+    tmp_path = tmp_path_factory.mktemp("sources")
     images, names, numbers = pictures()
     first = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
     unit = first.astype(np.float32) / 255
@@ -137,8 +139,10 @@ SOURCES = [
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_the_same_images_give_the_same_batches(source: str, folder: ImageFolderDataModule, tmp_path: Path) -> None:
-    data = sources(tmp_path)[source]()
+def test_the_same_images_give_the_same_batches(
+    source: str, sources: dict[str, Callable[[], ArrayDataModule]], folder: ImageFolderDataModule
+) -> None:
+    data = sources[source]()
     assert (data.shape, data.levels, data.num_classes) == ((3, 6, 6), 256, 4)
     assert_same_batches(data, folder)
     if source in ("ndarray", "mapping", "dataset of mappings", "hugging face", "npz"):

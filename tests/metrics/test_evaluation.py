@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import LightningDataModule
+from rich.progress import Progress
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
@@ -110,6 +111,13 @@ def test_anomalies_are_told_among_data_spread_over_the_split() -> None:
 
 
 # ---- what a figure says of itself
+
+
+def test_it_shows_how_far_it_is_also_below_the_bar_of_a_training() -> None:
+    """`Publish` measures while that of the Trainer still stands, beside which older versions of rich allow none."""
+    with Progress():
+        found = evaluate(tiny(), DigitsDataModule(), num_likelihood=3, only=["likelihood"], progress=True)
+    assert "nll" in named(found)
 
 
 def test_the_time_of_a_sample_is_that_of_the_second_call_over_their_number(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -274,7 +274,12 @@ def test_a_chain_of_one_step_is_refused_before_it_is_trained():
         DDPM((2,), None, schedule=LinearBetas(1, 5e-4, 5e-4), steps=1)
 
 
-# ---- in a run
+# ---- in a run, where few looks do
+
+
+@pytest.fixture
+def few_looks(monkeypatch):
+    monkeypatch.setattr(DDPM, "variance_looks", {"image": 64})
 
 
 class Watch(Callback):
@@ -312,6 +317,7 @@ def run(folder, *callbacks, max_epochs=2, validate=True, val_check_interval=1.0,
     return model, trainer
 
 
+@pytest.mark.usefixtures("few_looks")
 def test_every_validation_is_of_the_averaged_weights_with_variances_fitted_to_them(tmp_path):
     watch = Watch()
     keep = ModelCheckpoint(tmp_path, filename="{step}", save_top_k=-1)
@@ -329,6 +335,7 @@ def test_every_validation_is_of_the_averaged_weights_with_variances_fitted_to_th
     assert len(watch.fits) == 2  # nothing is fitted outside of training
 
 
+@pytest.mark.usefixtures("few_looks")
 def test_without_validation_they_are_fitted_when_training_ends(tmp_path):
     watch = Watch()
     model, _ = run(tmp_path, watch, validate=False)
@@ -368,6 +375,7 @@ def test_without_validation_checkpoints_and_figures_have_variances_that_fit_thei
     assert torch.equal(state["log_errors"], model.log_errors) and torch.equal(looks.seen, model.log_errors)
 
 
+@pytest.mark.usefixtures("few_looks")
 def test_a_validation_after_a_few_steps_does_not_throw_away_what_many_said(tmp_path):
     """The data of before are looked at again; those that there is no room for are the oldest."""
     watch = Watch()
@@ -375,6 +383,7 @@ def test_a_validation_after_a_few_steps_does_not_throw_away_what_many_said(tmp_p
     assert [(step, num) for step, num, _ in watch.fits] == [(2, 16), (4, 32), (5, 40)]
 
 
+@pytest.mark.usefixtures("few_looks")
 def test_no_more_data_are_kept_than_are_needed(tmp_path, monkeypatch):
     monkeypatch.setattr(DDPM, "variance_data", 20)
     watch = Watch()
@@ -382,6 +391,7 @@ def test_no_more_data_are_kept_than_are_needed(tmp_path, monkeypatch):
     assert [num for _, num, _ in watch.fits] == [24, 24]  # batches of 8, of which the last two are 16
 
 
+@pytest.mark.usefixtures("few_looks")
 def test_the_weights_do_not_depend_on_whether_variances_are_fitted(tmp_path):
     (fitted, _), (fixed, _) = (run(tmp_path, variance=variance) for variance in ("optimal", "large"))
     for name, value in fixed.network.state_dict().items():
@@ -389,6 +399,7 @@ def test_the_weights_do_not_depend_on_whether_variances_are_fitted(tmp_path):
     assert not bool(fixed.log_errors.any())
 
 
+@pytest.mark.usefixtures("few_looks")
 def test_a_run_broken_off_between_validations_goes_on_with_the_same_data(tmp_path):
     """After seven steps, with the data of all of them."""
 
