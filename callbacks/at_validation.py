@@ -12,6 +12,7 @@ from genzoo.callbacks.ema import averaged_weights
 from genzoo.callbacks.newest import Newest
 from genzoo.metrics.evaluation import measuring
 from genzoo.zoo.interface import Samples
+from genzoo.zoo.length import has_validations
 from genzoo.zoo.module import ZooModule
 from genzoo.zoo.processes import world_size
 
@@ -130,11 +131,3 @@ class AtValidation(Callback):
 def will_sample(module: LightningModule, stage: str) -> bool:
     """Whether it can be sampled: now, or as soon as a training has begun."""
     return isinstance(module, Samples) or (stage == TrainerFn.FITTING and getattr(module, "will_sample", False))
-
-
-def has_validations(trainer: Trainer) -> bool:
-    """Whether the Trainer's run stops to validate: it has the data, and an epoch at whose end it does."""
-    empty = trainer.val_dataloaders is not None and not sum(trainer.num_val_batches)
-    every, epochs = trainer.check_val_every_n_epoch, trainer.max_epochs
-    never = every is not None and epochs is not None and 0 <= epochs < every
-    return trainer.enable_validation and not empty and not never

@@ -225,8 +225,8 @@ class EMA(Callback):
             self._swap_out()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Without validations, what is fitted beside the weights fits the average that a checkpoint has."""
-        if isinstance(pl_module, ZooModule):
+        """What is fitted beside the weights fits the average that a checkpoint has, also without validations."""
+        if isinstance(pl_module, ZooModule) and pl_module.settles:
             with averaged_weights(trainer):
                 pl_module.settle_after_epoch()
 

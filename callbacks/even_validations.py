@@ -46,7 +46,9 @@ class EvenValidations(Callback):
             return
         intervals = trainer.check_val_every_n_epoch, getattr(trainer, "val_check_interval", None)
         known = intervals in ((1, 1.0), (None, NEVER))  # Lightning's defaults; ours, of a training before
-        self._active = known and trainer.enable_validation  # without any, checkpoints go by the ends of epochs
+        self._active = known and trainer.enable_validation
+        if known and not self._active:  # checkpoints go by the ends of epochs
+            trainer.check_val_every_n_epoch, trainer.val_check_interval = 1, 1.0
         if self._active:
             trainer.check_val_every_n_epoch, trainer.val_check_interval = None, NEVER
             for callback in trainer.callbacks:  # type: ignore[attr-defined]

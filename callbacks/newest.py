@@ -16,8 +16,10 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from genzoo.callbacks.ema import averaged_weights
 from genzoo.zoo.files import put_in_place, staged
 from genzoo.zoo.hub.run_folder import run_folder
+from genzoo.zoo.module import ZooModule
 from genzoo.zoo.processes import world_size
 
 
@@ -76,6 +78,9 @@ class Newest(Checkpoint):
         asked, loop = self._asked(trainer), trainer.fit_loop
         ends = trainer.global_step == loop.max_steps or (trainer.should_stop and loop._can_stop_early)
         if asked or ends or self._is_behind(trainer):
+            if ends and isinstance(pl_module, ZooModule) and pl_module.settles:  # no validation need come first
+                with averaged_weights(trainer):
+                    pl_module.settle()
             self._save(trainer)
             self._obey(asked, trainer)
 

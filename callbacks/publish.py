@@ -1,5 +1,6 @@
 """From a finished training run to an entry of the zoo."""
 
+import json
 import os
 import tempfile
 import time
@@ -129,10 +130,13 @@ class Publish(AtValidation):
             if not isinstance(module, Samples) and getattr(module, "will_sample", False):  # what it does once trained
                 given.pop("extractor", None)
             how = checked_arguments(module, data, **given)
-            METRICS(metrics := unmeasured(module, data, **given), "")  # what it is measured by has to fit in a file
+            metrics = json.loads(json.dumps(unmeasured(module, data, **given)))
+            METRICS(metrics, "")  # what it is measured by has to fit in a file
             asked: dict[str, Any] = {"split": "test", "only": GROUPS, "weights_path": None} | given
             with seeded(self.seed), tempfile.TemporaryDirectory() as folder:  # building draws weights
-                extractor = checked_data(module, data, how, asked["split"], asked["only"], asked["weights_path"])
+                extractor = checked_data(
+                    module, data, how, asked["split"], asked["only"], asked["weights_path"], learns=True
+                )
                 checked_target(self.name_for(data), self.to or folder)
                 lazy = any(isinstance(p, torch.nn.UninitializedParameter) for p in module.parameters())
                 if not lazy:

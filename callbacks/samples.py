@@ -9,11 +9,12 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from genzoo.callbacks.at_validation import AtValidation, has_validations
+from genzoo.callbacks.at_validation import AtValidation
 from genzoo.metrics.data import data_of
 from genzoo.zoo.drawing import draw, seeded, supported
 from genzoo.zoo.hub.run_folder import run_folder
 from genzoo.zoo.interface import Completes, HasCodes, HasLatents, Samples
+from genzoo.zoo.length import has_validations
 from genzoo.zoo.media import can_render, captions_of, labels_to_show, render
 from genzoo.zoo.texts import PADDING
 from genzoo.zoo.value_range import (

@@ -67,7 +67,11 @@ def add_protocol(parser: ArgumentParser) -> None:
     )
     add(
         "--weights_path",
-        help="with inception the file of its weights (default: as its own run says; else downloaded)",
+        help="with inception the file of its weights (default: downloaded, whatever its run says)",
+    )
+    add(
+        "--only",
+        help="groups of figures alone, with commas between: likelihood,anomaly (default: as its run says, or all)",
     )
     add("--num_odd", type=int, help="usual and odd data that anomalies are told by, each (default: as published)")
     add(
@@ -135,8 +139,8 @@ def allowed(given: Namespace) -> tuple[type, ...]:
     return tuple(found)
 
 
-def build_data(block: Any, given: Namespace, *, own: bool = False) -> "LightningDataModule":
-    """The datamodule that {class_path, init_args} states, with the data at `--root`.
+def build_data(block: Any, given: Namespace, module: Any = None, *, own: bool = False) -> "LightningDataModule":
+    """The datamodule that {class_path, init_args} states, with the data at `--root`, texts in the model's vocabulary.
 
     Where they lie otherwise, a block of the user's own may say; an entry's has no say in what is read or written, nor
     in how many processes and how much memory that takes.
@@ -157,6 +161,9 @@ def build_data(block: Any, given: Namespace, *, own: bool = False) -> "Lightning
         note(f"the entry's {stated[0]} is not heeded: --root says where the data are")
     options = {key: value for key, value in options.items() if own or key not in MEANS}
     taken = inspect.signature(classes[path]).parameters if path in classes else {}
+    spoken = getattr(getattr(module, "vocabulary", None), "statement", "")
+    if "vocabulary" in taken and spoken:
+        options.setdefault("vocabulary", spoken)
     place = "path" if "path" in taken and not options.get("source") else "root"  # a text of one's own has a path
     if given.root is not None and place in taken:
         options[place] = given.root
@@ -166,11 +173,11 @@ def build_data(block: Any, given: Namespace, *, own: bool = False) -> "Lightning
     return build({"class_path": path, "init_args": options}, classes)
 
 
-def data_of(entry: "Entry", given: Namespace) -> "LightningDataModule":
+def data_of(entry: "Entry", given: Namespace, module: Any = None) -> "LightningDataModule":
     """The datamodule of an entry's data, or of those that a checkpoint was trained on; ValueError if unknown."""
     from genzoo.zoo.hub import Checkpoint
 
-    data = build_data(entry.config.get("data"), given, own=isinstance(entry, Checkpoint))
+    data = build_data(entry.config.get("data"), given, module, own=isinstance(entry, Checkpoint))
     note_others(entry, data)
     return data
 
@@ -194,6 +201,7 @@ def stated_protocol(evaluation: dict[str, Any], *, own: bool = False) -> dict[st
     if own and "only" in left:
         left.remove("only")
         taken["only"] = evaluation["only"]
+        note(f"as its run says, of the figures these alone: {', '.join(map(str, taken['only']))} (--only: others)")
     if left:
         options = "an extractor of your own: --extractor, the file of Inception's weights: --weights_path"
         note(f"not heeded of the published protocol: {', '.join(left)} ({options})")
@@ -213,13 +221,15 @@ def note(message: str) -> None:
     print(f"genzoo: note: {one_line(message)}", file=sys.stderr)
 
 
-def protocol(given: Namespace, block: Any, *, own: bool = False) -> dict[str, Any]:
-    """The arguments of `evaluate` that were given on the command line; `block` states the data."""
+def protocol(given: Namespace, block: Any, module: Any, *, own: bool = False) -> dict[str, Any]:
+    """The arguments of `evaluate` that were given on the command line; `block` states the model's data."""
     options = {name: value for name in PROTOCOL if (value := getattr(given, name)) is not None}
-    return options | ({"odd": odd_data(given, block, own=own)} if given.odd else {})
+    if given.only:
+        options["only"] = given.only.split(",")
+    return options | ({"odd": odd_data(given, block, module, own=own)} if given.odd else {})
 
 
-def odd_data(given: Namespace, block: Any, *, own: bool = False) -> "list[str] | LightningDataModule":
+def odd_data(given: Namespace, block: Any, module: Any, *, own: bool = False) -> "list[str] | LightningDataModule":
     """What `--odd` names: other data, in the form of those that `block` states; or else ways to make odd data.
 
     `Class:PLACE` are the data there, and a folder by itself is one of images. A class by itself has its data where
@@ -252,8 +262,8 @@ def odd_data(given: Namespace, block: Any, *, own: bool = False) -> "list[str] |
         options[where], given = place, Namespace(**{**vars(given), "root": None})
     elif where in takes and takes[where].default is inspect.Parameter.empty:
         raise ValueError(f"--odd {name} does not say which folder (--root is for the model's data): {name}:FOLDER")
-    odd = build_data({"class_path": name, "init_args": options}, given, own=True)  # the user names it
-    own_data = build_data(block, usual, own=own)
+    odd = build_data({"class_path": name, "init_args": options}, given, module, own=True)  # the user names it
+    own_data = build_data(block, usual, module, own=own)
     if type(odd) is type(own_data) and odd.hparams and read_from(odd) == read_from(own_data):
         raise ValueError(f"--odd {usual.odd}: these are the model's own data, of which nothing is odd; name others")
     return odd

@@ -86,7 +86,8 @@ class TextDataModule(DataModule):
         val_fraction, test_fraction: parts of the whole text for validation and for testing; training has the rest.
         batch_size, limit, seed: see `DataModule`; examples are windows.
         vocabulary: instead of a tokenizer the statement of a trained model's, `model.vocabulary.statement`, for its
-            tokens to mean what they meant: to measure it on this text, or to train it further.
+            tokens to mean what they meant: to measure it on this text, or to train it further. An entry of such a
+            model does not state it twice: its commands give it the model's.
 
     Attributes:
         vocabulary: the statement of the vocabulary, for a model to take along (`genzoo.zoo.vocabulary`).
@@ -109,7 +110,7 @@ class TextDataModule(DataModule):
         batch_size: int = 32,
         limit: int | None = None,
         seed: int = 0,
-        vocabulary: str | None = None,
+        vocabulary: str = "",
     ):
         if (path is None) == (source is None):
             raise ValueError(f"path is {path!r} and source {source!r}, but one of them must be given, and not both")
@@ -131,7 +132,7 @@ class TextDataModule(DataModule):
         text = "\n".join(read_text(file) for file in files)
         if not text.strip():
             raise ValueError(f"there is no text in {', '.join(map(str, files[:3]))}: give files that have some")
-        if tokenizer == "character" and vocabulary is None and len(set(text)) < 2:
+        if tokenizer == "character" and not vocabulary and len(set(text)) < 2:
             raise ValueError(
                 f"the text is the character {text[0]!r} and no other ({', '.join(map(str, files[:3]))}): there is"
                 " nothing to learn from it; give a text of several characters"
@@ -166,7 +167,7 @@ class TextDataModule(DataModule):
             "val": validation,
             "test": testing,
         }
-        self.save_hyperparameters(logger=False)
+        self.save_hyperparameters(logger=False, ignore=["vocabulary"])
 
     def divided(self) -> list[bytes | np.ndarray]:
         """See `DataModule`: the tokens, of which the last are held out."""
@@ -314,13 +315,13 @@ def in_words(parts: Sequence[Sized]) -> str:
 
 
 def tokenised(
-    parts: Sequence[str], tokenizer: Tokenizer, vocab_size: int, stated: str | None = None
+    parts: Sequence[str], tokenizer: Tokenizer, vocab_size: int, stated: str = ""
 ) -> tuple[Vocabulary, tuple[np.ndarray, ...]]:
     """The vocabulary, perhaps a stated one, and the tokens of a text's parts for training, validation and testing.
 
     Byte pairs are learned from the first. They are learned and applied once, and then cached.
     """
-    if stated is not None:
+    if stated:
         known = stated_vocabulary(stated)
         return known, tuple(small(known.encode(part), known) for part in parts)
     if tokenizer != "bpe":

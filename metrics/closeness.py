@@ -66,10 +66,10 @@ class _Shown:
         return (to_unit(x, self.range) for x in self.batches)
 
 
-def _range_of(source: Trainer | LightningDataModule, split: str) -> ValueRange | None:
-    """As `range_of`; of standardised images what all of them span, which no batch knows."""
+def _range_of(source: Trainer | LightningDataModule, split: str, extractor: FeatureExtractor) -> ValueRange | None:
+    """As `range_of`; of standardised images that are to be brought to [0, 1] what all span, which no batch knows."""
     found = range_of(first_batch(source, split, "split"))
-    if found in (None, UNIT, SYMMETRIC, BYTES):
+    if found in (None, UNIT, SYMMETRIC, BYTES) or not extractor.takes_unit_images:
         return found
     lows, highs = zip(*(x.detach().aminmax() for x in Rows(source, split)), strict=True)
     return float(min(lows)), float(max(highs))
@@ -115,7 +115,7 @@ class Closeness:
             real_features, extractor=extractor, keep=num_samples, device=device, cache_dir=cache_dir
         )
         self._told = value_range is None  # found out, not stated: then samples that contradict are a mistake
-        self.value_range = _range_of(source, split) if value_range is None else value_range
+        self.value_range = _range_of(source, split, extractor) if value_range is None else value_range
         statistics, self.real = self._features(self._shown(Rows(source, split)))
         self.num_real = statistics.count
         self.frechet = FrechetDistance().to(device)

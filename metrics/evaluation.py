@@ -286,8 +286,12 @@ def checked_data(
     split: str,
     only: Sequence[str],
     weights_path: str | None,
+    *,
+    learns: bool = False,
 ) -> FeatureExtractor | None:
     """The extractor, if distances are measured; after a look at the first of the data, which are set up.
+
+    A module that `learns` these data will call their classes as they do.
 
     Raises:
         ValueError: if there is no such split, or the extractor makes no features of its data; if there are too few.
@@ -296,7 +300,8 @@ def checked_data(
         return None
     x = first_batch(datamodule, split, "evaluate: split")
     if isinstance(module, NamingMixin):
-        module.check_source(datamodule)
+        looks = "accuracy" in only and not isinstance(module, Samples) and not learns
+        module.check_source(datamodule, but=() if looks else ("class_names",))
     if "closeness" not in only or not isinstance(module, Samples) or how["extractor"] is None:
         return None
     extractor = FeatureExtractor(how["extractor"], weights_path)

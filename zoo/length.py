@@ -61,3 +61,11 @@ def share_done(trainer: Trainer) -> float | None:
         return None
     share = share_of_time(timer)
     return trainer.strategy.broadcast(share) if world_size() > 1 else share
+
+
+def has_validations(trainer: Trainer) -> bool:
+    """Whether the Trainer's run stops to validate: it has the data, and an epoch at whose end it does."""
+    empty = trainer.val_dataloaders is not None and not sum(trainer.num_val_batches)
+    every, epochs = trainer.check_val_every_n_epoch, trainer.max_epochs
+    never = every is not None and epochs is not None and 0 <= epochs < every
+    return trainer.enable_validation and not empty and not never

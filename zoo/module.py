@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from genzoo.zoo import learning_rates
 from genzoo.zoo.interface import HasLogProb, ScoresAnomalies
-from genzoo.zoo.length import share_done
+from genzoo.zoo.length import has_validations, share_done
 from genzoo.zoo.modality import (
     Modality,
     check_data,
@@ -31,11 +32,14 @@ from genzoo.zoo.optimizers import fused
 from genzoo.zoo.plain import make_plain
 from genzoo.zoo.precision import MeasuredBuffers, full_precision
 from genzoo.zoo.processes import gather
-from genzoo.zoo.randomness import Generator, PerDatum, draw_apart
+from genzoo.zoo.randomness import Generator, PerDatum, draw_apart, order_together
 from genzoo.zoo.sharding import agree, own, shard
 from genzoo.zoo.sharing import SharingMixin
 from genzoo.zoo.standardising import StandardisingMixin
 from genzoo.zoo.statement import StatedModule
+
+#: what may be called otherwise in data that are learned, and in such of which no label is looked at
+ASIDE = {"fit": ("sample_rate", "class_names"), "predict": ("class_names",)}
 
 
 class ZooModule(SharingMixin, NamingMixin, StandardisingMixin, MeasuredBuffers, StatedModule):
@@ -131,7 +135,8 @@ class ZooModule(SharingMixin, NamingMixin, StandardisingMixin, MeasuredBuffers, 
         """What the optimiser is built from: all trainable parameters, or groups of them where a family tells some."""
         return [p for p in self.parameters() if p.requires_grad]
 
-    #: data; see `settling`
+    #: whether there is such a thing, and after how many data it is fitted anew where nobody asks; see `settling`
+    settles: bool = False
     settles_after: int = 1
 
     def settle(self, least: int = 1) -> None:
@@ -142,10 +147,13 @@ class ZooModule(SharingMixin, NamingMixin, StandardisingMixin, MeasuredBuffers, 
         """
 
     def settle_after_epoch(self) -> None:
-        """For checkpoints of a training without validations: after its last epoch, and wherever it hardly costs."""
-        if not self.trainer.enable_validation:
-            ends = self.trainer.should_stop or (share_done(self.trainer) or 0) >= 1
-            self.settle(1 if ends else self.settles_after)
+        """For checkpoints that no validation comes before: after the last epoch, and wherever it hardly costs."""
+        if not self.settles:
+            return
+        if self.trainer.should_stop or (share_done(self.trainer) or 0) >= 1:
+            self.settle()
+        elif not has_validations(self.trainer):
+            self.settle(self.settles_after)
 
     # ---- the steps
 
@@ -202,6 +210,10 @@ class ZooModule(SharingMixin, NamingMixin, StandardisingMixin, MeasuredBuffers, 
         if self._plateau_is_due:
             learning_rates.look_at(learning_rates.figures_of_plateaus(self.trainer), self.trainer)
         self._plateau_is_due = False
+
+    def on_train_epoch_start(self) -> None:
+        """See `order_together`."""
+        order_together(self.trainer.train_dataloader, self.current_epoch)
 
     def on_train_epoch_end(self) -> None:
         """Figures of the training are current where callbacks look at them."""
@@ -419,7 +431,7 @@ class ZooModule(SharingMixin, NamingMixin, StandardisingMixin, MeasuredBuffers, 
         """
         super().setup(stage)
         data = getattr(self._trainer, "datamodule", None)
-        self.check_source(data, learns=stage == TrainerFn.FITTING)
+        self.check_source(data, but=_aside(stage))
         if stage == TrainerFn.FITTING:
             self._random_states = None
             if columns := self.columns_of(data):
@@ -459,6 +471,10 @@ class ZooModule(SharingMixin, NamingMixin, StandardisingMixin, MeasuredBuffers, 
         """Restores them, if it is a training run that goes on; and what the classes and columns are called."""
         super().on_load_checkpoint(checkpoint)
         self.take_names(checkpoint)
+        if self._trainer is not None:  # whose data have said of this model what the checkpoint knew
+            but = () if self.trainer.state.fn == TrainerFn.FITTING else _aside(self.trainer.state.fn)
+            self.check_source(getattr(self.trainer, "datamodule", None), but=but)
+            self.check_source(SimpleNamespace(**checkpoint.get("hyper_parameters", {})), called="the checkpoint")
         if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
             for name, value in dict(enumerate(checkpoint.get("gathered", []))).get(self.global_rank, {}).items():
                 setattr(self, name, value)
@@ -473,7 +489,7 @@ class ZooModule(SharingMixin, NamingMixin, StandardisingMixin, MeasuredBuffers, 
         """
         self._agree()
         if self._random_states is None or self.global_rank >= len(self._random_states):
-            draw_apart(self.trainer.train_dataloader)
+            draw_apart()
         for name in self.gathered:
             setattr(self, name, move_data_to_device(getattr(self, name), self.device))
         if self.lr_scheduler is not None:
@@ -498,6 +514,10 @@ class ZooModule(SharingMixin, NamingMixin, StandardisingMixin, MeasuredBuffers, 
         torch.set_rng_state(cpu.cpu())
         if cuda and len(cuda) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all([state.cpu() for state in cuda])
+
+
+def _aside(stage: Any) -> tuple[str, ...]:
+    return ASIDE.get(getattr(stage, "value", stage), ())  # Lightning's own kind of text
 
 
 def _is_on_cpu(t: Any) -> bool:

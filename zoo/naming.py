@@ -1,6 +1,6 @@
 """What classes and columns are called: stated by the data, kept with the model, in every checkpoint and entry."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from genzoo.zoo.lines import is_line
@@ -64,12 +64,13 @@ class NamingMixin:
         of_table = len(self.shape) == 1
         return tuple(getattr(data, "column_names", None) or ()) if of_table else ()
 
-    def check_source(self, data: Any, *, learns: bool = False) -> None:
+    def check_source(self, data: Any, *, but: Collection[str] = (), called: str = "the data") -> None:
         """Refuses data whose numbers mean something else than this model's: it would be measured on nonsense.
 
         Args:
             data: a datamodule, or another model; None says nothing.
-            learns: whether the model is to be trained on them, and may learn to call its classes otherwise.
+            but: of what they may state otherwise.
+            called: what they are, in the message.
 
         Raises:
             ValueError: if both state a vocabulary, a sample rate or names of the classes, and not the same; or as of
@@ -78,9 +79,9 @@ class NamingMixin:
         self.check_columns(self.columns_of(data))
         for what, remedy in MEANINGS.items():
             ours, theirs = (_stated(one, what) for one in (self, data))
-            if ours and theirs and ours != theirs and not (learns and what == "class_names"):
+            if ours and theirs and ours != theirs and what not in but:
                 raise ValueError(
-                    f"{type(self).__name__}: its {what} is {str(ours)[:60]!r}, but that of the data"
+                    f"{type(self).__name__}: its {what} is {str(ours)[:60]!r}, but that of {called}"
                     f" {str(theirs)[:60]!r}, so that their numbers mean something else: {remedy}."
                 )
 
@@ -103,9 +104,10 @@ MEANINGS = {
 
 
 def _stated(by: Any, what: str) -> Any:
-    """Something that a datamodule or a model states; a vocabulary as it is written down."""
+    """Something that a datamodule or a model states, in a form of ours: else nobody knows what it says."""
     value = getattr(by, what, None)
-    return list(value) if isinstance(value, list | tuple) else getattr(value, "statement", value)
+    value = list(value) if isinstance(value, list | tuple) else getattr(value, "statement", value)
+    return value if isinstance(value, str | int | list) else None
 
 
 def are_names(names: Any) -> bool:

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -17,23 +18,39 @@ from torch.utils._pytree import tree_leaves
 from genzoo.zoo.processes import agree, rank, world_size
 
 
-def draw_apart(loaders: Any) -> None:
+def draw_apart() -> None:
     """Gives each process but the first another stream of random numbers.
 
     They are seeded alike, so that all begin at the same weights; in training they would go on to draw the same noise
-    for data that are not the same. A sampler that Lightning has each process list and take its share of, though, is
-    to give all of them one list: it gets numbers of its own.
+    for data that are not the same.
+    """
+    if number := rank():
+        torch.manual_seed(_hash(str(torch.initial_seed()).encode(), number))
+
+
+_ordered: WeakSet[Any] = WeakSet()  # the samplers that have a generator from here
+
+
+def order_together(loaders: Any, epoch: int) -> None:
+    """Gives samplers that Lightning has each process list, and take its share of, one order in all. Collective.
+
+    They would draw it from streams that are not the same any more, so that some data came twice and others never. It
+    is that of the first process's seed and the epoch, also in a run that goes on.
 
     Args:
         loaders: of the training data, any collection.
+        epoch: its number.
     """
+    if world_size() == 1:
+        return
     seed = agree(torch.initial_seed())
-    for loader in tree_leaves(loaders) if world_size() > 1 else ():
-        listed = getattr(getattr(getattr(loader, "sampler", None), "dataset", None), "_sampler", None)
-        if listed is not None and getattr(listed, "generator", 0) is None:
-            listed.generator = torch.Generator().manual_seed(seed)
-    if number := rank():
-        torch.manual_seed(_hash(str(torch.initial_seed()).encode(), number))
+    for loader in tree_leaves(loaders):
+        of_batches = getattr(loader, "batch_sampler", None)
+        for sampler in (getattr(loader, "sampler", None), getattr(of_batches, "sampler", None)):
+            listed = getattr(getattr(sampler, "dataset", None), "_sampler", None)
+            if listed is not None and (listed in _ordered or getattr(listed, "generator", 0) is None):
+                _ordered.add(listed)
+                listed.generator = torch.Generator().manual_seed(_hash(str(seed).encode(), epoch))
 
 
 class PerDatum:

@@ -20,13 +20,14 @@ from genzoo.zoo.processes import gather
 class SettlingModule(ZooModule):
     """The base of a family that fits such a thing: before each validation, and when training ends.
 
-    Without validations also after the first epoch and the last, for their checkpoints, and after one between them as
-    soon as so much was trained on that the time does not count (`settles_after` data).
+    Where no validation comes before a checkpoint, also at the end of training and after its first epoch, and after
+    others as soon as so much was trained on that the time hardly counts (`settles_after` data).
 
     A family remembers data in `_seen`, and fits to them in `fit_to_seen`.
     """
 
     gathered = (*ZooModule.gathered, "_seen")
+    settles = True
 
     #: the data last trained on
     _seen: list[Any]
@@ -45,13 +46,24 @@ class SettlingModule(ZooModule):
         return to_codes(x, self.levels, self.modality).to(torch.uint8 if self.levels <= 256 else torch.int32)
 
     def from_seen(self, seen: Tensor) -> Tensor:
-        """What was remembered, as it was."""
-        return seen if self.levels is None else from_codes(seen, self.levels, self.modality).to(self.like.dtype)
+        """What was remembered, as it was; checkpoints of earlier versions have data with levels as they are."""
+        if self.levels is None or seen.is_floating_point():
+            return seen
+        return from_codes(seen, self.levels, self.modality).to(self.like.dtype)
 
     def settle(self, least: int = 1) -> None:
         """See `ZooModule`; a training alone fits, for to measure a model is not to change it."""
-        if self.trainer.state.fn == TrainerFn.FITTING and any(gather(bool(self._seen) and self._unsettled >= least)):
-            self.fit_to_seen()
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            return
+        seen, due = zip(*gather((bool(self._seen), self._unsettled >= least)), strict=True)
+        if all(seen) and any(due):
+            modes = {module: module.training for module in self.modules()}
+            self.eval()
+            try:
+                self.fit_to_seen()
+            finally:
+                for module, training in modes.items():
+                    module.training = training
             self._unsettled = 0
 
     def on_train_start(self) -> None:

@@ -31,9 +31,6 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_model(parser)
     add_protocol(parser)
     add_compile(parser)
-    parser.add_argument(
-        "--only", help="groups of figures alone, with commas between: likelihood,anomaly (default: all)"
-    )
     parser.add_argument("--out", help="a metrics.json to write")
     parser.add_argument(
         "--write", action="store_true", help="into the entry, in place of its figures of the same names"
@@ -49,11 +46,9 @@ def run(given: Namespace) -> None:
     entry, module = load(given)
     if given.write:
         home = home_of(entry)
-    data, own = data_of(entry, given), isinstance(entry, hub.Checkpoint)
+    data, own = data_of(entry, given, module), isinstance(entry, hub.Checkpoint)
     options = stated_protocol(entry.metrics.get("evaluation", {}), own=own)
-    options |= protocol(given, entry.config.get("data"), own=own)
-    if given.only:
-        options["only"] = given.only.split(",")
+    options |= protocol(given, entry.config.get("data"), module, own=own)
     with blamed_on(given.model):
         metrics = evaluate(module, data, device=device(given), **options)
 

@@ -77,7 +77,7 @@ def run(given: Namespace) -> None:
         with blamed_on(source):
             place = publish_checkpoint(model, given)
     else:
-        refuse_beside(how, given, "config", "dtype", "root", *PROTOCOL, "odd", "device")
+        refuse_beside(how, given, "config", "dtype", "root", *PROTOCOL, "only", "odd", "device")
         from genzoo.metrics.evaluation import remeasured
 
         metrics = remeasured(model.metrics, measured(given.metrics), given.metrics) if given.metrics else None
@@ -112,12 +112,12 @@ def publish_checkpoint(checkpoint: hub.Checkpoint, given: Namespace) -> Path | s
     if path is None:
         raise FileNotFoundError(f"no config.yaml beside {checkpoint.path}, to say what data it is for; give --config")
     config = read_run(path)
-    data = build_data(config.get("data"), given, own=True)
+    data = build_data(config.get("data"), given, module, own=True)
     note_others(checkpoint, data)
     said = published(config)
     options = {**said, "recipe": said.get("recipe") or said.get("name") or given.name, "name": given.name}
     asked = stated_protocol(said.get("evaluation") or {}, own=True)
-    options["evaluation"] = asked | protocol(given, config["data"], own=True)
+    options["evaluation"] = asked | protocol(given, config["data"], module, own=True)
     publisher = Publish(**options | ({"dtype": given.dtype} if given.dtype else {}))
     kept = read_checkpoint(checkpoint.path)
     if "Publish" in kept.get("callbacks", {}):  # the time that training took, and its film

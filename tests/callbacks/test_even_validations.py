@@ -60,6 +60,16 @@ def test_a_training_without_validations_keeps_its_checkpoints(trainer: Make, tmp
     assert Path(keep.best_model_path).is_file() and run.current_epoch == 2
 
 
+def test_a_trainer_is_used_again_without_validations(trainer: Make, tmp_path: Path) -> None:
+    keep, data = ModelCheckpoint(tmp_path, monitor=None), DataLoader(points(40, 0), 8)
+    run = trainer(EvenValidations(3), keep, max_epochs=1)
+    run.fit(Foreign(), data, DataLoader(points(8, 1), 8))
+    before = keep.best_model_path
+    run.fit_loop.max_epochs = 2
+    run.fit(Foreign(), data)
+    assert keep.best_model_path != before and Path(keep.best_model_path).is_file()
+
+
 def test_steps_of_several_optimizers_are_not_taken_for_batches(trainer: Make, fit: Fit) -> None:
     """Where epochs bound training: `global_step` counts the steps of both."""
 

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from genzoo.callbacks import EMA, FrechetDistance
 from genzoo.datamodules import DigitsDataModule
+from genzoo.metrics.closeness import Closeness
 from genzoo.metrics.extractors import FeatureExtractor, fingerprint
 from genzoo.metrics.features import real_features
 from genzoo.metrics.frechet import FeatureStatistics, frechet_distance
@@ -81,6 +82,15 @@ def test_logs_the_distance_of_the_samples_from_the_reference(trainer: Callable[.
     assert set(found) == {"kid", "precision", "recall", "density", "coverage"}
     for name, value in found.items():
         assert run.callback_metrics[f"val/{name}"].item() == pytest.approx(value, rel=1e-6), name
+
+
+def test_the_floor_is_the_distance_of_as_many_real_data() -> None:
+    """Of the training data, spread over all of them, in the order that they have without shuffling."""
+    features = FeatureExtractor(extractor())
+    closeness = Closeness(Points(), features, split="test", num_samples=70, device=torch.device("cpu"))
+    train = points(80, 0).tensors[0][torch.arange(70) * 80 // 70]
+    real, others = (FeatureStatistics.of(features(x)) for x in (points(61, 2).tensors[0], train))
+    assert closeness.floor().value == pytest.approx(frechet_distance(real, others), rel=1e-6)
 
 
 @pytest.mark.parametrize("validates", [True, False])

@@ -1,5 +1,7 @@
 """Text: read whole and in order, split by place, windows that cover it, and the same after an interruption."""
 
+import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -343,8 +345,35 @@ def test_a_text_of_other_tokens_is_refused_wherever_it_would_be_measured_or_lear
     entry = genzoo.publish(model, "verses/gpt", to=tmp_path / "entry")
     learner = GPT(theirs.shape, theirs.levels, vocabulary=theirs.vocabulary, width=8, depth=1, heads=1)
     begun = Trainer(max_steps=1, enable_checkpointing=False, callbacks=[StartFrom(str(entry))], **quiet)
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(ValueError, match=f"but that of {re.escape(str(entry))}"):
         begun.fit(learner, datamodule=theirs)
+    kept = Trainer(max_steps=1, enable_checkpointing=False, limit_val_batches=1, **quiet)
+    kept.fit(model, datamodule=ours)
+    kept.save_checkpoint(tmp_path / "ours.ckpt")
+    for act in (trainer.fit, trainer.test):  # a model that the new text has built, and weights of the old one
+        learner = GPT(theirs.shape, theirs.levels, vocabulary=theirs.vocabulary, width=8, depth=1, heads=1)
+        with pytest.raises(ValueError, match=r"GPT: its vocabulary is .* but that of the checkpoint"):
+            act(learner, datamodule=theirs, ckpt_path=tmp_path / "ours.ckpt")
+
+
+def test_an_entry_is_measured_on_another_text_in_its_own_vocabulary(verses: Path, tmp_path: Path) -> None:
+    from genzoo.cli import main
+
+    data = speaking(verses)
+    model = GPT(data.shape, data.levels, vocabulary=data.vocabulary, width=8, depth=1, heads=1)
+    short = tmp_path / "short.txt"
+    short.write_text(VERSE * 20, "utf-8")
+    for number, trained_on in enumerate((data, speaking(short, vocabulary=data.vocabulary))):
+        entry = Path(genzoo.publish(model, "verses/gpt", data=trained_on, to=tmp_path / str(number)))
+        assert "vocabulary=" not in (entry / "README.md").read_text()
+        assert (entry / "config.yaml").read_text().count("vocabulary:") == 1  # the model's
+        main(
+            ["evaluate", str(entry), "--root", str(short), "--only", "likelihood", "--out", str(tmp_path / "m.json")]
+        )
+        figures = json.loads((tmp_path / "m.json").read_text())["figures"]
+        (nll,) = (figure["value"] for figure in figures if figure["name"] == "nll")
+        found = evaluate(model, speaking(short, vocabulary=data.vocabulary), only=["likelihood"], progress=False)
+        assert nll == pytest.approx(next(f["value"] for f in found["figures"] if f["name"] == "nll"), rel=1e-5)
 
 
 def test_a_text_is_read_in_a_trained_model_s_vocabulary(verses: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from families import CONDITIONAL, Case, Noise
 from lightning.pytorch import Trainer
 
 import genzoo
+from genzoo.callbacks import Publish, evaluate
 from genzoo.datamodules import FashionMNISTDataModule
 from genzoo.zoo import VAE, Classifier
 from genzoo.zoo.hub import load_checkpoint, publish
@@ -40,6 +41,26 @@ def test_names_travel(case: Case, tmp_path: Path) -> None:
         genzoo.load(entry),
     ):
         assert named.class_names == ("cat", "dog", "ox")
+
+
+def test_classes_that_are_called_otherwise(tmp_path: Path) -> None:
+    """Where labels are looked at they would mean others; where nobody looks, or a model learns, nothing is wrong."""
+    model, trainer = fitted(CONDITIONAL[0])
+    trainer.save_checkpoint(tmp_path / "model.ckpt")
+    data = Noise(model.shape, model.levels)
+    data.class_names = ANIMALS[::-1]
+    says = "its class_names is .* but that of the data"
+    with pytest.raises(ValueError, match=says):
+        trainer.test(model, datamodule=data)
+    fresh = CONDITIONAL[0].build()
+    with pytest.raises(ValueError, match=says):  # what the checkpoint knows is known after it is read
+        trainer.test(fresh, datamodule=data, ckpt_path=tmp_path / "model.ckpt")
+    few: dict[str, Any] = {"only": ["likelihood"], "num_likelihood": 3}
+    evaluate(model, data, **few, progress=False)
+    publish_it = Publish("own/model", to=str(tmp_path / "entry"), evaluation={**few, "odd": ("faint",)})
+    run = Trainer(max_steps=1, limit_val_batches=0, enable_checkpointing=False, callbacks=[publish_it], **QUIET)
+    run.fit(model, datamodule=data)
+    assert genzoo.load(tmp_path / "entry").class_names == ("ox", "dog", "cat")
 
 
 def test_data_without_names_leave_none(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -102,8 +103,10 @@ def test_what_else_numbers_mean_is_the_same_or_refused(what: str, ours: Any, the
     setattr(data, what, theirs)
     with pytest.raises(ValueError, match=f"VAE: its {what} is .* but that of the data"):
         model.check_source(data)
-    if what == "class_names":  # a training learns what its own are called
-        model.check_source(data, learns=True)
+    model.check_source(data, but=(what,))  # a training learns its own
+    for of_another_kind in ({0: "dog"}, np.array(["dog", "cat"]), object()):  # of which nobody knows what it says
+        setattr(data, what, of_another_kind)
+        model.check_source(data)
 
 
 @pytest.mark.parametrize("x", [torch.randn(40, 3), {"x": torch.randn(40, 3)}])

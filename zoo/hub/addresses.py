@@ -6,7 +6,7 @@ opens; the file of a checkpoint; the folder of a run.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -157,12 +157,13 @@ def _check_writable(address: str, scheme: str) -> None:
     with _boundary(f"publish to {address}"):
         system, root = url_to_fs(address.rstrip("/"))
         inside = {path.rpartition("/")[2] for path in system.ls(root, detail=False)} if system.isdir(root) else set()
-    _check_entry(address, inside)
+        half = CARD in inside and b"genzoo.load(" in _head(system, f"{root}/{CARD}", METRICS_BYTES)
+    _check_entry(address, inside, needs=() if half else (CONFIG, WEIGHTS))
 
 
-def _check_entry(address: str, inside: set[str]) -> None:
-    """Raises ValueError if files at an address are there, and are not those of an entry, whole or half sent."""
-    if inside and (foreign := sorted(inside - set(FILES)) or sorted({WEIGHTS} - inside)):
+def _check_entry(address: str, inside: set[str], needs: Collection[str] = (CONFIG, WEIGHTS)) -> None:
+    """Raises ValueError if files at an address are there, and are not those of an entry, or what it needs is not."""
+    if inside and (foreign := sorted(inside - set(FILES)) or sorted(set(needs) - inside)):
         lacks = "it has also" if foreign[0] in inside else "it lacks"
         raise ValueError(
             f"{masked(address)} exists and is no entry of a zoo, so it is not replaced; choose another"
@@ -298,14 +299,14 @@ def _upload_hugging_face(
 def _upload_url(folder: Path, address: str) -> str:
     """config.yaml goes last: it states the hash of the weights, so a half that has arrived is never taken for all.
 
-    The weights go first: by them the half of an entry is known for one, where it is sent again.
+    The card goes first: by it the half of an entry is known for one, where it is sent again.
     """
     from fsspec.core import url_to_fs
 
     system, root = url_to_fs(address.rstrip("/"))
     if root.startswith("/"):  # a store of objects has no folders, and a bucket is not made by mistake
         system.makedirs(root, exist_ok=True)
-    for path in sorted(folder.iterdir(), key=lambda path: (path.name == CONFIG, path.name != WEIGHTS)):
+    for path in sorted(folder.iterdir(), key=lambda path: (path.name == CONFIG, path.name != CARD)):
         system.put_file(str(path), f"{root}/{path.name}")
     for former in set(FILES) - {path.name for path in folder.iterdir()}:  # of an entry that was replaced
         if system.exists(f"{root}/{former}"):

@@ -244,8 +244,8 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, SettlingModule):
 
     @property
     def settles_after(self) -> int:  # type: ignore[override]
-        """As many data as are encoded for it."""
-        return self.density_data
+        """Eight times as many data as are encoded for it."""
+        return 8 * self.density_data
 
     def fit_to_seen(self) -> None:
         """See `SettlingModule`: the density of the codes that the weights give."""

@@ -278,6 +278,11 @@ class LatentModel(TwoStageMixin, ConditionalMixin, LogProbMixin, CompletionMixin
             self._posteriors.append(self.space.posterior(self.autoencoder, self.unpack(batch)[0]))
 
     @property
+    def settles(self) -> bool:  # type: ignore[override]
+        """Whether the prior does."""
+        return self.prior.settles
+
+    @property
     def settles_after(self) -> int:  # type: ignore[override]
         """The prior's own."""
         return self.prior.settles_after

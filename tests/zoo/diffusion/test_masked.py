@@ -485,3 +485,10 @@ def test_it_reads_and_writes_text() -> None:
     known = torch.tensor([True, False, False, True])
     (filled,) = model.complete(x, known)
     assert [text[0] + text[-1] for text in model.text(filled)] == ["aa", " b"]
+
+
+def test_the_anomaly_score_is_the_bound_by_so_many_draws_of_the_datum_s_own() -> None:
+    model = MaskedDiffusion((6,), 5, width=8, depth=1, heads=1).eval()
+    x = torch.randint(5, (4, 6), generator=seeded())
+    expected = -model.log_prob(x, num_particles=model.anomaly_particles, generator=PerDatum(x))
+    assert torch.equal(model.anomaly_score(x), expected) and torch.equal(model.anomaly_score(x[2:3]), expected[2:3])

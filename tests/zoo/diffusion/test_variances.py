@@ -6,7 +6,7 @@ import pytest
 import torch
 from analytic import CorrelatedGaussian
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -299,19 +299,22 @@ class Watch(Callback):
         pl_module.fit_variances = watched
 
 
-def run(folder, *callbacks, max_epochs=2, validate=True, val_check_interval=1.0, **arguments):
+TRAINERS = ("val_check_interval", "check_val_every_n_epoch", "max_steps")
+
+
+def run(folder, *callbacks, max_epochs=2, validate=True, **arguments):
     torch.manual_seed(0)
+    of_trainer = {name: arguments.pop(name) for name in TRAINERS if name in arguments}
     model = DDPM((1, 8, 8), 17, width=16, **arguments)
     x, y = torch.randint(17, (40, 1, 8, 8), generator=seeded()) / 16, torch.arange(40) % 3
     loader = DataLoader(TensorDataset(x, y), batch_size=8, shuffle=True)
-    keeps = any(isinstance(callback, ModelCheckpoint) for callback in callbacks)
+    keeps = any(isinstance(callback, Checkpoint) for callback in callbacks)
     trainer = Trainer(
         max_epochs=max_epochs,
         default_root_dir=folder,
-        val_check_interval=val_check_interval,
         callbacks=list(callbacks),
         enable_checkpointing=keeps,
-        **QUIET,
+        **of_trainer | QUIET,
     )
     trainer.fit(model, loader, DataLoader(TensorDataset(x, y), batch_size=8) if validate else None)
     return model, trainer
@@ -373,6 +376,33 @@ def test_without_validation_checkpoints_and_figures_have_variances_that_fit_thei
         assert float(state["log_errors"].abs().max()) > 0.1
     state = torch.load(newest.path, weights_only=True)["state_dict"]
     assert torch.equal(state["log_errors"], model.log_errors) and torch.equal(looks.seen, model.log_errors)
+
+
+@pytest.mark.usefixtures("few_looks")
+@pytest.mark.parametrize("averaged", [False, True])
+@pytest.mark.parametrize(
+    "options", [{"max_steps": 3}, {"max_steps": 8}, {"check_val_every_n_epoch": 2, "max_epochs": 3}]
+)
+def test_the_newest_state_has_variances_that_fit_its_weights_whatever_ends_the_run(averaged, options, tmp_path):
+    """In the first epoch, in another, and after an epoch that no validation follows."""
+    newest = Newest(tmp_path)
+    watch = Watch()
+    validate = "check_val_every_n_epoch" in options
+    model, trainer = run(tmp_path, watch, newest, *[EMA(decay=0.5)] * averaged, validate=validate, **options)
+    step, _, weights = watch.fits[-1]
+    state = torch.load(newest.path, weights_only=True)["state_dict"]
+    assert step == trainer.global_step == options.get("max_steps", 15)
+    assert torch.equal(state["log_errors"], model.log_errors) and float(model.log_errors.abs().max()) > 0
+    assert all(torch.equal(value, state[f"network.{name}"]) for name, value in weights.items())
+
+
+@pytest.mark.usefixtures("few_looks")
+def test_data_of_a_checkpoint_before_they_were_codes_are_taken_as_they_are():
+    model = DDPM((1, 8, 8), 17, width=16)
+    x = torch.randint(17, (4, 1, 8, 8), generator=seeded()) / 16
+    assert model.as_seen(x).dtype == torch.uint8
+    torch.testing.assert_close(model.from_seen(model.as_seen(x)), x)
+    assert torch.equal(model.from_seen(x), x)
 
 
 @pytest.mark.usefixtures("few_looks")

@@ -262,3 +262,17 @@ def test_an_upload_that_breaks_off_is_never_taken_for_an_entry(monkeypatch: pyte
             genzoo.load(to)
         genzoo.publish(other, "x", to=to)  # as the message says: what has arrived is no reason to refuse it
         assert densities(genzoo.load(to)) == densities(other)
+
+
+@pytest.mark.parametrize(
+    "files", [["model.safetensors"], ["README.md", "model.safetensors", "metrics.json"]], ids=str
+)
+def test_somebody_s_own_weights_are_no_half_of_an_entry(files: list[str]) -> None:
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    system, to = MemoryFileSystem(), f"memory://own{len(files)}/weights"
+    for file in files:
+        system.pipe(f"/own{len(files)}/weights/{file}", b"# Mine")
+    with pytest.raises(ValueError, match=r"is no entry of a zoo, so it is not replaced.*it lacks: config\.yaml"):
+        genzoo.publish(made(), "x", to=to)
+    assert system.cat(f"/own{len(files)}/weights/model.safetensors") == b"# Mine"

@@ -208,6 +208,27 @@ def test_a_training_hands_back_the_density_of_its_last_weights(validated, tmp_pa
     assert all(torch.equal(a, b) for a, b in zip(model.density.buffers(), expected.density.buffers(), strict=True))
 
 
+def test_to_fit_a_density_leaves_the_training_as_it_is(tmp_path):
+    """An encoder of somebody's own, with statistics of batches and dropout: it is asked as it is after training."""
+    torch.manual_seed(0)
+    loader = DataLoader(TensorDataset(torch.randint(5, (60, 1, 4, 4)) / 4), batch_size=20)
+    found = []
+    for components in (0, 2):
+        torch.manual_seed(0)
+        layers = [nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 2)]
+        own = {"encoder": nn.Sequential(*layers), "latent_dim": 2, "width": 8, "network": "mlp"}
+        model = Autoencoder((1, 4, 4), 5, **own, density_components=components)
+        torch.manual_seed(1)
+        quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+        Trainer(max_epochs=2, default_root_dir=tmp_path, **quiet).fit(model, loader)
+        found.append(model)
+    plain, fitted = found
+    assert all(torch.equal(value, fitted.state_dict()[name]) for name, value in plain.state_dict().items())
+    again = copy.deepcopy(fitted).eval()
+    again.fit_density(torch.cat([fitted.from_seen(x) for x in fitted._seen]))
+    assert all(torch.equal(a, b) for a, b in zip(again.density.buffers(), fitted.density.buffers(), strict=True))
+
+
 def test_a_checkpoint_of_a_training_without_validations_can_be_sampled(tmp_path):
     torch.manual_seed(0)
     loader = DataLoader(TensorDataset(torch.randint(5, (60, 1, 4, 4)) / 4), batch_size=20)
