@@ -221,7 +221,7 @@ def note(message: str) -> None:
     print(f"genzoo: note: {one_line(message)}", file=sys.stderr)
 
 
-def protocol(given: Namespace, block: Any, module: Any, *, own: bool = False) -> dict[str, Any]:
+def protocol(given: Namespace, block: Any, module: Any = None, *, own: bool = False) -> dict[str, Any]:
     """The arguments of `evaluate` that were given on the command line; `block` states the model's data."""
     options = {name: value for name in PROTOCOL if (value := getattr(given, name)) is not None}
     if given.only:
@@ -229,7 +229,9 @@ def protocol(given: Namespace, block: Any, module: Any, *, own: bool = False) ->
     return options | ({"odd": odd_data(given, block, module, own=own)} if given.odd else {})
 
 
-def odd_data(given: Namespace, block: Any, module: Any, *, own: bool = False) -> "list[str] | LightningDataModule":
+def odd_data(
+    given: Namespace, block: Any, module: Any = None, *, own: bool = False
+) -> "list[str] | LightningDataModule":
     """What `--odd` names: other data, in the form of those that `block` states; or else ways to make odd data.
 
     `Class:PLACE` are the data there, and a folder by itself is one of images. A class by itself has its data where
