@@ -78,9 +78,8 @@ class Newest(Checkpoint):
         asked, loop = self._asked(trainer), trainer.fit_loop
         ends = trainer.global_step == loop.max_steps or (trainer.should_stop and loop._can_stop_early)
         if asked or ends or self._is_behind(trainer):
-            if ends and isinstance(pl_module, ZooModule) and pl_module.settles:  # no validation need come first
-                with averaged_weights(trainer):
-                    pl_module.settle()
+            if ends:  # and no validation need come first
+                self._settle(trainer, pl_module)
             self._save(trainer)
             self._obey(asked, trainer)
 
@@ -104,6 +103,8 @@ class Newest(Checkpoint):
         """Writes after an epoch that ended with a validation, or if there are none."""
         due = not trainer.enable_validation or self._validated_step == trainer.global_step
         if _at_epoch_end(trainer) and (due or self._is_behind(trainer)):
+            if trainer.should_stop:  # since a callback has looked at the epoch's figures
+                self._settle(trainer, pl_module)
             self._save(trainer)
             self._obey(self._asked(trainer), trainer)
 
@@ -120,6 +121,11 @@ class Newest(Checkpoint):
         """As `on_train_end`, which Lightning skips when a resumed run had nothing left to train."""
         if self._saved_step != trainer.global_step and trainer.global_step > 0:
             self._save(trainer)
+
+    def _settle(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if isinstance(pl_module, ZooModule) and pl_module.settles:
+            with averaged_weights(trainer):
+                pl_module.settle()
 
     def _is_behind(self, trainer: Trainer) -> bool:
         """Whether a ModelCheckpoint has written this step, and this one not."""

@@ -6,7 +6,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from genzoo.zoo import hub
-from genzoo.zoo.module import ASIDE, ZooModule
+from genzoo.zoo.module import ZooModule
 
 
 class StartFrom(Callback):
@@ -66,7 +66,7 @@ class StartFrom(Callback):
                 + ("; …" if len(misfits) > 3 else ".")
             )
         if isinstance(pl_module, ZooModule):
-            pl_module.check_source(source, but=ASIDE["fit"], called=str(self.source))
+            pl_module.check_source(source, but=("class_names", "sample_rate"), called=str(self.source))
         pl_module.load_state_dict(state)
         if isinstance(pl_module, ZooModule):
             pl_module.column_names = getattr(source, "column_names", ())  # with which those of the data are compared

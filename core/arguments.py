@@ -162,8 +162,8 @@ def build_data(block: Any, given: Namespace, module: Any = None, *, own: bool = 
     options = {key: value for key, value in options.items() if own or key not in MEANS}
     taken = inspect.signature(classes[path]).parameters if path in classes else {}
     spoken = getattr(getattr(module, "vocabulary", None), "statement", "")
-    if "vocabulary" in taken and spoken:
-        options.setdefault("vocabulary", spoken)
+    if "vocabulary" in taken:  # a run's own recipe states "" for none
+        options["vocabulary"] = options.get("vocabulary") or spoken
     place = "path" if "path" in taken and not options.get("source") else "root"  # a text of one's own has a path
     if given.root is not None and place in taken:
         options[place] = given.root
@@ -190,7 +190,7 @@ def note_others(entry: "Entry", data: "LightningDataModule") -> None:
         note(f"{entry.name}: {OTHERS}")
 
 
-def stated_protocol(evaluation: dict[str, Any], *, own: bool = False) -> dict[str, Any]:
+def stated_protocol(evaluation: dict[str, Any], given: Namespace, *, own: bool = False) -> dict[str, Any]:
     """What an entry, or a run's configuration, may ask of `evaluate`; says once what of it is not heeded.
 
     What a run (`own`) is measured by may also leave some figures out.
@@ -201,7 +201,10 @@ def stated_protocol(evaluation: dict[str, Any], *, own: bool = False) -> dict[st
     if own and "only" in left:
         left.remove("only")
         taken["only"] = evaluation["only"]
-        note(f"as its run says, of the figures these alone: {', '.join(map(str, taken['only']))} (--only: others)")
+        if not given.only:
+            note(
+                f"as its run says, of the figures these alone: {', '.join(map(str, taken['only']))} (--only: others)"
+            )
     if left:
         options = "an extractor of your own: --extractor, the file of Inception's weights: --weights_path"
         note(f"not heeded of the published protocol: {', '.join(left)} ({options})")

@@ -39,7 +39,7 @@ from genzoo.zoo.standardising import StandardisingMixin
 from genzoo.zoo.statement import StatedModule
 
 #: what may be called otherwise in data that are learned, and in such of which no label is looked at
-ASIDE = {"fit": ("sample_rate", "class_names"), "predict": ("class_names",)}
+ASIDE = {"fit": ("class_names",), "predict": ("class_names",)}
 
 
 class ZooModule(SharingMixin, NamingMixin, StandardisingMixin, MeasuredBuffers, StatedModule):
@@ -150,7 +150,8 @@ class ZooModule(SharingMixin, NamingMixin, StandardisingMixin, MeasuredBuffers, 
         """For checkpoints that no validation comes before: after the last epoch, and wherever it hardly costs."""
         if not self.settles:
             return
-        if self.trainer.should_stop or (share_done(self.trainer) or 0) >= 1:
+        is_last = self.current_epoch + 1 == self.trainer.max_epochs or (share_done(self.trainer) or 0) >= 1
+        if is_last or self.trainer.should_stop:
             self.settle()
         elif not has_validations(self.trainer):
             self.settle(self.settles_after)
@@ -490,6 +491,7 @@ class ZooModule(SharingMixin, NamingMixin, StandardisingMixin, MeasuredBuffers, 
         self._agree()
         if self._random_states is None or self.global_rank >= len(self._random_states):
             draw_apart()
+        order_together(self.trainer.train_dataloader, self.current_epoch)  # an epoch that goes on does not begin
         for name in self.gathered:
             setattr(self, name, move_data_to_device(getattr(self, name), self.device))
         if self.lr_scheduler is not None:

@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any
-from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -28,7 +27,7 @@ def draw_apart() -> None:
         torch.manual_seed(_hash(str(torch.initial_seed()).encode(), number))
 
 
-_ordered: WeakSet[Any] = WeakSet()  # the samplers that have a generator from here
+ORDERED = "_has_its_generator_from_genzoo"  # a sampler
 
 
 def order_together(loaders: Any, epoch: int) -> None:
@@ -47,10 +46,12 @@ def order_together(loaders: Any, epoch: int) -> None:
     for loader in tree_leaves(loaders):
         of_batches = getattr(loader, "batch_sampler", None)
         for sampler in (getattr(loader, "sampler", None), getattr(of_batches, "sampler", None)):
-            listed = getattr(getattr(sampler, "dataset", None), "_sampler", None)
-            if listed is not None and (listed in _ordered or getattr(listed, "generator", 0) is None):
-                _ordered.add(listed)
+            listed: Any = getattr(getattr(sampler, "dataset", None), "_sampler", None)
+            if not hasattr(listed, "generator"):
+                continue
+            if listed.generator is None or hasattr(listed, ORDERED):
                 listed.generator = torch.Generator().manual_seed(_hash(str(seed).encode(), epoch))
+                setattr(listed, ORDERED, True)
 
 
 class PerDatum:

@@ -47,7 +47,7 @@ def run(given: Namespace) -> None:
     if given.write:
         home = home_of(entry)
     data, own = data_of(entry, given, module), isinstance(entry, hub.Checkpoint)
-    options = stated_protocol(entry.metrics.get("evaluation", {}), own=own)
+    options = stated_protocol(entry.metrics.get("evaluation", {}), given, own=own)
     options |= protocol(given, entry.config.get("data"), module, own=own)
     with blamed_on(given.model):
         metrics = evaluate(module, data, device=device(given), **options)

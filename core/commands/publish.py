@@ -116,7 +116,7 @@ def publish_checkpoint(checkpoint: hub.Checkpoint, given: Namespace) -> Path | s
     note_others(checkpoint, data)
     said = published(config)
     options = {**said, "recipe": said.get("recipe") or said.get("name") or given.name, "name": given.name}
-    asked = stated_protocol(said.get("evaluation") or {}, own=True)
+    asked = stated_protocol(said.get("evaluation") or {}, given, own=True)
     options["evaluation"] = asked | protocol(given, config["data"], module, own=True)
     publisher = Publish(**options | ({"dtype": given.dtype} if given.dtype else {}))
     kept = read_checkpoint(checkpoint.path)

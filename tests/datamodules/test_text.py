@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from lightning.pytorch import Trainer
 
 import genzoo
 import genzoo.datamodules.text as text_module
+from genzoo.arguments import build_data
 from genzoo.callbacks import StartFrom, evaluate
 from genzoo.datamodules import TextDataModule
 from genzoo.datamodules.text import find_files, find_source
@@ -354,6 +356,20 @@ def test_a_text_of_other_tokens_is_refused_wherever_it_would_be_measured_or_lear
         learner = GPT(theirs.shape, theirs.levels, vocabulary=theirs.vocabulary, width=8, depth=1, heads=1)
         with pytest.raises(ValueError, match=r"GPT: its vocabulary is .* but that of the checkpoint"):
             act(learner, datamodule=theirs, ckpt_path=tmp_path / "ours.ckpt")
+
+
+@pytest.mark.parametrize("stated", ["", None])
+def test_a_run_s_own_recipe_says_nothing_of_a_vocabulary(stated: Any, verses: Path) -> None:
+    """The command line writes down all arguments, also those that are none."""
+    model = GPT((16,), 4, vocabulary="abcd", width=8, depth=1, heads=1)
+    short = verses.with_name("short.txt")
+    short.write_text("abcd dcba".replace(" ", "") * 200)
+    block = {"class_path": "TextDataModule", "init_args": {"context_length": 16, "vocabulary": stated}}
+    given = Namespace(root=str(short), allow=[])
+    for module, vocabulary in ((model, "abcd"), (None, "abcd")):
+        assert build_data(block, given, module, own=True).vocabulary == vocabulary  # type: ignore[attr-defined]
+    short.write_text("abc" * 200)
+    assert build_data(block, given, model, own=True).vocabulary == "abcd"  # type: ignore[attr-defined]
 
 
 def test_an_entry_is_measured_on_another_text_in_its_own_vocabulary(verses: Path, tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 import random
 from contextlib import nullcontext
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +17,7 @@ from genzoo.trainer import AutoTrainer
 from genzoo.zoo import MADE
 from genzoo.zoo.drawing import seeded
 from genzoo.zoo.processes import gather
-from genzoo.zoo.randomness import PerDatum, normal, uniform
+from genzoo.zoo.randomness import PerDatum, normal, order_together, uniform
 
 X = torch.rand(10, 1, 4, 4)
 
@@ -103,6 +106,33 @@ class Parts(Callback):
     def on_train_epoch_end(self, *_):
         one, other = gather(self.mine)
         assert sorted(one + other) == list(range(40)), "data seen twice, and others not at all"
+
+
+@dataclass
+class Unhashable:
+    """A sampler of somebody's own, whose generator may be his."""
+
+    generator: Any = None
+
+
+def test_whose_order_is_set_and_whose_is_not(monkeypatch):
+    """By the seed of the first process and the epoch, wherever Lightning puts the sampler that it wraps."""
+    monkeypatch.setattr("genzoo.zoo.randomness.world_size", lambda: 2)
+    monkeypatch.setattr("genzoo.zoo.randomness.agree", lambda seed: 7)
+    own = torch.Generator().manual_seed(3)
+    free, of_batches, theirs = Unhashable(), SubsetRandomSampler([1, 2]), Unhashable(own)
+    wrapped = lambda sampler: SimpleNamespace(dataset=SimpleNamespace(_sampler=sampler))  # noqa: E731
+    loaders = {
+        "a": SimpleNamespace(sampler=wrapped(free)),
+        "b": [SimpleNamespace(sampler=None, batch_sampler=SimpleNamespace(sampler=wrapped(of_batches)))],
+        "c": (SimpleNamespace(sampler=wrapped(theirs)), SimpleNamespace(sampler=wrapped(np.arange(3)))),
+    }
+    drawn = []
+    for epoch in (0, 1, 0):
+        order_together(loaders, epoch)
+        drawn.append([torch.randperm(9, generator=s.generator).tolist() for s in (free, of_batches)])
+    assert drawn[0][0] == drawn[0][1] and drawn[0] == drawn[2] != drawn[1]
+    assert theirs.generator is own
 
 
 def test_a_sampler_that_draws_has_one_order_for_all_processes(tmp_path):

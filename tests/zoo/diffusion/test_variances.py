@@ -6,9 +6,9 @@ import pytest
 import torch
 from analytic import CorrelatedGaussian
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, ModelCheckpoint
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from genzoo.callbacks import EMA, LikelihoodLogger, Newest
 from genzoo.zoo import (
@@ -394,6 +394,29 @@ def test_the_newest_state_has_variances_that_fit_its_weights_whatever_ends_the_r
     assert step == trainer.global_step == options.get("max_steps", 15)
     assert torch.equal(state["log_errors"], model.log_errors) and float(model.log_errors.abs().max()) > 0
     assert all(torch.equal(value, state[f"network.{name}"]) for name, value in weights.items())
+
+
+class Endless(IterableDataset):
+    """Of three batches, but who knows."""
+
+    def __iter__(self):
+        return iter(torch.randint(17, (24, 1, 8, 8), generator=seeded()) / 16)
+
+
+@pytest.mark.usefixtures("few_looks")
+@pytest.mark.parametrize("stops", [False, True])
+def test_the_newest_state_of_a_run_whose_end_nobody_foresees(stops, tmp_path):
+    """Epochs without a length, or one that turns out to be the last."""
+    newest, watch = Newest(tmp_path), Watch()
+    early = [EarlyStopping("train/loss", patience=1, min_delta=1e9)] * stops
+    length = {"max_epochs": 9 if stops else 3, "default_root_dir": tmp_path}
+    trainer = Trainer(**length, callbacks=[watch, newest, *early], **QUIET)
+    torch.manual_seed(0)
+    model = DDPM((1, 8, 8), 17, width=16)
+    trainer.fit(model, DataLoader(Endless(), batch_size=8))
+    state = torch.load(newest.path, weights_only=True)["state_dict"]
+    assert watch.fits[-1][0] == trainer.global_step == (6 if stops else 9)
+    assert torch.equal(state["log_errors"], model.log_errors)
 
 
 @pytest.mark.usefixtures("few_looks")
