@@ -44,7 +44,7 @@ def _few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 #: the parts that a family's methods are made of: they take what was checked before, from each other
 PARTS = """
     name_classes name_columns check_columns check_source columns_of take_names settle settle_after_epoch
-    fit_to_seen as_seen from_seen says_nothing_at standardise checked_tokens read_by
+    fit_to_seen as_seen from_seen count_seen says_nothing_at standardise checked_tokens read_by
     beta_at begin_in_own_units build_networks chain chain_times
     checked_labels choose choose_variance classes code components condition_on data decoded decoder
     default_optimizer denoise denoiser dequantised discriminator_loss corrupted discriminator_step draw

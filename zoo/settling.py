@@ -26,17 +26,22 @@ class SettlingModule(ZooModule):
     A family remembers data in `_seen`, and fits to them in `fit_to_seen`.
     """
 
-    gathered = (*ZooModule.gathered, "_seen")
+    gathered = (*ZooModule.gathered, "_seen", "_since")
     settles = True
 
     #: the data last trained on
     _seen: list[Any]
-    #: how many were trained on since something was fitted to them
-    _unsettled: float = math.inf
+    #: "data": how many were trained on since something was fitted to them; nothing, if nothing was
+    _since: dict[str, int]
 
     @abstractmethod
     def fit_to_seen(self) -> None:
         """Fits to `_seen`, in which there is something. Collective."""
+
+    def count_seen(self, number: int) -> None:
+        """So many more."""
+        if self._since:
+            self._since["data"] += number
 
     def as_seen(self, x: Tensor) -> Tensor:
         """Data as they are remembered, and kept in checkpoints: those with levels as codes of a few bits."""
@@ -55,7 +60,7 @@ class SettlingModule(ZooModule):
         """See `ZooModule`; a training alone fits, for to measure a model is not to change it."""
         if self.trainer.state.fn != TrainerFn.FITTING:
             return
-        seen, due = zip(*gather((bool(self._seen), self._unsettled >= least)), strict=True)
+        seen, due = zip(*gather((bool(self._seen), self._since.get("data", math.inf) >= least)), strict=True)
         if all(seen) and any(due):
             modes = {module: module.training for module in self.modules()}
             self.eval()
@@ -64,9 +69,4 @@ class SettlingModule(ZooModule):
             finally:
                 for module, training in modes.items():
                     module.training = training
-            self._unsettled = 0
-
-    def on_train_start(self) -> None:
-        """Nothing was fitted yet, or nobody knows when."""
-        super().on_train_start()
-        self._unsettled = math.inf
+            self._since = {"data": 0}

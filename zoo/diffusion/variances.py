@@ -59,6 +59,7 @@ class FittedVariances(SettlingModule, Diffusion):
         self.variance = variance
         self.register_later_buffer("log_errors", torch.zeros(steps, dtype=torch.float32))
         self._seen: list[tuple[Tensor, Tensor | None]] = []  # the batches last trained on, by the codes of levels
+        self._since = {}
 
     @abstractmethod
     def chain(self, variance: Variance | None = None) -> ReverseChain:
@@ -132,7 +133,7 @@ class FittedVariances(SettlingModule, Diffusion):
             most = self.variance_data
             kept = None if labels is None or self.num_classes is None else labels[:most].clone()
             self._seen.append((self.as_seen(x[:most]), kept))
-            self._unsettled += len(x)
+            self.count_seen(len(x))
             while sum(len(x) for x, _ in self._seen[1:]) >= most:
                 del self._seen[0]
 

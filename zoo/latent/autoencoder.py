@@ -103,6 +103,7 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, SettlingModule):
         self.will_sample = density_components > 0
         self.density = Mixture(density_components, self.latent_dim) if density_components else None
         self._seen: list[Tensor] = []  # the batches last trained on, by the codes of their levels
+        self._since = {}
         self.register_load_state_dict_post_hook(Autoencoder._offer_sampling)
 
     # ---- the model
@@ -238,7 +239,7 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, SettlingModule):
         if self.density is not None:
             x, _ = self.unpack(batch)
             self._seen.append(self.as_seen(x))
-            self._unsettled += len(x)
+            self.count_seen(len(x))
             while sum(map(len, self._seen)) - len(self._seen[0]) >= self.density_data:
                 del self._seen[0]
 

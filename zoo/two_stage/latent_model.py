@@ -13,7 +13,6 @@ gives, and log p(x) ≥ log p(x | z*) + log p(z*): all other terms of the sum ar
 """
 
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -292,15 +291,15 @@ class LatentModel(TwoStageMixin, ConditionalMixin, LogProbMixin, CompletionMixin
         self.prior.settle(least)
 
     @property
-    def _seen_by_prior(self) -> Any:
+    def _seen_by_prior(self) -> dict[str, Any]:
         """What the prior has gathered for that, which a run that goes on takes up."""
-        return getattr(self.prior, "_seen", None)
+        return {name: getattr(self.prior, name) for name in ("_seen", "_since") if hasattr(self.prior, name)}
 
     @_seen_by_prior.setter
     def _seen_by_prior(self, seen: Any) -> None:
-        if seen is not None:
-            prior: Any = self.prior
-            prior._seen, prior._unsettled = seen, math.inf
+        known = seen if isinstance(seen, dict) else {"_seen": seen or []}  # as earlier versions had it
+        for name, value in self._seen_by_prior.items():
+            setattr(self.prior, name, known.get(name, type(value)()))
 
     def on_validation_epoch_end(self) -> None:
         """Logs how the whole split uses the codes."""
