@@ -161,7 +161,9 @@ class SampleLogger(AtValidation):
         if x.ndim == 4:
             yield from self._pages_of_images(module, x)
         elif isinstance(module, Completes) and can_render(x) and (x.ndim == 3 or x.dtype == torch.int64):
-            known = first_half(x, -1) & (torch.ones_like(x, dtype=torch.bool) if x.ndim == 3 else x != PADDING)
+            known = first_half(x, -1)
+            if x.dtype == torch.int64:  # of a text that is shorter than others nothing behind its end
+                known &= x != PADDING
             (completed,) = self._complete(module, x, known, num_samples=1)
             yield "completions", torch.stack([x, completed], 1).flatten(0, 1), 2
 

@@ -67,9 +67,8 @@ class StartFrom(Callback):
             )
         if isinstance(pl_module, ZooModule):
             pl_module.check_source(source, but=("class_names", "sample_rate"), called=str(self.source))
-        pl_module.load_state_dict(state)
-        if isinstance(pl_module, ZooModule):
             pl_module.column_names = getattr(source, "column_names", ())  # with which those of the data are compared
+        pl_module.load_state_dict(state)
 
 
 def _found_anew(module: LightningModule) -> set[str]:

@@ -34,6 +34,7 @@ from genzoo.zoo.interface import HasCodes, HasLogProb, Samples, ScoresAnomalies
 from genzoo.zoo.naming import NamingMixin
 from genzoo.zoo.precision import without_tf32
 from genzoo.zoo.processes import rank
+from genzoo.zoo.settling import evaluating
 
 #: the groups of figures, in the order in which they are measured
 GROUPS = ("likelihood", "sampling", "accuracy", "codes", "closeness", "modes", "anomaly")
@@ -347,15 +348,13 @@ def protocol_for(datamodule: LightningDataModule, given: Mapping[str, Any]) -> d
 @contextmanager
 def measuring(module: LightningModule, device: torch.device | str | None = None) -> Iterator[None]:
     """Evaluation mode, on the device, all bits of the weights' own precision; then all as it was before."""
-    modes, home = [(m, m.training) for m in module.modules()], module.device
-    module.to(home if device is None else device).eval()
+    home = module.device
+    module.to(home if device is None else device)
     try:
-        with without_tf32():
+        with evaluating(module), without_tf32():
             yield
     finally:
         module.to(home)
-        for submodule, training in modes:
-            submodule.training = training
 
 
 def _tracked(items: Iterable[Any], what: str, progress: bool) -> Iterable[Any]:

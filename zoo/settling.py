@@ -6,11 +6,13 @@ hands back. With `EMA` these are the average.
 
 import math
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
-from torch import Tensor
+from torch import Tensor, nn
 
 from genzoo.zoo.modality import from_codes, to_codes
 from genzoo.zoo.module import ZooModule
@@ -62,11 +64,17 @@ class SettlingModule(ZooModule):
             return
         seen, due = zip(*gather((bool(self._seen), self._since.get("data", math.inf) >= least)), strict=True)
         if all(seen) and any(due):
-            modes = {module: module.training for module in self.modules()}
-            self.eval()
-            try:
-                self.fit_to_seen()
-            finally:
-                for module, training in modes.items():
-                    module.training = training
+            self.fit_to_seen()
             self._since = {"data": 0}
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode, as of a model that is looked at; then each part's own mode again."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes.items():
+            part.training = training

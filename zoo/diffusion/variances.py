@@ -19,7 +19,7 @@ from genzoo.zoo.diffusion.solvers import Denoiser, Variance
 from genzoo.zoo.likelihoods import Output, full_precision
 from genzoo.zoo.modality import Modality
 from genzoo.zoo.processes import rank, total, world_size
-from genzoo.zoo.settling import SettlingModule
+from genzoo.zoo.settling import SettlingModule, evaluating
 
 
 class FittedVariances(SettlingModule, Diffusion):
@@ -97,15 +97,10 @@ class FittedVariances(SettlingModule, Diffusion):
             generator = torch.Generator().manual_seed(rank())
         elif not isinstance(generator, torch.Generator):
             raise TypeError(f"generator is a torch.Generator or None, but was given {type(generator).__name__}.")
-        modes = {module: module.training for module in self.modules()}
-        self.eval()
-        try:
+        with evaluating(self):
             errors = fitted_errors(
                 self.chain("large"), self._denoised(batches), self.decoder, num_particles, generator
             )
-        finally:
-            for module, training in modes.items():
-                module.training = training
         with torch.inference_mode(False):
             self.log_errors.copy_(errors.log())
 
@@ -116,7 +111,6 @@ class FittedVariances(SettlingModule, Diffusion):
             x, given = self.check(x.to(self.device)), None
             if self.num_classes is not None:
                 given = self.checked_labels(labels, len(x))
-                given = None if given is None else given.to(self.device)
             yield self.standardised(full_precision(x)), self.to_model(x), self.denoiser(given, clip=True)
 
     # ---- in a run

@@ -25,7 +25,7 @@ from genzoo.zoo.modality import to_grid
 from genzoo.zoo.precision import MeasuredBuffers, full_precision
 from genzoo.zoo.processes import world_size
 from genzoo.zoo.randomness import Generator, normal, uniform
-from genzoo.zoo.settling import SettlingModule
+from genzoo.zoo.settling import SettlingModule, evaluating
 
 ENCODED = 2**20  # numbers of the data whose codes are made together: what a network makes of them takes far more room
 
@@ -202,7 +202,8 @@ class Autoencoder(CompletionMixin, EncoderDecoderMixin, SettlingModule):
     def _fit_density(self, parts: Iterable[Tensor], num_components: int, seed: int = 0) -> None:
         """Of data in parts, (N, *shape) each, of which few are encoded at a time."""
         few = max(1, ENCODED // self.num_dims)
-        codes = torch.cat([self.encode(x).mean for part in parts for x in part.split(few)])
+        with evaluating(self):
+            codes = torch.cat([self.encode(x).mean for part in parts for x in part.split(few)])
         with torch.inference_mode(False), torch.no_grad():  # or it could not be fitted, nor loaded, again elsewhere
             codes, density = codes.clone(), self.density
             if density is None or num_components != len(density.weights):

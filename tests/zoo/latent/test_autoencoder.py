@@ -16,6 +16,7 @@ from genzoo.zoo.hub import load, publish
 from genzoo.zoo.interface import HasLogProb, Samples
 from genzoo.zoo.modality import to_grid
 
+QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
 SMALL = {"network": "mlp", "width": 16, "depth": 1, "latent_dim": 3}
 
 
@@ -174,14 +175,7 @@ def test_training_fits_the_density_before_every_validation_to_the_codes_of_what_
     torch.manual_seed(0)
     x = torch.randint(5, (60, 1, 4, 4)) / 4
     model = Autoencoder((1, 4, 4), 5, **SMALL, density_components=3)
-    trainer = Trainer(
-        max_epochs=2,
-        default_root_dir=tmp_path,
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    trainer = Trainer(max_epochs=2, default_root_dir=tmp_path, **QUIET)
     trainer.fit(model, DataLoader(TensorDataset(x), batch_size=16), DataLoader(TensorDataset(x), batch_size=16))
     assert isinstance(model, Samples)
     expected = copy.deepcopy(model)
@@ -199,8 +193,7 @@ def test_a_training_hands_back_the_density_of_its_last_weights(validated, tmp_pa
     torch.manual_seed(0)
     loader = DataLoader(TensorDataset(torch.randint(5, (60, 1, 4, 4)) / 4), batch_size=20)
     model = Autoencoder((1, 4, 4), 5, **SMALL, density_components=2)
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
-    trainer = Trainer(max_epochs=1, default_root_dir=tmp_path, val_check_interval=validated or 1.0, **quiet)
+    trainer = Trainer(max_epochs=1, default_root_dir=tmp_path, val_check_interval=validated or 1.0, **QUIET)
     trainer.fit(model, loader, None if validated is None else loader)
     assert isinstance(model, Samples)
     expected = copy.deepcopy(model)
@@ -219,8 +212,7 @@ def test_to_fit_a_density_leaves_the_training_as_it_is(tmp_path):
         own = {"encoder": nn.Sequential(*layers), "latent_dim": 2, "width": 8, "network": "mlp"}
         model = Autoencoder((1, 4, 4), 5, **own, density_components=components)
         torch.manual_seed(1)
-        quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
-        Trainer(max_epochs=2, default_root_dir=tmp_path, **quiet).fit(model, loader)
+        Trainer(max_epochs=2, default_root_dir=tmp_path, **QUIET).fit(model, loader)
         found.append(model)
     plain, fitted = found
     assert all(torch.equal(value, fitted.state_dict()[name]) for name, value in plain.state_dict().items())
@@ -233,8 +225,7 @@ def test_a_checkpoint_of_a_training_without_validations_can_be_sampled(tmp_path)
     torch.manual_seed(0)
     loader = DataLoader(TensorDataset(torch.randint(5, (60, 1, 4, 4)) / 4), batch_size=20)
     model = Autoencoder((1, 4, 4), 5, **SMALL, density_components=2)
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
-    trainer = Trainer(max_epochs=1, default_root_dir=tmp_path, **quiet)
+    trainer = Trainer(max_epochs=1, default_root_dir=tmp_path, **QUIET)
     trainer.fit(model, loader)
     again = Autoencoder.load_from_checkpoint(trainer.checkpoint_callback.best_model_path)
     assert torch.equal(again.sample(3, generator=seeded()), model.sample(3, generator=seeded()))
@@ -257,8 +248,7 @@ def test_to_measure_is_not_to_fit(tmp_path):
     torch.manual_seed(0)
     loader = DataLoader(TensorDataset(torch.randint(5, (60, 1, 4, 4)) / 4), batch_size=20)
     model = Autoencoder((1, 4, 4), 5, **SMALL, density_components=2)
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
-    trainer = Trainer(max_epochs=1, default_root_dir=tmp_path, **quiet)
+    trainer = Trainer(max_epochs=1, default_root_dir=tmp_path, **QUIET)
     trainer.fit(model, loader, loader)
     model.fit_density(torch.randint(5, (60, 1, 4, 4)) / 4, 2)
     own = copy.deepcopy(model.density)
