@@ -3,7 +3,7 @@ PYTHON ?= python3
 PEERS ?= peers
 BIN := .venv/bin
 
-.PHONY: demo test lint docs bench
+.PHONY: demo test thorough lint docs bench
 .DELETE_ON_ERROR:
 
 # Trains a small model from its recipe, publishes it, loads it back and shows it among the zoo's models of the same data;
@@ -17,8 +17,13 @@ demo: .venv/.installed
 
 # What has to pass before a change goes in: one process a core, of one thread, since small tensors gain nothing from more.
 # In the order of their names: files with few tests, which xdist would keep for the end, can take the longest.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
+	$(PYTEST) -m "not thorough and not slow and not gpu"
+
+# And more cases of the same kinds: before a release, or where a change goes deep.
+thorough: lint
+	$(PYTEST) -m "not slow and not gpu"
 
 lint: .venv/.installed-test
 	$(BIN)/ruff check .

@@ -22,8 +22,9 @@ logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or leaves anything in the user's cache."""
-    monkeypatch.setenv("GENZOO_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    """No test reads or leaves anything in the user's cache; those of all workers share one."""
+    own = tmp_path_factory.getbasetemp()
+    monkeypatch.setenv("GENZOO_CACHE", str((own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "cache"))
 
 
 @pytest.fixture(autouse=True)

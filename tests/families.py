@@ -1,12 +1,14 @@
 """Every family with data that it is for, and what it claims: what the contract is tested on."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import torch
+from _pytest.mark import ParameterSet
+from thorough import some
 from torch import Tensor
 
 from genzoo.datamodules import DataModule, InMemory
@@ -163,6 +165,27 @@ CONDITIONAL = [
 CODEBOOKS = [
     Case(QuantisedAutoencoder, (1, 8, 8), 17, frozenset({ScoresAnomalies, HasCodes}), {"quantiser": VQ(16, 4)})
 ]
+#: which have between them every mechanism: two networks, two optimisers, a density, fitted variances, a cache, codes
+VARIED = (VAE, GAN, Autoencoder, DDPM, GPT, QuantisedAutoencoder, LatentModel)
+
+
+def varied(cases: Iterable[Case]) -> list[ParameterSet]:
+    """The cases, of which `make test` has one of each family that is unlike the others, and of labels."""
+    seen: set[tuple[type, bool]] = set()
+
+    def new(case: Case) -> bool:
+        labelled = "conditional" in case.options
+        kind = (case.family, labelled)
+        found = case.family in ((VAE,) if labelled else VARIED) and (kind not in seen or case in CODEBOOKS)
+        seen.add(kind)
+        return found
+
+    return some(cases, new)
+
+
+#: each family once, of labels if it can be, and each that is put together otherwise
+ONCE = [case for case in FIRST if case.family not in {labelled.family for labelled in CONDITIONAL}]
+ONCE += CONDITIONAL + CODEBOOKS + OTHER_NETWORKS + OTHER_PARTS
 
 
 def random_data(num: int, shape: tuple[int, ...], levels: int | None) -> Tensor:

@@ -8,6 +8,7 @@ import runpy
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -81,15 +82,42 @@ def python(*arguments: str, cwd: Path, timeout: float = 300) -> subprocess.Compl
     if arguments[0] == "-c":
         command = [sys.executable, *arguments]
         return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
+    return _forked([environment], arguments, cwd, timeout)[0]
+
+
+def as_two(script: Path, *arguments: str, timeout: float = 300) -> None:
+    """A file as the two processes that `torchrun` makes of it, in its own folder; both are to end well."""
+    group = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "none"}
+    group |= {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": a_port()}
+    both = [{**os.environ, **group, "RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
+    for ended in _forked(both, (str(script), *arguments), script.parent, timeout):
+        assert ended.returncode == 0, ended.stderr
+
+
+def _forked(
+    environments: Sequence[dict[str, str]], arguments: Sequence[str], cwd: Path, timeout: float
+) -> list[subprocess.CompletedProcess[str]]:
+    """What a process in each of these environments says, all at the same time."""
     with TemporaryDirectory() as folder:
-        streams = [Path(folder) / name for name in ("stdout", "stderr")]
-        process = SERVER.Process(target=_run, args=(arguments, cwd, environment, streams))
-        process.start()
-        process.join(timeout)
-        if process.exitcode is None:
+        streams = [[Path(folder) / f"{name}-{i}" for name in ("stdout", "stderr")] for i in range(len(environments))]
+        processes = [
+            SERVER.Process(target=_run, args=(arguments, cwd, environment, paths))
+            for environment, paths in zip(environments, streams, strict=True)
+        ]
+        for process in processes:
+            process.start()
+        until = time.monotonic() + timeout
+        for process in processes:
+            process.join(max(0, until - time.monotonic()))
+        late = [process for process in processes if process.exitcode is None]
+        for process in late:
             process.kill()
-            raise subprocess.TimeoutExpired(arguments, timeout)
-        return subprocess.CompletedProcess(arguments, process.exitcode, *(s.read_text() for s in streams))
+        if late:
+            raise subprocess.TimeoutExpired(arguments, timeout, stderr=[path.read_text() for _, path in streams])
+        return [
+            subprocess.CompletedProcess(arguments, process.exitcode, *(path.read_text() for path in paths))
+            for process, paths in zip(processes, streams, strict=True)
+        ]
 
 
 def _run(arguments: Sequence[str], cwd: Path, environment: dict[str, str], streams: Sequence[Path]) -> None:

@@ -332,8 +332,9 @@ def test_adamw_takes_muon_s_place_in_a_recipe(
     assert asked == [([1], 0), ([1], 2), ([2], 0), ([2], 2)]
 
 
-def test_a_recipe_that_fails_says_why_and_has_no_memory() -> None:
+def test_a_recipe_that_fails_says_why_and_has_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = importlib.import_module("benchmarks.memory")
+    monkeypatch.setattr(memory, "PICTURES", 20)
     with pytest.raises(RuntimeError, match=r"images/pony ended with 2: .*images/pony"):
         memory.peak("images/pony", 8)
 

@@ -104,7 +104,7 @@ def assert_goes_on_to_the_same_end(project: Path, last: Path, step: int, uninter
         assert page.read_bytes() == (uninterrupted / "samples" / page.name).read_bytes(), page.name
 
 
-@pytest.mark.parametrize("step", [13, pytest.param(7, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [13, pytest.param(7, marks=pytest.mark.thorough)])
 def test_killed_within_an_epoch_and_resumed(project: Path, uninterrupted: Path, step: int) -> None:
     """One step after the last checkpoint, in the second epoch; and in the first."""
     cut = python("-m", "genzoo", "fit", *RECIPE, *QUIET, POWER_CUT, f"--trainer.callbacks.step={step}", cwd=project)
@@ -114,7 +114,7 @@ def test_killed_within_an_epoch_and_resumed(project: Path, uninterrupted: Path, 
 
 
 @pytest.mark.parametrize(
-    ("kind", "code"), [("SIGTERM", 128 + signal.SIGTERM), pytest.param("SIGINT", 1, marks=pytest.mark.slow)]
+    ("kind", "code"), [("SIGTERM", 128 + signal.SIGTERM), pytest.param("SIGINT", 1, marks=pytest.mark.thorough)]
 )
 def test_a_run_told_to_stop_keeps_its_newest_state(project: Path, kind: str, code: int, uninterrupted: Path) -> None:
     options = [POWER_CUT, "--trainer.callbacks.step=7", f"--trainer.callbacks.kind={kind}"]
@@ -160,7 +160,7 @@ def test_who_reads_ahead_ends_with_whoever_fails(project: Path, tmp_path: Path) 
     assert ended.returncode == 1 and "KeyError: 'a bug'" in ended.stderr
 
 
-@pytest.mark.parametrize("rank", [1, pytest.param(0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rank", [1, pytest.param(0, marks=pytest.mark.thorough)])
 def test_one_of_two_processes_is_told_to_stop(project: Path, rank: int) -> None:
     """All of them end, with one checkpoint."""
     options = [POWER_CUT, "--trainer.callbacks.step=4", "--trainer.callbacks.kind=SIGTERM"]

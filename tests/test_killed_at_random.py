@@ -19,6 +19,7 @@ def assert_nothing_lost(folder: Path, families: list[str], bounds: list[str], nu
         assert not (one["unreadable"] or one["failed"] or one["differs"]) and one["lost"] <= INTERVAL, one
 
 
+@pytest.mark.thorough
 def test_a_few_kills(tmp_path: Path) -> None:
     assert_nothing_lost(tmp_path, ["vae"], ["both"], 4)
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from families import CASES, CODEBOOKS, CONDITIONAL, Case
+from families import CASES, CODEBOOKS, CONDITIONAL, ONCE, Case
+from thorough import some
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -27,12 +28,12 @@ from genzoo.zoo.mixins import ConditionalMixin
 from genzoo.zoo.module import ZooModule
 
 META = "meta"
-EVERY = pytest.mark.parametrize("case", CASES + CONDITIONAL + CODEBOOKS, ids=str)
+EVERY = pytest.mark.parametrize("case", some(CASES + CONDITIONAL + CODEBOOKS, ONCE.__contains__), ids=str)
 
 
 def claiming(capability):
     cases = [case for case in CASES + CONDITIONAL if capability in case.claimed]
-    return pytest.mark.parametrize("case", cases, ids=str)
+    return pytest.mark.parametrize("case", some(cases, ONCE.__contains__), ids=str)
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from lightning.fabric.utilities.load import _load_distributed_checkpoint
 from lightning.pytorch import Trainer
-from running import python
+from running import as_two, python
 from sameness import assert_same
 from sharded import KEEPS, OPTIMIZERS, SHAPE, SIZES, TWO_STAGES, Data, Repeatable, RepeatableStages, build, trained
 from torch import Tensor
@@ -25,10 +25,7 @@ every_optimizer = pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("two")
-    script = Path(__file__).with_name("sharded.py")
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    ended = python(*launch, str(script), str(folder), cwd=script.parent)
-    assert ended.returncode == 0, ended.stderr
+    as_two(Path(__file__).with_name("sharded.py"), str(folder))
     return folder
 
 

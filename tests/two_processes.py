@@ -1,8 +1,9 @@
-"""Trains every family on two processes and keeps what each of them came to; `test_every_family.py` runs it."""
+"""Trains families on two processes and keeps what each of them came to; `test_every_family.py` runs it."""
 
 import json
 import logging
 import sys
+from collections.abc import Container
 from pathlib import Path
 
 import torch
@@ -12,9 +13,9 @@ from genzoo.callbacks import EMA
 from genzoo.trainer import AutoTrainer
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, names: Container[str]) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    for case in FIRST + CONDITIONAL + CODEBOOKS:
+    for case in (case for case in FIRST + CONDITIONAL + CODEBOOKS if str(case) in names):
         model = case.build()
         quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
         trainer = AutoTrainer(
@@ -36,4 +37,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:])

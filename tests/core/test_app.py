@@ -57,7 +57,11 @@ def painted(box: tuple[int, ...], paper: str = "white", paint: str = "black") ->
 
 @pytest.fixture(scope="module")
 def page(browser: Browser) -> Iterator[tuple[Page, list[str]]]:
-    """The app in Chromium, and what its console complains of."""
+    """The app in Chromium, with completions that take little time, and what its console complains of."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(VAE, "completion_sweeps", 4)
+    patch.setattr(GAN, "inversion_pool", 8)
+    patch.setattr(GAN, "inversion_steps", 2)
     app = build(shown(*DIGITS))
     _, address, _ = app.launch(server_name="127.0.0.1", quiet=True, css=STYLE, prevent_thread_lock=True)
     errors: list[str] = []
@@ -70,6 +74,7 @@ def page(browser: Browser) -> Iterator[tuple[Page, list[str]]]:
     yield page, errors
     page.close()
     app.close()
+    patch.undo()
 
 
 def stroke(page: Page, across: float, top: float, bottom: float) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
+from thorough import some
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from genzoo.callbacks import Newest
@@ -140,7 +141,7 @@ QUICK = ("both, steps first", "both, epochs first")
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("validation", VALIDATIONS)
-@pytest.mark.parametrize("bound", [pytest.param(b, marks=() if b in QUICK else pytest.mark.slow) for b in BOUNDS])
+@pytest.mark.parametrize("bound", some(BOUNDS, QUICK.__contains__))
 def test_the_place_is_found_again(bound: str, validation: str, tmp_path: Path) -> None:
     """Wherever a checkpoint can be written: in every hook of every step."""
     bounds = BOUNDS[bound] | VALIDATIONS[validation]
@@ -166,7 +167,7 @@ def test_lightning_alone_loses_an_epoch(tmp_path: Path) -> None:
     ("monitor", "validation"),
     [*(("train/figure", how) for how in VALIDATIONS), *(("val/figure", how) for how in [*VALIDATIONS][:-1])],
 )
-@pytest.mark.parametrize("bound", [pytest.param(b, marks=() if b in QUICK[1:] else pytest.mark.slow) for b in BOUNDS])
+@pytest.mark.parametrize("bound", some(BOUNDS, QUICK[1:].__contains__))
 def test_a_plateau_is_looked_at_as_if_nothing_had_happened(
     bound: str, validation: str, monitor: str, tmp_path: Path
 ) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from families import FIRST, Case, with_few_layers
+from families import FIRST, Case, varied, with_few_layers
 from running import VAE_OF_DIGITS, genzoo, last_run, refused
 from torch import nn
 
@@ -52,7 +52,7 @@ def test_a_discriminator_without_a_penalty_on_its_gradient_is_compiled() -> None
     assert list(networks(model)) == ["generator", "discriminator"]
 
 
-@pytest.mark.parametrize("case", [case for case in FIRST if NETWORKS.get(case.family.__name__) != []], ids=str)
+@pytest.mark.parametrize("case", varied(case for case in FIRST if NETWORKS.get(case.family.__name__) != []), ids=str)
 def test_every_family_is_what_it_was(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """Traced and differentiated as by inductor, whose kernels would take minutes for all of them."""
     in_place = nn.Module.compile

@@ -8,12 +8,12 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from families import CODEBOOKS, CONDITIONAL, FIRST, OTHER_NETWORKS, Case, with_few_layers
+from families import CODEBOOKS, CONDITIONAL, FIRST, OTHER_NETWORKS, Case, varied, with_few_layers
 from torch import Tensor
 
 import genzoo
 from genzoo.cli import main
-from genzoo.zoo import GAN, MADE, VAE, FlowMatching, LinearBetas, OptimalTransport, VariancePreserving
+from genzoo.zoo import GAN, MADE, FlowMatching, LinearBetas, OptimalTransport, VariancePreserving
 from genzoo.zoo.hub import exporting
 from genzoo.zoo.hub.exporting import export
 from genzoo.zoo.interface import HasParts
@@ -27,11 +27,7 @@ def by_onnx(path: Path, *inputs: Tensor) -> list[Tensor]:
     return [torch.from_numpy(np.asarray(x)) for x in found]
 
 
-# A label is one more input, and the same one for all: of most that have it `pytest -m slow` sees to it.
-LABELLED = [pytest.param(case, marks=[] if case.family in (GAN, VAE) else pytest.mark.slow) for case in CONDITIONAL]
-
-
-@pytest.mark.parametrize("case", FIRST + LABELLED + CODEBOOKS + OTHER_NETWORKS, ids=str)
+@pytest.mark.parametrize("case", varied(FIRST + CONDITIONAL + CODEBOOKS + OTHER_NETWORKS), ids=str)
 def test_every_family_can_leave(case: Case, tmp_path: Path) -> None:
     """By ONNX Runtime, of a batch size that was not seen, it is the model to 1e-4."""
     model = with_few_layers(case).build().eval()
@@ -49,7 +45,7 @@ def test_every_family_can_leave(case: Case, tmp_path: Path) -> None:
             torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-4, msg=lambda m, name=name: f"{name}: {m}")
 
 
-@pytest.mark.parametrize("case", FIRST + CODEBOOKS + OTHER_NETWORKS, ids=str)
+@pytest.mark.parametrize("case", varied(FIRST + CODEBOOKS + OTHER_NETWORKS), ids=str)
 def test_every_family_is_a_program_of_pytorch_s(case: Case, tmp_path: Path) -> None:
     model = with_few_layers(case).build().eval()
     for path, part in zip(export(model, tmp_path / "model.pt2"), model.parts().values(), strict=True):
