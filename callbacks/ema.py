@@ -82,6 +82,10 @@ class EMA(Callback):
         self.warmup = warmup
         self.width = width
         self._exponent = None if width is None else exponent_of(width)
+        if modules is not None and not modules:
+            raise ValueError(
+                "EMA: modules names none, so there is nothing to average: leave it out, or the callback."
+            )
         self.modules = modules
         self.num_updates = 0
         self._owner: weakref.ref[LightningModule] | None = None

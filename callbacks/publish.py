@@ -20,7 +20,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from genzoo.callbacks.at_validation import AtValidation
 from genzoo.callbacks.ema import averaged_weights
 from genzoo.metrics.data import Rows
-from genzoo.metrics.environment import hardware
+from genzoo.metrics.environment import environment, hardware
 from genzoo.metrics.evaluation import (
     GROUPS,
     Evaluation,
@@ -107,6 +107,7 @@ class Publish(AtValidation):
         self._start: float | None = None
         self._hardware: str | None = None
         self._precision: str | None = None
+        self._environment: dict[str, str | None] | None = None
         self._film = Film(seed=seed)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -155,7 +156,7 @@ class Publish(AtValidation):
         self._start = time.monotonic()
         one = hardware(trainer.strategy.root_device)
         self._hardware = f"{world_size()} × {one}" if world_size() > 1 else one
-        self._precision = trainer.precision
+        self._precision, self._environment = trainer.precision, environment()
 
     def act(self, trainer: Trainer, module: LightningModule) -> dict[str, float]:
         """Takes a frame of the film, on every rank, which keeps them in step."""
@@ -169,13 +170,15 @@ class Publish(AtValidation):
             "seconds": self._elapsed(),
             "hardware": self._hardware,
             "precision": self._precision,
+            "environment": self._environment,
             "film": self._film.state_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes over the seconds and the film of the interrupted run."""
         self._seconds, self._hardware = state_dict["seconds"], state_dict["hardware"]
-        self._precision = state_dict.get("precision")  # which earlier versions did not record
+        self._precision = state_dict.get("precision")  # which earlier versions did not record, nor
+        self._environment = state_dict.get("environment")
         if "film" in state_dict:  # not in a checkpoint of genzoo 0.1
             self._film.load_state_dict(state_dict["film"])
 
@@ -250,6 +253,7 @@ class Publish(AtValidation):
                 "seconds": round(self._elapsed(), 3),
                 "hardware": self._hardware,
                 "precision": self._precision,
+                "environment": self._environment,
             }
         self._film.take(module.eval(), steps, last=True)
         if filmed := len(self._film.steps) > 1:  # a checkpoint of a run without Publish has no more than its end

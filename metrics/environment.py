@@ -15,7 +15,7 @@ def environment() -> dict[str, str | None]:
     return {
         "commit": _commit(),
         "genzoo": __version__,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "lightning": lightning.__version__,
         "python": platform.python_version(),
     }

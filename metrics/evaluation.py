@@ -221,6 +221,8 @@ def arguments_of(name: str) -> set[str]:
 def remeasured(before: Mapping[str, Any], now: Mapping[str, Any], origin: str) -> dict[str, Any]:
     """An entry's metrics with figures that were measured anew in place of those of their names.
 
+    Those that stay state the environment that they were measured in, if this is another one.
+
     Args:
         before: the contents of its metrics.json.
         now: what `evaluate` returned.
@@ -233,6 +235,8 @@ def remeasured(before: Mapping[str, Any], now: Mapping[str, Any], origin: str) -
     new = {key(figure): figure for figure in now["figures"]}
     names = dict.fromkeys([*map(key, before.get("figures", [])), *new])
     old = {key(figure): figure for figure in before.get("figures", []) if key(figure) not in new}
+    if "environment" in before and before["environment"] != now["environment"]:
+        old = {name: {"environment": before["environment"], **figure} for name, figure in old.items()}
     asked, then = now["evaluation"], before.get("evaluation", {})
     changed = {name for name in then.keys() & asked.keys() if then[name] != asked[name]}  # the others were not needed
     if stale := {name: both for name in old if (both := sorted(changed & arguments_of(name)))}:

@@ -12,7 +12,7 @@ things: after each step of the optimiser it catches up with the clock.
 import inspect
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.types import LRSchedulerConfig
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import (
+    ChainedScheduler,
     ConstantLR,
     CosineAnnealingLR,
     LinearLR,
@@ -33,6 +34,7 @@ from torch.optim.lr_scheduler import (
 )
 
 from genzoo.zoo.length import num_steps, share_done, time_limit
+from genzoo.zoo.optimizers import MOVED
 
 #: steps of a schedule that goes by the clock
 TICKS = 10_000
@@ -118,7 +120,8 @@ class WarmUp(SequentialLR):
         total_steps: of both together; None: as many as training.
 
     Raises:
-        ValueError: if the rise is no step long, or leaves nothing for the other schedule.
+        ValueError: if the rise is no step long, or leaves nothing for the other schedule; if that one is over before
+            `total_steps`, or is none that can follow.
     """
 
     def __init__(
@@ -134,9 +137,19 @@ class WarmUp(SequentialLR):
                 " least one step, and fewer than training."
             )
         then = then or partial(ConstantLR, factor=1.0)
-        other = then(optimizer) if total_steps is None else _build(then, optimizer, total_steps - steps)
+        left, stated = None if total_steps is None else total_steps - steps, _stated_steps(then)
+        if left is not None and stated is not None and stated < left:
+            raise ValueError(
+                f"WarmUp: the schedule after it is over after total_steps={stated}, but {left} steps are left: leave"
+                " its total_steps out, and it lasts as long as training."
+            )
+        other = then(optimizer) if left is None or stated is not None else _build(then, optimizer, left)
         if not isinstance(other, LRScheduler) or isinstance(other, ReduceLROnPlateau):
             raise ValueError(f"WarmUp: {type(other).__name__} waits for a figure, so nothing can come before it.")
+        if isinstance(other, SequentialLR | ChainedScheduler):
+            raise ValueError(
+                f"WarmUp: {type(other).__name__} consists of schedules, and PyTorch lets none precede it."
+            )
         rise = LinearLR(optimizer, start_factor=1 / (steps + 1), total_iters=steps)
         self.total_steps = total_steps
         super().__init__(optimizer, [rise, other], milestones=[steps])
@@ -257,7 +270,7 @@ def going_on_in_stage(
     builder: LRSchedulerCallable, restored: LRScheduler, trainer: Trainer, begin: float, end: float
 ) -> LRScheduler:
     """The schedule of a resumed run's stage: the restored one; or if training is longer, a new one at its place."""
-    if restored.last_epoch <= _ticks(trainer, begin, end):
+    if 0 < restored.last_epoch <= _ticks(trainer, begin, end):
         return restored
     made = schedule_of_stage(builder, _at_its_beginning(restored.optimizer))
     with _steps_without_optimizer():
@@ -276,24 +289,58 @@ def going_on(builder: LRSchedulerCallable, restored: Schedule, trainer: Trainer)
     The place is the same step, or where a time limit alone bounds training, the time that it has taken so far.
     """
     total_steps = _total_steps(builder, trainer)
-    if total_steps is None:
+    if total_steps is None and (isinstance(restored, ReduceLROnPlateau) or restored.last_epoch):
         return restored
     by_time = goes_by_time(builder, trainer)
     place = _ticks(trainer) if by_time else trainer.global_step
-    in_place = restored.last_epoch <= place if by_time else restored.last_epoch == place
+    in_place = 0 < restored.last_epoch <= place if by_time else restored.last_epoch == place  # 0 if it is another
     if in_place and total_steps == getattr(restored, "total_steps", total_steps):
         return restored
-    made = _build(builder, _at_its_beginning(restored.optimizer), total_steps)
+    optimizer = _at_its_beginning(restored.optimizer)
+    made = builder(optimizer) if total_steps is None else _build(builder, optimizer, total_steps)
     with _steps_without_optimizer():
         for _ in range(place):
             made.step()
     return made
 
 
+def leave_to_another(checkpoint: dict[str, Any], stated: Mapping[str, Any]) -> None:
+    """If a run is to go on with another schedule, leaves the old one and its rates out of the checkpoint.
+
+    Args:
+        checkpoint: as Lightning is about to restore it.
+        stated: the module's hyperparameters.
+    """
+    if "hyper_parameters" not in checkpoint or _schedules(checkpoint["hyper_parameters"]) == _schedules(stated):
+        return
+    checkpoint["lr_schedulers"] = []
+    for state in checkpoint.get("optimizer_states", []):
+        for group in state["param_groups"]:
+            for name in MOVED & group.keys():
+                del group[name]
+
+
+def _schedules(stated: Any) -> Any:
+    """What hyperparameters say of schedules, at any depth; of a class by its name, which has several paths."""
+    if not isinstance(stated, Mapping):
+        return {}
+    found = {name: _schedules(value) for name, value in stated.items() if name != "lr_scheduler"}
+    if "lr_scheduler" in stated:
+        found["lr_scheduler"] = _plain(stated["lr_scheduler"])
+    return {name: value for name, value in found.items() if value != {}}
+
+
+def _plain(stated: Any) -> Any:
+    if isinstance(stated, Mapping):
+        given = {name: _plain(value) for name, value in stated.items() if value is not None}
+        return given | ({"class_path": given["class_path"].rpartition(".")[2]} if "class_path" in given else {})
+    return stated
+
+
 def _at_its_beginning(optimizer: Optimizer) -> Optimizer:
-    """With the learning rates that schedules start from."""
+    """With the learning rates that schedules start from; without a schedule so far, those that it has."""
     for group in optimizer.param_groups:
-        group["lr"] = group["initial_lr"]
+        group["lr"] = group.get("initial_lr", group["lr"])
     return optimizer
 
 
@@ -326,6 +373,11 @@ def _total_steps(builder: LRSchedulerCallable, trainer: Trainer | None) -> int |
         return steps
     if time_limit(trainer) is not None:
         return TICKS
+    if trainer.max_epochs not in (None, -1):
+        raise ValueError(
+            "lr_scheduler lasts as long as training, but these data do not say how many batches an epoch has: give the"
+            " Trainer max_steps, or the schedule its total_steps."
+        )
     raise ValueError(
         "lr_scheduler lasts as long as training, which has no end here: give the Trainer max_steps, max_epochs or"
         " max_time, or the schedule its total_steps."

@@ -477,6 +477,7 @@ class ZooModule(SharingMixin, NamingMixin, StandardisingMixin, MeasuredBuffers, 
             self.check_source(getattr(self.trainer, "datamodule", None), but=but)
             self.check_source(SimpleNamespace(**checkpoint.get("hyper_parameters", {})), called="the checkpoint")
         if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
+            learning_rates.leave_to_another(checkpoint, self.hparams)
             for name, value in dict(enumerate(checkpoint.get("gathered", []))).get(self.global_rank, {}).items():
                 setattr(self, name, value)
             self._figures_due = checkpoint.get("figures_due", {})

@@ -81,21 +81,24 @@ class Muon(torch.optim.Optimizer):
                 "Muon was given no group marked `matrices: True`, so there is nothing to make orthogonal steps in:"
                 " group the parameters by `genzoo.zoo.muon.matrix_groups`, or take AdamW."
             )
-        groups = [{"lr": lr if group.get("matrices") else adam_lr, **group} for group in groups]
-        own = {
-            "matrices": False,
-            "momentum": momentum,
-            "weight_decay": weight_decay,
-            "betas": tuple(betas),
-            "eps": eps,
-        }
+        self._of_matrices = {"lr": lr, "betas": (momentum, betas[1])}
+        own = {"matrices": False, "lr": adam_lr, "weight_decay": weight_decay, "betas": tuple(betas), "eps": eps}
         super().__init__(groups, own)
-        shapes = [tuple(p.shape) for g in self.param_groups if g["matrices"] for p in g["params"] if p.ndim < 2]
-        if shapes:
+        self.register_load_state_dict_pre_hook(_of_this_version)
+        self.register_load_state_dict_post_hook(lay_out_state)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Adds a group, as PyTorch's optimisers do; marked `matrices: True`, it is one for Muon's steps.
+
+        Raises:
+            ValueError: if what is marked is none.
+        """
+        super().add_param_group(self._of_matrices | param_group if param_group.get("matrices") else param_group)
+        shapes = [tuple(p.shape) for p in self.param_groups[-1]["params"] if p.ndim < 2]
+        if self.param_groups[-1]["matrices"] and shapes:
             raise ValueError(
                 f"Muon takes steps in matrices and kernels, but a group marked so has parameters of shapes {shapes}."
             )
-        self.register_load_state_dict_post_hook(lay_out_state)
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
@@ -122,8 +125,9 @@ class Muon(torch.optim.Optimizer):
     def _muon(self, weights: list[Tensor], shape: torch.Size, group: dict[str, Any]) -> None:
         """A step of weights whose matrices are of one shape."""
         momenta, gradients = self._states("momentum", weights), _gradients(weights)
-        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
-        ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
+        momentum = group["betas"][0]  # where schedules look for it
+        torch._foreach_lerp_(momenta, gradients, 1 - momentum)
+        ahead = torch._foreach_lerp(gradients, momenta, momentum)
         stack = torch.stack([_matrix_of(whole(m), w) for m, w in zip(ahead, weights, strict=True)])
         directions = orthogonalised(stack.to(_precision(stack))).to(stack.dtype)
         rate = group["lr"] * max(1, shape[0] / shape[1]) ** 0.5
@@ -158,6 +162,15 @@ class Muon(torch.optim.Optimizer):
             if name not in self.state[weight]:
                 self.state[weight][name] = torch.zeros_like(weight)
         return [self.state[weight][name] for weight in weights]
+
+
+def _of_this_version(_: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """Of genzoo 0.1, where the momentum of matrices was not among the betas."""
+    groups = [dict(group) for group in state["param_groups"]]
+    for group in groups:
+        if (momentum := group.pop("momentum", None)) is not None and group.get("matrices"):
+            group["betas"] = (momentum, group["betas"][1])
+    return state | {"param_groups": groups}
 
 
 def _gradients(weights: list[Tensor]) -> list[Tensor]:

@@ -15,8 +15,9 @@ from torch.utils._foreach_utils import _get_fused_kernels_supported_devices  # t
 def fused(optimizer: Optimizer) -> Optimizer:
     """Adam and AdamW by PyTorch's fused kernel, in a third of the time; any other optimiser as it is.
 
-    What was stated stays: `fused: false` or a `foreach` are somebody's wish. So it is with a checkpoint: the state is
-    taken from it, how to go on is not, and one written without the fused kernel goes on with it.
+    What was stated stays: `fused: false` or a `foreach` are somebody's wish. So it is with a checkpoint, whatever the
+    optimiser: the moments and the learning rate are taken from it (or not even that, see
+    `learning_rates.leave_to_another`), and all else, be it a weight decay, is as the run that goes on states it.
 
     The gradients come to the kernel unscaled, as to any other optimiser. Lightning refuses to clip them where the
     kernel itself is to divide by the scale of `16-mixed`, and takes every fused Adam for such a one, also in
@@ -28,6 +29,7 @@ def fused(optimizer: Optimizer) -> Optimizer:
     Returns:
         The same one.
     """
+    optimizer.register_load_state_dict_pre_hook(_as_stated)
     if not isinstance(optimizer, Adam | AdamW):
         return optimizer
     if not torch.cuda.is_available() and torch.cuda._device_count_nvml() < 0:  # there is no driver, of AMD's neither
@@ -39,7 +41,6 @@ def fused(optimizer: Optimizer) -> Optimizer:
         if unstated and has_fused_kernels([p for g in optimizer.param_groups for p in g["params"]]):
             group["fused"] = True
     optimizer._step_supports_amp_scaling = False
-    optimizer.register_load_state_dict_pre_hook(_computed_as_here)
     optimizer.register_load_state_dict_post_hook(lay_out_state)
     optimizer.register_step_pre_hook(_lay_out_gradients)
     return optimizer
@@ -75,9 +76,22 @@ def _lay_out_gradients(optimizer: Optimizer, *_: Any) -> None:
                 parameter.grad = laid_out(parameter.grad, parameter)
 
 
-def _computed_as_here(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-    groups = [
-        saved | {name: own[name] for name in ("fused", "foreach")}
-        for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=False)  # PyTorch will complain
-    ]
-    return state | {"param_groups": groups} if len(groups) == len(state["param_groups"]) else state
+#: what schedules move, or note in a group
+MOVED = {"lr", "initial_lr", "min_lr", "max_lr", "base_momentum", "max_momentum"}
+
+
+def _as_stated(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    if len(state["param_groups"]) != len(optimizer.param_groups):
+        return state  # PyTorch will complain
+    groups = []
+    for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=True):
+        unknown, missing = (a.keys() - b.keys() - MOVED for a, b in ((saved, own), (own, saved)))
+        if unknown and missing:  # another version of the same one has more, or less
+            raise ValueError(
+                f"The checkpoint is of a training with another optimiser than {type(optimizer).__name__}, one that has"
+                f" {', '.join(sorted(unknown))}: resume with that one, or begin a training with its weights (StartFrom;"
+                " genzoo fit --from)."
+            )
+        of_the_past = MOVED | {"params"} | ({"betas", "momentum"} if "max_momentum" in saved else set())
+        groups.append(own | {name: value for name, value in saved.items() if name in of_the_past})
+    return state | {"param_groups": groups}

@@ -117,7 +117,28 @@ def test_one_cycle_of_any_length(steps: int) -> None:
         assert found[0] == pytest.approx(0.02) and found[-1] == pytest.approx(0.02 / 25e4)
 
 
-# ---- longer than the run that is resumed
+# ---- another, or longer, than the run that is resumed
+
+IN_TURN = [
+    None,
+    partial(Cosine),
+    partial(Cosine, eta_min=0.005),
+    partial(WarmUp, steps=3, then=Cosine),
+    partial(WarmUp, steps=5),
+    partial(OneCycle, **CYCLE),
+    partial(OneCycle, max_lr=0.1),  # and a momentum
+    partial(StepLR, step_size=3, gamma=0.5),
+]
+
+
+@pytest.mark.parametrize("max_steps", [12, 16])
+@pytest.mark.parametrize("number", range(len(IN_TURN)))
+def test_a_resumed_run_has_the_schedule_that_it_states(number: int, max_steps: int, tmp_path: Path) -> None:
+    """As long as the one before, or longer: the rates are those of a run that had it from the beginning."""
+    stated = IN_TURN[number]
+    train(vae(IN_TURN[number - 1]), Newest(tmp_path), Stop(7), max_steps=12)
+    resumed = rates(stated, tmp_path / "last.ckpt", max_steps=max_steps)
+    assert resumed == pytest.approx(rates(stated, max_steps=max_steps)[7:], rel=1e-12)
 
 
 @pytest.mark.parametrize("schedule", [partial(OneCycle, **CYCLE), Cosine, partial(WarmUp, steps=2, then=Cosine)])
@@ -210,11 +231,12 @@ def test_a_gans_optimisers_go_by_the_clock(clock: Clock) -> None:
 
 @pytest.mark.parametrize("before", [{"max_time": "00:00:00:40"}, {"max_time": "00:00:00:10"}, {"max_steps": 40}])
 @pytest.mark.parametrize("after", [{"max_time": "00:00:00:40"}, {"max_time": "00:00:01:20"}, {"max_steps": 40}])
+@pytest.mark.parametrize("earlier", [Cosine, partial(OneCycle, **CYCLE)])
 def test_a_resumed_run_goes_on_where_it_was(
-    before: dict[str, Any], after: dict[str, Any], tmp_path: Path, clock: Clock
+    earlier: Any, before: dict[str, Any], after: dict[str, Any], tmp_path: Path, clock: Clock
 ) -> None:
     """At the time that it has taken so far, or at its step; where no time was counted, it begins to be."""
-    train(vae(Cosine), Newest(tmp_path), clock.ticking(2), Stop(4), max_epochs=-1, **before)
+    train(vae(earlier), Newest(tmp_path), clock.ticking(2), Stop(4), max_epochs=-1, **before)
     seen = Rates()
     train(vae(Cosine), seen, clock.ticking(2), ckpt_path=tmp_path / "last.ckpt", max_epochs=-1, **after)
     if "max_steps" in after:
@@ -326,6 +348,12 @@ def test_a_plateau_of_a_figure_that_nothing_logs_is_said_at_the_first_look() -> 
         (Cosine, {"max_epochs": -1}, "no end"),
         (partial(WarmUp, steps=6, then=Cosine), {"max_steps": 6}, "steps=6 of 6"),
         (partial(WarmUp, steps=0), {"max_steps": 6}, "steps=0"),
+        (partial(WarmUp, steps=2, then=partial(WarmUp, steps=2)), {"max_steps": 6}, "WarmUp consists of schedules"),
+        (
+            partial(WarmUp, steps=2, then=partial(Cosine, total_steps=3)),
+            {"max_steps": 6},
+            "total_steps=3, but 4 steps",
+        ),
         (torch.optim.lr_scheduler.ReduceLROnPlateau, {"max_steps": 6}, "which figure"),
         (partial(WarmUp, steps=2, then=partial(ReduceLROnPlateau, monitor="a")), {"max_steps": 6}, "waits"),
     ],

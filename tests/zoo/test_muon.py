@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from torch.optim.lr_scheduler import OneCycleLR
 
 from genzoo.zoo import DDPM, muon
 from genzoo.zoo.muon import Muon, orthogonalised
@@ -235,6 +236,37 @@ def test_bad_arguments():
         Muon(weights, momentum=1.0)
     with pytest.raises(ValueError, match="no group marked"):
         Muon(weights)
+
+
+def test_a_group_can_be_added_later():
+    weights, gradients = problem()
+    whole = Muon([{"params": weights[:2], "matrices": True}, {"params": weights[2:]}])
+    parted = Muon([{"params": weights[:1], "matrices": True}])
+    for group in ({"params": weights[1:2], "matrices": True}, {"params": weights[2:]}):
+        parted.add_param_group(group)
+    told = [{name: value for name, value in group.items() if name != "params"} for group in parted.param_groups]
+    assert told[0] == told[1] and told[1:] == [
+        {name: value for name, value in group.items() if name != "params"} for group in whole.param_groups
+    ]
+    follow(parted, weights, gradients)
+    with pytest.raises(ValueError, match=r"shapes \[\(5,\)\]"):
+        parted.add_param_group({"params": [torch.nn.Parameter(torch.zeros(5))], "matrices": True})
+
+
+def test_a_schedule_moves_the_momentum_of_its_matrices():
+    """As it is meant to (Smith & Topin): a step with a schedule's momentum is one of a Muon that was given it."""
+    weights, gradients = problem()
+    fixed, moved = copy.deepcopy(weights), weights
+    groups = [[{"params": w[:2], "matrices": True}, {"params": w[2:]}] for w in (moved, fixed)]
+    optimizer = Muon(groups[0])
+    OneCycleLR(optimizer, [0.02, 0.005], 10, base_momentum=0.85, max_momentum=0.95)  # begins with the most
+    rates = [group["lr"] for group in optimizer.param_groups]
+    for group in optimizer.param_groups:
+        assert group["betas"][0] == 0.95
+        group["betas"] = (0.85, 0.98)  # and comes to this
+    follow(optimizer, moved, gradients)
+    follow(Muon(groups[1], lr=rates[0], adam_lr=rates[1], momentum=0.85, betas=(0.85, 0.98)), fixed, gradients)
+    assert all(torch.equal(a, b) for a, b in zip(moved, fixed, strict=True))
 
 
 def test_a_group_keeps_a_learning_rate_of_its_own():

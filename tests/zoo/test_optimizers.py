@@ -4,6 +4,7 @@ import copy
 import inspect
 import os
 from functools import partial
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from lightning.pytorch.plugins import MixedPrecision
 from torch.optim import SGD, Adam, AdamW
 from torch.utils.data import DataLoader
 
-from genzoo.zoo import GPT, VAE, MaskedDiffusion
+from genzoo.zoo import GPT, VAE, MaskedDiffusion, Muon
 from genzoo.zoo.optimizers import fused
+
+SETTINGS = {"weight_decay", "betas", "eps", "momentum", "nesterov"}
 
 
 def problem() -> tuple[list[torch.nn.Parameter], list[list[torch.Tensor]]]:
@@ -106,6 +109,44 @@ def test_a_checkpoint_goes_on_as_the_present_run_says(before: bool, after: bool 
     follow(AdamW(straight, lr=0.01, fused=False, foreach=False), gradients)
     for resumed, reference in zip(again, straight, strict=True):
         torch.testing.assert_close(resumed, reference, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (partial(AdamW, lr=0.01), partial(AdamW, lr=9.0, weight_decay=0.5, betas=(0.5, 0.6), eps=1e-3)),
+        (partial(AdamW, lr=0.01, weight_decay=0.5), partial(Adam, lr=9.0)),
+        (partial(SGD, lr=0.01, momentum=0.9), partial(SGD, lr=9.0, momentum=0.5, nesterov=True)),
+    ],
+)
+def test_what_a_run_states_counts_beside_the_rate_and_the_moments(first: Any, second: Any) -> None:
+    """It goes on as one whose optimiser was changed by hand."""
+    (weights, gradients), (again, _) = problem(), problem()
+    before = fused(first(weights))
+    follow(before, gradients[:3])
+    for restored, weight in zip(again, weights, strict=True):
+        restored.data.copy_(weight)
+    resumed = fused(second(again))
+    resumed.load_state_dict(copy.deepcopy(before.state_dict()))
+    stated = second([torch.nn.Parameter(torch.zeros(1))]).param_groups[0]
+    told = {name: value for name, value in stated.items() if name not in {"params", "lr", "fused", "foreach"}}
+    assert resumed.param_groups[0].items() >= (told | {"lr": 0.01}).items()
+    by_hand = type(resumed)(weights, **{name: value for name, value in told.items() if name in SETTINGS}, lr=0.01)
+    by_hand.state = before.state
+    follow(by_hand, gradients[3:])
+    follow(resumed, gradients[3:])
+    for ours, theirs in zip(again, weights, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(("first", "second"), list(permutations([AdamW, partial(SGD, lr=0.1), Muon], 2)))
+def test_a_checkpoint_of_another_optimiser_is_refused(first: Any, second: Any) -> None:
+    weights, gradients = problem()
+    groups = [[{"params": weights[:2], **matrices}, {"params": weights[2:]}] for matrices in ({}, {"matrices": True})]
+    one, two = (fused(build([dict(group) for group in groups[build is Muon]])) for build in (first, second))
+    follow(one, gradients[:1])
+    with pytest.raises(ValueError, match=f"another optimiser than {type(two).__name__}, one that has"):
+        two.load_state_dict(one.state_dict())
 
 
 def test_a_checkpoint_of_other_groups_is_refused_as_ever() -> None:

@@ -51,8 +51,8 @@ def model_card(address: str, config: Mapping[str, Any], metrics: Mapping[str, An
         said.get("description", f"A {family} of genzoo.") + f"\n\n{size}, SHA-256 `{weights['sha256']}`.",
         f'## Use\n\n```python\nimport genzoo\n\nmodel = genzoo.load("{address}")  # eval mode, weights verified\n```',
         "## Data\n\n" + said.get("data", _data(config)),
-        "## Training\n\n" + _training(metrics.get("training", {}), metrics.get("environment", {})),
-        "## Figures\n\n" + _figures(metrics.get("figures", [])),
+        "## Training\n\n" + _training(metrics.get("training", {})),
+        "## Figures\n\n" + _figures(metrics.get("figures", []), metrics.get("environment", {})),
         "## Limits\n\n" + said.get("limits", LIMITS),
         "## Licence\n\n" + said.get("licence", f"{said['spdx']}, of the weights." if "spdx" in said else LICENCE),
     ]
@@ -115,7 +115,7 @@ def _data(config: Mapping[str, Any]) -> str:
     return text
 
 
-def _training(training: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
+def _training(training: Mapping[str, Any]) -> str:
     if not training:
         return "Not recorded."
     stated = {
@@ -125,9 +125,13 @@ def _training(training: Mapping[str, Any], environment: Mapping[str, Any]) -> st
         "hardware": training.get("hardware"),
         "precision": training.get("precision"),
         "seed": training.get("seed"),
-        "with": ", ".join(f"{key} {value}" for key, value in environment.items() if value),
+        "with": _with(training.get("environment") or {}),
     }
     return "\n".join(f"- {key}: {value}" for key, value in stated.items() if value not in (None, ""))
+
+
+def _with(environment: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in environment.items() if value)
 
 
 def _duration(seconds: float) -> str:
@@ -136,7 +140,7 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def _figures(figures: list[Mapping[str, Any]]) -> str:
+def _figures(figures: list[Mapping[str, Any]], environment: Mapping[str, Any]) -> str:
     if not figures:
         return "None were measured."
     rows = ["| figure | value | unit | split | examples | protocol |", "|---|---|---|---|---|---|"]
@@ -144,6 +148,9 @@ def _figures(figures: list[Mapping[str, Any]]) -> str:
         value = in_words(figure)
         cells = [figure.get(key, "") for key in ("unit", "split", "num_examples", "protocol")]
         rows.append(f"| {' | '.join(map(_cell, [figure['name'], value, *cells]))} |")
+    before = {figure["name"]: _with(figure["environment"]) for figure in figures if "environment" in figure}
+    rows += ["", f"Measured with {_with(environment)}."] if environment else []
+    rows += [f"But {', '.join(n for n in before if before[n] == w)} with {w}." for w in dict.fromkeys(before.values())]
     return "\n".join(rows)
 
 

@@ -249,6 +249,12 @@ EVALUATION = {
     "extractor": nullable(LINE),
     "seed": nullable(COUNT),
 }
+
+
+def _environment(value: Any, where: str) -> None:
+    record({}, dict.fromkeys(value, nullable(LINE)) if isinstance(value, dict) else {})(value, where)
+
+
 FIGURE = record(
     {"name": LINE, "value": NUMBER, "unit": LINE},
     {
@@ -261,6 +267,7 @@ FIGURE = record(
         "floor_name": LINE,
         "floor_protocol": LINE,
         "floor_standard_error": nullable(NUMBER),
+        "environment": _environment,  # if it is not that of the others
     },
 )
 TRAINING = record(
@@ -272,15 +279,11 @@ TRAINING = record(
         "hardware": nullable(LINE),
         "precision": nullable(LINE),
         "seed": nullable(COUNT),
+        "environment": nullable(_environment),
         "film": every(COUNT),
         "split_fingerprints": every(SHA256),
     },
 )
-
-
-def _environment(value: Any, where: str) -> None:
-    record({}, dict.fromkeys(value, nullable(LINE)) if isinstance(value, dict) else {})(value, where)
-
 
 METRICS = record(
     {},

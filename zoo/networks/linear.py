@@ -45,7 +45,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     single = x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     if not (worth_it and single and x.device.type == "cpu" and mkl_is_slow()):
         return F.linear(x, weight, bias)
-    return multiplied(x.flatten(0, -2), weight, bias).view(*x.shape[:-1], -1)
+    return multiplied(x.reshape(-1, x.shape[-1]), weight, bias).view(*x.shape[:-1], len(weight))
 
 
 def multiplied(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

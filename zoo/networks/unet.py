@@ -139,9 +139,9 @@ class Plan(NamedTuple):
     def of(cls, shape: Sequence[int]) -> "Plan":
         """What suits images (C, H, W), so that no level costs much more than another.
 
-        Patches are folded until 48 pixels a side are left at most, and levels go down to four. Channels double from
-        one to the next, up to 128, from 64 at 16 pixels a side or 32 at 32; but there are no fewer than a patch has
-        numbers, or the noise in it would not fit through. Tiny images have half as many, and no attention.
+        Patches are folded until 48 pixels of the shorter side are left at most, and levels go down to four. Channels
+        double from one to the next, up to 128, from 64 at 16 pixels a side or 32 at 32; but there are no fewer than a
+        patch has numbers, or the noise in it would not fit through. Tiny images have half as many, and no attention.
         """
         side, tiny = min(shape[1:]), min(shape[1:]) < 16
         patch = 1 if tiny else 2
