@@ -150,7 +150,9 @@ def _figures(figures: list[Mapping[str, Any]], environment: Mapping[str, Any]) -
         rows.append(f"| {' | '.join(map(_cell, [figure['name'], value, *cells]))} |")
     before = {figure["name"]: _with(figure["environment"]) for figure in figures if "environment" in figure}
     rows += ["", f"Measured with {_with(environment)}."] if environment else []
-    rows += [f"But {', '.join(n for n in before if before[n] == w)} with {w}." for w in dict.fromkeys(before.values())]
+    rows += [
+        f"But {', '.join(n for n in before if before[n] == w)} with {w}." for w in dict.fromkeys(before.values())
+    ]
     return "\n".join(rows)
 
 
