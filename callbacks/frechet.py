@@ -6,10 +6,11 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from genzoo.callbacks.at_validation import AtValidation, will_sample
-from genzoo.metrics.closeness import Closeness, NoOtherSplit, check_extractor
-from genzoo.metrics.data import SPLITS, first_batch
+from genzoo.metrics.closeness import Closeness, check_apart, check_extractor
+from genzoo.metrics.data import SPLITS, NoOtherSplit, Rows, at_most, first_batch
 from genzoo.metrics.evaluation import LEAST
 from genzoo.metrics.extractors import AUTO, FeatureExtractor, fitting
+from genzoo.zoo.checks import check_count
 from genzoo.zoo.drawing import seeded
 from genzoo.zoo.interface import Samples
 from genzoo.zoo.processes import agree
@@ -72,12 +73,10 @@ class FrechetDistance(AtValidation):
         super().__init__(every_n_epochs)
         if reference not in SPLITS:
             raise ValueError(f"FrechetDistance: reference={reference!r} must be one of {', '.join(SPLITS)}.")
-        least = LEAST if prdc else 2
-        if num_samples < least or batch_size < 1:
-            raise ValueError(
-                f"FrechetDistance: num_samples must be at least {least} and batch_size at least 1, but they are"
-                f" {num_samples} and {batch_size}."
-            )
+        self._least = LEAST if prdc else 2
+        check_count("FrechetDistance: num_samples", num_samples, self._least)
+        check_count("FrechetDistance: batch_size", batch_size)
+        check_count("FrechetDistance: seed", seed, 0)
         self.source = extractor
         self.num_samples = num_samples
         self.reference = reference
@@ -107,7 +106,13 @@ class FrechetDistance(AtValidation):
             data = first_batch(trainer, self.reference, "FrechetDistance: reference")
             if self._extractor is None:
                 self._extractor = FeatureExtractor(self._fitting(trainer, data), self.weights_path)
+            check_apart(self._extractor, pl_module)
             check_extractor(self._extractor, data, self.value_range)
+            if (num := at_most(Rows(trainer, self.reference), self._least)) < self._least:
+                raise ValueError(
+                    f"FrechetDistance: distances are those to at least {self._least} data, but the {self.reference}"
+                    f" split has {num}."
+                )
 
     def _fitting(self, trainer: Trainer, data: Tensor) -> str:
         protocol = getattr(trainer.datamodule, "protocol", {})  # type: ignore[attr-defined]

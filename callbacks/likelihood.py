@@ -6,6 +6,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from genzoo.callbacks.at_validation import AtValidation
 from genzoo.metrics.data import SPLITS, Rows, first_batch
 from genzoo.metrics.likelihood import likelihood_of
+from genzoo.zoo.checks import check_count
 from genzoo.zoo.drawing import seeded, supported
 from genzoo.zoo.interface import HasLogProb
 
@@ -39,8 +40,8 @@ class LikelihoodLogger(AtValidation):
         super().__init__(every_n_epochs)
         if split not in SPLITS:
             raise ValueError(f"LikelihoodLogger: split={split!r} must be one of {', '.join(SPLITS)}.")
-        if num_particles < 1:
-            raise ValueError(f"LikelihoodLogger: num_particles={num_particles}: give at least 1.")
+        check_count("LikelihoodLogger: num_particles", num_particles)
+        check_count("LikelihoodLogger: seed", seed, 0)
         self.num_particles = num_particles
         self.split = split
         self.seed = seed

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from genzoo.callbacks.at_validation import AtValidation
 from genzoo.metrics.data import data_of
+from genzoo.zoo.checks import check_count
 from genzoo.zoo.drawing import draw, seeded, supported
 from genzoo.zoo.hub.run_folder import run_folder
 from genzoo.zoo.interface import Completes, HasCodes, HasLatents, Samples
@@ -68,11 +69,9 @@ class SampleLogger(AtValidation):
         value_range: tuple[float, float] | None = None,
     ) -> None:
         super().__init__(every_n_epochs)
-        if num_samples < 1 or num_examples < 0:
-            raise ValueError(
-                "SampleLogger: num_samples must be at least 1 and num_examples at least 0, but they are"
-                f" {num_samples} and {num_examples}."
-            )
+        check_count("SampleLogger: num_samples", num_samples)
+        check_count("SampleLogger: num_examples", num_examples, 0)
+        check_count("SampleLogger: seed", seed, 0)
         self.num_samples = num_samples
         self.num_examples = num_examples
         self.seed = seed

@@ -202,7 +202,7 @@ class PrincipalComponents:
             self.components = leading(data.sub_(self.mean.to(data)), self.num_components).to(self.mean)
         elif statistics is not None:
             self.mean = statistics.mean
-            self.num_components = min(num_components, len(self.mean) // 4)
+            self.num_components = min(num_components, len(self.mean) // 4, statistics.count - 1)
             _, vectors = torch.linalg.eigh(statistics.covariance)  # ascending
             self.components = vectors[:, len(self.mean) - self.num_components :]
         else:

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
-from torch import Tensor
+from torch import Tensor, nn
 
 from genzoo.metrics.base import TwoSets, check_features
 from genzoo.metrics.copying import Memorisation, memorisation
-from genzoo.metrics.data import Rows, first_batch
+from genzoo.metrics.data import Rows, beside, first_batch
 from genzoo.metrics.extractors import FeatureExtractor
 from genzoo.metrics.features import real_features
 from genzoo.metrics.frechet import FeatureStatistics, FrechetDistance, frechet_error, frechet_floor_error
@@ -54,6 +54,16 @@ def check_extractor(extractor: FeatureExtractor, x: Tensor, value_range: ValueRa
         ) from error
 
 
+def check_apart(extractor: FeatureExtractor, module: nn.Module) -> None:
+    """Raises ValueError if the extractor is a part of the module that it judges: it would stop the training of it."""
+    own = {id(parameter) for parameter in module.parameters()}
+    if any(id(parameter) in own for parameter in extractor.module.parameters()):
+        raise ValueError(
+            f"The extractor {extractor.name} is a part of {type(module).__name__}, which it is to judge: give another"
+            " one, or a copy of it (copy.deepcopy)."
+        )
+
+
 class _Shown:
     """Batches as the extractor takes them: images in [0, 1], if it says so."""
 
@@ -73,10 +83,6 @@ def _range_of(source: Trainer | LightningDataModule, split: str, extractor: Feat
         return found
     lows, highs = zip(*(x.detach().aminmax() for x in Rows(source, split)), strict=True)
     return float(min(lows)), float(max(highs))
-
-
-class NoOtherSplit(ValueError):
-    """There are no real data to hold against the reference."""
 
 
 class Closeness:
@@ -218,11 +224,5 @@ class Closeness:
     @cached_property
     def _other(self) -> tuple[Rows, FeatureStatistics, Tensor]:
         """Data of another split, the training data if they are another, and their features."""
-        data = Rows(self.source, "val" if self.split == "train" else "train", self.num_samples)
-        try:
-            endless = isinstance(self.source, Trainer) and data.may_be_endless
-        except ValueError as error:
-            raise NoOtherSplit(str(error)) from error
-        if endless:
-            raise NoOtherSplit(f"the {data.split} data have no length, and may have no end")
+        data = beside(self.source, "val" if self.split == "train" else "train", self.num_samples)
         return data, *self._features(self._shown(data))

@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from functools import cached_property
 from typing import Any, TypeGuard
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import torch
 from lightning.fabric.utilities.distributed import DistributedSamplerWrapper
@@ -163,6 +164,28 @@ class Rows:
         return f"{self.limit} data spread evenly over the {self.split} split"
 
 
+class NoOtherSplit(ValueError):
+    """There are no real data to hold beside those that are measured."""
+
+
+def beside(source: Trainer | LightningDataModule, split: str, limit: int | None = None) -> Rows:
+    """Data of another split than what is measured is of.
+
+    Raises:
+        NoOtherSplit: there is none, or it has no end, or less than two data.
+    """
+    data = Rows(source, split, limit)
+    try:
+        if isinstance(source, Trainer) and data.may_be_endless:
+            raise NoOtherSplit(f"the {split} data have no length, and may have no end")
+        few = at_most(Rows(source, split), 2)
+    except ValueError as error:
+        raise NoOtherSplit(str(error)) from error
+    if few < 2:
+        raise NoOtherSplit(f"the {split} split has {few} data")
+    return data
+
+
 def spread(total: int, limit: int) -> Tensor:
     """Which of so many rows are kept where `limit` are, evenly: (total,) bool, True at ⌊i · total / limit⌋."""
     kept = torch.zeros(total, dtype=torch.bool)
@@ -196,6 +219,21 @@ def set_up_to_fit(datamodule: LightningDataModule) -> None:
         datamodule.setup("fit")
 
 
+#: in which training a datamodule was set up for its test split, which a fit need not have done
+_SET_UP: WeakKeyDictionary[LightningDataModule, ReferenceType[Trainer]] = WeakKeyDictionary()
+
+
+def _set_up_to_test(datamodule: LightningDataModule) -> None:
+    """Has a datamodule do so; in a training once, before it begins: see `set_up_to_fit`."""
+    trainer = datamodule.trainer
+    if trainer is not None and (known := _SET_UP.get(datamodule)) is not None and known() is trainer:
+        return
+    with _without_trainer(datamodule):
+        datamodule.setup("test")
+    if trainer is not None and trainer.state.fn == TrainerFn.FITTING:
+        _SET_UP[datamodule] = ref(trainer)
+
+
 @contextmanager
 def _loaders(source: Trainer | LightningDataModule, split: str) -> Iterator[list[Iterable[Any]]]:
     """Those of a split, unshared and in order; `split_batches` says what is raised."""
@@ -203,9 +241,9 @@ def _loaders(source: Trainer | LightningDataModule, split: str) -> Iterator[list
     if datamodule is None:
         yield _in_order(_trainer_loaders(source, split))
         return
+    if split == "test":
+        _set_up_to_test(datamodule)
     with _without_trainer(datamodule):
-        if split == "test":  # a fit has set up only the splits that it needs
-            datamodule.setup("test")
         try:
             loaders = getattr(datamodule, f"{split}_dataloader")()
         except MisconfigurationException as error:
@@ -219,7 +257,7 @@ def _num_data(loader: Iterable[Any]) -> int:
     if hasattr(loader, "batch_rows"):  # genzoo's
         return sum(map(len, loader.batch_rows()))
     if _has_numbers(loader):
-        return len(loader.sampler)  # type: ignore[arg-type]
+        return len(loader.batch_sampler.sampler)  # type: ignore[union-attr]
     return sum(len(data_of(batch)) for batch in loader)
 
 
@@ -246,15 +284,21 @@ def _in_order(loaders: Any) -> list[Iterable[Any]]:
 
 
 def _is_plain(loader: Any) -> TypeGuard[DataLoader[Any]]:
-    """Whether it is torch's, of data that have numbers, in batches of its own."""
+    """Whether it is torch's, of data that have numbers, in batches of torch's `BatchSampler`.
+
+    That one, stated or not, says in which order and in batches of which size: a loader that was given one does not
+    know.
+    """
     torchs = isinstance(loader, DataLoader) and type(loader.batch_sampler) is BatchSampler
     return torchs and not isinstance(loader.dataset, IterableDataset)
 
 
 def _has_numbers(loader: Any) -> TypeGuard[DataLoader[Any]]:
     """Whether what its data set has is a datum each, and comes once, in order, as `_unshuffled` leaves them."""
-    in_order = _is_plain(loader) and isinstance(loader.sampler, SequentialSampler) and not loader.drop_last
-    return in_order and loader.collate_fn is default_collate  # another may make of each item what it likes
+    if not _is_plain(loader) or loader.collate_fn is not default_collate:  # others do as they like
+        return False
+    batches: Any = loader.batch_sampler
+    return isinstance(batches.sampler, SequentialSampler) and not batches.drop_last
 
 
 def _unshuffled(loader: Any) -> Iterable[Any]:
@@ -266,7 +310,7 @@ def _unshuffled(loader: Any) -> Iterable[Any]:
         return loader.unshuffled()
     if not _is_plain(loader):
         return loader
-    data, sampler = loader.dataset, loader.sampler
+    data, sampler = loader.dataset, loader.batch_sampler.sampler  # type: ignore[union-attr]
     if wrapped := isinstance(sampler, DistributedSamplerWrapper):  # a Trainer's, of several processes
         sampler = sampler.dataset._sampler  # type: ignore[attr-defined]
     if isinstance(sampler, SubsetRandomSampler):  # which is the split
@@ -280,7 +324,8 @@ def _unshuffled(loader: Any) -> Iterable[Any]:
 
 def _reading(loader: DataLoader[Any], data: Any) -> DataLoader[Any]:
     """Other data, in order, as a loader reads its own."""
-    return DataLoader(data, loader.batch_size, num_workers=loader.num_workers, collate_fn=loader.collate_fn)
+    size = loader.batch_sampler.batch_size  # type: ignore[union-attr]
+    return DataLoader(data, size, num_workers=loader.num_workers, collate_fn=loader.collate_fn)
 
 
 #: of PyTorch, that only say in which order, how often, or by whom the data of a split are seen

@@ -25,7 +25,7 @@ from torch import nn
 
 from genzoo.metrics import figures
 from genzoo.metrics.anomalies import ODD
-from genzoo.metrics.closeness import check_extractor
+from genzoo.metrics.closeness import check_apart, check_extractor
 from genzoo.metrics.data import SPLITS, Rows, at_most, first_batch, set_up_to_fit
 from genzoo.metrics.environment import environment
 from genzoo.metrics.extractors import AUTO, FeatureExtractor, fitting
@@ -188,6 +188,13 @@ def evaluate(
         rank_zero_warn(f"evaluate: {name} is {value}, which no file can state: it is left out.")
     found = [figure for figure in found if math.isfinite(figure["value"])]
     for figure in found:
+        if not math.isfinite(figure.get("floor", 0.0)):
+            rank_zero_warn(
+                f"evaluate: the floor of {figure['name']} is {figure['floor']}, which no file can state: it is left"
+                " out."
+            )
+            for name in [name for name in figure if name.startswith("floor")]:
+                del figure[name]
         if math.isnan(figure.get("standard_error", 0.0)):  # of a single datum or subset there is none
             del figure["standard_error"]
     return {"figures": found, "evaluation": _stated(split, how, seed), "environment": environment()}
@@ -307,9 +314,21 @@ def checked_data(
     if isinstance(module, NamingMixin):
         looks = "accuracy" in only and not isinstance(module, Samples) and not learns
         module.check_source(datamodule, but=() if looks else ("class_names",))
+    odd = how["odd"]
+    asks = "anomaly" in only and isinstance(module, ScoresAnomalies) and how["num_odd"]
+    if asks and isinstance(odd, LightningDataModule):
+        odd.prepare_data()
+        if split != "test":
+            set_up_to_fit(odd)
+        if (shape := first_batch(odd, split, "evaluate: split of odd").shape[1:]) != x.shape[1:]:
+            raise ValueError(
+                f"evaluate: the data are of shape {tuple(x.shape[1:])}, but those of odd, {type(odd).__name__}, of"
+                f" {tuple(shape)}."
+            )
     if "closeness" not in only or not isinstance(module, Samples) or how["extractor"] is None:
         return None
     extractor = FeatureExtractor(how["extractor"], weights_path)
+    check_apart(extractor, module)
     check_extractor(extractor, x)
     if how["num_samples"] < LEAST:
         raise ValueError(

@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from genzoo.metrics.anomalies import ODD, AnomalyAUROC, PrincipalComponents
 from genzoo.metrics.closeness import Closeness
-from genzoo.metrics.data import Rows, set_up_to_fit, split_batches, to_module
+from genzoo.metrics.data import NoOtherSplit, Rows, beside, split_batches, to_module
 from genzoo.metrics.environment import hardware
 from genzoo.metrics.extractors import FeatureExtractor
 from genzoo.metrics.likelihood import NegativeLogLikelihood, likelihood_of
@@ -146,12 +147,14 @@ def accuracy(module: LightningModule, datamodule: LightningDataModule, split: st
 def codes(module: HasCodes, datamodule: LightningDataModule, split: str, track: Track) -> list[Figure]:
     """How many of its codes the data have, how evenly, and how near to the data their codes lead back."""
     counts, errors = torch.zeros(module.num_codes, dtype=torch.int64), [torch.zeros(0, dtype=torch.float64)]
+    low, high = math.inf, -math.inf
     data = Rows(datamodule, split)
     for _, x, counted in share(track(data, "codes")):
         if counted:
             x = to_module(x, module)
             counts += module.codes(x).flatten().cpu().bincount(minlength=module.num_codes)
             errors.append((module.reconstruct(x) - x).double().square().flatten(1).mean(1).cpu())
+            low, high = min(low, float(x.min())), max(high, float(x.max()))
     found = codebook_figures(torch.stack(gather(counts)).sum(0))
     of = f"the {module.num_codes:,} codes"
     says = {
@@ -160,9 +163,12 @@ def codes(module: HasCodes, datamodule: LightningDataModule, split: str, track: 
     }
     about: dict[str, Any] = {"split": split, "num_examples": data.total}
     rows = [figure(name, found[name].item(), unit, how, **about) for name, (unit, how) in says.items()]
-    squares, decibel = torch.cat(gather(torch.cat(errors))), 10 / math.log(10)
-    if (error := squares.mean().item()) > 0:  # of nothing lost there is no logarithm
-        how = "−10 log₁₀ of the mean squared error of reconstructions, white less black being 1"
+    squares, decibel, peak = torch.cat(gather(torch.cat(errors))), 10 / math.log(10), "white less black"
+    if getattr(module, "levels", None) is None:  # there is no white: what they span
+        lows, highs = zip(*gather((low, high)), strict=True)
+        squares, peak = squares / (max(highs) - min(lows)) ** 2, "the largest value less the smallest"
+    if 0 < (error := squares.mean().item()) < math.inf:  # of nothing lost there is no logarithm
+        how = f"−10 log₁₀ of the mean squared error of reconstructions, {peak} being 1"
         spread = decibel * squares.std().item() / math.sqrt(len(squares)) / error
         rows.append(figure("psnr", -decibel * math.log(error), "dB", how, error=spread, **about))
     return rows
@@ -207,7 +213,11 @@ def closeness(
         protocol = f"{seen}, against {whole if name == real.name else some}{how}"  # the distance takes them all
         about = {"split": split, "num_examples": num_samples}
         found.append(figure(name, value, unit, protocol, error=errors.get(name), **about))
-    least = real.floor()
+    try:
+        least = real.floor()
+    except NoOtherSplit as why:
+        rank_zero_warn(f"evaluate: without a floor, which other real data would give ({why}), and memorisation.")
+        return found
     real_data = str(least.data).replace(" data", " real data", 1)
     found[0] |= floor(least.value, least.error, "real against real", f"{real_data} in place of the samples")
     if (copied := real.memorisation()) is not None:
@@ -255,9 +265,6 @@ def anomaly(
     usual = list(data)
     paired = not isinstance(odd, LightningDataModule)
     if isinstance(odd, LightningDataModule):
-        odd.prepare_data()
-        if split != "test":
-            set_up_to_fit(odd)
         name = type(odd).__name__.removesuffix("DataModule").lower()
         others = Rows(odd, split, num)
         batches, what = list(others), f"{others} of {type(odd).__name__}"
@@ -271,8 +278,12 @@ def anomaly(
     else:
         return []
     fits = max(2, TRAINING_BYTES // (4 * usual[0][0].numel()))
-    training = Rows(datamodule, "train", min(NUM_TRAINING, fits))
-    components = PrincipalComponents(training)
+    try:
+        training = beside(datamodule, "train", min(NUM_TRAINING, fits))
+        components = PrincipalComponents(training)
+    except NoOtherSplit as why:
+        rank_zero_warn(f"evaluate: anomalies without their floor, principal components of training data ({why}).")
+        components = None
     own = {name: AnomalyAUROC(paired=paired) for name in sets}
     trivial = {name: AnomalyAUROC(paired=paired) for name in sets}
 
@@ -282,7 +293,14 @@ def anomaly(
             if counts:
                 for name in among:
                     own[name].update(scores, odd=is_odd)
-                    trivial[name].update(components.score(x), odd=is_odd)
+                    if components is not None:
+                        trivial[name].update(components.score(x), odd=is_odd)
+
+    def least_of(name: str) -> Figure:
+        if components is None:
+            return {}
+        how = f"squared distance from the {components.num_components} first principal components of {training}"
+        return floor(trivial[name].compute().item(), trivial[name].standard_error(), "principal components", how)
 
     score(usual, "anomaly", sets, False)
     for name, (batches, _) in sets.items():
@@ -297,12 +315,7 @@ def anomaly(
             num_examples=_count(usual) + _count(batches),
             error=own[name].standard_error(),
         )
-        | floor(
-            trivial[name].compute().item(),
-            trivial[name].standard_error(),
-            "principal components",
-            f"squared distance from the {components.num_components} first principal components of {training}",
-        )
+        | least_of(name)
         for name, (batches, what) in sets.items()
     ]
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from genzoo.metrics.base import TwoSets, check_two_sets, in_order
+from genzoo.zoo.checks import check_count
 
 CHUNK = 1024  # rows of a distance matrix held at a time
 PARTS = 4  # in which the features are cut to see how much the scores scatter
@@ -119,6 +120,7 @@ class ManifoldScores(TwoSets):
     def __init__(
         self, extractor: Any = None, *, k: int = 5, reset_real_features: bool = False, **kwargs: Any
     ) -> None:
+        check_count("k", k)
         super().__init__(extractor, reset_real_features=reset_real_features, **kwargs)
         self.k = k
 

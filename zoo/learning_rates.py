@@ -375,8 +375,8 @@ def _total_steps(builder: LRSchedulerCallable, trainer: Trainer | None) -> int |
         return TICKS
     if trainer.max_epochs not in (None, -1):
         raise ValueError(
-            "lr_scheduler lasts as long as training, but these data do not say how many batches an epoch has: give the"
-            " Trainer max_steps, or the schedule its total_steps."
+            "lr_scheduler lasts as long as training, but these data do not say how many batches an epoch has: give"
+            " the Trainer max_steps, or the schedule its total_steps."
         )
     raise ValueError(
         "lr_scheduler lasts as long as training, which has no end here: give the Trainer max_steps, max_epochs or"

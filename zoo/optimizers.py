@@ -88,9 +88,9 @@ def _as_stated(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
         unknown, missing = (a.keys() - b.keys() - MOVED for a, b in ((saved, own), (own, saved)))
         if unknown and missing:  # another version of the same one has more, or less
             raise ValueError(
-                f"The checkpoint is of a training with another optimiser than {type(optimizer).__name__}, one that has"
-                f" {', '.join(sorted(unknown))}: resume with that one, or begin a training with its weights (StartFrom;"
-                " genzoo fit --from)."
+                f"The checkpoint is of a training with another optimiser than {type(optimizer).__name__}, one that"
+                f" has {', '.join(sorted(unknown))}: resume with that one, or begin a training with its weights"
+                " (StartFrom; genzoo fit --from)."
             )
         of_the_past = MOVED | {"params"} | ({"betas", "momentum"} if "max_momentum" in saved else set())
         groups.append(own | {name: value for name, value in saved.items() if name in of_the_past})

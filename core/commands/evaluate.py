@@ -41,6 +41,7 @@ def run(given: Namespace) -> None:
     """Measures an entry again, as it was measured for its publication; a checkpoint, as it would be."""
     from genzoo.metrics.evaluation import evaluate, remeasured
     from genzoo.zoo.files import whole
+    from genzoo.zoo.hub.card import in_digits
 
     out = ready(given.out) if given.out else None
     entry, module = load(given)
@@ -56,7 +57,7 @@ def run(given: Namespace) -> None:
     print(f"{'figure':<20}{'measured':>14}{'published':>14}{'floor':>14}  unit")
     for figure in metrics["figures"]:
         numbers = (figure["value"], published.get((figure["name"], figure.get("split"))), figure.get("floor"))
-        shown = "".join(f"{'' if number is None else f'{number:.6g}':>14}" for number in numbers)
+        shown = "".join(f"{'' if number is None else in_digits(number):>14}" for number in numbers)
         print(f"{figure['name']:<20}{shown}  {figure['unit']}" + floor_in_words(figure))
     if out:
         with whole(out) as half:

@@ -76,7 +76,8 @@ def chosen(measured: "Sequence[Figures]") -> "list[Column]":
 def best_of(column: "Column", measured: "Sequence[Figures]") -> float | None:
     """The best figure of a column, where there are several that one would choose between."""
     numbers = [number for figures in measured if (number := column.number(figures)) is not None]
-    return (max if column.better > 0 else min)(numbers) if column.better and len(numbers) > 1 else None
+    chooses = column.better and len(numbers) > 1 and column.compares(measured)
+    return (max if column.better > 0 else min)(numbers) if chooses else None
 
 
 def show(title: str, heads: Sequence[str], rows: Sequence[Sequence[tuple[str, bool]]]) -> None:

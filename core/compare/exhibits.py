@@ -135,6 +135,16 @@ class Exhibition:
 
     capabilities = CAPABILITIES
 
+    def compares(self, column: Column) -> bool:
+        """Whether the models of each task were measured in one way."""
+        tasks = {exhibit.task for exhibit in self.exhibits}
+        return all(column.compares([e.figures for e in self.exhibits if e.task == task]) for task in tasks)
+
+    @property
+    def apart(self) -> list[str]:
+        """The titles of the columns of which that is not so."""
+        return [column.title for column in self.columns if not self.compares(column)]
+
     @property
     def usual(self) -> int:
         """How many data an odd one is ranked among."""

@@ -1,6 +1,7 @@
 """The table of figures: which columns there are, and how a figure is written."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,10 @@ class Column:
     better: int = 0  # −1 where less is better, 1 where more is
     scale: float = 1.0
     digits: int = 3
+
+    def compares(self, models: Sequence[Figures]) -> bool:
+        """Whether all that have the figure were measured in one way."""
+        return len({setting(figures[self.key]) for figures in models if self.key in figures}) < 2
 
     def number(self, figures: Figures) -> float | None:
         """The value, in the column's unit; None where it was not measured."""
@@ -51,7 +56,7 @@ class Column:
         """A number with as many digits as mean something."""
         if float(number).is_integer() and abs(number) < 1e15:
             return f"{int(number):,}"
-        if 1000 <= abs(number) < 1e15:
+        if 999.5 <= abs(number) < 1e15:
             return f"{number:,.0f}"
         return f"{number:.{self.digits}g}"
 
@@ -92,6 +97,23 @@ def floors(column: Column, models: Sequence[Figures]) -> str:
         floor: figures[column.key]["floor"] for figures in models if (floor := column.floor(figures)) is not None
     }
     return " / ".join(sorted(found, key=found.__getitem__))
+
+
+#: scores of features: they depend on which, of how many samples, against which data
+OF_FEATURES = {"frechet", "fid", "kid", "precision", "recall", "density", "coverage", "memorisation"}
+
+
+def setting(figure: Mapping[str, Any]) -> tuple[Any, ...]:
+    """How a figure was measured: the best of some is only one among figures of one setting.
+
+    A likelihood is a mean, be it over many data or few, and the classes that a model draws are the model's own.
+    """
+    protocol, split = figure.get("protocol", ""), figure.get("split")
+    if figure["name"] in OF_FEATURES:
+        return split, re.sub(r" of classes drawn [^,;]*", "", protocol)
+    if figure["name"].startswith("auroc_") or figure["name"] == "sampling_time":
+        return split, protocol
+    return (split,)
 
 
 def columns_of(models: Sequence[Figures]) -> list[Column]:

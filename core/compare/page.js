@@ -230,7 +230,8 @@ heads.forEach((head, column) => {
   });
   const task = heads.findIndex((other) => other.textContent.trim() === "task");
   const measured = all("tbody tr", table).filter((row) => valueOf(row, column) !== null);
-  const comparable = task < 0 || ["ms/sample", "evaluations"].includes(head.textContent.trim());
+  const whole = task < 0 || ["ms/sample", "evaluations"].includes(head.textContent.trim());
+  const comparable = whole && head.dataset.apart === undefined;
   if (better && comparable && measured.length > 1) {
     const best = Math.max(...measured.map((row) => better * valueOf(row, column)));
     for (const row of measured) if (better * valueOf(row, column) === best) row.children[column].classList.add("best");

@@ -328,7 +328,7 @@ def test_mistakes_are_refused_before_training(trainer: Callable[..., Trainer], f
         fit(trainer(FrechetDistance(extractor())), Without())
     with pytest.raises(ValueError, match="reference='tset' must be one of train, val, test"):
         FrechetDistance(extractor(), reference="tset")
-    with pytest.raises(ValueError, match="num_samples must be at least 2"):
+    with pytest.raises(ValueError, match="num_samples=1: give a whole number of at least 2"):
         FrechetDistance(extractor(), num_samples=1)
     with pytest.raises(ValueError, match="goes with the extractor 'inception' alone"):
         fit(trainer(FrechetDistance("digits/classifier", weights_path="x.pth")))
@@ -448,6 +448,6 @@ def test_another_run_is_measured_against_its_own_data(trainer: Callable[..., Tra
 
 
 def test_too_few_samples_for_what_is_asked_are_refused() -> None:
-    with pytest.raises(ValueError, match="num_samples must be at least 6"):
+    with pytest.raises(ValueError, match="num_samples=5: give a whole number of at least 6"):
         FrechetDistance(extractor(), num_samples=5, prdc=True)
     FrechetDistance(extractor(), num_samples=5)

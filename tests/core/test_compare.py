@@ -23,6 +23,7 @@ from running import refused
 import genzoo
 from genzoo.callbacks import Publish
 from genzoo.cli import main
+from genzoo.commands.list import best_of
 from genzoo.compare import entries_to_compare, write_page
 from genzoo.compare.exhibits import _tiles, open_exhibition
 from genzoo.compare.families import CAPABILITIES, FAMILIES, OTHER, WORDS, capabilities_of, family_of, said, why_not
@@ -515,6 +516,12 @@ def test_figures_are_written_with_what_they_are() -> None:
     assert by_key["nll"].text(figures) == "≤ 81.33" and by_key["auroc_faint"].text(figures) == "97.3"
     assert by_key["auroc_faint"].floor(figures) == "50" and by_key["frechet"].text(figures) == "–"
     assert by_key["parameters"].write(314916) == "314,916" and by_key["frechet"].write(1234.5) == "1,234"
+    assert [by_key["frechet"].write(number) for number in (999.4, 999.5, 999.97, 1000.4)] == [
+        "999",
+        "1,000",
+        "1,000",
+        "1,000",
+    ]
     assert [column.key for column in columns_of([figures, {}])] == ["nll", "auroc_faint"]
     assert by_key["nll"].error({"nll": figure("nll", 9.0, standard_error=234.1)}) == " ± 234"
     assert by_key["nll"].error({"nll": figure("nll", 9.0, standard_error=0.0123)}) == " ± 0.01"
@@ -523,6 +530,26 @@ def test_figures_are_written_with_what_they_are() -> None:
     other = {"auroc_faint": figure("auroc_faint", 1.0, floor=0.25)}
     assert floors(by_key["auroc_faint"], [figures, {}, figures]) == "50"
     assert floors(by_key["auroc_faint"], [figures, other]) == "25 / 50" and floors(by_key["nll"], [figures]) == ""
+
+
+def test_figures_compare_if_they_were_measured_in_one_way() -> None:
+    by_key = {column.key: column for column in COLUMNS}
+    how = {
+        "split": "test",
+        "protocol": "features of c (1), 50 samples of classes drawn evenly, seed 0, against 9 data",
+    }
+    one = {name: figure(name, 1.0, **how) for name in ("frechet", "nll", "sampling_time")}
+    for key, changed, compares in (
+        ("frechet", {"protocol": "features of c (1), 50 samples, seed 0, against 9 data"}, True),
+        ("frechet", {"protocol": how["protocol"].replace("50", "60")}, False),
+        ("frechet", {"protocol": how["protocol"].replace("c (1)", "d (2)")}, False),
+        ("nll", {"protocol": "exact", "num_examples": 7}, True),
+        ("nll", {"split": "train"}, False),
+        ("sampling_time", {"protocol": "on another machine"}, False),
+    ):
+        other = {key: one[key] | {"value": 2.0} | changed}
+        assert by_key[key].compares([one, other, {}]) == compares, (key, changed)
+        assert best_of(by_key[key], [one, other]) == (1.0 if compares else None)
 
 
 # ---- in a browser

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from lightning.fabric.utilities.distributed import DistributedSamplerWrapper
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from torch.utils.data import (
+    BatchSampler,
     DataLoader,
     Dataset,
     DistributedSampler,
@@ -151,6 +153,29 @@ def test_what_no_trainer_has_set_up_for_it_is_set_up(tmp_path: Path) -> None:
         assert sum(len(batch[0]) for batch in split_batches(data, "test")) == 50
 
 
+def test_a_test_is_of_the_same_data_all_through_a_training(tmp_path: Path) -> None:
+    """Of none that are trained on, and whoever asks."""
+
+    class Looks(Callback):
+        seen: ClassVar[list[set[int]]] = []
+
+        def look(self, trainer: Trainer, *_: Any, **__: Any) -> None:
+            for source in (trainer, trainer.datamodule, Rows(trainer, "test")):
+                batches = map(data_of, split_batches(source, "test")) if not isinstance(source, Rows) else source
+                self.seen.append({int(x) for batch in batches for x in batch})
+
+        setup = on_train_epoch_end = on_fit_end = look
+
+        def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, _: int) -> None:
+            assert self.seen[0].isdisjoint(map(int, batch[0]))
+
+    data, quiet = Redrawn(), {"max_epochs": 2, "default_root_dir": tmp_path, "callbacks": [Looks()], **QUIET}
+    for length in (9, 18):
+        Looks.seen = []
+        Trainer(**quiet).fit(Line(), datamodule=data)
+        assert len(Looks.seen) == 12 and all(seen == Looks.seen[0] for seen in Looks.seen), length
+
+
 def test_what_a_test_is_of_is_asked_each_time() -> None:
     """It may be another fold."""
 
@@ -243,5 +268,21 @@ def test_a_sampler_that_is_the_split_is_heeded() -> None:
         (WeightedRandomSampler([1.0] * 10, 30), everything),
         (DistributedSampler(rows, 2, 0), everything),
     ):
-        found = _unshuffled(DataLoader(rows, 4, sampler=sampler))
-        assert [int(x) for (batch,) in found for x in batch] == expected
+        # a loader that is given batches says itself that it has none, and goes through the data in order
+        for loader in (
+            DataLoader(rows, 4, sampler=sampler),
+            DataLoader(rows, batch_sampler=BatchSampler(sampler, 4, False)),
+        ):
+            found = _unshuffled(loader)
+            assert [int(x) for (batch,) in found for x in batch] == expected
+
+
+def test_a_split_that_is_one_of_batches_is_read_as_that() -> None:
+    class Batches(LightningDataModule):
+        def test_dataloader(self) -> DataLoader:
+            chosen = SubsetRandomSampler(range(10, 20))
+            return DataLoader(TensorDataset(torch.arange(40.0)), batch_sampler=BatchSampler(chosen, 8, True))
+
+    rows = Rows(Batches(), "test")
+    assert rows.total == 10 and [x.tolist() for x in rows] == [list(range(10, 18)), [18, 19]]
+    assert torch.cat(list(Rows(Batches(), "test", 5))).tolist() == [10, 12, 14, 16, 18]

@@ -1,23 +1,27 @@
 """The protocol of `evaluate`: which data are looked at, what a figure says of itself, and its errors."""
 
+import copy
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from rich.progress import Progress
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import genzoo
+from genzoo.callbacks import FrechetDistance
 from genzoo.datamodules import DigitsDataModule, PointsDataModule
 from genzoo.metrics import evaluate, figures, likelihood_of
 from genzoo.metrics.anomalies import PrincipalComponents, auroc, auroc_error, flipped
 from genzoo.metrics.data import Rows, spread
-from genzoo.metrics.evaluation import DEPENDS, GROUPS, arguments_of, unmeasured
+from genzoo.metrics.evaluation import DEPENDS, GROUPS, arguments_of, remeasured, unmeasured
 from genzoo.metrics.figures import figure, floor
 from genzoo.zoo import FSQ, GPT, VAE, Classifier, LatentModel, PerDatum, PixelCNN, QuantisedAutoencoder
+from genzoo.zoo.hub import schema
 from genzoo.zoo.hub.card import model_card
 
 
@@ -250,6 +254,136 @@ def test_what_is_measured_depends_on_arguments_that_are_known() -> None:
 def test_too_few_samples_are_refused_before_anything_is_measured() -> None:
     with pytest.raises(ValueError, match="num_samples is 5, but distances are those of at least 6 samples"):
         evaluate(genzoo.load("digits/made"), DigitsDataModule(), num_samples=5, progress=False)
+
+
+class Images(LightningDataModule):
+    """Noise: so many images of a split, or no such split."""
+
+    def __init__(self, shape: tuple[int, ...] = (1, 8, 8), levels: int | None = 17, **splits: int) -> None:
+        super().__init__()
+        self.shape, self.levels = shape, levels
+        for seed, (split, num) in enumerate(splits.items()):
+            x = torch.randint(17, (num, *shape), generator=torch.Generator().manual_seed(seed)) / 16
+            setattr(self, f"{split}_dataloader", lambda x=x: DataLoader(x, 8))
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        (
+            {"odd": Images((1, 9, 9), test=20)},
+            r"data are of shape \(1, 8, 8\), but those of odd, Images, of \(1, 9, 9\)",
+        ),
+        ({"odd": Images(train=20)}, "Images has no test_dataloader"),
+    ],
+)
+def test_odd_data_that_cannot_be_compared_are_refused_before_anything_is_measured(
+    asked: dict[str, Any], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(VAE, "log_prob", lambda *_, **__: pytest.fail("was measured"))
+    with pytest.raises(ValueError, match=says):
+        evaluate(tiny(), Images(train=20, test=20), progress=False, extractor=features(), num_samples=20, **asked)
+
+
+@pytest.mark.parametrize("splits", [{"test": 20}, {"train": 1, "test": 20}])
+def test_without_other_data_there_is_no_floor_and_that_is_said(splits: dict[str, int]) -> None:
+    with pytest.warns(UserWarning) as said:
+        found = named(
+            evaluate(
+                tiny(),
+                Images(**splits),
+                extractor=features(),
+                num_samples=20,
+                num_odd=20,
+                only=["closeness", "anomaly"],
+                progress=False,
+            )
+        )
+    assert {"frechet", "precision", "auroc_flipped"} <= found.keys() and "memorisation" not in found
+    assert not any(name.startswith("floor") for figure in found.values() for name in figure)
+    told = [str(warning.message) for warning in said if "without" in str(warning.message)]
+    why = "has no train_dataloader" if "train" not in splits else "the train split has 1 data"
+    assert len(told) == 2 and all(why in one for one in told)
+
+
+def test_a_floor_that_no_file_can_state_is_left_out() -> None:
+    """The density of data at a point where it is 0."""
+    data = Images((2,), None, train=20, test=20)
+    data.log_density = lambda x: torch.full((len(x),), -torch.inf)  # type: ignore[attr-defined]
+    model = VAE((2,), None, width=8, latent_dim=2).eval()
+    with pytest.warns(UserWarning, match="floor of nll is inf"):
+        found = named(evaluate(model, data, only=["likelihood"], progress=False))["nll"]
+    assert math.isfinite(found["value"]) and not any(name.startswith("floor") for name in found)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (-1, 1), (0, 255), (3, 5)])
+def test_a_signal_to_noise_ratio_is_relative_to_the_span_of_the_data(low: float, high: float) -> None:
+    """Noise of a tenth of it is 20 dB, in whatever unit."""
+
+    class Shifted(QuantisedAutoencoder):
+        def reconstruct(self, x: Tensor) -> Tensor:
+            return x + 0.1 * (high - low)
+
+    data = Images(levels=None, test=20)
+    x = next(iter(data.test_dataloader()))
+    data.test_dataloader = lambda: DataLoader(low + (high - low) * x, 8)  # type: ignore[method-assign]
+    assert (x.min(), x.max()) == (0, 1)
+    module = Shifted((1, 8, 8), None, factor=2, width=4).eval()
+    found = named(evaluate(module, data, only=["codes"], progress=False))["psnr"]
+    assert found["value"] == pytest.approx(20, abs=1e-3) and "largest value less the smallest" in found["protocol"]
+
+
+def test_an_extractor_is_no_part_of_what_it_judges() -> None:
+    """Which would not be trained any more."""
+    model = tiny()
+    for extractor, fits in (
+        (nn.Sequential(model.encoder), False),
+        (copy.deepcopy(nn.Sequential(model.encoder)), True),
+    ):
+        given = {"extractor": extractor, "num_samples": 20, "only": ["closeness"], "progress": False}
+        if fits:
+            evaluate(model, Images(train=20, test=20), **given)
+            continue
+        with pytest.raises(ValueError, match="Sequential is a part of VAE"):
+            evaluate(model, Images(train=20, test=20), **given)
+        callback = FrechetDistance(extractor, num_samples=20)
+        with pytest.raises(ValueError, match="Sequential is a part of VAE"):
+            trainer = Trainer(max_epochs=1, callbacks=[callback], logger=False, enable_checkpointing=False)
+            trainer.fit(model, datamodule=DigitsDataModule(limit=60))
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_components_are_no_more_than_few_data_have(many: bool) -> None:
+    """Their order is of no matter, nor is that of the pixels: what is in the null space is not a component."""
+    data = torch.randn(200 if many else 4, 16, generator=torch.Generator().manual_seed(0)) @ torch.randn(16, 16)
+    x, order = torch.randn(30, 16), torch.randperm(16)
+    ours, theirs = (PrincipalComponents([rows]) for rows in (data, data[:, order]))
+    assert ours.num_components == (4 if many else 3)
+    torch.testing.assert_close(ours.score(x), theirs.score(x[:, order]), rtol=1e-8, atol=1e-8)
+    centred = (data - data.mean(0)).double()
+    basis = torch.linalg.svd(centred, full_matrices=False).Vh[: ours.num_components]
+    off = (x - data.mean(0)).double()
+    torch.testing.assert_close(ours.score(x), (off - off @ basis.T @ basis).square().sum(1), rtol=1e-4, atol=1e-4)
+
+
+def test_figures_that_stay_say_what_they_were_measured_with() -> None:
+    def measured(commit: str, **values: float) -> dict[str, Any]:
+        figures = [{"name": name, "value": value, "unit": "nats"} for name, value in values.items()]
+        return {"figures": figures, "evaluation": {}, "environment": {"commit": commit, "torch": "2"}}
+
+    first = {**measured("a", nll=1.0, frechet=2.0, kid=3.0), "training": {"environment": {"commit": "0"}}}
+    second = remeasured(first, measured("b", frechet=2.5), "it")
+    third = remeasured(second, measured("c", kid=3.5), "it")
+    assert [(f["name"], f["value"], f.get("environment", {}).get("commit", "c")) for f in third["figures"]] == [
+        ("nll", 1.0, "a"),
+        ("frechet", 2.5, "b"),
+        ("kid", 3.5, "c"),
+    ]
+    schema.checked(third, schema.METRICS, Path("metrics.json"))
+    config = {"name": "a/b", "model": {"class_path": "VAE"}, "weights": {"parameters": 1, "dtype": "", "sha256": ""}}
+    card = model_card("a/b", config, third)
+    assert "- with: commit 0\n" in card and "Measured with commit c, torch 2.\n" in card
+    assert "But nll with commit a, torch 2.\nBut frechet with commit b, torch 2.\n" in card
 
 
 def test_what_is_to_be_measured_later_can_be_measured() -> None:

@@ -158,12 +158,17 @@ def _figures(figures: list[Mapping[str, Any]], environment: Mapping[str, Any]) -
 
 def in_words(figure: Mapping[str, Any]) -> str:
     """A figure's value with its standard error, and its floor, if it has them."""
-    value = f"{figure['value']:.6g}"
+    value = in_digits(figure["value"])
     if figure.get("standard_error") is not None:
         value += f" ± {figure['standard_error']:.2g}"
     if figure.get("floor") is not None:
         value += f" ({floor_name(figure)}: {figure['floor']:.4g}{floor_spread(figure)})"
     return value
+
+
+def in_digits(number: float) -> str:
+    """A count with all its digits, any other number with six."""
+    return f"{number:,}" if isinstance(number, int) else f"{number:.6g}"
 
 
 def floor_name(figure: Mapping[str, Any]) -> str:
