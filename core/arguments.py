@@ -31,8 +31,11 @@ def add_model(parser: ArgumentParser) -> None:
 def found(source: str) -> "Entry":
     """The entry or the checkpoint that an argument names; says which checkpoint it is of a run's folder."""
     from genzoo.zoo import hub
+    from genzoo.zoo.hub.entries import EMBEDDED
 
     entry = hub.find(source)
+    if not isinstance(entry, hub.Checkpoint) and entry.path.is_relative_to(EMBEDDED) and at_home(source).exists():
+        note(f"{source} is the zoo's own entry; what is called so here is ./{source}")
     if isinstance(entry, hub.Checkpoint) and at_home(source).is_dir():
         note(f"of {source} it is {os.path.relpath(entry.path, at_home(source))}")
     return entry
@@ -121,14 +124,18 @@ def compiled(module: "LightningModule", given: Namespace) -> None:
 
 
 def import_from_here() -> None:
-    """Lets a recipe, or `--allow`, name a class in a file of the current folder, as `python -m` would."""
+    """Lets a recipe, or `--allow`, name a class in a file of the current folder.
+
+    What is installed goes before: a folder called `safetensors`, in an entry that somebody else made, is not run.
+    """
     if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+        sys.path.append(os.getcwd())
 
 
 def allowed(given: Namespace) -> tuple[type, ...]:
     """The classes that `--allow` names; they alone are imported by name, for it is the user who names them."""
-    import_from_here()
+    if given.allow:
+        import_from_here()
     try:
         found = [resolve_name(path) for path in given.allow]
     except (ImportError, AttributeError, ValueError) as error:
@@ -164,6 +171,8 @@ def build_data(block: Any, given: Namespace, module: Any = None, *, own: bool = 
     spoken = getattr(getattr(module, "vocabulary", None), "statement", "")
     if "vocabulary" in taken:  # a run's own recipe states "" for none
         options["vocabulary"] = options.get("vocabulary") or spoken
+    if given.root is not None and "columns" in taken and not options.get("columns"):  # another file may have more
+        options["columns"] = list(getattr(module, "column_names", ())) or None
     place = "path" if "path" in taken and not options.get("source") else "root"  # a text of one's own has a path
     if given.root is not None and place in taken:
         options[place] = given.root
@@ -298,7 +307,7 @@ def ready(out: str, option: str = "--out", suffixes: Sequence[str] = ()) -> Path
         ValueError: if no such file can be written, or its name ends otherwise.
     """
     path = at_home(out)
-    if suffixes and path.suffix.lower() not in suffixes:
+    if suffixes and path.suffix.lower() not in suffixes and not path.is_dir():
         raise ValueError(f"{option} {out}: this is written as {' or '.join(suffixes)}; name such a file")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

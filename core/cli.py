@@ -53,6 +53,13 @@ def main(argv: list[str] | None = None) -> None:
     Raises:
         SystemExit: 2, after one readable error, for a mistake in the arguments, a recipe or the data.
     """
+    try:
+        _run(argv)
+    except KeyboardInterrupt:  # a run says itself what it has kept
+        raise SystemExit(130) from None
+
+
+def _run(argv: list[str] | None) -> None:
     keep_memory()
     command, *arguments = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if command in {"-h", "--help"}:

@@ -5,6 +5,7 @@ anything of it at all.
 """
 
 import atexit
+import json
 import os
 import tempfile
 from collections.abc import Collection
@@ -53,8 +54,8 @@ def with_source(argv: list[str], contract: Collection[str]) -> list[str]:
         if name not in contract and not name.startswith("_") and not name.endswith(TRAINING) and value is not None
     }
     model = written({"model": {"class_path": block["class_path"], "init_args": kept}})
-    begin = ["--trainer.callbacks+=genzoo.callbacks.StartFrom", f"--trainer.callbacks.source={source}"]
-    return [rest[0], "--config", model, *rest[1:], *begin]
+    begin = {"class_path": "genzoo.callbacks.StartFrom", "init_args": {"source": source}}
+    return [rest[0], "--config", model, *rest[1:], f"--trainer.callbacks+={json.dumps(begin)}"]
 
 
 def written(block: dict[str, object]) -> str:

@@ -259,9 +259,13 @@ def from_csv(path: Path, columns: Sequence[str] | None, gaps: bool) -> tuple[Row
     A first line without any number names the columns, and one with the name of a column that is asked for.
     """
     with path.open(encoding="utf-8-sig") as file:
-        first, count = file.readline(), sum(1 for _ in file)
+        first, count = next((line for line in file if line.strip()), ""), sum(1 for _ in file)
     delimiter = delimiter_of(first, path)
-    names = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        cells = next((cells for cells in lines(csv.reader(file, delimiter=delimiter)) if cells), [])
+    if isinstance(cells, ValueError):
+        raise cells
+    names = [name.strip() for name in cells]
     known = {name for name in columns or () if not is_number(name)}  # a year may name a column, and be a value
     asked = bool(columns) and set(columns or ()) <= set(names)
     header = any(names) and (not any(map(is_number, names)) or not known.isdisjoint(names) or asked)
@@ -270,13 +274,16 @@ def from_csv(path: Path, columns: Sequence[str] | None, gaps: bool) -> tuple[Row
 
     def rows() -> Rows:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader, following = csv.reader(file, delimiter=delimiter), 1
+            reader, following, below = csv.reader(file, delimiter=delimiter), 1, not header
             for cells in lines(reader):
                 line, following = following, reader.line_num + 1  # a cell in quotes may go on over several
                 if isinstance(cells, ValueError):
                     yield line, cells
                     continue
-                if not cells or (header and line == 1):
+                if not cells:
+                    continue
+                if not below:
+                    below = True
                     continue
                 if header and len(cells) != len(names):
                     yield line, ValueError(f"it has {len(cells)} cells, the first line the names of {len(names)}")

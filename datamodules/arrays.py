@@ -201,7 +201,8 @@ def wanted(
     asked = [*(columns or ()), *([] if label is None else [label])]
     if strangers := [name for name in asked if name not in names]:
         raise ValueError(f"there is no column {listed(strangers)}: there are {listed(names) or 'none'}")
-    left_out = [name for name in names if INDEX.fullmatch(name)] if columns is None else []
+    numbered = [name for place, name in enumerate(names) if INDEX.fullmatch(name) or (place == 0 and not name)]
+    left_out = numbered if columns is None else []
     if left_out:
         rank_zero_info(f"{listed(left_out)}: row numbers that pandas has saved, left out (name them in columns)")
     return [name for name in names if (columns is None and name not in left_out) or name in (*asked, perhaps)]
@@ -277,8 +278,8 @@ def scales_of(x: Tensor, names: Sequence[str]) -> tuple[Tensor, Tensor]:
         name = repr(names[column]) if names else column
         if x[:, column].amin() == x[:, column].amax():
             raise ValueError(
-                f"column {name} is {float(mean[column]):g} in every row of the training data, and what is constant"
-                " has no density: leave it out"
+                f"column {name} is {float(mean[column]):g} in every row of the training data, to single precision,"
+                " and what is constant has no density: leave it out, or subtract a constant from it"
             )
         raise ValueError(
             f"column {name} has the mean {float(mean[column]):g} and the standard deviation {float(std[column]):.3g},"
@@ -316,7 +317,15 @@ def understood(x: np.ndarray, names: Sequence[str] = (), *, series: bool = False
     if series:
         return of_series(x)
     if x.ndim in (1, 2):
-        points = torch.from_numpy(np.ascontiguousarray(x.reshape(len(x), -1), dtype=np.float32))
+        rows = x.reshape(len(x), -1)
+        if too_large := np.argwhere(np.abs(rows) > np.finfo(np.float32).max).tolist():
+            row, place = too_large[0]
+            where = f" in column {names[place]!r}" if len(names) > 1 else ""
+            raise ValueError(
+                f"row {row + 1}{where} has {float(rows[row, place]):g}, beyond the numbers of single precision:"
+                " divide it by a constant, or take its logarithm"
+            )
+        points = torch.from_numpy(np.ascontiguousarray(rows, dtype=np.float32))
         return Understood(points, None, f"points of {points.shape[1]} column(s)")
     if x.ndim == 3 and x.dtype.kind == "f":
         if x.shape[1] == 1:

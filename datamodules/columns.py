@@ -201,11 +201,12 @@ def _read_csv(path: Path, wanted: Wanted) -> dict[str, np.ndarray]:
         text = path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"it is no text in UTF-8 ({error.reason} at byte {error.start})") from None
-    delimiter = delimiter_of(text.partition("\n")[0], path)
+    delimiter = delimiter_of(text.lstrip("\r\n").partition("\n")[0], path)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    header = [name.strip() for name in next(reader, [])]
+    header = [name.strip() for name in next(filter(None, reader), [])]
+    chosen = wanted(header)
     misnamed = f"its first line must name the columns, each once, but is {listed(header)}"
-    if not all(header) or len(set(header)) < len(header) or all(map(is_number, header)):
+    if not all(chosen) or any(header.count(name) > 1 for name in chosen) or all(map(is_number, filter(None, header))):
         raise ValueError(misnamed)
     rows = []
     for row in reader:
@@ -218,10 +219,10 @@ def _read_csv(path: Path, wanted: Wanted) -> dict[str, np.ndarray]:
         rows.append(row)
     if not rows:
         raise ValueError("there is no row below the names of the columns")
-    texts = [place for place, name in enumerate(header) if not is_number(name)]  # a year may name a column
+    texts = [place for place, name in enumerate(header) if name and not is_number(name)]  # a year may name a column
     if len(texts) < len(header) and all(any(row[i].strip() == header[i] for row in rows) for i in texts):
         raise ValueError(f"{misnamed}, and so a row like others")
-    places = {name: header.index(name) for name in wanted(header)}
+    places = {name: header.index(name) for name in chosen}
     return {name: _numbers_or_text([row[place] for row in rows], name) for name, place in places.items()}
 
 

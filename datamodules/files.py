@@ -14,12 +14,18 @@ HIDDEN = "hidden"
 OTHER_KIND = "of other kinds"
 AGAIN = "found again by another link"
 NOWHERE = "no files, or links that lead nowhere"
+OF_A_RUN = "folders of runs"
 BESIDE = "beside the folder train"
 
 
 def is_hidden(name: str) -> bool:
     """Whether a file or folder of that name is nobody's data: `.git`, `.DS_Store`, `Thumbs.db`, `__MACOSX`."""
     return name.startswith(".") or name in LITTER
+
+
+def is_run(folder: Path) -> bool:
+    """Whether genzoo has kept a run there, whose samples and checkpoints are nobody's data."""
+    return (folder / "config.yaml").is_file() and any((folder / part).is_dir() for part in ("checkpoints", "samples"))
 
 
 class FileSearch:
@@ -54,6 +60,9 @@ class FileSearch:
                 self.leave_out(AGAIN, current.name)
                 continue
             seen.add(real)
+            if current != folder and is_run(current):
+                self.leave_out(OF_A_RUN, current.name)
+                continue
             for entry in sorted(os.scandir(current), key=lambda entry: entry.name):
                 path, is_link = current / entry.name, entry.is_symlink()
                 if is_hidden(entry.name):

@@ -17,13 +17,17 @@ def names() -> list[str]:
 def find(name: str) -> Path:
     """The file of the recipe called `name`, or `name` itself where it is the path of a YAML file.
 
+    A file of one's own called `digits/vae.yaml` goes before the recipe, whose name is `digits/vae`.
+
     Raises:
         FileNotFoundError: `name` is neither; the message suggests what was perhaps meant.
     """
-    known = names()
+    known, path = names(), at_home(name)
+    if path.suffix == ".yaml" and path.is_file():
+        return path
     if name.removesuffix(".yaml") in known:
         return FOLDER / f"{name.removesuffix('.yaml')}.yaml"
-    if (path := at_home(name)).is_file():
+    if path.is_file():
         return path
     hint = did_you_mean(name, known, at_most=3, cutoff=0.4) or f"; the recipes are: {', '.join(known) or 'none'}."
     raise FileNotFoundError(f"{name!r} is neither a recipe nor the path of a YAML file{hint}")

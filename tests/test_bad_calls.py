@@ -37,7 +37,13 @@ BATCH = 3
 def _few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """A call is one, however many steps it takes."""
     for family in (DDPM, ScoreModel, FlowMatching):
-        for name, few in (("flow_steps", 2), ("completion_steps", 3), ("completion_repeats", 1)):
+        for name, few in (
+            ("flow_steps", 2),
+            ("completion_steps", 3),
+            ("completion_repeats", 1),
+            ("forecast_steps", 3),
+            ("forecast_repeats", 1),
+        ):
             monkeypatch.setattr(family, name, few)
 
 

@@ -70,7 +70,13 @@ def on(cases):
 def _few_steps(monkeypatch):
     """What holds of few holds of many."""
     for family in (DDPM, ScoreModel, FlowMatching):
-        for name, few in (("flow_steps", 8), ("completion_steps", 4), ("completion_repeats", 2)):
+        for name, few in (
+            ("flow_steps", 8),
+            ("completion_steps", 4),
+            ("completion_repeats", 2),
+            ("forecast_steps", 4),
+            ("forecast_repeats", 2),
+        ):
             monkeypatch.setattr(family, name, few)
     for family in (VAE, Autoencoder):
         monkeypatch.setattr(family, "completion_sweeps", 8)

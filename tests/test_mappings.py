@@ -34,7 +34,13 @@ def fitted(case: Case, batches: list[Any], folder: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("case", [*varied(FIRST + CONDITIONAL), CLASSIFIER], ids=str)
 def test_a_mapping_is_what_a_pair_is(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for family in (DDPM, FlowMatching, ScoreModel):  # the equation of a likelihood and the chain of a completion go
-        for name, few in (("flow_steps", 2), ("completion_steps", 3), ("completion_repeats", 1)):
+        for name, few in (
+            ("flow_steps", 2),
+            ("completion_steps", 3),
+            ("completion_repeats", 1),
+            ("forecast_steps", 3),
+            ("forecast_repeats", 1),
+        ):
             monkeypatch.setattr(family, name, few)
     monkeypatch.setattr(VAE, "completion_sweeps", 2)  # on for long, and say nothing more of batches
     torch.manual_seed(0)

@@ -127,7 +127,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         monkeypatch.setattr(family, "completion_sweeps", 4)
     monkeypatch.setattr(MaskedDiffusion, "anomaly_particles", 1)
     for family in (DDPM, FlowMatching, ScoreModel):
-        for attribute, few in (("flow_steps", 4), ("completion_steps", 2), ("completion_repeats", 1)):
+        for attribute, few in (
+            ("flow_steps", 4),
+            ("completion_steps", 2),
+            ("completion_repeats", 1),
+            ("forecast_steps", 2),
+            ("forecast_repeats", 1),
+        ):
             monkeypatch.setattr(family, attribute, few)
     for attribute, few in (("inversion_pool", 8), ("inversion_steps", 2)):
         monkeypatch.setattr(genzoo.zoo.GAN, attribute, few)

@@ -163,12 +163,15 @@ class CategoricalOutput(Output):
     def mean(self) -> Tensor:
         """Σ_k p_k k/(L − 1)."""
         grid = torch.linspace(0, 1, self.levels, dtype=self.log_probs.dtype, device=self.log_probs.device)
-        return torch.tensordot(self.log_probs.exp(), grid, dims=([1], [0]))
+        # no product of matrices, which autocast would round
+        return (self.log_probs.exp() * grid.view(-1, *[1] * self.event_dims)).sum(1)
 
     def log_prob_per_dim(self, x: Tensor) -> Tensor:
         """The log-probability of x's level."""
-        codes = to_codes(x, self.levels).expand(self.log_probs[:, 0].shape)
-        return self.log_probs.gather(1, codes.unsqueeze(1)).squeeze(1)
+        codes = to_codes(x, self.levels)
+        size = torch.broadcast_shapes(codes.shape, self.log_probs[:, 0].shape)
+        log_probs = self.log_probs.expand(size[0], self.levels, *size[1:])
+        return log_probs.gather(1, codes.expand(size).unsqueeze(1)).squeeze(1)
 
     def sample(self, generator: Generator | None = None, *, batch_dim: int = 0) -> Tensor:
         """By the Gumbel-max trick: argmax_k (ℓ_k + Gumbel noise)."""

@@ -126,9 +126,10 @@ class LogisticMixtureOutput(Output):
     def _chain(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """log [π_i Π_{j<c} P(y_j | y_<j, i)] for c = 0 … C, (B, K, C + 1, H, W), and the locations given y_<c."""
         before = y.unsqueeze(2).unbind(1)
-        logits, locations = [self.log_weight], []
+        log_weight = self.log_weight.expand(max(len(y), len(self.log_weight)), *self.log_weight.shape[1:])
+        logits, locations = [log_weight], []
         for c, y_c in enumerate(before):
-            locations.append(self.location_given(c, before))
+            locations.append(self.location_given(c, before).expand_as(log_weight))
             logits.append(logits[c] + log_bin_mass(y_c, locations[c], self.log_scale[:, :, c], self.levels))
         return torch.stack(logits, 2), torch.stack(locations, 2)
 

@@ -7,6 +7,7 @@ callbacks know no more than that.
 import csv
 import io
 import math
+import operator
 import tempfile
 import wave
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ from torch.nn.functional import pad
 from genzoo.zoo.drawing import draw, supported
 from genzoo.zoo.files import whole
 from genzoo.zoo.interface import Samples
-from genzoo.zoo.mixins import is_conditional, present_classes
+from genzoo.zoo.mixins import ConditionalMixin, is_conditional, present_classes
 from genzoo.zoo.value_range import plain_range, to_unit
 
 GAP = 2  # pixels between the tiles of a grid
@@ -135,10 +136,14 @@ class Rows:
     Args:
         x: (N, D), or, where they are written as .npy, of any shape; float64, or taken as float32.
         names: of the columns; None calls them x1, x2, ….
+        classes: what each row is of, the last column of a .csv.
+        label: what that column is called.
     """
 
     x: Tensor
     names: Sequence[str] | None = None
+    classes: Sequence[str] | None = None
+    label: str = "class"
     suffix: str = ".csv"
 
     def write(self, path: Path) -> None:
@@ -148,11 +153,14 @@ class Rows:
             if path.suffix.lower() == ".npy":
                 np.save(file, x)
             else:
-                names = io.StringIO()
-                csv.writer(names).writerow(self.names or [f"x{i + 1}" for i in range(x.shape[1])])
+                writer = csv.writer(text := io.TextIOWrapper(file, "utf-8", newline=""), lineterminator="\n")
+                names = [*(self.names or [f"x{i + 1}" for i in range(x.shape[1])])]
                 cells = ([cell.removesuffix(".0") for cell in row] for row in x.astype(str).tolist())
-                file.write((names.getvalue().rstrip("\r\n") + "\n").encode())
-                file.writelines((",".join(row) + "\n").encode() for row in cells)
+                if self.classes is None:
+                    writer.writerows([names, *cells])
+                else:
+                    writer.writerows([[*names, self.label], *map(operator.add, cells, ([c] for c in self.classes))])
+                text.detach()
 
 
 def can_render(x: Tensor) -> bool:
@@ -241,11 +249,20 @@ def samples_of(
 def rows_of(
     module: Any, num_samples: int, seed: int, *, labels: Tensor | None = None, **options: Any
 ) -> "Rows | None":
-    """The samples of `samples_of` as numbers, where a datum is a row of them, in the data's own units."""
+    """Samples as numbers, where a datum is a row of them, in the data's own units; None for a module without.
+
+    They are there to be counted, not looked at: where nobody says of which classes they are (`labels`), these are
+    drawn as the model draws them.
+    """
     if not isinstance(module, Samples):
         return None
-    x, _ = _drawn(module, num_samples, seed, labels, options)
-    return Rows(x.cpu())
+    if labels is None and isinstance(module, ConditionalMixin) and is_conditional(module):
+        generator = torch.Generator().manual_seed(seed)
+        labels = module.labels_to_sample(None, num_samples, torch.zeros(()), generator)
+    given = {} if labels is None else {"labels": labels}
+    x = draw(partial(module.sample, **given, **options), num_samples, seed).cpu()
+    called = captions_of(module, labels) or (None if labels is None else [str(label) for label in labels.tolist()])
+    return Rows(x, classes=called)
 
 
 def _drawn(

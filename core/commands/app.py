@@ -2,6 +2,7 @@
 
 from argparse import ArgumentParser, Namespace
 from importlib.util import find_spec
+from socket import SO_REUSEADDR, SOL_SOCKET, socket
 
 from genzoo.arguments import MODEL, add_allow, allowed, found
 from genzoo.zoo import hub
@@ -23,6 +24,14 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(given: Namespace) -> None:
     """Opens a page on which one draws, and sees every model score, reconstruct and complete it, side by side."""
+    if not 1 <= given.port < 2**16:
+        raise ValueError(f"--port {given.port}: give one from 1 to 65535")
+    with socket() as free:  # Gradio would search among ports, and speak of options of its own
+        free.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+        try:
+            free.bind((given.host, given.port))
+        except OSError as error:
+            raise ValueError(f"--host {given.host} --port {given.port} cannot be taken: {error.strerror}") from None
     if find_spec("gradio") is None:
         raise ModuleNotFoundError("the app takes Gradio, which is not installed: pip install 'genzoo[app]'")
     from genzoo.app import STYLE, build

@@ -25,7 +25,7 @@ def run(given: Namespace) -> None:
     """Writes one page, for any browser, that shows models of the same data side by side."""
     from genzoo.compare import entries_to_compare, write_page
 
-    out = ready(given.out)
+    out = ready(given.out, suffixes=[".html"])
     write_page(
         entries_to_compare(given.entries, note=note),
         out,

@@ -2,6 +2,7 @@
 
 import re
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 
 from genzoo import recipes
 from genzoo.arguments import note
@@ -23,6 +24,7 @@ LICENCE = re.compile(r"^( +)(?:spdx|licence):.*\n(?:\1 +.*\n)*", re.MULTILINE)
 def run(given: Namespace) -> None:
     """Copies a recipe, to be edited and given to `genzoo fit --config`: all but the licence of the zoo's weights."""
     text, left_out = LICENCE.subn("", recipes.find(given.recipe).read_text("utf-8"))
+    Path(given.file).parent.mkdir(parents=True, exist_ok=True)
     try:
         with open(given.file, "x", encoding="utf-8") as file:
             file.write(text)

@@ -43,7 +43,7 @@ def run(given: Namespace) -> None:
     from genzoo.zoo.files import whole
     from genzoo.zoo.hub.card import in_digits
 
-    out = ready(given.out) if given.out else None
+    out = ready(given.out, suffixes=[".json"]) if given.out else None
     entry, module = load(given)
     if given.write:
         home = home_of(entry)

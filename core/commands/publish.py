@@ -82,7 +82,10 @@ def run(given: Namespace) -> None:
 
         metrics = remeasured(model.metrics, measured(given.metrics), given.metrics) if given.metrics else None
         place = hub.republish(model, given.name, to=given.to, metrics=metrics, allow=allowed(given))
-    print(f"published {given.name}: {masked(str(place))}")
+    shown = masked(str(place))
+    if "://" not in shown and not Path(shown).is_absolute():
+        shown = f"./{shown}"  # which no entry of the zoo is called
+    print(f"published {given.name}: {shown}")
 
 
 def measured(file: str) -> dict[str, Any]:

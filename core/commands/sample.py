@@ -73,6 +73,8 @@ def run(given: Namespace) -> None:
         raise ValueError(f"{type(module).__name__} draws no samples, or none that can be shown")
     if isinstance(medium, Rows):
         medium.names = names_of_columns(entry, module)
+        stated = (entry.config.get("data") or {}).get("init_args") or {}
+        medium.label = stated["label"] if isinstance(stated.get("label"), str) else "class"
     medium.write(out)
     print(out)
 
@@ -177,8 +179,9 @@ def classes(text: str, names: Sequence[str], num_samples: int) -> "Tensor":
     except yaml.YAMLError:
         read = text
     members = [str(member) for member in (read if isinstance(read, list) else [read] * num_samples)]
+    by_number = not (names and all(re.fullmatch(r"-?\d+", name) for name in names))  # or else a number is a name
     for one in members:
-        if one not in names and not re.fullmatch(r"-?\d+", one):
+        if one not in names and not (by_number and re.fullmatch(r"-?\d+", one)):
             called = f"there are {', '.join(names)}" if names else "they have none: give numbers, like '[3, 3, 7]'"
             near = did_you_mean(one, names)
             raise ValueError(f"--set labels={text}: no class has the name {one!r}{near}; {called}")

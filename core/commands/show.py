@@ -21,7 +21,10 @@ def run(given: Namespace) -> None:
 
     from genzoo.zoo.hub.card import in_words, model_card
 
-    folder = hub.resolve(given.entry)
+    entry = hub.find(given.entry)
+    if isinstance(entry, hub.Checkpoint):
+        raise ValueError(f"{given.entry} is a checkpoint, or a run with some, which has no card: `genzoo publish` it")
+    folder = entry.path
     config, metrics = hub.read_config(folder), hub.Entry(given.entry, folder).metrics
     card = model_card(given.entry, config, metrics).partition("\n---\n")[2]
     before, _, after = card.partition("## Figures\n")

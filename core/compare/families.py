@@ -110,6 +110,7 @@ FAMILIES = (
         quality="Those {part}s that are drawn in one step do not heed each other: the more steps, the better.",
         stability="Maximum likelihood of a bound; only hidden {part}s teach it, so it takes more steps.",
         progress="{percent} % of the way from hidden to drawn",
+        first=1,
         lacks={
             "latents": "There is no code behind the {datum}s: every {part} is drawn from any that are there already.",
             "interpolates": "There is no code behind the {datum}s, so there is no way to walk from one to another.",

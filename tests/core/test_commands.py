@@ -11,8 +11,10 @@ from argparse import Namespace
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
+from socket import socket
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -37,7 +39,7 @@ from genzoo.zoo import (
     hub,
 )
 from genzoo.zoo.hub import entries
-from genzoo.zoo.media import RULE
+from genzoo.zoo.media import RULE, rows_of
 
 Captured = pytest.CaptureFixture[str]
 
@@ -332,6 +334,7 @@ def test_a_wrong_value_is_refused_in_one_line(setting: str, message: str, tmp_pa
 
 def test_classes_are_named_on_the_command_line(tmp_path: Path, capsys: Captured) -> None:
     animals = ("cat", "dog", "horse", "3")
+    torch.manual_seed(0)
     net = FlowMatching((2,), None, width=8, num_classes=4, conditional=True)
     net.name_classes(animals)
     genzoo.publish(net, "own/animals", to=tmp_path / "entry")
@@ -348,6 +351,10 @@ def test_classes_are_named_on_the_command_line(tmp_path: Path, capsys: Captured)
     assert "no class has the name 'hors'; did you mean horse?; there are cat, dog, horse, 3" in said
     assert "Labels for 2 data" in refused([*command, str(tmp_path / "x.png"), "--set", "labels=[cat]"], capsys)
     assert "labels lie in [0, 4)" in refused([*command, str(tmp_path / "x.png"), "--set", "labels=[0, 9]"], capsys)
+    by_name, digits = partial(keywords, function=net.sample, without=("num_samples",)), ("7", "1", "8")
+    assert by_name(["labels=[8, 7]"], class_names=digits, num_labels=2)["labels"].tolist() == [2, 0]
+    with pytest.raises(ValueError, match=r"no class has the name '0'.*there are 7, 1, 8"):  # nor is it the first
+        by_name(["labels=0"], class_names=digits)
 
 
 def test_evaluate_uses_the_published_protocol(entry: Path, tmp_path: Path, capsys: Captured) -> None:
@@ -367,14 +374,15 @@ def test_evaluate_uses_the_published_protocol(entry: Path, tmp_path: Path, capsy
 def test_the_folder_of_what_is_written_is_made_before_the_work(
     command: str, entry: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = tmp_path / "new" / "er" / "file"
+    name = "file" + (".json" if command == "evaluate" else ".html")
+    out = tmp_path / "new" / "er" / name
     measure = [command, str(entry), "--device", "cpu", "--out"]
     main([*measure, str(out), *(("--num_particles", "1", "--only", "likelihood") if command == "evaluate" else ())])
-    assert [path.name for path in out.parent.iterdir()] == ["file"]  # and nothing temporary
+    assert [path.name for path in out.parent.iterdir()] == [name]  # and nothing temporary
     monkeypatch.setattr(hub, "load", None)  # from here on nothing may be loaded
     (tmp_path / "taken").write_text("mine")
     assert "is a folder: name a file" in refused([*measure, str(tmp_path)], capsys)
-    assert "cannot be written" in refused([*measure, str(tmp_path / "taken" / "file")], capsys)
+    assert "cannot be written" in refused([*measure, str(tmp_path / "taken" / name)], capsys)
 
 
 def test_evaluate_measures_a_part_and_other_odd_data(entry: Path, tmp_path: Path, capsys: Captured) -> None:
@@ -609,6 +617,117 @@ def test_a_file_of_samples_is_refused_before_they_are_drawn(
     assert "are written as .png" in refused(["sample", str(entry), "--out", str(tmp_path / "grid.jpg")], capsys)
     (tmp_path / "grid.png").mkdir()
     assert "is a folder: name a file" in refused(["sample", str(entry), "--out", str(tmp_path / "grid.png")], capsys)
+
+
+def test_rows_are_of_classes_as_often_as_the_data_s_and_say_which(
+    tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    class Told(FlowMatching):
+        """Draws what it was told."""
+
+        def sample(self, num_samples: int, *, labels: torch.Tensor | None = None, **_: Any) -> torch.Tensor:
+            return self.labels_to_sample(labels, num_samples, self.like, None)[:, None].expand(-1, 2).float()
+
+    model = Told((2,), None, width=8, num_classes=3, conditional=True)
+    model.count_classes(torch.tensor([0] * 80 + [2] * 20))
+    model.name_classes(("usual", "never", 'rare, "very"'))
+    rows = rows_of(model, 2000, 0)
+    assert rows is not None and rows.classes is not None
+    assert rows.classes == ["usual" if number == 0 else 'rare, "very"' for number in rows.x[:, 0].tolist()]
+    assert rows.classes.count("usual") == pytest.approx(1600, abs=80)  # 4.5σ
+    asked = rows_of(model, 3, 0, labels=torch.tensor([2, 2, 0]))
+    assert asked is not None and asked.x[:, 0].tolist() == [2, 2, 0]
+    asked.write(tmp_path / "asked.csv")
+    with open("asked.csv", newline="") as file:
+        assert list(csv.reader(file)) == [
+            ["x1", "x2", "class"],
+            ["2", "2", 'rare, "very"'],
+            ["2", "2", 'rare, "very"'],
+            ["0", "0", "usual"],
+        ]
+
+
+def test_nothing_in_the_current_folder_is_run_unless_it_is_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor then what is called like something that is installed."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("json", "of_my_own"):
+        (tmp_path / f"{name}.py").write_text("class Own:\n    pass\n")
+    before = [folder for folder in sys.path if folder != str(tmp_path)]
+    monkeypatch.setattr(sys, "path", list(before))
+    assert arguments.allowed(Namespace(allow=[])) == () and sys.path == before
+    (own,) = arguments.allowed(Namespace(allow=["of_my_own.Own"]))
+    assert own.__name__ == "Own" and sys.path == [*before, str(tmp_path)]
+    with pytest.raises(ValueError, match="json"):
+        arguments.allowed(Namespace(allow=["json.Own"]))
+
+
+def test_what_is_one_s_own_goes_before_what_is_called_so_or_is_said(
+    entry: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    main(["cp", "digits/vae", "digits/vae.yaml"])
+    Path("digits/vae.yaml").write_text(Path("digits/vae.yaml").read_text().replace("latent_dim: 16", "latent_dim: 3"))
+    for name, latents in (("digits/vae.yaml", 3), ("./digits/vae.yaml", 3), ("digits/vae", 16)):
+        found = yaml.safe_load(recipes.find(name).read_text())
+        assert found["model"]["init_args"]["latent_dim"] == latents, name
+    assert recipes.find("digits/ae.yaml") == recipes.find("digits/ae")
+    capsys.readouterr()
+    main(["publish", "--entry", str(entry), "--name", "digits/vae", "--to", "digits/vae"])
+    assert capsys.readouterr().out == "published digits/vae: ./digits/vae\n"
+    main(["sample", "./digits/vae", "--num_samples", "1", "--device", "cpu"])
+    assert not capsys.readouterr().err
+    main(["sample", "digits/vae", "--num_samples", "1", "--device", "cpu"])
+    assert "digits/vae is the zoo's own entry; what is called so here is ./digits/vae" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["evaluate", "compare"])
+def test_no_data_are_written_over(command: str, entry: Path, tmp_path: Path, capsys: Captured) -> None:
+    (tmp_path / "own.csv").write_text("a,b\n1,2\n")
+    said = refused(
+        [command, str(entry), "--root", str(tmp_path / "own.csv"), "--out", str(tmp_path / "own.csv")], capsys
+    )
+    assert "own.csv: this is written as" in said and (tmp_path / "own.csv").read_text() == "a,b\n1,2\n"
+
+
+def test_an_interrupted_command_says_no_more_than_that(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "parser", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        main(["sample", "digits/vae"])
+    assert ended.value.code == 130 and not capsys.readouterr().err
+
+
+def test_a_table_with_more_columns_is_measured_by_those_of_the_model(tmp_path: Path, capsys: Captured) -> None:
+    x = torch.randn(300, 2, generator=torch.Generator().manual_seed(0)).numpy()
+    for name, header, rows in (("own", "a,b", x), ("more", "b,c,a", x[:, [1, 0, 0]])):
+        np.savetxt(tmp_path / f"{name}.csv", rows, delimiter=",", header=header, comments="")
+    torch.manual_seed(0)
+    model = VAE((2,), None, latent_dim=2, width=8)
+    model.name_columns(("a", "b"))
+    data = {"class_path": "genzoo.datamodules.ArrayDataModule", "init_args": {}}
+    entry = str(genzoo.publish(model, "own/vae", to=tmp_path / "entry", data=data))
+    found = []
+    for name in ("own", "more"):
+        out = str(tmp_path / f"{name}.json")
+        main(["evaluate", entry, "--root", str(tmp_path / f"{name}.csv"), "--only", "likelihood", "--out", out])
+        found.append({f["name"]: f["value"] for f in json.loads(Path(out).read_text())["figures"]})
+    assert found[0] == found[1] and "nll" in found[0]
+
+
+@pytest.mark.parametrize("port", ["0", "99999999", "taken"])
+def test_a_port_that_cannot_be_is_said_in_one_line(port: str, capsys: Captured) -> None:
+    with socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        number = str(taken.getsockname()[1]) if port == "taken" else port
+        said = refused(["app", "digits/made", "--port", number], capsys)
+    assert f"--port {number}" in said
 
 
 def test_what_allow_names_is_a_class(entry: Path, capsys: Captured) -> None:

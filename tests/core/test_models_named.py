@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from running import QUIET, VAE_OF_DIGITS, refused
 
 import genzoo
@@ -67,6 +68,25 @@ def test_a_checkpoint_and_its_run_give_what_the_published_entry_does(run: Path, 
     assert all(torch.equal(loaded[name], average[name]) for name in average)
     assert not all(torch.equal(loaded[name], raw[name]) for name in raw)
     assert any(not torch.equal(value, value.half().float()) for value in loaded.values() if value.is_floating_point())
+
+
+def test_a_checkpoint_has_no_card_and_that_is_said(run: Path, capsys: Captured) -> None:
+    for named in (run, run / "checkpoints" / "last.ckpt"):
+        assert f"{named} is a checkpoint, or a run with some, which has no card" in refused(
+            ["show", str(named)], capsys
+        )
+
+
+def test_a_model_to_begin_with_may_lie_anywhere(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where YAML would read something into its name."""
+    begin = tmp_path / "from: a, 'b' [ü]"
+    shutil.copytree(run / "entry", begin)
+    monkeypatch.chdir(tmp_path)
+    data = ["--data=DigitsDataModule", "--data.limit=64", "--trainer.max_steps=1", "--trainer.accelerator=cpu"]
+    main(["fit", "--from", begin.name, *data, *QUIET])
+    (config,) = (path for path in Path("runs").rglob("config.yaml") if path.parent.name != "entry")
+    callbacks = yaml.safe_load(config.read_text("utf-8"))["trainer"]["callbacks"]
+    assert [c["init_args"]["source"] for c in callbacks if c["class_path"].endswith("StartFrom")] == [begin.name]
 
 
 def test_checkpoints_stand_beside_entries_on_a_page(run: Path, tmp_path: Path) -> None:

@@ -476,6 +476,45 @@ def test_odd_files_get_one_clear_line(name: str, content: bytes, says: str, tmp_
     assert "\n" not in str(error.value) and name in str(error.value)
 
 
+@pytest.mark.parametrize("columns", [None, ["a", "b"]])
+@pytest.mark.parametrize(
+    ("text", "asks"),
+    [
+        (",a,b\n0,1,2\n1,3,5\n2,4,9\n3,6,7\n", False),  # as pandas writes it
+        ("\n\na,b\n1,2\n3,5\n4,9\n6,7\n", False),  # as an editor leaves it
+        ("a,b,\n1,2,\n3,5,\n4,9,\n6,7,\n", True),  # with a comma too many
+        ("a,c,c,b\n1,7,8,2\n3,7,8,5\n4,7,8,9\n6,7,8,7\n", True),  # with names that are somebody's business
+    ],
+)
+def test_columns_without_a_name_are_left_out(
+    text: str, asks: bool, columns: list[str] | None, tmp_path: Path
+) -> None:
+    (tmp_path / "table.csv").write_text(text)
+    if asks and columns is None:
+        with pytest.raises(ValueError, match="each once"):
+            ArrayDataModule(path=str(tmp_path / "table.csv"))
+        return
+    data = ArrayDataModule(path=str(tmp_path / "table.csv"), columns=columns)
+    assert list(data.column_names) == ["a", "b"]
+    assert sorted(data.data.x.tolist()) == [[1, 2], [3, 5], [4, 9], [6, 7]]
+
+
+@pytest.mark.parametrize(
+    ("column", "says"),
+    [
+        ([1.0, 1e39, 2.0, 3.0, 4.0], "row 2 in column 'b' has 1e\\+39, beyond the numbers of single precision"),
+        ([1e18 + i for i in range(5)], "'b' is 1e\\+18 in every row of the training data, to single precision"),
+        ([7.0] * 5, "'b' is 7 in every row of the training data, to single precision"),
+    ],
+)
+def test_numbers_that_single_precision_does_not_tell_apart_are_named(
+    column: list[float], says: str, tmp_path: Path
+) -> None:
+    write_csv(tmp_path / "table.csv", {"a": [1.0, 2.0, 3.0, 4.0, 5.0], "b": column})
+    with pytest.raises(ValueError, match=says):
+        ArrayDataModule(path=str(tmp_path / "table.csv"), val_fraction=0.2, test_fraction=0.2).setup("fit")
+
+
 def test_objects_in_a_file_are_not_unpickled(tmp_path: Path) -> None:
     np.save(tmp_path / "table.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(ValueError, match=r"table\.npy cannot be used: .* holds Python objects"):

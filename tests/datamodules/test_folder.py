@@ -143,6 +143,20 @@ def test_what_is_left_out_is_counted_and_said_once(root: Path) -> None:
     assert data.class_names == ["cat", "dog"] and sum(map(len, data.files.values())) == 40
 
 
+def test_what_a_run_has_left_is_nobody_s_data(root: Path) -> None:
+    """Where one trains in the folder of the data; a folder of pictures with a file of that name is none."""
+    before = ImageFolderDataModule(str(root), 4).files
+    for run, parts in (("runs/mine/1", ("samples", "entry", "checkpoints")), ("runs/mine/2", ("samples",))):
+        for part in parts:
+            (root / run / part).mkdir(parents=True)
+            Image.new("RGB", (4, 4)).save(root / run / part / "samples.png")
+        (root / run / "config.yaml").write_text("model: {}\n")
+    with pytest.warns(UserWarning, match=r"2 folders of runs \(1, 2\)"):
+        after = ImageFolderDataModule(str(root), 4)
+        after.prepare_data()
+    assert after.files == before
+
+
 def test_links_that_make_a_circle_end(root: Path) -> None:
     for name in ("one", "two", "three"):  # 3^40 ways to walk, as deep as a system lets one
         (root / "cat" / name).symlink_to(root)

@@ -18,6 +18,7 @@ from genzoo.zoo.likelihoods import (
     Likelihood,
     default_likelihood,
 )
+from genzoo.zoo.logistic_mixture import LogisticMixture
 from genzoo.zoo.modality import from_codes, to_codes, to_grid
 
 DISCRETE = [
@@ -223,3 +224,29 @@ def test_one_datum_is_asked_of_a_whole_batch(likelihood: Likelihood) -> None:
     output = likelihood.output(torch.randn(shape, generator=torch.Generator().manual_seed(0)), 3)
     x = torch.tensor([[0.0, 1.0]])
     torch.testing.assert_close(output.log_prob(x), output.log_prob(x.expand(4, -1)))
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "levels"),
+    [(Bernoulli(), 2), (Categorical(), 5), (DiscretisedLogistic(), 17), (LogisticMixture(2), 17), (Gaussian(), None)],
+    ids=lambda value: type(value).__name__ if isinstance(value, Likelihood) else str(value),
+)
+def test_several_data_of_one_output_and_one_datum_of_several(likelihood: Likelihood, levels: int | None) -> None:
+    generator = torch.Generator().manual_seed(0)
+    parameters = torch.randn(5, *likelihood.parameter_shape((3, 2, 2), levels), generator=generator)
+    x = torch.rand(5, 3, 2, 2, generator=generator)
+    x = x if levels is None else to_grid(x, levels)
+    of_one, of_five = likelihood.output(parameters[:1], levels), likelihood.output(parameters, levels)
+    for ours, theirs in (
+        (of_one.log_prob(x), [of_one.log_prob(one) for one in x.split(1)]),
+        (of_five.log_prob(x[:1]), [likelihood.output(p, levels).log_prob(x[:1]) for p in parameters.split(1)]),
+    ):
+        torch.testing.assert_close(ours, torch.cat(theirs))
+
+
+def test_the_mean_of_levels_is_in_full_precision_under_autocast_too() -> None:
+    output = Categorical().output(torch.randn(6, 17, 1, 4, 4), 17)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mean = output.mean
+    expected = (output.log_probs.double().exp() * (torch.arange(17) / 16).double().view(-1, 1, 1, 1)).sum(1)
+    torch.testing.assert_close(mean, expected.float(), atol=1e-6, rtol=0)

@@ -42,8 +42,10 @@ class Diffusion(MarginalBoundMixin, CompletionMixin, Denoising):
     flow_stop = 1 / 32
     #: up to so many dimensions the divergence is computed exactly
     exact_divergence_dims = 4
-    #: steps of a completion, and how often each is taken
+    #: steps of a completion, and how often each is taken: of images
     completion_steps, completion_repeats = 20, 3
+    #: the same of points and series, which take less time, and of which the spread is looked at
+    forecast_steps, forecast_repeats = 50, 10
     #: ln SNR of the noise levels at which anomalies are looked for
     anomaly_levels = (4.0, 2.0, 0.0, -2.0)
     #: draws of the likelihood as a score
@@ -245,16 +247,16 @@ class Diffusion(MarginalBoundMixin, CompletionMixin, Denoising):
         generator: Generator | None,
         labels: Tensor | None = None,
     ) -> Tensor:
-        """By `repaint`: approximate."""
+        """By `repaint`: approximate, nearer to what is likely without the known part the fewer repeats there are."""
+        steps, repeats = self.completion_steps, self.completion_repeats
+        if self.modality in ("points", "series"):
+            steps, repeats = self.forecast_steps, self.forecast_repeats
         given = None if labels is None else labels.repeat(num_samples)
         mask = known.expand(num_samples, *x.shape).flatten(0, 1)
         target = self.to_model(x).expand(num_samples, *x.shape).flatten(0, 1)
-        most = getattr(self.schedule, "steps", self.completion_steps)  # of a chain
-        times = self.solver_times(min(self.completion_steps, most))
+        times = self.solver_times(min(steps, getattr(self.schedule, "steps", steps)))  # of a chain
         y = normal(target.shape, like=target, generator=generator) * self.schedule.prior_std(times[0])
-        y = repaint(
-            self.denoiser(given, clip=True), self.schedule, y, times, target, mask, self.completion_repeats, generator
-        )
+        y = repaint(self.denoiser(given, clip=True), self.schedule, y, times, target, mask, repeats, generator)
         return self.from_model(y).unflatten(0, (num_samples, len(x)))
 
     @torch.no_grad()

@@ -190,6 +190,8 @@ class UnmaskingMixin(ConditionalMixin, CompletionMixin):
             now = rank(-surety.masked_fill(~masked, -math.inf)) < before - after
             now = (now & masked).view_as(symbols)
             symbols, turns = torch.where(now, drawn.squeeze(1), symbols), turns.masked_fill(now, step)
+        for _ in range(2 * (min(steps, symbols[0].numel()) - min(steps, most))):  # the same for each datum, whoever
+            uniform(symbols.shape, like=self.like, generator=generator)  # it is with, and what comes next, too
         return symbols, turns
 
     # ---- completions

@@ -414,4 +414,5 @@ class Mixture(MeasuredBuffers):
         component = torch.searchsorted(edges, places, right=True).clamp_max(len(edges) - 1)
         means, factors = full_precision(self.means), full_precision(self.factors)
         noise = normal((num_samples, means.shape[1]), like=means, generator=generator)
-        return means[component] + (factors[component] @ noise[..., None]).squeeze(-1)
+        # no product of matrices, which autocast would round
+        return means[component] + (factors[component] * noise[:, None]).sum(-1)

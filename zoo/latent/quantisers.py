@@ -200,8 +200,9 @@ class VectorQuantiser(Quantiser):
         codes are revived first, at vectors of the batch, with the use of a fair share of them.
         """
         z = z.detach().flatten(0, -2).to(self.codebook.dtype)
-        fair = total(z.new_full((), len(z))) / self.num_codes
-        dead = self.usage <= self.revive_below * fair
+        running = self.usage.mean()  # and not this batch's, which may be larger than those before
+        fair = torch.where(running > 0, running, total(z.new_full((), len(z))) / self.num_codes)
+        dead = self.usage <= self.revive_below * running
         self.codebook.copy_(torch.where(dead[:, None], self.draw(z), self.codebook))
         self.usage.copy_(torch.where(dead, fair, self.usage))
 

@@ -76,7 +76,7 @@ class VAE(LogProbMixin, GibbsMixin, EncoderDecoderMixin, ZooModule):
             baseline, which needs no derivative of the decoder along z and scatters far more; see `estimators`.
         beta: weight of KL in the training loss (Higgins et al. 2017), of log p(z) − log q(z | x) where K > 1.
             Evaluation always uses 1.
-        kl_warmup: training steps over which that weight rises linearly from 0 (Bowman et al. 2016).
+        kl_warmup: training steps, of a Trainer's, over which that weight rises linearly from 0 (Bowman et al. 2016).
         free_bits: nats for each latent dimension, averaged over the batch, below which its KL is not penalised
             (Kingma et al. 2016, eq. 15). Evaluation ignores it. Only where K = 1.
         pixel_noise: whether samples and completions are drawn from p(x | z), as `log_prob` takes them; or else are
@@ -246,7 +246,7 @@ class VAE(LogProbMixin, GibbsMixin, EncoderDecoderMixin, ZooModule):
         K > 1: −log (1/K) Σ_k p(x | z_k) (p(z_k) / q(z_k | x))^β_t.
         """
         labels = None if self.num_classes is None else self.checked_labels(labels, len(x))
-        beta, q = self.beta_at(self.global_step), self.posterior(x, labels)
+        beta, q = self.weight_of_kl, self.posterior(x, labels)
         z = self.draw(q, self.num_particles)
         pathwise = self.estimator == "pathwise"
         z = z if pathwise else z.detach()
@@ -271,6 +271,11 @@ class VAE(LogProbMixin, GibbsMixin, EncoderDecoderMixin, ZooModule):
         if added is None:
             return {"loss": -bound, **terms}
         return {"loss": added.mean(0) - bound, "added_loss": added.mean(0), **terms}
+
+    @property
+    def weight_of_kl(self) -> float:
+        """β_t of this step; β without a Trainer, which would count them."""
+        return self.beta if self._trainer is None else self.beta_at(self.global_step)
 
     def beta_at(self, step: int) -> float:
         """The weight of KL at a training step."""
@@ -381,7 +386,7 @@ class VAE(LogProbMixin, GibbsMixin, EncoderDecoderMixin, ZooModule):
         Args:
             x: (B, *shape).
             scorer: "reconstruction" (the default): −log p(x | z = E_q z), which leaves out how unusual the code is
-                and tells one class from others better than the bound does; "nll": −ELBO.
+                and tells one class from others better than the bound does; "nll": −L_K, which it is trained on.
 
         Returns:
             (B,), nats, higher = odder.

@@ -138,6 +138,11 @@ class TwoStageMixin(nn.Module):
         """The shares of training between which the stage lies."""
         return (0.0, self.first_stage or 0.0) if self.stage == "autoencoder" else (self._begun, 1.0)
 
+    def on_train_end(self) -> None:
+        """Lets go of the codes, which are of these data."""
+        super().on_train_end()  # type: ignore[misc]
+        self._kept = None
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Ends the first stage, when it is time: collective, where training goes by the clock."""
         over = self.stage == "autoencoder" and (share_done(self.trainer) or 0.0) >= (self.first_stage or 0.0)

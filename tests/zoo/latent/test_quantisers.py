@@ -267,3 +267,19 @@ def test_perplexity_is_the_exponential_of_the_entropy():
 def test_impossible_arguments_are_refused(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_a_larger_batch_than_before_takes_no_code_for_dead():
+    """Nor a smaller one: what a code is used is measured by what the others were."""
+    generator = torch.Generator().manual_seed(0)
+    data = torch.randn(20_000, 4, generator=generator)
+    for sizes in ((128, 1536), (1536, 32)):
+        torch.manual_seed(0)
+        quantiser = VQ(64, dim=4).build()
+        for _ in range(400):
+            quantiser.learn(data[torch.randint(len(data), (sizes[0],), generator=generator)])
+        before, used = quantiser.codebook.clone(), quantiser.usage / quantiser.usage.mean()
+        assert used.min() > 2 * VQ(64, dim=4).revive_below  # none is dead
+        quantiser.learn(data[torch.randint(len(data), (sizes[1],), generator=generator)])
+        moved = (quantiser.codebook - before).norm(dim=1)
+        assert moved.max() < 0.5 * torch.cdist(before, before).fill_diagonal_(9).min()

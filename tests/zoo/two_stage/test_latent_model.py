@@ -46,6 +46,13 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+class Kept(Callback):
+    """What a training keeps until its end, and no longer."""
+
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        self.codes, self.labels = pl_module._kept
+
+
 def model(shape: tuple[int, ...] = (1, 8, 8), levels: int = 17, **options: Any) -> LatentModel:
     torch.manual_seed(0)
     return LatentModel(shape, levels, **({"autoencoder": CODES, "prior": SMALL} | options)).eval()
@@ -170,6 +177,16 @@ def test_a_completion_is_drawn_as_the_prior_says_of_the_codes_that_are_not_known
     assert float((shares - expected).abs().sum()) / 2 < 0.03
 
 
+def test_a_completion_does_not_depend_on_what_else_is_completed() -> None:
+    """However much of that is unknown, and in as many steps: the surest codes first, several times over."""
+    prior = partial(MaskedDiffusion, width=16, depth=1, heads=2, sampler="confidence")
+    ours = model(levels=4, autoencoder=partial(CODES, quantiser=FSQ((4, 4))), prior=prior)
+    x, known = data(2, levels=4), torch.zeros(2, 1, 8, 8, dtype=torch.bool)
+    known[0, :, :6] = True
+    both = ours.complete(x, known, generator=PerDatum(x))
+    assert torch.equal(both[:, :1], ours.complete(x[:1], known[:1], generator=PerDatum(x[:1])))
+
+
 @pytest.mark.parametrize("continuous", [False, True])
 def test_anomaly_scores_are_of_the_decoder_alone_and_of_the_bound(continuous: bool) -> None:
     parts = {"autoencoder": SPATIAL, "prior": partial(FlowMatching, width=8)} if continuous else {}
@@ -278,8 +295,10 @@ def test_the_codes_of_the_training_data_are_kept_with_their_mirror_images(tmp_pa
 
     ours = model(**STAGED | {"first_stage": 0})
     source = Flipped((1, 8, 8), 17)
-    Trainer(max_steps=1, limit_val_batches=0, default_root_dir=tmp_path, **QUIET).fit(ours, datamodule=source)
-    posterior, labels = ours._kept
+    quiet = {"limit_val_batches": 0, "default_root_dir": tmp_path, "callbacks": [kept := Kept()], **QUIET}
+    Trainer(max_steps=1, **quiet).fit(ours, datamodule=source)
+    posterior, labels = kept.codes, kept.labels
+    assert ours._kept is None
     x, y = source.sources["train"].x, source.sources["train"].labels
     expected = {
         (tuple(c.flatten().tolist()), int(k))
@@ -326,13 +345,14 @@ def test_a_run_that_goes_on_for_longer_has_schedules_as_long(stop_at: int, begin
 def test_the_classes_of_all_data_are_counted_however_few_the_first_stage_has_seen(tmp_path: Path) -> None:
     """After one batch of the first stage and one of the second, a class that neither had is drawn all the same."""
     ours, source = model(**STAGED), Noise((1, 8, 8), 17)
-    trainer = Trainer(max_steps=2, limit_val_batches=0, default_root_dir=tmp_path, **QUIET)
+    quiet = {"limit_val_batches": 0, "default_root_dir": tmp_path, "callbacks": [until := Kept()], **QUIET}
+    trainer = Trainer(max_steps=2, **quiet)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*the training data had no class")
         trainer.fit(ours, datamodule=source)
     labels = source.sources["train"].labels[:24]
     assert bool(ours.class_counts.all())
-    kept = torch.stack([(ours._kept[1] == k).sum() for k in range(3)])
+    kept = torch.stack([(until.labels == k).sum() for k in range(3)])
     assert int(kept.sum()) == len(labels)
     more = ours.class_counts - kept  # the batch of the second stage
     assert bool((more >= 0).all()) and int(more.sum()) <= 4
@@ -397,9 +417,20 @@ LOADER = partial(torch.utils.data.DataLoader, batch_size=2)
 )
 def test_what_is_encoded_is_what_is_trained_on(loader: Any, limits: Any, rows: Any, tmp_path: Path) -> None:
     ours = model(**ONLY)
-    Trainer(max_steps=1, default_root_dir=tmp_path, **QUIET, **limits).fit(ours, loader)
+    Trainer(max_steps=1, default_root_dir=tmp_path, callbacks=[kept := Kept()], **QUIET, **limits).fit(ours, loader)
     expected = ours.autoencoder.codes(data(10)[list(rows)])
-    assert sorted(ours._kept[0].flatten(1).tolist()) == sorted(expected.flatten(1).tolist())
+    assert sorted(kept.codes.flatten(1).tolist()) == sorted(expected.flatten(1).tolist())
+
+
+def test_a_loop_of_one_s_own_after_it_learns_from_what_it_is_given(tmp_path: Path) -> None:
+    ours = model(**ONLY)
+    Trainer(max_steps=1, default_root_dir=tmp_path, **QUIET).fit(ours, LOADER(Rows()))
+    ours.train()
+    losses = []
+    for x in (torch.zeros(4, 1, 8, 8), data(4)):
+        torch.manual_seed(0)
+        losses.append(ours.objective(x, None)["loss"])
+    assert not torch.equal(*losses)
 
 
 def test_data_without_an_end_are_not_encoded(tmp_path: Path) -> None:
@@ -424,8 +455,9 @@ def test_codes_are_of_data_as_training_has_them(tmp_path: Path, monkeypatch: pyt
             type(ours)._keep_codes(ours, **options)
 
     ours._keep_codes = encode
-    Trainer(max_steps=1, limit_val_batches=0, default_root_dir=tmp_path, **QUIET).fit(ours, datamodule=source)
-    assert torch.equal(ours._kept[0].long(), ours.autoencoder.codes(1 - source.sources["train"].x))
+    quiet = {"limit_val_batches": 0, "default_root_dir": tmp_path, "callbacks": [kept := Kept()], **QUIET}
+    Trainer(max_steps=1, **quiet).fit(ours, datamodule=source)
+    assert torch.equal(kept.codes.long(), ours.autoencoder.codes(1 - source.sources["train"].x))
     assert not seeded_elsewhere
 
 
