@@ -57,7 +57,8 @@ class EmojiDataModule(ImageDataModule):
 
     Half of the drawings are one concept in several skins or sexes, and some look the same. A concept is in one split
     alone, with all its variants and doubles, or a test likelihood would be that of pictures seen in training but for
-    a colour: a fixed random tenth of the concepts is for testing.
+    a colour: a fixed random tenth of the concepts is for testing. So the test drawings are not independent of each
+    other, as standard errors take them to be: those of another tenth would be off by several times as much.
 
     Args:
         size: height and width, in pixels.

@@ -6,7 +6,9 @@ dictionary: name, value, unit, split, protocol, num_examples, and where they app
 with what the floor is (what a perfect model, for an AUROC: a trivial one, would score) and floor_standard_error.
 
 A standard error is the standard deviation of the figure under new draws of everything that was drawn: the samples,
-and the data of the split. A figure of which none is known has none.
+and the data of the split. A figure of which none is known has none. The data are taken for independent of each other;
+where they are not, as variants of one drawing or successive windows of one text, the figure of other data of the kind
+would be off by several times as much.
 """
 
 import inspect
