@@ -308,9 +308,9 @@ def test_what_cannot_be_shown_is_refused(capsys: pytest.CaptureFixture[str], mon
         (["points/ddpm"], "the app shows images, sounds and texts, but points/ddpm is of points"),
     ]:
         with pytest.raises(SystemExit):
-            main(["app", *names])
+            main(["app", *names, "--port", a_port()])
         assert says in capsys.readouterr().err
     monkeypatch.setattr("genzoo.commands.app.find_spec", lambda name: None)
     with pytest.raises(SystemExit):
-        main(["app"])
+        main(["app", "--port", a_port()])
     assert "pip install 'genzoo[app]'" in capsys.readouterr().err

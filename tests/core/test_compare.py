@@ -141,9 +141,11 @@ def test_every_picture_can_be_read(page: Path) -> None:
 
 def test_the_same_seed_writes_the_same_page(page: Path, zoo: Path, tmp_path: Path) -> None:
     for seed in ("0", "1"):
-        main(["compare", str(zoo / "made"), "--out", str(tmp_path / seed), "--seed", seed, "--device", "cpu"])
-    main(["compare", str(zoo / "made"), "--out", str(tmp_path / "again"), "--device", "cpu"])
-    assert (tmp_path / "again").read_bytes() == (tmp_path / "0").read_bytes() != (tmp_path / "1").read_bytes()
+        out = str(tmp_path / f"{seed}.html")
+        main(["compare", str(zoo / "made"), "--out", out, "--seed", seed, "--device", "cpu"])
+    main(["compare", str(zoo / "made"), "--out", str(tmp_path / "again.html"), "--device", "cpu"])
+    again, zero, one = ((tmp_path / f"{name}.html").read_bytes() for name in ("again", "0", "1"))
+    assert again == zero != one
 
 
 def test_points_are_shown_as_clouds(tmp_path: Path) -> None:

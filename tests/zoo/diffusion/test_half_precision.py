@@ -58,6 +58,8 @@ def test_figures_are_those_of_single_precision_where_the_network_says_the_same(f
 def test_it_takes_what_it_gives(family, shape, levels, half, monkeypatch):
     monkeypatch.setattr(family, "flow_steps", 2)
     monkeypatch.setattr(family, "completion_steps", 3)
+    monkeypatch.setattr(family, "forecast_steps", 3)
+    monkeypatch.setattr(family, "forecast_repeats", 3)
     torch.manual_seed(0)
     model = family(shape, levels, width=16).eval().to(half)
     x = model.sample(3, generator=torch.Generator().manual_seed(0))
