@@ -1,7 +1,7 @@
 """`genzoo fit --from mnist/ddpm`: the architecture and the weights of a trained model, for other data.
 
 What a recipe says of the model goes with it: its optimiser, its schedule, another argument. A recipe need not say
-anything of it at all.
+anything of it at all. A text is read in the model's vocabulary.
 """
 
 import atexit
@@ -53,7 +53,10 @@ def with_source(argv: list[str], contract: Collection[str]) -> list[str]:
         for name, value in (block.get("init_args") or {}).items()
         if name not in contract and not name.startswith("_") and not name.endswith(TRAINING) and value is not None
     }
-    model = written({"model": {"class_path": block["class_path"], "init_args": kept}})
+    recipe: dict[str, object] = {"model": {"class_path": block["class_path"], "init_args": kept}}
+    if spoken := (block.get("init_args") or {}).get("vocabulary"):  # for the numbers of other texts, too
+        recipe["data"] = {"class_path": "genzoo.datamodules.TextDataModule", "init_args": {"vocabulary": spoken}}
+    model = written(recipe)
     begin = {"class_path": "genzoo.callbacks.StartFrom", "init_args": {"source": source}}
     return [rest[0], "--config", model, *rest[1:], f"--trainer.callbacks+={json.dumps(begin)}"]
 

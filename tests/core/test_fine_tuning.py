@@ -70,6 +70,35 @@ def test_a_recipe_need_not_say_anything_of_the_model() -> None:
     assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 
+@pytest.mark.parametrize("tokenizer", ["character", "byte"])
+def test_another_text_is_read_in_the_vocabulary_of_the_model(
+    tokenizer: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Though it has fewer characters, in another order; a text with others is refused."""
+    for name, text in (
+        ("first", "the cab faced a bad head; "),
+        ("second", "a dead bee faded; "),
+        ("third", "a zebra. "),
+    ):
+        Path(f"{name}.txt").write_text(text * 40)
+    data = {"class_path": "TextDataModule", "init_args": {"path": "first.txt", "tokenizer": tokenizer}}
+    data["init_args"] |= {"context_length": 8, "batch_size": 4}
+    model = {"class_path": "GPT", "init_args": {"width": 8, "depth": 1, "heads": 1}}
+    begun = fit(recipe(model=model, data=data, trainer={"max_steps": 1}))
+    assert begun["data"]["init_args"]["vocabulary"] == ""
+    known = genzoo.load("done/0").vocabulary
+    data["init_args"]["path"] = "second.txt"
+    still = ["--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=0"]
+    said = fit(recipe(data=data, trainer={"max_steps": 1}), "--from=done/0", *still)
+    assert said["data"]["init_args"]["vocabulary"] == known.statement == genzoo.load("done/1").vocabulary.statement
+    data["init_args"]["path"] = "third.txt"
+    if tokenizer == "character":
+        capsys.readouterr()
+        with pytest.raises(SystemExit):
+            fit(recipe(data=data, trainer={"max_steps": 1}), "--from=done/0")
+        assert "characters are not in the vocabulary: '.rz'" in capsys.readouterr().err
+
+
 def test_what_does_not_fit_is_named_before_training(capsys: pytest.CaptureFixture[str]) -> None:
     genzoo.publish(MADE((1, 4, 4), 17, width=16), "own/made", to="entry")
     with pytest.raises(SystemExit):
