@@ -171,7 +171,8 @@ def build_data(block: Any, given: Namespace, module: Any = None, *, own: bool = 
     spoken = getattr(getattr(module, "vocabulary", None), "statement", "")
     if "vocabulary" in taken:  # a run's own recipe states "" for none
         options["vocabulary"] = options.get("vocabulary") or spoken
-    if given.root is not None and "columns" in taken and not options.get("columns"):  # another file may have more
+    table = Path(given.root or "").suffix.lower() in (".csv", ".tsv", ".parquet")  # which has names for its columns
+    if table and "columns" in taken and not options.get("columns"):  # and may have more of them
         options["columns"] = list(getattr(module, "column_names", ())) or None
     place = "path" if "path" in taken and not options.get("source") else "root"  # a text of one's own has a path
     if given.root is not None and place in taken:

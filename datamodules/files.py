@@ -1,6 +1,7 @@
 """The files below a folder: which of them are data, and what is said of those that are not."""
 
 import os
+import re
 from collections.abc import Collection
 from pathlib import Path
 
@@ -8,6 +9,9 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 #: what systems leave beside a user's files, all of whose other litter begins with a dot
 LITTER = {"__MACOSX", "@eaDir", "Thumbs.db", "ehthumbs.db", "desktop.ini", "$RECYCLE.BIN"}
+
+#: what `SampleLogger` calls a picture: what it shows, and the step
+SAMPLE = re.compile(r"[a-z_]+-\d{8}")
 
 # Why a file is left out, as it is said of several.
 HIDDEN = "hidden"
@@ -24,8 +28,10 @@ def is_hidden(name: str) -> bool:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether genzoo has kept a run there, whose samples and checkpoints are nobody's data."""
-    return (folder / "config.yaml").is_file() and any((folder / part).is_dir() for part in ("checkpoints", "samples"))
+    """Whether a run was kept there, whose samples and checkpoints are nobody's data: by what such are called."""
+    stated = any((folder / name).is_file() for name in ("config.yaml", "hparams.yaml"))
+    pictures = (path.stem for path in (folder / "samples").glob("*-*"))
+    return any((folder / "checkpoints").glob("*.ckpt")) or (stated and any(map(SAMPLE.fullmatch, pictures)))
 
 
 class FileSearch:

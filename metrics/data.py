@@ -15,7 +15,7 @@ from weakref import ReferenceType, WeakKeyDictionary, ref
 import torch
 from lightning.fabric.utilities.distributed import DistributedSamplerWrapper
 from lightning.pytorch import LightningDataModule, Trainer
-from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.utils.data import (
@@ -164,6 +164,10 @@ class Rows:
         return f"{self.limit} data spread evenly over the {self.split} split"
 
 
+class NoSplit(ValueError):
+    """There is no such split."""
+
+
 class NoOtherSplit(ValueError):
     """There are no real data to hold beside those that are measured."""
 
@@ -172,14 +176,14 @@ def beside(source: Trainer | LightningDataModule, split: str, limit: int | None 
     """Data of another split than what is measured is of.
 
     Raises:
-        NoOtherSplit: there is none, or it has no end, or less than two data.
+        NoOtherSplit: there is none, or less than two data; or they may have no end, of a Trainer's own loaders.
     """
     data = Rows(source, split, limit)
     try:
         if isinstance(source, Trainer) and data.may_be_endless:
             raise NoOtherSplit(f"the {split} data have no length, and may have no end")
         few = at_most(Rows(source, split), 2)
-    except ValueError as error:
+    except NoSplit as error:
         raise NoOtherSplit(str(error)) from error
     if few < 2:
         raise NoOtherSplit(f"the {split} split has {few} data")
@@ -219,19 +223,23 @@ def set_up_to_fit(datamodule: LightningDataModule) -> None:
         datamodule.setup("fit")
 
 
-#: in which training a datamodule was set up for its test split, which a fit need not have done
-_SET_UP: WeakKeyDictionary[LightningDataModule, ReferenceType[Trainer]] = WeakKeyDictionary()
+#: for which attempt at training a datamodule was set up for its test split, which a fit need not have done
+_SET_UP: WeakKeyDictionary[LightningDataModule, ReferenceType[Any]] = WeakKeyDictionary()
 
 
 def _set_up_to_test(datamodule: LightningDataModule) -> None:
     """Has a datamodule do so; in a training once, before it begins: see `set_up_to_fit`."""
     trainer = datamodule.trainer
-    if trainer is not None and (known := _SET_UP.get(datamodule)) is not None and known() is trainer:
+    state = None if trainer is None else trainer.state
+    trains = state is not None and state.fn == TrainerFn.FITTING and state.status == TrainerStatus.RUNNING
+    attempt = trainer.fit_loop._data_source if trains else None  # type: ignore[union-attr]  # another one each time
+    known = _SET_UP.get(datamodule)
+    if attempt is not None and known is not None and known() is attempt:
         return
     with _without_trainer(datamodule):
         datamodule.setup("test")
-    if trainer is not None and trainer.state.fn == TrainerFn.FITTING:
-        _SET_UP[datamodule] = ref(trainer)
+    if attempt is not None:
+        _SET_UP[datamodule] = ref(attempt)
 
 
 @contextmanager
@@ -247,7 +255,7 @@ def _loaders(source: Trainer | LightningDataModule, split: str) -> Iterator[list
         try:
             loaders = getattr(datamodule, f"{split}_dataloader")()
         except MisconfigurationException as error:
-            raise ValueError(
+            raise NoSplit(
                 f"{type(datamodule).__name__} has no {split}_dataloader, but the {split} split was asked for."
             ) from error
         yield _in_order(loaders)
@@ -272,7 +280,7 @@ def _trainer_loaders(trainer: Any, split: str) -> Any:
     if loaders is None:
         loaders = next((source.dataloader() for source in sources if source.is_defined()), None)
     if loaders is None:
-        raise ValueError(
+        raise NoSplit(
             f"The Trainer has no {split} dataloader at this point. Pass `fit` a datamodule, whose"
             f" {split}_dataloader can be asked at any time, or choose another split."
         )

@@ -243,7 +243,7 @@ def remeasured(before: Mapping[str, Any], now: Mapping[str, Any], origin: str) -
     key = itemgetter("name")
     new = {key(figure): figure for figure in now["figures"]}
     names = dict.fromkeys([*map(key, before.get("figures", [])), *new])
-    old = {key(figure): figure for figure in before.get("figures", []) if key(figure) not in new}
+    old = {key(figure): dict(figure) for figure in before.get("figures", []) if key(figure) not in new}
     if "environment" in before and before["environment"] != now["environment"]:
         old = {name: {"environment": before["environment"], **figure} for name, figure in old.items()}
     asked, then = now["evaluation"], before.get("evaluation", {})
@@ -253,6 +253,9 @@ def remeasured(before: Mapping[str, Any], now: Mapping[str, Any], origin: str) -
             f"{origin} was measured with another {', '.join(sorted(set().union(*stale.values())))} than the figures"
             f" that stay ({', '.join(stale)}): measure all of them again, or give the same arguments"
         )
+    for figure in old.values():
+        if figure.get("environment") == now["environment"]:
+            del figure["environment"]
     return {
         **before,
         **now,

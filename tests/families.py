@@ -170,13 +170,14 @@ VARIED = (VAE, GAN, Autoencoder, DDPM, GPT, QuantisedAutoencoder, LatentModel)
 
 
 def varied(cases: Iterable[Case]) -> list[ParameterSet]:
-    """The cases, of which `make test` has one of each family that is unlike the others, and of labels."""
+    """The cases, of which `make test` has one of each family unlike the others, of labels, and of other networks."""
     seen: set[tuple[type, bool]] = set()
 
     def new(case: Case) -> bool:
         labelled = "conditional" in case.options
         kind = (case.family, labelled)
-        found = case.family in ((VAE,) if labelled else VARIED) and (kind not in seen or case in CODEBOOKS)
+        found = case.family in ((VAE,) if labelled else VARIED) and kind not in seen
+        found |= case in CODEBOOKS + OTHER_NETWORKS
         seen.add(kind)
         return found
 

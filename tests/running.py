@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from multiprocessing import connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -90,7 +91,8 @@ def as_two(script: Path, *arguments: str, timeout: float = 300) -> None:
     group = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "none"}
     group |= {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": a_port()}
     both = [{**os.environ, **group, "RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
-    for ended in _forked(both, (str(script), *arguments), script.parent, timeout):
+    both_ended = _forked(both, (str(script), *arguments), script.parent, timeout)
+    for ended in sorted(both_ended, key=lambda ended: -ended.returncode):  # who was killed is not the cause
         assert ended.returncode == 0, ended.stderr
 
 
@@ -106,14 +108,18 @@ def _forked(
         ]
         for process in processes:
             process.start()
-        until = time.monotonic() + timeout
-        for process in processes:
-            process.join(max(0, until - time.monotonic()))
-        late = [process for process in processes if process.exitcode is None]
-        for process in late:
+        until, waiting = time.monotonic() + timeout, set(processes)
+        while waiting and time.monotonic() < until:
+            connection.wait([process.sentinel for process in waiting], until - time.monotonic())
+            waiting = {process for process in waiting if process.exitcode is None}
+            if any(process.exitcode for process in processes):  # the others would wait for it
+                until = min(until, time.monotonic() + 5)
+        for process in waiting:
             process.kill()
-        if late:
-            raise subprocess.TimeoutExpired(arguments, timeout, stderr=[path.read_text() for _, path in streams])
+            process.join()
+        if waiting and not any(process.exitcode for process in {*processes} - waiting):
+            said = "\n".join(path.read_text() for _, path in streams)
+            raise AssertionError(f"{arguments} did not end in {timeout} s: {said}")
         return [
             subprocess.CompletedProcess(arguments, process.exitcode, *(path.read_text() for path in paths))
             for process, paths in zip(processes, streams, strict=True)

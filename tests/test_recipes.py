@@ -55,12 +55,11 @@ SMALL_MODELS = {"cluster/dit": {"patch": 16, "width": 32, "depth": 2, "heads": 1
 
 
 def unlike_others() -> set[str]:
-    """One recipe of each model and of each kind of data, small digits first."""
+    """Recipes with every class and every network that one names, small digits first."""
     found: dict[str, str] = {}
     for name in sorted(recipes.names(), key=lambda name: not name.startswith("digits/")):
-        recipe = yaml.safe_load(recipes.find(name).read_text())
-        for part in ("model", "data"):
-            found.setdefault(recipe[part]["class_path"], name)
+        for what in re.findall(r"(?:class_path|network): *(\w[\w.]*)", recipes.find(name).read_text()):
+            found.setdefault(what, name)
     return set(found.values())
 
 

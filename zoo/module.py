@@ -28,7 +28,7 @@ from genzoo.zoo.modality import (
     value_range,
 )
 from genzoo.zoo.naming import NamingMixin
-from genzoo.zoo.optimizers import fused
+from genzoo.zoo.optimizers import fused, state_again
 from genzoo.zoo.plain import make_plain
 from genzoo.zoo.precision import MeasuredBuffers, full_precision
 from genzoo.zoo.processes import gather
@@ -83,6 +83,7 @@ class ZooModule(SharingMixin, NamingMixin, StandardisingMixin, MeasuredBuffers, 
         self._value_range = value_range(shape, levels)
         self._suspicious = self._labels_are_sound = self._schedule_goes_by_time = False
         self._plateau_is_due = False  # after a validation
+        self._changed: learning_rates.Changed | None = None  # in a run that goes on
         self._figures_due: dict[str, float] = {}  # in a run that goes on from there
         self._streams: PerDatum | None = None  # of the batch that is on its way
         #: sum and number of what was trained on since callbacks looked, and the means that they were shown then
@@ -477,7 +478,7 @@ class ZooModule(SharingMixin, NamingMixin, StandardisingMixin, MeasuredBuffers, 
             self.check_source(getattr(self.trainer, "datamodule", None), but=but)
             self.check_source(SimpleNamespace(**checkpoint.get("hyper_parameters", {})), called="the checkpoint")
         if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
-            learning_rates.leave_to_another(checkpoint, self.hparams)
+            self._changed = learning_rates.changed(checkpoint, self.hparams)
             for name, value in dict(enumerate(checkpoint.get("gathered", []))).get(self.global_rank, {}).items():
                 setattr(self, name, value)
             self._figures_due = checkpoint.get("figures_due", {})
@@ -495,6 +496,10 @@ class ZooModule(SharingMixin, NamingMixin, StandardisingMixin, MeasuredBuffers, 
         order_together(self.trainer.train_dataloader, self.current_epoch)  # an epoch that goes on does not begin
         for name in self.gathered:
             setattr(self, name, move_data_to_device(getattr(self, name), self.device))
+        if self._changed is not None:
+            for optimizer in self.trainer.optimizers:
+                state_again(optimizer, arguments=self._changed.arguments, rates=self._changed.schedule)
+            self._changed = None
         if self.lr_scheduler is not None:
             self._schedule_goes_by_time = learning_rates.goes_by_time(self.lr_scheduler, self.trainer)
             for config in self.trainer.lr_scheduler_configs:

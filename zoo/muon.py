@@ -81,9 +81,8 @@ class Muon(torch.optim.Optimizer):
                 "Muon was given no group marked `matrices: True`, so there is nothing to make orthogonal steps in:"
                 " group the parameters by `genzoo.zoo.muon.matrix_groups`, or take AdamW."
             )
-        self._of_matrices = {"lr": lr, "betas": (momentum, betas[1])}
         own = {"matrices": False, "lr": adam_lr, "weight_decay": weight_decay, "betas": tuple(betas), "eps": eps}
-        super().__init__(groups, own)
+        super().__init__(groups, own | {"of_matrices": {"lr": lr, "betas": (momentum, betas[1])}})
         self.register_load_state_dict_pre_hook(_of_this_version)
         self.register_load_state_dict_post_hook(lay_out_state)
 
@@ -93,12 +92,20 @@ class Muon(torch.optim.Optimizer):
         Raises:
             ValueError: if what is marked is none.
         """
-        super().add_param_group(self._of_matrices | param_group if param_group.get("matrices") else param_group)
-        shapes = [tuple(p.shape) for p in self.param_groups[-1]["params"] if p.ndim < 2]
-        if self.param_groups[-1]["matrices"] and shapes:
-            raise ValueError(
-                f"Muon takes steps in matrices and kernels, but a group marked so has parameters of shapes {shapes}."
-            )
+        group = dict(param_group)
+        given = group["params"]
+        if group.get("matrices"):
+            group = self.defaults["of_matrices"] | group
+            if "momentum" in group:
+                group["betas"] = (group.pop("momentum"), group["betas"][1])
+            group["params"] = given = [given] if isinstance(given, Tensor) else list(given)
+            if shapes := [tuple(p.shape) for p in given if isinstance(p, Tensor) and p.ndim < 2]:
+                raise ValueError(
+                    "Muon takes steps in matrices and kernels, but a group marked so has parameters of shapes"
+                    f" {shapes}."
+                )
+        super().add_param_group(group)
+        del self.param_groups[-1]["of_matrices"]  # which is for groups added later
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:

@@ -15,9 +15,8 @@ from torch.utils._foreach_utils import _get_fused_kernels_supported_devices  # t
 def fused(optimizer: Optimizer) -> Optimizer:
     """Adam and AdamW by PyTorch's fused kernel, in a third of the time; any other optimiser as it is.
 
-    What was stated stays: `fused: false` or a `foreach` are somebody's wish. So it is with a checkpoint, whatever the
-    optimiser: the moments and the learning rate are taken from it (or not even that, see
-    `learning_rates.leave_to_another`), and all else, be it a weight decay, is as the run that goes on states it.
+    What was stated stays: `fused: false` or a `foreach` are somebody's wish. So it is with a checkpoint: the state is
+    taken from it, how to go on is not, and one written without the fused kernel goes on with it.
 
     The gradients come to the kernel unscaled, as to any other optimiser. Lightning refuses to clip them where the
     kernel itself is to divide by the scale of `16-mixed`, and takes every fused Adam for such a one, also in
@@ -29,7 +28,10 @@ def fused(optimizer: Optimizer) -> Optimizer:
     Returns:
         The same one.
     """
-    optimizer.register_load_state_dict_pre_hook(_as_stated)
+    optimizer.register_load_state_dict_pre_hook(_computed_as_here)
+    optimizer._stated = [  # type: ignore[attr-defined]
+        {name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups
+    ]
     if not isinstance(optimizer, Adam | AdamW):
         return optimizer
     if not torch.cuda.is_available() and torch.cuda._device_count_nvml() < 0:  # there is no driver, of AMD's neither
@@ -78,20 +80,41 @@ def _lay_out_gradients(optimizer: Optimizer, *_: Any) -> None:
 
 #: what schedules move, or note in a group
 MOVED = {"lr", "initial_lr", "min_lr", "max_lr", "base_momentum", "max_momentum"}
+MOMENTA = {"betas", "momentum"}  # and these, if they note a momentum
 
 
-def _as_stated(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+def state_again(optimizer: Optimizer, *, arguments: bool, rates: bool) -> None:
+    """Gives an optimiser that was restored what it states in this run.
+
+    Args:
+        optimizer: as `fused` returned it.
+        arguments: all but what a schedule may have moved: a weight decay, say.
+        rates: what a schedule may have moved.
+    """
+    for group, stated in zip(optimizer.param_groups, getattr(optimizer, "_stated", ()), strict=False):
+        moved = MOVED | (MOMENTA if "max_momentum" in group else set())
+        if rates:
+            for name in MOVED & group.keys():
+                del group[name]
+        group.update({name: value for name, value in stated.items() if (rates if name in moved else arguments)})
+
+
+def _computed_as_here(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
     if len(state["param_groups"]) != len(optimizer.param_groups):
         return state  # PyTorch will complain
     groups = []
     for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=True):
-        unknown, missing = (a.keys() - b.keys() - MOVED for a, b in ((saved, own), (own, saved)))
+        unknown, missing = (a.keys() - b.keys() - MOVED - MOMENTA for a, b in ((saved, own), (own, saved)))
         if unknown and missing:  # another version of the same one has more, or less
-            raise ValueError(
-                f"The checkpoint is of a training with another optimiser than {type(optimizer).__name__}, one that"
-                f" has {', '.join(sorted(unknown))}: resume with that one, or begin a training with its weights"
-                " (StartFrom; genzoo fit --from)."
-            )
-        of_the_past = MOVED | {"params"} | ({"betas", "momentum"} if "max_momentum" in saved else set())
-        groups.append(own | {name: value for name, value in saved.items() if name in of_the_past})
+            raise ValueError(another(type(optimizer).__name__, f"one that has {', '.join(sorted(unknown))}"))
+        here = {name: own[name] for name in ("fused", "foreach") if name in own}
+        groups.append(own | saved | here)
     return state | {"param_groups": groups}
+
+
+def another(own: str, theirs: str) -> str:
+    """What is said of a checkpoint whose optimiser is another one."""
+    return (
+        f"The checkpoint is of a training with another optimiser than {own}, {theirs}: resume with that one, or begin"
+        " a training with its weights (StartFrom; genzoo fit --from)."
+    )

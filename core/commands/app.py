@@ -2,7 +2,7 @@
 
 from argparse import ArgumentParser, Namespace
 from importlib.util import find_spec
-from socket import SO_REUSEADDR, SOL_SOCKET, socket
+from socket import SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET, getaddrinfo, socket
 
 from genzoo.arguments import MODEL, add_allow, allowed, found
 from genzoo.zoo import hub
@@ -26,12 +26,13 @@ def run(given: Namespace) -> None:
     """Opens a page on which one draws, and sees every model score, reconstruct and complete it, side by side."""
     if not 1 <= given.port < 2**16:
         raise ValueError(f"--port {given.port}: give one from 1 to 65535")
-    with socket() as free:  # Gradio would search among ports, and speak of options of its own
-        free.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
-        try:
-            free.bind((given.host, given.port))
-        except OSError as error:
-            raise ValueError(f"--host {given.host} --port {given.port} cannot be taken: {error.strerror}") from None
+    try:  # Gradio would search among ports, and speak of options of its own
+        family, kind, _, _, place = getaddrinfo(given.host.strip("[]"), given.port, type=SOCK_STREAM)[0]
+        with socket(family, kind) as free:
+            free.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+            free.bind(place)
+    except OSError as error:
+        raise ValueError(f"--host {given.host} --port {given.port} cannot be taken: {error.strerror}") from None
     if find_spec("gradio") is None:
         raise ModuleNotFoundError("the app takes Gradio, which is not installed: pip install 'genzoo[app]'")
     from genzoo.app import STYLE, build

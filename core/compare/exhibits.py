@@ -16,7 +16,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from torch import Tensor
 
 from genzoo.compare.families import CAPABILITIES, Family, capabilities_of, family_of, in_order, said, why_not
-from genzoo.compare.figures import Column, columns_of, floors
+from genzoo.compare.figures import OF_THE_MODEL, Column, columns_of, floors
 from genzoo.compare.pictures import Picture, film, ink, png, sheet, still
 from genzoo.compare.questions import Question, Shown, ask, half_known, halves, picture, show, zoom
 from genzoo.compare.samples import Drawing, class_names, drawings, find_nearest, judge
@@ -136,7 +136,9 @@ class Exhibition:
     capabilities = CAPABILITIES
 
     def compares(self, column: Column) -> bool:
-        """Whether the models of each task were measured in one way."""
+        """Whether the models of each task were measured in one way; or all of them, where they are compared."""
+        if column.key in OF_THE_MODEL:
+            return column.compares([exhibit.figures for exhibit in self.exhibits])
         tasks = {exhibit.task for exhibit in self.exhibits}
         return all(column.compares([e.figures for e in self.exhibits if e.task == task]) for task in tasks)
 

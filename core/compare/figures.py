@@ -103,6 +103,12 @@ def floors(column: Column, models: Sequence[Figures]) -> str:
 OF_FEATURES = {"frechet", "fid", "kid", "precision", "recall", "density", "coverage", "memorisation"}
 
 
+#: means over data, shares of them, and what is counted of the model
+OF_ANY = {"nll", "bits_per_dim", "accuracy", "codebook_usage", "parameters", "network_evaluations"}
+#: what compares between tasks, too
+OF_THE_MODEL = {"sampling_time", "network_evaluations"}
+
+
 def setting(figure: Mapping[str, Any]) -> tuple[Any, ...]:
     """How a figure was measured: the best of some is only one among figures of one setting.
 
@@ -111,9 +117,7 @@ def setting(figure: Mapping[str, Any]) -> tuple[Any, ...]:
     protocol, split = figure.get("protocol", ""), figure.get("split")
     if figure["name"] in OF_FEATURES:
         return split, re.sub(r" of classes drawn [^,;]*", "", protocol)
-    if figure["name"].startswith("auroc_") or figure["name"] == "sampling_time":
-        return split, protocol
-    return (split,)
+    return (split,) if figure["name"] in OF_ANY else (split, protocol)
 
 
 def columns_of(models: Sequence[Figures]) -> list[Column]:

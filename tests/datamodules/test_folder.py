@@ -146,15 +146,19 @@ def test_what_is_left_out_is_counted_and_said_once(root: Path) -> None:
 def test_what_a_run_has_left_is_nobody_s_data(root: Path) -> None:
     """Where one trains in the folder of the data; a folder of pictures with a file of that name is none."""
     before = ImageFolderDataModule(str(root), 4).files
-    for run, parts in (("runs/mine/1", ("samples", "entry", "checkpoints")), ("runs/mine/2", ("samples",))):
-        for part in parts:
+    for run, file in (("runs/mine/1", "checkpoints/last.ckpt"), ("logs/version_0", "hparams.yaml")):
+        for part in ("samples", "entry", "checkpoints"):
             (root / run / part).mkdir(parents=True)
-            Image.new("RGB", (4, 4)).save(root / run / part / "samples.png")
-        (root / run / "config.yaml").write_text("model: {}\n")
-    with pytest.warns(UserWarning, match=r"2 folders of runs \(1, 2\)"):
+            Image.new("RGB", (4, 4)).save(root / run / part / "samples-00000004.png")
+        (root / run / file).write_text("")
+    (root / "cat" / "drums" / "samples").mkdir(parents=True)
+    (root / "cat" / "drums" / "config.yaml").write_text("bpm: 120")
+    picture(99).save(root / "cat" / "drums" / "samples" / "kick-1.png")
+    with pytest.warns(UserWarning, match=r"2 folders of runs \(1, version_0\)"):
         after = ImageFolderDataModule(str(root), 4)
         after.prepare_data()
-    assert after.files == before
+    assert sum(map(len, after.files.values())) == sum(map(len, before.values())) + 1  # the drums
+    assert after.class_names == ["cat", "dog"]
 
 
 def test_links_that_make_a_circle_end(root: Path) -> None:

@@ -15,6 +15,7 @@ from torch.utils.data import (
     DistributedSampler,
     RandomSampler,
     Sampler,
+    Subset,
     SubsetRandomSampler,
     TensorDataset,
     WeightedRandomSampler,
@@ -22,7 +23,7 @@ from torch.utils.data import (
 )
 
 from genzoo.datamodules import DigitsDataModule
-from genzoo.metrics.data import Rows, _unshuffled, data_of, set_up_to_fit, split_batches
+from genzoo.metrics.data import NoOtherSplit, Rows, _unshuffled, beside, data_of, set_up_to_fit, split_batches
 
 
 def rows(data: DigitsDataModule, split: str) -> torch.Tensor:
@@ -174,6 +175,57 @@ def test_a_test_is_of_the_same_data_all_through_a_training(tmp_path: Path) -> No
         Looks.seen = []
         Trainer(**quiet).fit(Line(), datamodule=data)
         assert len(Looks.seen) == 12 and all(seen == Looks.seen[0] for seen in Looks.seen), length
+
+
+class AsksInSetup(Callback):
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        assert Rows(trainer, "test").total == 50
+
+
+def test_a_training_that_is_over_decides_nothing(tmp_path: Path) -> None:
+    """Nor does the one before, of the same Trainer."""
+
+    class Tidy(Redrawn):
+        def teardown(self, stage: str) -> None:
+            self.train = self.val = self.test = None
+
+    class Apart(Redrawn):
+        def setup(self, stage: str) -> None:
+            if stage == "fit":
+                self.rows = torch.randperm(200)
+            whole = TensorDataset(torch.arange(200.0)[:, None])
+            self.train, self.val, self.test = (
+                Subset(whole, rows.tolist()) for rows in self.rows.split([100, 50, 50])
+            )
+
+    quiet = {"max_epochs": 1, "default_root_dir": tmp_path, "callbacks": [AsksInSetup()], **QUIET}
+    tidy, apart = Tidy(), Apart()
+    Trainer(**quiet).fit(Line(), datamodule=tidy)
+    assert sum(len(batch[0]) for batch in split_batches(tidy, "test")) == 50
+    trainer = Trainer(**quiet)
+    for _ in range(2):
+        trainer.fit(Line(), datamodule=apart)
+        found = {int(x) for batch in split_batches(apart, "test") for x in batch[0]}
+        assert len(found) == 50 and found.isdisjoint(apart.rows[:100].tolist())
+
+
+def test_a_fault_in_the_other_data_is_none_of_there_being_none() -> None:
+    class Faulty(Dataset[torch.Tensor]):
+        def __len__(self) -> int:
+            return 9
+
+        def __getitem__(self, row: int) -> torch.Tensor:
+            raise ValueError("a bug of mine")
+
+    class Data(LightningDataModule):
+        def train_dataloader(self) -> DataLoader:
+            return DataLoader(Faulty(), 3)
+
+    with pytest.raises(ValueError, match="a bug of mine") as raised:
+        beside(Data(), "train")
+    assert not isinstance(raised.value, NoOtherSplit)
+    with pytest.raises(NoOtherSplit, match="no test_dataloader"):
+        beside(Data(), "test")
 
 
 def test_what_a_test_is_of_is_asked_each_time() -> None:

@@ -161,6 +161,44 @@ class Stop(Callback):
         trainer.should_stop = trainer.global_step >= self.step
 
 
+def fitted(optimizer: Any, schedule: Any, *callbacks: Callback, **options: Any) -> dict[str, Any]:
+    """The first group of the optimiser at the end of a training."""
+    model = VAE((1, 8, 8), 17, latent_dim=2, network="mlp", width=8, optimizer=optimizer, lr_scheduler=schedule)
+    (made,) = train(model, *callbacks, **options).optimizers
+    return dict(made.param_groups[0])
+
+
+ADAMW = partial(torch.optim.AdamW, lr=0.01, weight_decay=0.5)
+
+
+def test_a_resumed_run_has_the_arguments_that_its_optimiser_states(tmp_path: Path) -> None:
+    """What something else has moved goes on, where nothing else is stated."""
+
+    class Decays(Callback):
+        def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+            trainer.optimizers[0].param_groups[0]["weight_decay"] *= 0.5
+
+    resume = {"max_steps": 6, "ckpt_path": tmp_path / "last.ckpt"}
+    fitted(ADAMW, None, Newest(tmp_path), Decays(), max_steps=3)
+    assert fitted(ADAMW, None, **resume)["weight_decay"] == 0.5**4
+    written_out = partial(torch.optim.AdamW, lr=0.01, weight_decay=0.5, betas=(0.9, 0.999))  # which it has anyway
+    assert fitted(written_out, None, **resume)["weight_decay"] == 0.5**4
+    other = fitted(partial(torch.optim.AdamW, lr=9.0, weight_decay=0.1), None, **resume)
+    assert (other["weight_decay"], other["lr"]) == (0.1, 0.01)
+    assert fitted(partial(torch.optim.Adam, lr=9.0, betas=(0.5, 0.6)), None, **resume)["betas"] == (0.5, 0.6)
+    for another in (torch.optim.Adamax, torch.optim.SGD):
+        with pytest.raises(ValueError, match=f"another optimiser than {another.__name__}, AdamW: resume"):
+            fitted(partial(another, lr=0.01), None, **resume)
+
+
+def test_a_plateau_whose_defaults_are_written_out_is_the_same(tmp_path: Path) -> None:
+    plateau = partial(ReduceLROnPlateau, monitor="train/loss", patience=0, threshold=1e9)
+    fitted(ADAMW, plateau, Newest(tmp_path), max_epochs=3)
+    stated = (plateau, partial(plateau, cooldown=0))
+    found = [fitted(ADAMW, same, max_epochs=4, ckpt_path=tmp_path / "last.ckpt")["lr"] for same in stated]
+    assert found[0] == found[1] < 1e-4
+
+
 def test_a_length_on_the_command_line_wins_over_the_checkpoints(tmp_path: Path) -> None:
     train(vae(partial(Cosine, total_steps=7)), Newest(tmp_path), max_steps=7)
     longer = partial(Cosine, total_steps=30)

@@ -1,6 +1,7 @@
 """Muon against the singular value decomposition, and against PyTorch's own optimisers."""
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -249,8 +250,12 @@ def test_a_group_can_be_added_later():
         {name: value for name, value in group.items() if name != "params"} for group in whole.param_groups
     ]
     follow(parted, weights, gradients)
+    again = pickle.loads(pickle.dumps(parted))
+    again.add_param_group({"params": [torch.nn.Parameter(torch.zeros(3, 3))], "matrices": True, "momentum": 0.5})
+    assert again.param_groups[-1]["betas"] == (0.5, 0.98) and again.param_groups[-1]["lr"] == 0.02
     with pytest.raises(ValueError, match=r"shapes \[\(5,\)\]"):
         parted.add_param_group({"params": [torch.nn.Parameter(torch.zeros(5))], "matrices": True})
+    assert len(parted.param_groups) == 3
 
 
 def test_a_schedule_moves_the_momentum_of_its_matrices():

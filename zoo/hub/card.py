@@ -148,11 +148,13 @@ def _figures(figures: list[Mapping[str, Any]], environment: Mapping[str, Any]) -
         value = in_words(figure)
         cells = [figure.get(key, "") for key in ("unit", "split", "num_examples", "protocol")]
         rows.append(f"| {' | '.join(map(_cell, [figure['name'], value, *cells]))} |")
-    before = {figure["name"]: _with(figure["environment"]) for figure in figures if "environment" in figure}
+    others: dict[str, list[str]] = {}
+    for figure in figures:
+        if other := _with(figure.get("environment") or {}):
+            of = f"{figure['name']} ({figure['split']})" if "split" in figure else figure["name"]
+            others.setdefault(other, []).append(of)
     rows += ["", f"Measured with {_with(environment)}."] if environment else []
-    rows += [
-        f"But {', '.join(n for n in before if before[n] == w)} with {w}." for w in dict.fromkeys(before.values())
-    ]
+    rows += [f"But {', '.join(of)} with {other}." for other, of in others.items()]
     return "\n".join(rows)
 
 

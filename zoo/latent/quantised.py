@@ -165,7 +165,7 @@ class QuantisedAutoencoder(TwoNetworksMixin, ZooModule):
     def objective(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
         """−log p(x | codes), nats; for VQ β Σ ‖z − e‖² besides, and what else is added: "loss" is their sum."""
         z = self.features(x)
-        if self.training:
+        if torch.is_grad_enabled():  # in training, of a model in evaluation mode too
             self.quantiser.learn(z.detach().movedim(1, -1))
         vectors, _ = self.quantised(z)
         output = self.decoded(vectors)
