@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from genzoo.zoo import learning_rates
+from genzoo.zoo import learning_rates, restating
 from genzoo.zoo.interface import HasLogProb, ScoresAnomalies
 from genzoo.zoo.length import has_validations, share_done
 from genzoo.zoo.modality import (
@@ -83,7 +83,7 @@ class ZooModule(SharingMixin, NamingMixin, StandardisingMixin, MeasuredBuffers, 
         self._value_range = value_range(shape, levels)
         self._suspicious = self._labels_are_sound = self._schedule_goes_by_time = False
         self._plateau_is_due = False  # after a validation
-        self._changed: learning_rates.Changed | None = None  # in a run that goes on
+        self._changed: restating.Changed | None = None  # in a run that goes on
         self._figures_due: dict[str, float] = {}  # in a run that goes on from there
         self._streams: PerDatum | None = None  # of the batch that is on its way
         #: sum and number of what was trained on since callbacks looked, and the means that they were shown then
@@ -478,7 +478,7 @@ class ZooModule(SharingMixin, NamingMixin, StandardisingMixin, MeasuredBuffers, 
             self.check_source(getattr(self.trainer, "datamodule", None), but=but)
             self.check_source(SimpleNamespace(**checkpoint.get("hyper_parameters", {})), called="the checkpoint")
         if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
-            self._changed = learning_rates.changed(checkpoint, self.hparams)
+            self._changed = restating.changed(checkpoint, self.hparams)
             for name, value in dict(enumerate(checkpoint.get("gathered", []))).get(self.global_rank, {}).items():
                 setattr(self, name, value)
             self._figures_due = checkpoint.get("figures_due", {})

@@ -30,7 +30,8 @@ def fused(optimizer: Optimizer) -> Optimizer:
     """
     optimizer.register_load_state_dict_pre_hook(_computed_as_here)
     optimizer._stated = [  # type: ignore[attr-defined]
-        {name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups
+        {name: value for name, value in group.items() if name not in ("params", "fused", "foreach")}
+        for group in optimizer.param_groups
     ]
     if not isinstance(optimizer, Adam | AdamW):
         return optimizer

@@ -184,7 +184,7 @@ def test_a_resumed_run_has_the_arguments_that_its_optimiser_states(tmp_path: Pat
     written_out = partial(torch.optim.AdamW, lr=0.01, weight_decay=0.5, betas=(0.9, 0.999))  # which it has anyway
     assert fitted(written_out, None, **resume)["weight_decay"] == 0.5**4
     other = fitted(partial(torch.optim.AdamW, lr=9.0, weight_decay=0.1), None, **resume)
-    assert (other["weight_decay"], other["lr"]) == (0.1, 0.01)
+    assert (other["weight_decay"], other["lr"], other["fused"]) == (0.1, 0.01, True)
     assert fitted(partial(torch.optim.Adam, lr=9.0, betas=(0.5, 0.6)), None, **resume)["betas"] == (0.5, 0.6)
     for another in (torch.optim.Adamax, torch.optim.SGD):
         with pytest.raises(ValueError, match=f"another optimiser than {another.__name__}, AdamW: resume"):
