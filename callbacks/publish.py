@@ -177,8 +177,8 @@ class Publish(AtValidation):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes over the seconds and the film of the interrupted run."""
         self._seconds, self._hardware = state_dict["seconds"], state_dict["hardware"]
-        self._precision = state_dict.get("precision")  # which earlier versions did not record, nor
-        self._environment = state_dict.get("environment")
+        # these two earlier versions did not record
+        self._precision, self._environment = state_dict.get("precision"), state_dict.get("environment")
         if "film" in state_dict:  # not in a checkpoint of genzoo 0.1
             self._film.load_state_dict(state_dict["film"])
 

@@ -244,8 +244,6 @@ def remeasured(before: Mapping[str, Any], now: Mapping[str, Any], origin: str) -
     new = {key(figure): figure for figure in now["figures"]}
     names = dict.fromkeys([*map(key, before.get("figures", [])), *new])
     old = {key(figure): dict(figure) for figure in before.get("figures", []) if key(figure) not in new}
-    if "environment" in before and before["environment"] != now["environment"]:
-        old = {name: {"environment": before["environment"], **figure} for name, figure in old.items()}
     asked, then = now["evaluation"], before.get("evaluation", {})
     changed = {name for name in then.keys() & asked.keys() if then[name] != asked[name]}  # the others were not needed
     if stale := {name: both for name in old if (both := sorted(changed & arguments_of(name)))}:
@@ -254,7 +252,7 @@ def remeasured(before: Mapping[str, Any], now: Mapping[str, Any], origin: str) -
             f" that stay ({', '.join(stale)}): measure all of them again, or give the same arguments"
         )
     for figure in old.values():
-        if figure.get("environment") == now["environment"]:
+        if figure.setdefault("environment", before.get("environment")) in (None, now["environment"]):
             del figure["environment"]
     return {
         **before,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import pytest
 import torch
 from _pytest.mark import ParameterSet
 from thorough import some
@@ -187,6 +188,15 @@ def varied(cases: Iterable[Case]) -> list[ParameterSet]:
 #: each family once, of labels if it can be, and each that is put together otherwise
 ONCE = [case for case in FIRST if case.family not in {labelled.family for labelled in CONDITIONAL}]
 ONCE += CONDITIONAL + CODEBOOKS + OTHER_NETWORKS + OTHER_PARTS
+
+
+def few_steps(patch: pytest.MonkeyPatch, *, flow: int, steps: int, repeats: int) -> None:
+    """Likelihoods and completions of every diffusion in so few steps: what holds of few holds of many."""
+    few = {"flow_steps": flow, "completion_steps": steps, "completion_repeats": repeats}
+    few |= {"forecast_steps": steps, "forecast_repeats": repeats}
+    for family in (DDPM, FlowMatching, ScoreModel):
+        for name, value in few.items():
+            patch.setattr(family, name, value)
 
 
 def random_data(num: int, shape: tuple[int, ...], levels: int | None) -> Tensor:

@@ -20,11 +20,11 @@ import lightning
 import numpy as np
 import pytest
 import torch
-from families import CASES, CONDITIONAL, FIRST, Case
+from families import CASES, CONDITIONAL, FIRST, Case, few_steps
 from torch import Tensor
 
 import genzoo.zoo
-from genzoo.zoo import DDPM, GPT, Autoencoder, FlowMatching, MaskedDiffusion, ScoreModel, ZooModule
+from genzoo.zoo import GPT, Autoencoder, MaskedDiffusion, ZooModule
 from genzoo.zoo.diffusion.solvers import Heun
 from genzoo.zoo.mixins import is_conditional
 from genzoo.zoo.randomness import PerDatum
@@ -36,15 +36,7 @@ BATCH = 3
 @pytest.fixture(autouse=True)
 def _few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """A call is one, however many steps it takes."""
-    for family in (DDPM, ScoreModel, FlowMatching):
-        for name, few in (
-            ("flow_steps", 2),
-            ("completion_steps", 3),
-            ("completion_repeats", 1),
-            ("forecast_steps", 3),
-            ("forecast_repeats", 1),
-        ):
-            monkeypatch.setattr(family, name, few)
+    few_steps(monkeypatch, flow=2, steps=3, repeats=1)
 
 
 #: the parts that a family's methods are made of: they take what was checked before, from each other

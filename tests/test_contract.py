@@ -11,7 +11,7 @@ from functools import partial
 
 import pytest
 import torch
-from families import CAPABILITIES, CASES, CONDITIONAL, FIRST, OTHER_NETWORKS, OTHER_PARTS, Case
+from families import CAPABILITIES, CASES, CONDITIONAL, FIRST, OTHER_NETWORKS, OTHER_PARTS, Case, few_steps
 from lightning.pytorch import Trainer
 from thorough import some
 from torch.utils.data import DataLoader, TensorDataset
@@ -24,12 +24,10 @@ from genzoo.zoo import (
     VAE,
     Autoencoder,
     Classifier,
-    FlowMatching,
     LatentModel,
     MaskedDiffusion,
     PerDatum,
     QuantisedAutoencoder,
-    ScoreModel,
 )
 from genzoo.zoo.interface import (
     Completes,
@@ -70,15 +68,7 @@ def on(cases):
 @pytest.fixture(autouse=True)
 def _few_steps(monkeypatch):
     """What holds of few holds of many."""
-    for family in (DDPM, ScoreModel, FlowMatching):
-        for name, few in (
-            ("flow_steps", 8),
-            ("completion_steps", 4),
-            ("completion_repeats", 2),
-            ("forecast_steps", 4),
-            ("forecast_repeats", 2),
-        ):
-            monkeypatch.setattr(family, name, few)
+    few_steps(monkeypatch, flow=8, steps=4, repeats=2)
     for family in (VAE, Autoencoder):
         monkeypatch.setattr(family, "completion_sweeps", 8)
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-from families import CONDITIONAL, FIRST, Case, random_data, varied
+from families import CONDITIONAL, FIRST, Case, few_steps, random_data, varied
 from lightning.pytorch import Trainer
 from sameness import assert_same
 from torch.utils.data import DataLoader
 
 from genzoo.callbacks import LikelihoodLogger, SampleLogger
-from genzoo.zoo import DDPM, VAE, Classifier, FlowMatching, ScoreModel
+from genzoo.zoo import VAE, Classifier
 
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
 CLASSIFIER = Case(Classifier, (1, 8, 8), 17, frozenset(), {"num_classes": 3})
@@ -33,15 +33,7 @@ def fitted(case: Case, batches: list[Any], folder: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("case", [*varied(FIRST + CONDITIONAL), CLASSIFIER], ids=str)
 def test_a_mapping_is_what_a_pair_is(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for family in (DDPM, FlowMatching, ScoreModel):  # the equation of a likelihood and the chain of a completion go
-        for name, few in (
-            ("flow_steps", 2),
-            ("completion_steps", 3),
-            ("completion_repeats", 1),
-            ("forecast_steps", 3),
-            ("forecast_repeats", 1),
-        ):
-            monkeypatch.setattr(family, name, few)
+    few_steps(monkeypatch, flow=2, steps=3, repeats=1)
     monkeypatch.setattr(VAE, "completion_sweeps", 2)  # on for long, and say nothing more of batches
     torch.manual_seed(0)
     pairs = [(random_data(4, case.shape, case.levels), torch.tensor([0, 1, 2, 0])) for _ in range(2)]

@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from fake_data import write_fsdd, write_mnist, write_pictures, write_shakespeare
+from families import few_steps
 from running import last_run, logged
 from thorough import some
 
@@ -125,15 +126,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for family in (genzoo.zoo.VAE, genzoo.zoo.Autoencoder):
         monkeypatch.setattr(family, "completion_sweeps", 4)
     monkeypatch.setattr(MaskedDiffusion, "anomaly_particles", 1)
-    for family in (DDPM, FlowMatching, ScoreModel):
-        for attribute, few in (
-            ("flow_steps", 4),
-            ("completion_steps", 2),
-            ("completion_repeats", 1),
-            ("forecast_steps", 2),
-            ("forecast_repeats", 1),
-        ):
-            monkeypatch.setattr(family, attribute, few)
+    few_steps(monkeypatch, flow=4, steps=2, repeats=1)
     for attribute, few in (("inversion_pool", 8), ("inversion_steps", 2)):
         monkeypatch.setattr(genzoo.zoo.GAN, attribute, few)
     monkeypatch.setattr(genzoo.metrics.anomalies, "MOST_DIMENSIONS", 1000)

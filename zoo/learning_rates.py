@@ -283,7 +283,8 @@ def _ticks(trainer: Trainer, begin: float = 0.0, end: float = 1.0) -> int:
 
 
 def going_on(builder: LRSchedulerCallable, restored: Schedule, trainer: Trainer) -> Schedule:
-    """The schedule of a resumed run: the restored one; or if that has another length, a new one at the same place.
+    """The schedule of a resumed run: the restored one; or a new one at the same place, if that has another length, or
+    is none of the checkpoint's and only begins.
 
     The place is the same step, or where a time limit alone bounds training, the time that it has taken so far.
     """

@@ -93,13 +93,13 @@ class Muon(torch.optim.Optimizer):
             ValueError: if what is marked is none.
         """
         group = dict(param_group)
-        given = group["params"]
         if group.get("matrices"):
             group = self.defaults["of_matrices"] | group
             if "momentum" in group:
                 group["betas"] = (group.pop("momentum"), group["betas"][1])
-            group["params"] = given = [given] if isinstance(given, Tensor) else list(given)
-            if shapes := [tuple(p.shape) for p in given if isinstance(p, Tensor) and p.ndim < 2]:
+            given = group["params"] if not isinstance(group["params"], Tensor) else [group["params"]]
+            group["params"] = list(given)
+            if shapes := [tuple(p.shape) for p in group["params"] if isinstance(p, Tensor) and p.ndim < 2]:
                 raise ValueError(
                     "Muon takes steps in matrices and kernels, but a group marked so has parameters of shapes"
                     f" {shapes}."

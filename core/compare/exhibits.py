@@ -142,6 +142,11 @@ class Exhibition:
         tasks = {exhibit.task for exhibit in self.exhibits}
         return all(column.compares([e.figures for e in self.exhibits if e.task == task]) for task in tasks)
 
+    def marks_best(self, column: Column) -> bool:
+        """Whether the best of a column is one of all that are on the page."""
+        of_one_task = len(self.shown) == 1 or column.key in OF_THE_MODEL
+        return of_one_task and self.compares(column)
+
     @property
     def apart(self) -> list[str]:
         """The titles of the columns of which that is not so."""

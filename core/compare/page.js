@@ -228,11 +228,8 @@ heads.forEach((head, column) => {
     const sorted = head.getAttribute("aria-sort");
     sort(column, sorted === "none" ? better <= 0 : sorted === "descending"); // the best first
   });
-  const task = heads.findIndex((other) => other.textContent.trim() === "task");
   const measured = all("tbody tr", table).filter((row) => valueOf(row, column) !== null);
-  const whole = task < 0 || ["ms/sample", "evaluations"].includes(head.textContent.trim());
-  const comparable = whole && head.dataset.apart === undefined;
-  if (better && comparable && measured.length > 1) {
+  if (better && head.dataset.marks !== undefined && measured.length > 1) {
     const best = Math.max(...measured.map((row) => better * valueOf(row, column)));
     for (const row of measured) if (better * valueOf(row, column) === best) row.children[column].classList.add("best");
   }

@@ -17,6 +17,7 @@ import pytest
 import torch
 import yaml
 from families import FAMILIES as ZOO
+from families import few_steps
 from PIL import Image
 from running import refused
 
@@ -647,13 +648,7 @@ def test_class_and_guidance_are_chosen(told: Told, opened) -> None:
 def test_guidance_ascends_and_begins_with_the_model_s_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened
 ) -> None:
-    for name, few in (
-        ("completion_steps", 3),
-        ("completion_repeats", 1),
-        ("forecast_steps", 3),
-        ("forecast_repeats", 1),
-    ):
-        monkeypatch.setattr(FlowMatching, name, few)
+    few_steps(monkeypatch, flow=FlowMatching.flow_steps, steps=3, repeats=1)
     torch.manual_seed(0)
     model = FlowMatching((2,), None, width=8, steps=3, num_classes=2, conditional=True, guidance=2.0)
     genzoo.publish(model, "tiny/flow", to=tmp_path / "flow", data=POINTS)

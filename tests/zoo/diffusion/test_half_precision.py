@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from families import few_steps
 from torch import nn
 
 from genzoo.zoo import DDPM, FlowMatching, PerDatum, ScoreModel
@@ -56,10 +57,7 @@ def test_figures_are_those_of_single_precision_where_the_network_says_the_same(f
 @pytest.mark.parametrize("half", HALVES, ids=str)
 @pytest.mark.parametrize(("family", "shape", "levels"), cases)
 def test_it_takes_what_it_gives(family, shape, levels, half, monkeypatch):
-    monkeypatch.setattr(family, "flow_steps", 2)
-    monkeypatch.setattr(family, "completion_steps", 3)
-    monkeypatch.setattr(family, "forecast_steps", 3)
-    monkeypatch.setattr(family, "forecast_repeats", 3)
+    few_steps(monkeypatch, flow=2, steps=3, repeats=3)
     torch.manual_seed(0)
     model = family(shape, levels, width=16).eval().to(half)
     x = model.sample(3, generator=torch.Generator().manual_seed(0))
