@@ -370,11 +370,9 @@ class AveragedCheckpointIO(CheckpointIO):
             checkpoint = {**checkpoint, "state_dict": self.ema.averaged(checkpoint["state_dict"])}
         self.plugin.save_checkpoint(checkpoint, path, storage_options)
 
-    def load_checkpoint(
-        self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
-    ) -> dict[str, Any]:
-        """As the plugin does."""
-        return self.plugin.load_checkpoint(path, map_location, weights_only)
+    def load_checkpoint(self, path: Any, *where: Any, **how: Any) -> dict[str, Any]:
+        """As the plugin does, which knows where to, if nobody says: Lightning's to the CPU."""
+        return self.plugin.load_checkpoint(path, *where, **how)
 
     def remove_checkpoint(self, path: Any) -> None:
         """As the plugin does."""

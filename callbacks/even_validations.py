@@ -58,6 +58,8 @@ class EvenValidations(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Finds the place, which in a run that goes on is not the beginning."""
+        if self._active:  # what a checkpoint had it make up for, Lightning has taken over by now
+            trainer.val_check_interval = NEVER
         if (share := share_done(trainer)) is None and self._active:
             raise ValueError(
                 "EvenValidations are spread over training, which has no end here: give the Trainer max_steps,"

@@ -5,7 +5,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
-from genzoo.metrics.closeness import check_extractor
+from genzoo.metrics.closeness import check_apart, check_extractor
 from genzoo.metrics.data import first_batch
 from genzoo.metrics.extractors import ANY_IMAGE, FeatureExtractor
 from genzoo.zoo.checks import check_number
@@ -32,8 +32,8 @@ class FeatureLoss(Callback):
         weight: nats for each unit of squared distance, above 0.
 
     Raises:
-        ValueError: if the weight is not above 0; before training if the module is no autoencoder, or the extractor
-            makes no features of its data.
+        ValueError: if the weight is not above 0; before training if the module is no autoencoder, the extractor is a
+            part of it, makes no features of its data, or none with a derivative.
     """
 
     def __init__(self, extractor: str | nn.Module = ANY_IMAGE, weight: float = 1.0) -> None:
@@ -53,11 +53,19 @@ class FeatureLoss(Callback):
                 f"FeatureLoss: {type(pl_module).__name__} takes no addition to its loss, as an Autoencoder does. Take"
                 " the callback away."
             )
+        check_apart(self.source, pl_module)
         if self._extractor is None:
             self._extractor = FeatureExtractor(self.source)
         data = first_batch(trainer, "train", "FeatureLoss: split")
         check_extractor(self._extractor, data)
         self._range = range_of(data) if self._extractor.takes_unit_images else None
+        with torch.enable_grad():
+            x = to_unit(data[:2].float(), self._range).requires_grad_()
+            if not self._extractor.differentiable(x).requires_grad:
+                raise ValueError(
+                    f"FeatureLoss: the features of {self._extractor.name} have no derivative, by which to learn (as"
+                    " Inception's, which rounds images to 8 bits): give another extractor."
+                )
         pl_module.added_loss = self.distance
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

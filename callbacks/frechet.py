@@ -98,6 +98,7 @@ class FrechetDistance(AtValidation):
                 " to draw from. Give it one, or take the callback away."
             )
         self._closeness = None  # it is of the data of another run
+        check_apart(self.source, pl_module)
         if self.source == AUTO:
             self._extractor = None
         elif self._extractor is None:
@@ -106,7 +107,6 @@ class FrechetDistance(AtValidation):
             data = first_batch(trainer, self.reference, "FrechetDistance: reference")
             if self._extractor is None:
                 self._extractor = FeatureExtractor(self._fitting(trainer, data), self.weights_path)
-            check_apart(self._extractor, pl_module)
             check_extractor(self._extractor, data, self.value_range)
             if (num := at_most(Rows(trainer, self.reference), self._least)) < self._least:
                 raise ValueError(

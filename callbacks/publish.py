@@ -223,6 +223,7 @@ class Publish(AtValidation):
         measure: bool = True,
         split_fingerprints: Sequence[str] = (),
         allow: tuple[type, ...] = (),
+        sending: Mapping[str, Any] | None = None,
     ) -> Path | str | None:
         """Measures a module and writes its entry: for a run at its end, or for a checkpoint of one, later.
 
@@ -236,6 +237,7 @@ class Publish(AtValidation):
             measure: False leaves the figures to `genzoo evaluate --write`, and only states how.
             split_fingerprints: of the data that it was trained on (`DataModule.split_fingerprints`).
             allow: classes beyond genzoo's and the module's own that it consists of.
+            sending: as of `genzoo.publish`.
 
         Returns:
             Where it is; None on all ranks but the first.
@@ -269,6 +271,7 @@ class Publish(AtValidation):
                 samples=self._picture(module, Path(folder)),
                 learning=self._learning(datamodule, metrics["evaluation"]["split"], Path(folder)) if filmed else None,
                 allow=allow,
+                sending=sending,
             )
 
     def _write(
@@ -279,7 +282,7 @@ class Publish(AtValidation):
         to: str | Path | None,
         *,
         allow: tuple[type, ...] = (),
-        **pictures: Any,
+        **more: Any,
     ) -> Path | str:
         return hub.publish(
             module,
@@ -290,7 +293,7 @@ class Publish(AtValidation):
             card=self.card,
             dtype=self.dtype,
             allow=(type(module), *allow),
-            **pictures,
+            **more,
         )
 
     def _picture(self, module: LightningModule, folder: Path) -> Path | None:

@@ -10,7 +10,10 @@ from genzoo.zoo.module import ZooModule
 
 
 class StartFrom(Callback):
-    """Begins training at the weights of an entry of the zoo. A resumed run keeps the weights of its checkpoint.
+    """Begins training at the weights of an entry of the zoo.
+
+    A resumed run keeps the weights of its checkpoint, and a Trainer that goes on with a further `fit` those that it
+    has trained.
 
     Args:
         source: what `genzoo.load` takes: a name, a folder, or an address.
@@ -26,7 +29,7 @@ class StartFrom(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Loads the weights; an average of weights, which begins later, begins there."""
         self._failed = None
-        if stage == TrainerFn.FITTING:
+        if stage == TrainerFn.FITTING and trainer.global_step == 0:
             try:
                 self._load(pl_module)
             except (OSError, ValueError) as error:  # a run that is resumed, which nobody knows yet, can do without

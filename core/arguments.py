@@ -160,6 +160,8 @@ def build_data(block: Any, given: Namespace, module: Any = None, *, own: bool = 
 
     if not isinstance(block, dict) or "class_path" not in block:
         raise ValueError("it is not on record what data it is for (no `data:` in its configuration)")
+    if not isinstance(block.get("init_args") or {}, dict):
+        raise ValueError("it is damaged: the init_args of its data are no mapping")
     classes = {**exported(genzoo.datamodules), **by_path(allowed(given))}
     classes = {path: cls for path, cls in classes.items() if issubclass(cls, LightningDataModule)}
     path, options = str(block["class_path"]), dict(block.get("init_args") or {})

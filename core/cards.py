@@ -1,13 +1,16 @@
 """A recipe's card is of the recipe's own data: with others nothing of it is published, its licence least of all."""
 
+import inspect
 from typing import Any
 
 import yaml
 
-from genzoo import recipes
+from genzoo import datamodules, recipes
 from genzoo.fine_tuning import written
+from genzoo.zoo.hub.tasks import ASIDE
 
-WHICH = ("path", "source")  # arguments of datamodules that say which data they are; a root, only where those lie
+#: arguments of datamodules that say which data they are, though models of them are compared
+WHICH = {"path", "source"}
 
 
 def without_cards(argv: list[str], data: Any) -> list[str]:
@@ -37,7 +40,12 @@ def without_cards(argv: list[str], data: Any) -> list[str]:
 def is_of(block: dict[str, Any], data: Any) -> bool:
     """Whether a recipe's `data:` states the same data, however they are split, batched or stored."""
     own, given = block.get("init_args") or {}, data.get("init_args") or {}
-    return name(block) == name(data) and all(own.get(key) == given.get(key) for key in WHICH)
+    if name(block) != name(data):
+        return False
+    takes = inspect.signature(getattr(datamodules, name(block))).parameters
+    asked = {key: argument.default for key, argument in takes.items() if key in WHICH or key not in ASIDE}
+    stated = {key: own.get(key, default) for key, default in asked.items()}
+    return all(given.get(key, said) == said for key, said in stated.items())
 
 
 def name(block: Any) -> str:

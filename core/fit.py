@@ -15,6 +15,7 @@ from datetime import datetime
 from functools import cached_property
 from itertools import count
 from pathlib import Path
+from signal import SIGINT, SIGTERM
 from traceback import walk_tb
 from typing import Any
 
@@ -372,12 +373,13 @@ class GenzooCLI(LightningCLI):
             with self.plain_errors():
                 super()._run_subcommand(subcommand)
         except SystemExit as ended:
-            terminated = isinstance(
-                ended, SIGTERMException
-            )  # which Lightning lets end the program as if all were done
-            if terminated or isinstance(ended.__context__, KeyboardInterrupt):
-                print(f"genzoo: stopped at {self.newest()}", file=sys.stderr)
-            raise SystemExit(143) if terminated else ended from None
+            # Lightning ends a run on SIGTERM as if all were done, and one on Ctrl-C as a failure
+            number = SIGTERM if isinstance(ended, SIGTERMException) else None
+            number = SIGINT if isinstance(ended.__context__, KeyboardInterrupt) else number
+            if number is None:
+                raise
+            print(f"genzoo: stopped at {self.newest()}", file=sys.stderr)
+            raise SystemExit(128 + number) from None
         self.tidy()
 
     @contextmanager

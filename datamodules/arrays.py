@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -126,6 +126,7 @@ class ArrayDataModule(DataModule):
             label = "y"
         array, labels, names = chosen(named, columns, label)
         found = understood(array, names, series=series)
+        self._names = names
         self.shape, self.levels, self.sample_rate = tuple(found.stored.shape[1:]), found.levels, sample_rate
         if len(self.shape) == 1 and names != [UNNAMED]:
             can_be_stated = len(names) <= MOST_COLUMNS and all(map(is_line, names))
@@ -160,11 +161,7 @@ class ArrayDataModule(DataModule):
         super().__init__(
             batch_size=batch_size, val_size=part_of(inside, val_fraction), classes=classes, limit=limit, seed=seed
         )
-        if found.levels is None and len(self.shape) == 1:
-            source = self.load("train")
-            train, _ = self.split(self._rows_in_classes(source))
-            scales = scales_of(source.select(train).x, names)
-            self.standardisation = scales if standardise else None
+        self._standardises = standardise
         self.save_hyperparameters(ignore=["x", "y"], logger=False)  # which no file can state
 
     def divided(self) -> list[bytes | np.ndarray]:
@@ -177,6 +174,26 @@ class ArrayDataModule(DataModule):
             held_out, trained_on = (self.rows[split].tolist() for split in ("test", "train"))
             found = same_rows(self.data.x.numpy(), held_out, trained_on)
             say_copies([(f"row {a + 1}", f"row {b + 1}") for a, b in found], len(held_out), "pictures or sounds")
+
+    def setup(self, stage: str | None = None) -> None:
+        """See `DataModule`; what is to be learned is looked at first, column by column."""
+        if stage in ("fit", None):
+            _ = self._scales
+        super().setup(stage)
+
+    @property
+    def standardisation(self) -> tuple[Tensor, Tensor] | None:  # type: ignore[override]
+        """The means and the standard deviations of the training rows' columns; None where nobody is to know them."""
+        return self._scales if self._standardises else None
+
+    @cached_property
+    def _scales(self) -> tuple[Tensor, Tensor] | None:
+        """Of points alone. Rows that are only measured, or few, may well have a column that does not vary."""
+        if self.levels is not None or len(self.shape) != 1:
+            return None
+        source = self.data.select(self.rows["train"])
+        train, _ = self.split(self._rows_in_classes(source))
+        return scales_of(source.select(train).x, self._names)
 
     def load(self, split: str) -> InMemory:
         """The rows of a split."""

@@ -7,12 +7,13 @@ fill it. Only so do the bits per sample of two clips, and of two models, refer t
 import io
 import os
 import re
+import sys
 import tarfile
 import tempfile
 import urllib.request
 import warnings
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import partial
 from importlib.util import find_spec
 from math import gcd
@@ -31,6 +32,7 @@ from genzoo.datamodules.files import OTHER_KIND, FileSearch
 from genzoo.datamodules.folder import LabelledFile, hold_out, natural, part_of
 from genzoo.datamodules.reading import each
 from genzoo.zoo.files import at_home
+from genzoo.zoo.memory import memory_at_hand
 from genzoo.zoo.modality import from_codes, to_codes
 
 Pieces = Literal["first", "all"]
@@ -39,6 +41,8 @@ LEVELS = 256  # mu-law codes, as telephones have them (ITU-T G.711)
 END = LEVELS  # what stands, in place of a code, where there is no sound any more
 WAV = frozenset({".wav"})
 COMPRESSED = frozenset({".flac", ".mp3", ".ogg"})  # which take the extra `audio`
+READING = 6  # times a wav file's size, that reading takes: the file, its samples, those as floats, and resampled
+SIZE = {".flac": 3, ".mp3": 12, ".ogg": 12}  # times a file's size, that a wav of the same sound has, about
 FILTERS = Lock()  # those of warnings are the whole process's, and threads read files side by side
 EXTRA = "to read .flac, .mp3 and .ogg, too: pip install 'genzoo[audio]'"
 
@@ -95,6 +99,13 @@ def read_pcm(path: Path) -> tuple[int, np.ndarray]:
     elif stored.dtype.kind == "i":
         sound /= -float(np.iinfo(stored.dtype).min)
     return rate, sound
+
+
+def at_once(paths: Sequence[Path]) -> int:
+    """How many sounds can be read at a time in half of the memory at hand, at least one: of long ones not many."""
+    largest = max((SIZE.get(path.suffix.lower(), 1) * os.path.getsize(path) for path in paths), default=1)
+    there = memory_at_hand(0)
+    return sys.maxsize if there is None else max(1, there // (2 * READING * max(largest, 1)))
 
 
 def read_compressed(path: Path) -> tuple[int, np.ndarray]:
@@ -183,7 +194,8 @@ class WaveformDataModule(DataModule):
         """All pieces of a split's recordings, as codes."""
         files = self.find(split)
         read_one = partial(read_codes, sample_rate=self.sample_rate)
-        sounds = each(read_one, [file.path for file in files], "reading sounds")
+        paths = [file.path for file in files]
+        sounds = each(read_one, paths, "reading sounds", most=at_once(paths))
         pieces = [cut(torch.from_numpy(codes), self.shape[1], self.pieces) for codes in sounds]
         counts = torch.tensor([len(piece) for piece in pieces])
         if split == "train":
@@ -330,7 +342,7 @@ def classes_of(names: list[str], label: str | None) -> tuple[list[str], list[int
     if "label" not in pattern(label).groupindex:
         raise ValueError(f"label={label!r} has no group called label: (?P<label>...) marks what names the class")
     found = [pattern(label).search(name) for name in names]
-    if strangers := [name for name, match in zip(names, found, strict=True) if match is None]:
+    if strangers := [name for name, match in zip(names, found, strict=True) if not (match and match["label"])]:
         raise ValueError(
             f"label={label!r} fits {len(names) - len(strangers)} of {len(names)} files, but not {strangers[0]}:"
             " give a pattern that is found in every path, or remove the file"

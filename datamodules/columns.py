@@ -5,10 +5,10 @@ arrays are good for is found out in `arrays.py`. What cannot be read is one line
 """
 
 import csv
-import io
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -196,34 +196,58 @@ def _read_parquet(path: Path, wanted: Wanted) -> dict[str, np.ndarray]:
 
 
 def _read_csv(path: Path, wanted: Wanted) -> dict[str, np.ndarray]:
-    """A header and rows of as many values; numbers where all of a column's values are, else text."""
-    try:
-        text = path.read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"it is no text in UTF-8 ({error.reason} at byte {error.start})") from None
-    delimiter = delimiter_of(text.lstrip("\r\n").partition("\n")[0], path)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    header = [name.strip() for name in next(filter(None, reader), [])]
-    chosen = wanted(header)
-    misnamed = f"its first line must name the columns, each once, but is {listed(header)}"
-    if not all(chosen) or any(header.count(name) > 1 for name in chosen) or all(map(is_number, filter(None, header))):
-        raise ValueError(misnamed)
-    rows = []
-    for row in reader:
-        if len(row) != len(header):
-            if not row:
-                continue
-            raise ValueError(
-                f"line {reader.line_num} has {len(row)} values, but the first line names {len(header)} columns"
-            )
-        rows.append(row)
-    if not rows:
+    """A header and rows of as many values; numbers where all of a column's values are, else text.
+
+    Of a row no more is kept than what is wanted of it.
+    """
+    with path.open(encoding="utf-8-sig", newline="") as file, long_cells():
+        try:
+            delimiter = delimiter_of(next((line for line in file if line.strip("\r\n")), ""), path)
+            file.seek(0)
+            reader = csv.reader(file, delimiter=delimiter)
+            header = [name.strip() for name in next(filter(None, reader), [])]
+            chosen = wanted(header)
+            misnamed = f"its first line must name the columns, each once, but is {listed(header)}"
+            doubled = any(header.count(name) > 1 for name in chosen)
+            if not all(chosen) or doubled or all(map(is_number, filter(None, header))):
+                raise ValueError(misnamed)
+            places = [header.index(name) for name in chosen]
+            columns: list[list[str]] = [[] for _ in chosen]
+            for row in reader:
+                if len(row) != len(header):
+                    if not row:
+                        continue
+                    raise ValueError(
+                        f"line {reader.line_num} has {len(row)} values, but the first line names {len(header)}"
+                        " columns"
+                    )
+                for column, place in zip(columns, places, strict=True):
+                    column.append(row[place])
+        except UnicodeDecodeError as error:
+            with path.open("rb") as raw:
+                line = next(number for number, line in enumerate(raw, start=1) if not is_utf8(line))
+            raise ValueError(f"it is no text in UTF-8 ({error.reason} in line {line})") from None
+    if not any(columns):
         raise ValueError("there is no row below the names of the columns")
-    texts = [place for place, name in enumerate(header) if name and not is_number(name)]  # a year may name a column
-    if len(texts) < len(header) and all(any(row[i].strip() == header[i] for row in rows) for i in texts):
+    named = dict(zip(chosen, columns, strict=True))
+    texts = [name for name in chosen if not is_number(name)]  # a year may name a column
+    if (
+        texts
+        and len(texts) < len(header)
+        and all(any(cell.strip() == name for cell in named[name]) for name in texts)
+    ):
         raise ValueError(f"{misnamed}, and so a row like others")
-    places = {name: header.index(name) for name in chosen}
-    return {name: _numbers_or_text([row[place] for row in rows], name) for name, place in places.items()}
+    return {name: _numbers_or_text(cells, name) for name, cells in named.items()}
+
+
+@contextmanager
+def long_cells() -> Iterator[None]:
+    """Within it a cell may be of any length: one that nobody asks for is in nobody's way."""
+    before = csv.field_size_limit(2**31 - 1)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
 
 
 def _numbers_or_text(values: Sequence[str], name: str) -> np.ndarray:
@@ -251,6 +275,15 @@ def delimiter_of(line: str, path: Path) -> str:
     if path.suffix.lower() == ".tsv":
         return "\t"
     return max(",;\t|", key=re.sub(r'"[^"]*"', "", line).count)
+
+
+def is_utf8(line: bytes) -> bool:
+    """Whether it is text in UTF-8."""
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def is_number(text: str) -> bool:

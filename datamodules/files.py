@@ -8,7 +8,10 @@ from pathlib import Path
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 #: what systems leave beside a user's files, all of whose other litter begins with a dot
-LITTER = {"__MACOSX", "@eaDir", "Thumbs.db", "ehthumbs.db", "desktop.ini", "$RECYCLE.BIN"}
+LITTER = {
+    *("__MACOSX", "@eaDir", "#recycle", "Thumbs.db", "ehthumbs.db", "desktop.ini", "$RECYCLE.BIN"),
+    *("lost+found", "System Volume Information"),  # at the root of a disk
+}
 
 #: what `SampleLogger` calls a picture: what it shows, and the step
 SAMPLE = re.compile(r"[a-z_]+-\d{8}")
@@ -29,7 +32,7 @@ def is_hidden(name: str) -> bool:
 
 def is_run(folder: Path) -> bool:
     """Whether a run was kept there, whose samples and checkpoints are nobody's data: by what such are called."""
-    stated = any((folder / name).is_file() for name in ("config.yaml", "hparams.yaml"))
+    stated = any(os.path.isfile(folder / name) for name in ("config.yaml", "hparams.yaml"))
     pictures = (path.stem for path in (folder / "samples").glob("*-*"))
     return any((folder / "checkpoints").glob("*.ckpt")) or (stated and any(map(SAMPLE.fullmatch, pictures)))
 

@@ -14,7 +14,7 @@ import numpy as np
 import PIL
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -29,6 +29,17 @@ from genzoo.zoo.files import at_home
 # Formats that Pillow knows by sight only, or reads by way of another program.
 NOT_READ = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
 SEVERAL_FRAMES = {"AVIF", "DCX", "FLI", "GIF", "PNG", "TIFF", "WEBP"}  # formats of animations, or of several pages
+
+#: how an image is turned upright, by what EXIF calls its orientation
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 Item = TypeVar("Item")
 
@@ -67,8 +78,7 @@ def decode(path: Path, shape: tuple[int, ...]) -> np.ndarray:
                     f"it has more than 8 bits a channel (Pillow's mode {file.mode!r}), and what is white is not"
                     " certain; convert it to 8 bits"
                 )
-            ImageOps.exif_transpose(file, in_place=True)
-            image: Image.Image = file
+            image = upright(file)
             if image.has_transparency_data:
                 image = image.convert("RGBA")
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -82,6 +92,16 @@ def decode(path: Path, shape: tuple[int, ...]) -> np.ndarray:
         why = str(error) or type(error).__name__
         raise ValueError(f"the image {path} cannot be used: {why}. Repair or remove it") from error
     return np.ascontiguousarray(pixels.reshape(height, width, channels).transpose(2, 0, 1))
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """An image turned as its EXIF note says; as it is, where there is none, or none that can be read."""
+    image.load()  # TIFF turns itself
+    try:
+        way = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # a damaged note makes Pillow raise several kinds of error, and spoils no picture
+        way = None
+    return image if way is None else image.transpose(way)
 
 
 def look_at(paths: Sequence[Path]) -> tuple[int, bool]:
@@ -110,7 +130,7 @@ def upright_size(path: Path) -> tuple[int, int]:
     """The width and the height of an image, turned as `decode` turns it; ValueError, naming it, if it is none."""
     try:
         with Image.open(path) as file:
-            return ImageOps.exif_transpose(file).size
+            return upright(file).size
     except Exception as error:  # as in `decode`
         raise ValueError(f"the image {path} cannot be used: {error or type(error).__name__}") from error
 
@@ -482,7 +502,9 @@ class ImageFolderDataModule(DataModule):
             raise ValueError(
                 f"classes={self.classes} leave {len(train)} images in train and {len(val)} in val: name others, too"
             )
-        return train[torch.randperm(len(train), generator=seeded(SPLIT_SEED))], val
+        train = train[torch.randperm(len(train), generator=seeded(SPLIT_SEED))]
+        # the first of them, which are all that some runs validate on, are of all classes
+        return train, val[torch.randperm(len(val), generator=seeded(SPLIT_SEED, 1))]
 
     def scale(self, stored: Tensor) -> Tensor:
         """uint8 to [0, 1]."""

@@ -32,7 +32,12 @@ LONG = 10.0  # seconds of work that are worth a file on the disk
 
 
 def each(
-    function: Callable[[Item], Result], items: Sequence[Item], what: str, *, alone: bool = False
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    what: str,
+    *,
+    alone: bool = False,
+    most: int | None = None,
 ) -> Iterator[Result]:
     """`function` of each item, in their order, at the rate of all processors.
 
@@ -46,6 +51,7 @@ def each(
         items: what it is called with.
         what: what the bar says, which is shown where it takes more than a moment.
         alone: do all of it here.
+        most: processes, at most; None: as many as there are processors.
 
     Raises:
         Exception: what the function raises, as it would here.
@@ -60,7 +66,7 @@ def each(
             begin = time.perf_counter()
     if rest := items[done:]:
         pace = (time.perf_counter() - begin) / (done - 1)
-        workers = 1 if alone else _processors() // world_size()
+        workers = 1 if alone else min(_processors() // world_size(), most or sys.maxsize)
         if workers > 1 and can_fork():
             results = _forked(function, rest, workers, share=min(int(SHARE / pace) + 1, LARGEST_SHARE))
         elif workers > 1 and pace > SLOW:
@@ -158,8 +164,9 @@ def kept(
         long: seconds of work that are worth a file on the disk; None is `LONG`.
     """
     folder = cache_folder() / "decoded"
-    place = folder / f"{_fingerprint(paths, made_by)}.npy" if folder.is_dir() else None
-    if place is not None and place.exists():
+    # by os.path: of a folder that may not be looked into there is nothing, where pathlib has an error
+    place = folder / f"{_fingerprint(paths, made_by)}.npy" if os.path.isdir(folder) else None
+    if place is not None and os.path.exists(place):
         try:
             return _load(place)
         except (OSError, ValueError) as error:

@@ -129,7 +129,11 @@ class TextDataModule(DataModule):
                 " together below 1: training has the rest of the text"
             )
         files = find_files(path) if path is not None else find_source(source, at_home(root))
-        text = "\n".join(read_text(file) for file in files)
+        texts = [read_text(file) for file in files]
+        if path is not None:
+            say_repeated(files, texts)
+        text = "\n".join(texts)
+        del texts  # of a large corpus they are as much again
         if not text.strip():
             raise ValueError(f"there is no text in {', '.join(map(str, files[:3]))}: give files that have some")
         if tokenizer == "character" and not vocabulary and len(set(text)) < 2:
@@ -301,11 +305,33 @@ def download(address: str, sha256: str, file: Path) -> Path:
 
 
 def read_text(file: Path) -> str:
-    """The text of a file, without the mark that some editors begin it with; ValueError, naming it, if not UTF-8."""
+    """The text of a file, without the mark that some editors begin it with.
+
+    Raises:
+        ValueError: naming it, if it is not UTF-8, or holds NUL, which is UTF-8, but of no text.
+    """
     try:
-        return file.read_text("utf-8-sig")
+        text = file.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is no text in UTF-8 ({error}): convert it, or give a path without it") from None
+    if "\0" in text:
+        raise ValueError(
+            f"{file} is no text in UTF-8 (it holds NUL, as archives and UTF-16 do): convert it, or give a path"
+            " without it"
+        )
+    return text
+
+
+def say_repeated(files: Sequence[Path], texts: Sequence[str]) -> None:
+    """Warns of files that say word for word what another one does: training may have read what is tested on."""
+    first: dict[str, Path] = {}
+    found = [(file, first.setdefault(text, file)) for file, text in zip(files, texts, strict=True) if text.strip()]
+    if copies := [(file, other) for file, other in found if file != other]:
+        file, other = copies[0]
+        rank_zero_warn(
+            f"{len(copies)} of {len(files)} files are copies of others (such as {file}, of {other}): where one is for"
+            " training and one for testing, figures of it say too much; keep one of each"
+        )
 
 
 def in_words(parts: Sequence[Sized]) -> str:

@@ -1,8 +1,9 @@
 """What `plt.show()` does in the code of a page: the picture is written into the page when the docs are built.
 
-A page's code is then plain Matplotlib, which draws the same in a notebook. The label of a figure,
-`plt.figure("What it shows.")` or `plt.subplots(num="What it shows.")`, is its caption, and is read out to those who
-cannot see it: so is the text of a picture from a file, `![What it shows.](front.png)`, in a paragraph of its own.
+A page's code is then plain Matplotlib, which runs in a notebook, too, and draws the same there in this `STYLE`. The
+label of a figure, `plt.figure("What it shows.")` or `plt.subplots(num="What it shows.")`, is its caption, and is read
+out to those who cannot see it: so is the text of a picture from a file, `![What it shows.](front.png)`, in a
+paragraph of its own.
 """
 
 import base64

@@ -54,13 +54,18 @@ def check_extractor(extractor: FeatureExtractor, x: Tensor, value_range: ValueRa
         ) from error
 
 
-def check_apart(extractor: FeatureExtractor, module: nn.Module) -> None:
-    """Raises ValueError if the extractor is a part of the module that it judges: it would stop the training of it."""
+def check_apart(source: object, module: nn.Module) -> None:
+    """Raises ValueError if an extractor is a part of the module that it judges, of which it would stop the training.
+
+    Args:
+        source: what `FeatureExtractor` is to be made of, which freezes it.
+        module: that is judged.
+    """
     own = {id(parameter) for parameter in module.parameters()}
-    if any(id(parameter) in own for parameter in extractor.module.parameters()):
+    if isinstance(source, nn.Module) and any(id(parameter) in own for parameter in source.parameters()):
         raise ValueError(
-            f"The extractor {extractor.name} is a part of {type(module).__name__}, which it is to judge: give another"
-            " one, or a copy of it (copy.deepcopy)."
+            f"The extractor {type(source).__name__} is a part of {type(module).__name__}, which it is to judge: give"
+            " another one, or a copy of it (copy.deepcopy)."
         )
 
 

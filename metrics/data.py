@@ -45,8 +45,12 @@ def data_of(batch: Any) -> Tensor:
 
 
 def to_module(x: Tensor, module: Any) -> Tensor:
-    """Data as a Trainer would hand them over: on the module's device, and in the precision it was converted to."""
-    converted = x.is_floating_point() and module.dtype != torch.get_default_dtype()
+    """Data as a Trainer would hand them over: on the module's device, and in the precision it was converted to.
+
+    Continuous data keep theirs: in half precision the years of a century are twelve numbers.
+    """
+    continuous = getattr(module, "levels", 0) is None
+    converted = x.is_floating_point() and not continuous and module.dtype != torch.get_default_dtype()
     return x.to(module.device, module.dtype if converted else x.dtype)
 
 

@@ -330,8 +330,8 @@ def checked_data(
             )
     if "closeness" not in only or not isinstance(module, Samples) or how["extractor"] is None:
         return None
+    check_apart(how["extractor"], module)
     extractor = FeatureExtractor(how["extractor"], weights_path)
-    check_apart(extractor, module)
     check_extractor(extractor, x)
     if how["num_samples"] < LEAST:
         raise ValueError(

@@ -106,7 +106,7 @@ class FeatureExtractor:
         """The same of data that were checked before, with the derivative by x."""
         self.module.eval()  # whoever shares the module may have switched it
         weight = next(self.module.parameters(), None)
-        return self._features(x if weight is None else x.to(weight.dtype))
+        return self._features(x if weight is None else x.to(weight))  # also where it is, after an earlier use
 
 
 class Inception(nn.Module):

@@ -114,7 +114,8 @@ def test_killed_within_an_epoch_and_resumed(project: Path, uninterrupted: Path, 
 
 
 @pytest.mark.parametrize(
-    ("kind", "code"), [("SIGTERM", 128 + signal.SIGTERM), pytest.param("SIGINT", 1, marks=pytest.mark.thorough)]
+    ("kind", "code"),
+    [("SIGTERM", 128 + signal.SIGTERM), pytest.param("SIGINT", 128 + signal.SIGINT, marks=pytest.mark.thorough)],
 )
 def test_a_run_told_to_stop_keeps_its_newest_state(project: Path, kind: str, code: int, uninterrupted: Path) -> None:
     options = [POWER_CUT, "--trainer.callbacks.step=7", f"--trainer.callbacks.kind={kind}"]

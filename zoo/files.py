@@ -77,16 +77,18 @@ def staged(target: Path) -> Iterator[Path]:
 
 def put_in_place(target: Path, staging: Path, old: Path) -> None:
     """`staging` becomes `target`, and what was there `old`; where several processes do so at once, the last stays."""
-    while True:
-        with suppress(FileNotFoundError):  # nothing is there, or another process has just taken it away
-            target.rename(old)
-        try:
-            staging.rename(target)
-            return
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                if old.exists():
-                    old.rename(target)
-                raise
-        # another process was quicker: what it has put there is the old one now
-        shutil.rmtree(old, ignore_errors=True)
+    try:
+        while True:
+            with suppress(FileNotFoundError):  # nothing is there, or another process has just taken it away
+                target.rename(old)
+            try:
+                staging.rename(target)
+                return
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            # another process was quicker: what it has put there is the old one now
+            shutil.rmtree(old, ignore_errors=True)
+    finally:
+        if old.exists() and not target.exists():  # whatever came between, Ctrl-C too
+            old.rename(target)

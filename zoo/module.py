@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.plugins.precision import HalfPrecision
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
@@ -432,6 +433,9 @@ class ZooModule(SharingMixin, NamingMixin, StandardisingMixin, MeasuredBuffers, 
         classes are called as there, and the columns of a table.
         """
         super().setup(stage)
+        plugin = getattr(self._trainer, "precision_plugin", None)
+        if self.levels is None and isinstance(plugin, HalfPrecision):  # by which the years 1990 to 1997 are one
+            plugin.convert_input = _as_they_are  # type: ignore[method-assign]
         data = getattr(self._trainer, "datamodule", None)
         self.check_source(data, but=_aside(stage))
         if stage == TrainerFn.FITTING:
@@ -522,6 +526,10 @@ class ZooModule(SharingMixin, NamingMixin, StandardisingMixin, MeasuredBuffers, 
         torch.set_rng_state(cpu.cpu())
         if cuda and len(cuda) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all([state.cpu() for state in cuda])
+
+
+def _as_they_are(data: Any) -> Any:
+    return data
 
 
 def _aside(stage: Any) -> tuple[str, ...]:

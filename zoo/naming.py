@@ -5,7 +5,7 @@ from typing import Any
 
 from genzoo.zoo.lines import is_line
 
-MOST_COLUMNS = 1000  # whose names a file has room for
+MOST_COLUMNS, MOST_CLASSES = 1000, 10_000  # whose names a file has room for
 
 
 class NamingMixin:
@@ -42,6 +42,14 @@ class NamingMixin:
                 f"{type(self).__name__}: class_names are a name in one line for each of num_classes={number} classes,"
                 f" all different, but were given {str(names)[:80]}."
             )
+        if len(names) > MOST_CLASSES:
+            from lightning.pytorch.utilities.rank_zero import rank_zero_warn  # what reads files does not wait for it
+
+            rank_zero_warn(
+                f"{type(self).__name__}: classes go by their numbers: no file states the names of more than"
+                f" {MOST_CLASSES:,}."
+            )
+            return
         self.class_names = tuple(names)
 
     def name_columns(self, names: Sequence[str]) -> None:

@@ -35,25 +35,33 @@ def fastest_precision(device: torch.device | str) -> Literal["bf16-mixed", "32-t
 
 @contextmanager
 def without_tf32() -> Iterator[None]:
-    """On a GPU float32 has all of its bits meanwhile.
+    """Float32 has all of its bits meanwhile, whatever `torch.set_float32_matmul_precision` was told.
 
-    Convolutions are computed in TF32 there, with ten bits of each number, unless PyTorch is told otherwise: good
+    Convolutions are computed in TF32 on a GPU, with ten bits of each number, unless PyTorch is told otherwise: good
     enough to train with, but a figure would say something of the hardware.
     """
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     told: list[tuple[Any, str, Any]] = [(matmul, "allow_tf32", False), (cudnn, "allow_tf32", False)]
+    precision: str | None = None
     try:
+        precision = torch.get_float32_matmul_precision()
         before = [getattr(place, name) for place, name, _ in told]
     except RuntimeError:  # somebody has used PyTorch's newer names for the same, with which these do not go
         told = [(matmul, "fp32_precision", "ieee"), (cudnn.conv, "fp32_precision", "ieee")]  # type: ignore[attr-defined]
-        before = [getattr(place, name) for place, name, _ in told]
+        before, precision = [getattr(place, name) for place, name, _ in told], None
+    # "medium", bfloat16, is on a CPU, too, of which those names say nothing
+    rounds = precision == "medium"
     try:
+        if rounds:
+            torch.set_float32_matmul_precision("highest")
         for place, name, value in told:
             setattr(place, name, value)
         yield
     finally:
         for (place, name, _), value in zip(told, before, strict=True):
             setattr(place, name, value)
+        if rounds:
+            torch.set_float32_matmul_precision("medium")
 
 
 def full_precision(x: Tensor) -> Tensor:

@@ -11,12 +11,16 @@ A vocabulary is stated in one string, which a datamodule hands to a model and an
 No two of them can be stated alike: neither `bytes` nor any JSON object has its characters ascending.
 """
 
+import json
+import re
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
 
 AT_ONCE = 2**22  # characters that are looked up
+LINE = re.compile(r"\n(?=\S)")  # an end, and the beginning of the next one
 
 
 class Vocabulary(Protocol):
@@ -137,6 +141,13 @@ class BytePairs:
             raise ValueError(f"{_shortened(statement)} is no tokenizer of the tokenizers library: {error}") from None
         self.tokenizer.no_padding()  # nor any truncation: a text's tokens are its own, all of them
         self.tokenizer.no_truncation()
+        said = json.loads(statement)
+        cut = {"use_regex": True, **(said.get("pre_tokenizer") or {})}
+        # whether it cuts a text where `in_parts` does, as those do that `of` has learned
+        plain = not said.get("normalizer") and not said.get("added_tokens")
+        self._cuts_lines = (
+            plain and cut.get("type") == "ByteLevel" and cut["use_regex"] and not cut["add_prefix_space"]
+        )
 
     @classmethod
     def of(cls, text: str, size: int) -> "BytePairs":
@@ -160,12 +171,27 @@ class BytePairs:
         return self.tokenizer.get_vocab_size()
 
     def encode(self, text: str) -> np.ndarray:
-        """See `Vocabulary`."""
-        return np.array(self.tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int32)
+        """See `Vocabulary`; a long text in parts, which are many times their size while they are encoded."""
+        parts = in_parts(text) if self._cuts_lines else [text]
+        found = [self.tokenizer.encode(part, add_special_tokens=False).ids for part in parts]
+        return np.concatenate([np.array(ids, dtype=np.int32) for ids in found])
 
     def decode(self, tokens: Sequence[int]) -> str:
         """See `Vocabulary`; bytes that are no UTF-8 become U+FFFD."""
         return self.tokenizer.decode(list(tokens), skip_special_tokens=False)
+
+
+def in_parts(text: str, length: int = AT_ONCE) -> list[str]:
+    """A text cut before ends of lines that a word follows, into parts of about that many characters.
+
+    There GPT-2's pattern for words, by which byte-level tokenizers cut a text first, cuts it in any case: the tokens
+    of the parts are those of the whole.
+    """
+    cuts, start = [0], length
+    while found := LINE.search(text, start):
+        cuts.append(found.start())
+        start = found.start() + length
+    return [text[a:b] for a, b in pairwise([*cuts, len(text)])]
 
 
 def _code_points(text: str) -> np.ndarray:

@@ -59,11 +59,11 @@ def kind_of(models: Sequence[Shown]) -> str:
     Raises:
         ValueError: if that is not one, or none that can be shown.
     """
-    shapes = {(m.module.shape, m.module.levels is None) for m in models}
-    if len(shapes) > 1:
-        each = ", ".join(f"{m.name} {m.module.shape}" for m in models)
-        raise ValueError(f"the app shows models of data of one shape, but these have: {each}")
-    kind = modality(models[0].module.shape, models[0].module.levels)
+    kinds = {m.name: (modality(m.module.shape, m.module.levels), m.module.shape) for m in models}
+    if len(set(kinds.values())) > 1:
+        each = ", ".join(f"{name} {kind} {shape}" for name, (kind, shape) in kinds.items())
+        raise ValueError(f"the app shows models of data of one kind and shape, but these have: {each}")
+    ((kind, _),) = set(kinds.values())
     writes = any(getattr(m.module, "vocabulary", None) is not None for m in models)
     if kind in ("points", "series") or (kind == "tokens" and not writes):
         raise ValueError(f"the app shows images, sounds and texts, but {models[0].name} is of {kind}")

@@ -18,7 +18,7 @@ from genzoo.arguments import (
     stated_protocol,
 )
 from genzoo.zoo import hub
-from genzoo.zoo.hub.entries import EMBEDDED
+from genzoo.zoo.hub.entries import CONFIG, EMBEDDED, METRICS
 from genzoo.zoo.hub.publishing import checked_target
 from genzoo.zoo.hub.wording import blamed_on, masked
 
@@ -45,8 +45,12 @@ def run(given: Namespace) -> None:
 
     out = ready(given.out, suffixes=[".json"]) if given.out else None
     entry, module = load(given)
+    if out is not None and out.name == METRICS and out.exists() and (out.parent / CONFIG).exists():
+        raise ValueError(
+            f"--out {given.out}: an entry's file, which also says how it was trained: --write keeps that"
+        )
     if given.write:
-        home = home_of(entry)
+        home, weights = home_of(entry), entry.config["weights"]["sha256"]
     data, own = data_of(entry, given, module), isinstance(entry, hub.Checkpoint)
     options = stated_protocol(entry.metrics.get("evaluation", {}), given, own=own)
     options |= protocol(given, entry.config.get("data"), module, own=own)
@@ -64,6 +68,11 @@ def run(given: Namespace) -> None:
             half.write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         print(out)
     if given.write:
+        entry = hub.find(given.model)  # as it is after all that time: others may have written there, too
+        if entry.config["weights"]["sha256"] != weights:
+            raise ValueError(
+                f"{given.model} has other weights by now than those that were measured: measure it again"
+            )
         anew = remeasured(entry.metrics, metrics, given.model)
         place = hub.republish(entry, entry.config["name"], to=home, metrics=anew, allow=allowed(given))
         print(f"written into {masked(str(place))}")

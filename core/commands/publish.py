@@ -49,6 +49,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="a folder, hf://owner/name, wandb://entity/project/artifact, or a URL that fsspec writes"
         " (s3://bucket/name); an entry that is there is replaced (default: the embedded zoo)",
     )
+    add(
+        "--private",
+        action="store_const",
+        const=True,
+        help="a repository of Hugging Face's that is made for it is (default: as the owner's are)",
+    )
     add("--config", help="the run's config.yaml (default: the one beside the checkpoints)")
     add(
         "--dtype",
@@ -70,6 +76,8 @@ def run(given: Namespace) -> None:
     if len(named := {how: source for how, source in sources.items() if source is not None}) != 1:
         raise ValueError("genzoo publish takes a checkpoint (MODEL or --ckpt_path) or an entry, one of the two")
     ((how, source),) = named.items()
+    if given.private and not str(given.to).startswith("hf://"):
+        raise ValueError("--private is for a repository of Hugging Face's: give it as --to hf://owner/name")
     checked_target(given.name, given.to)  # before it is measured
     model = found(source)
     if isinstance(model, hub.Checkpoint):
@@ -81,11 +89,18 @@ def run(given: Namespace) -> None:
         from genzoo.metrics.evaluation import remeasured
 
         metrics = remeasured(model.metrics, measured(given.metrics), given.metrics) if given.metrics else None
-        place = hub.republish(model, given.name, to=given.to, metrics=metrics, allow=allowed(given))
+        place = hub.republish(
+            model, given.name, to=given.to, metrics=metrics, allow=allowed(given), sending=sending(given)
+        )
     shown = masked(str(place))
     if "://" not in shown and not Path(shown).is_absolute():
         shown = f"./{shown}"  # which no entry of the zoo is called
     print(f"published {given.name}: {shown}")
+
+
+def sending(given: Namespace) -> dict[str, Any]:
+    """How an entry is sent, as `hub.publish` takes it."""
+    return {"private": True} if given.private else {}
 
 
 def measured(file: str) -> dict[str, Any]:
@@ -136,6 +151,7 @@ def publish_checkpoint(checkpoint: hub.Checkpoint, given: Namespace) -> Path | s
         measure=given.evaluate,
         split_fingerprints=checkpoint.split_fingerprints,
         allow=allowed(given),
+        sending=sending(given),
     )
     assert place is not None  # there is one process
     return place

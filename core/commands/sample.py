@@ -93,7 +93,8 @@ def names_of_columns(entry: Any, module: Any) -> list[str] | None:
     """What the columns of a table are called, where its data said so; of older models, where they were chosen so."""
     if named := getattr(module, "column_names", ()):
         return list(named)
-    columns: list[Any] = ((entry.config.get("data") or {}).get("init_args") or {}).get("columns") or []
+    columns: Any = ((entry.config.get("data") or {}).get("init_args") or {}).get("columns")
+    columns = columns if isinstance(columns, list) else []
     fitting = (len(columns),) == tuple(module.shape) and all(isinstance(name, str) for name in columns)
     return columns if fitting else None
 

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from genzoo.callbacks import EMA
 from genzoo.callbacks.at_validation import AtValidation
-from genzoo.callbacks.ema import exponent_of
+from genzoo.callbacks.ema import AveragedCheckpointIO, exponent_of
 
 State = dict[str, Tensor]
 
@@ -529,3 +529,19 @@ def test_weights_that_were_loaded_between_two_trainings_are_begun_with(trainer: 
     trainer(ema, record, max_epochs=1).fit(module, data)
     assert same(record.start, other)
     assert ema.num_updates == len(record.steps)
+
+
+def test_where_to_a_checkpoint_is_read_the_plugin_knows_if_nobody_says(tmp_path: Path) -> None:
+    """Lightning's reads to the CPU; told None, it would read to the GPU that wrote it, each process's to the same."""
+    asked: list[Any] = []
+
+    class Watched(TorchCheckpointIO):
+        def load_checkpoint(self, path: Any, *where: Any, **how: Any) -> dict[str, Any]:
+            asked.append((where, how))
+            return super().load_checkpoint(path, *where, **how)
+
+    torch.save({"x": torch.zeros(1)}, tmp_path / "x.ckpt")
+    plugin = AveragedCheckpointIO(Watched(), EMA())
+    assert plugin.load_checkpoint(tmp_path / "x.ckpt")["x"].device.type == "cpu"
+    plugin.load_checkpoint(tmp_path / "x.ckpt", weights_only=True)
+    assert asked == [((), {}), ((), {"weights_only": True})]

@@ -164,6 +164,19 @@ def test_again_with_the_same_trainer(trainer: Make, fit: Fit) -> None:
     assert seen.steps == [1, 5, 10, 20]
 
 
+def test_again_with_the_same_trainer_after_a_run_that_went_on(trainer: Make, fit: Fit, tmp_path: Path) -> None:
+    """From a checkpoint that was written before a validation, which it made up for at once."""
+    seen, path = Seen(), tmp_path / "at.ckpt"
+    with pytest.raises(SystemExit):
+        fit(trainer(EvenValidations(2), Break(path, 5), max_epochs=-1, max_steps=10))
+    made = trainer(seen, EvenValidations(2), max_epochs=-1, max_steps=10)
+    FitLoop.install(made)
+    module = fit(made, ckpt_path=path)
+    made.fit_loop.epoch_loop.max_steps = 20
+    fit(made, module)
+    assert seen.steps == [5, 10, 20]
+
+
 def test_refused(trainer: Make, fit: Fit) -> None:
     with pytest.raises(ValueError, match="times=0: give at least 1"):
         EvenValidations(0)

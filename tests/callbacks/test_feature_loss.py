@@ -152,3 +152,20 @@ def test_a_run_that_breaks_off_leaves_the_model_without_it(tmp_path):
     with pytest.raises(RuntimeError, match="a bug"):
         trainer(tmp_path, FeatureLoss(Quadratic()), Fails()).fit(model, grey())
     assert model.added_loss is None
+
+
+class Rounding(Quadratic):
+    """As Inception is shown images of 8 bits."""
+
+    def forward(self, x):
+        return super().forward((x * 255).round().to(torch.uint8).float())
+
+
+def test_features_that_teach_nothing_are_refused_before_training(tmp_path):
+    """Of a part of the model, which would stop to be trained, and without a derivative."""
+    model = Autoencoder((1, 4, 4), 5, **SMALL)
+    with pytest.raises(ValueError, match="Sequential is a part of Autoencoder"):
+        trainer(tmp_path, FeatureLoss(nn.Sequential(model.encoder))).fit(model, grey())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    with pytest.raises(ValueError, match="the features of Rounding have no derivative"):
+        trainer(tmp_path, FeatureLoss(Rounding())).fit(model, grey())

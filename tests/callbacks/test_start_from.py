@@ -97,3 +97,15 @@ def test_what_training_finds_out_anew_need_not_fit(
     trainer(StartFrom(str(entry)), max_steps=1).fit(model, DigitsDataModule(limit=32, batch_size=16))
     for name, value in model.network.state_dict().items():
         assert torch.equal(value, published.network.state_dict()[name])
+
+
+def test_a_trainer_that_goes_on_keeps_what_it_has_trained(entry: str, trainer: Callable[..., Trainer]) -> None:
+    data, model = DigitsDataModule(limit=32, batch_size=16), tiny()
+    run = trainer(StartFrom(entry), max_epochs=1)
+    run.fit(model, data)
+    trained = {name: value.clone() for name, value in model.state_dict().items()}
+    model.configure_optimizers = lambda: torch.optim.SGD(model.parameters(), lr=0.0)  # type: ignore[method-assign]
+    run.fit_loop.max_epochs = 2
+    run.fit(model, data)
+    assert run.global_step == 4
+    assert all(torch.equal(value, trained[name]) for name, value in model.state_dict().items())

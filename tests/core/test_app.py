@@ -221,6 +221,12 @@ def test_each_model_sees_what_is_drawn_in_its_own_levels(monkeypatch: pytest.Mon
     assert len(said(fine, coarse)) == 2
 
 
+def test_images_of_levels_and_of_none_are_of_one_kind() -> None:
+    fine, real = (Shown(str(levels), VAE((1, 8, 8), levels, width=8, depth=1).eval()) for levels in (256, None))
+    assert answers.kind_of([fine, real]) == "image"
+    assert answers.about([fine, real], painted((150, 50, 200, 300)), 0).count("<tr>") == 3
+
+
 def test_a_sound_alone_is_drawn() -> None:
     """Gradio takes a list for the values of several components, of which there is one."""
     model = Shown("tiny", SimpleNamespace(modality="waveform", shape=(1, 8), levels=256, sample_rate=8000))
@@ -304,7 +310,7 @@ def test_a_text_is_as_red_as_it_is_surprising() -> None:
 
 def test_what_cannot_be_shown_is_refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     for names, says in [
-        (["digits/vae", "mnist/vae"], "but these have: digits/vae (1, 8, 8), mnist/vae (1, 28, 28)"),
+        (["digits/vae", "mnist/vae"], "these have: digits/vae image (1, 8, 8), mnist/vae image (1, 28, 28)"),
         (["points/ddpm"], "the app shows images, sounds and texts, but points/ddpm is of points"),
     ]:
         with pytest.raises(SystemExit):

@@ -49,9 +49,9 @@ def test_a_recipe_s_licence_is_stated_of_its_own_data_alone(
     assert ("the card of digits/vae is of its own data" in capsys.readouterr().err) == bool(options)
 
 
-def used(name: str, class_path: str, **arguments: object) -> bool:
+def used(recipe: str, class_path: str, /, **arguments: object) -> bool:
     """Whether the card of a recipe is used with such data."""
-    argv = ["fit", "--config", str(recipes.find(name))]
+    argv = ["fit", "--config", str(recipes.find(recipe))]
     return without_cards(argv, Namespace(class_path=class_path, init_args=Namespace(**arguments))) == argv
 
 
@@ -62,6 +62,12 @@ def test_data_are_a_recipe_s_own_wherever_they_lie_and_however_they_are_batched(
     assert not used("shakespeare/gpt", "genzoo.datamodules.TextDataModule", path="mine.txt", source=None)
     assert not used("shakespeare/gpt", "genzoo.datamodules.TextDataModule", path=None, source="stdlib")
     assert used("images/vae", "genzoo.datamodules.DigitsDataModule")  # whose card is of anybody's data
+    for binarize in ("dynamic", "none"):
+        assert used("mnist/vae", "genzoo.datamodules.MNISTDataModule", binarize=binarize) == (binarize == "dynamic")
+    stated = yaml.safe_load(recipes.find("points/ddpm").read_text("utf-8"))["data"]["init_args"]["name"]
+    assert used("points/ddpm", "PointsDataModule", name=stated)
+    assert not used("points/ddpm", "PointsDataModule", name="ring" if stated != "ring" else "moons")
+    assert not used("points/ddpm", "PointsDataModule", name=stated, noise=0.3)  # which the recipe leaves as it is
 
 
 @pytest.mark.parametrize("name", recipes.names())

@@ -8,10 +8,12 @@ import subprocess
 import sys
 import wave
 from argparse import Namespace
+from collections.abc import Callable
 from fnmatch import fnmatchcase
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from socket import socket
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,7 +26,7 @@ from running import refused
 import genzoo
 from genzoo import arguments, commands, recipes
 from genzoo.cli import LIGHTNING, main
-from genzoo.commands.sample import keywords
+from genzoo.commands.sample import keywords, names_of_columns
 from genzoo.zoo import (
     DDIM,
     DDPM,
@@ -543,6 +545,60 @@ def test_evaluate_writes_into_the_entry(entry: Path, capsys: Captured, monkeypat
     assert "notes.txt would be lost" in refused(measure, capsys)
 
 
+def test_what_was_written_into_an_entry_while_it_was_measured_is_not_lost(
+    entry: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Figures of others stay, and none is stated of weights that it was not measured on."""
+    from genzoo.metrics import evaluation
+
+    measure = evaluation.evaluate
+
+    def meanwhile(change: Callable[[Any], Any]) -> Callable[..., Any]:
+        @wraps(measure)
+        def measured(*arguments: Any, **options: Any) -> Any:
+            found, there = measure(*arguments, **options), hub.Entry("digits/vae", entry)
+            change(there)
+            return found
+
+        return measured
+
+    def other_figures(there: hub.Entry) -> None:
+        metrics = there.metrics
+        metrics["figures"].append({"name": "kid", "value": 0.5, "unit": "x", "protocol": "x", "split": "test"})
+        hub.republish(there, "digits/vae", to=entry, metrics=metrics)
+
+    def other_weights(there: hub.Entry) -> None:
+        model = genzoo.load(entry)
+        model.load_state_dict({key: value + 1 for key, value in model.state_dict().items()})
+        genzoo.publish(model, "digits/vae", to=entry, data=there.config["data"])
+
+    command = ["evaluate", str(entry), "--device", "cpu", "--write", "--only", "likelihood", "--num_particles", "2"]
+    monkeypatch.setattr(evaluation, "evaluate", meanwhile(other_figures))
+    main(command)
+    names = [figure["name"] for figure in hub.Entry("digits/vae", entry).metrics["figures"]]
+    assert "kid" in names and "bits_per_dim" in names
+    monkeypatch.setattr(evaluation, "evaluate", meanwhile(other_weights))
+    assert "has other weights by now than those that were measured" in refused(command, capsys)
+    assert hub.Entry("digits/vae", entry).metrics == {}
+
+
+def test_the_figures_of_an_entry_are_not_written_over(entry: Path, capsys: Captured) -> None:
+    """They say how it was trained, too."""
+    before = (entry / "metrics.json").read_bytes()
+    command = [
+        "evaluate",
+        str(entry),
+        "--device",
+        "cpu",
+        "--only",
+        "likelihood",
+        "--out",
+        str(entry / "metrics.json"),
+    ]
+    assert "an entry's file, which also says how it was trained: --write keeps that" in refused(command, capsys)
+    assert (entry / "metrics.json").read_bytes() == before
+
+
 def test_evaluate_writes_into_an_entry_that_lies_elsewhere(
     entry: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -768,3 +824,10 @@ def test_a_reader_who_has_seen_enough_is_no_error() -> None:
     listing = f"{sys.executable} -m genzoo list | head -n 1"
     ended = subprocess.run(["bash", "-c", listing], capture_output=True, text=True, check=True)
     assert ended.stdout.startswith("cifar10, 256 levels") and not ended.stderr
+
+
+@pytest.mark.parametrize("columns", [5, "ab", {"a": 1, "b": 2}, [1, 2], ["a"], None])
+def test_columns_that_no_table_has_are_not_heeded(columns: Any) -> None:
+    """Whatever an entry of somebody's states."""
+    entry = SimpleNamespace(config={"data": {"init_args": {"columns": columns}}})
+    assert names_of_columns(entry, SimpleNamespace(shape=(2,))) is None

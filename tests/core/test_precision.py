@@ -165,6 +165,7 @@ def test_recipes_state_no_precision_that_is_slow_somewhere() -> None:
     [
         "",
         "torch.set_float32_matmul_precision('high')",
+        "torch.set_float32_matmul_precision('medium')",
         "torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True",
         "torch.backends.fp32_precision = 'tf32'",
         "torch.backends.cuda.matmul.fp32_precision = 'tf32'",
@@ -184,8 +185,14 @@ def state():
         of = torch.backends.cuda.matmul, torch.backends.cudnn.conv
         return tuple(place.fp32_precision == "tf32" for place in of)
 
+def named():
+    try:
+        return torch.get_float32_matmul_precision()  # a Trainer asks when it begins
+    except RuntimeError:
+        return None
+
 {told}
-before = state()
+before, name = state(), named()
 with without_tf32():
     assert state() == (False, False), state()
 try:
@@ -193,7 +200,7 @@ try:
         raise KeyError
 except KeyError:
     pass
-assert state() == before, (state(), before)
+assert (state(), named()) == (before, name), (state(), before, named(), name)
 assert any(before)
 """
     Path("script.py").write_text(script)

@@ -4,6 +4,7 @@ import csv
 import logging
 import math
 import sys
+import tracemalloc
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -448,7 +449,7 @@ def test_odd_tables_get_one_clear_line(
 ) -> None:
     options = {"columns": COLUMNS, "label": "animal"} | options
     with pytest.raises(ValueError, match=says) as error:
-        ArrayDataModule(path=write_csv(tmp_path / "table.csv", columns), **options)
+        ArrayDataModule(path=write_csv(tmp_path / "table.csv", columns), **options).setup("fit")
     assert "\n" not in str(error.value)
 
 
@@ -672,3 +673,42 @@ def test_labels_beside_a_file_are_labels(tmp_path: Path) -> None:
         data = ArrayDataModule(path=str(tmp_path / name), y=y, **options)
         assert data.num_classes == 3 and data.data.labels is not None and data.data.labels.tolist() == y.tolist()
         assert data.shape == ((2,) if name == "table.csv" else (1, 4, 4))
+
+
+def test_a_table_with_a_column_that_does_not_vary_can_be_measured(tmp_path: Path) -> None:
+    """As a month of the year's data; learned it cannot be."""
+    from genzoo.callbacks import evaluate
+
+    draws = np.random.default_rng(0)
+    year = {"month": draws.integers(1, 13, 200).astype(float), "rain": draws.normal(5, 1, 200)}
+    may = {"month": [5.0] * 30, "rain": draws.normal(5, 1, 30)}
+    model = VAE((2,), None, latent_dim=2, width=8, depth=1)
+    options: dict[str, Any] = {"enable_progress_bar": False, "logger": False, "enable_checkpointing": False}
+    Trainer(max_steps=2, **options).fit(model, ArrayDataModule(year))
+    data = ArrayDataModule(may)
+    found = evaluate(model, data, only=["likelihood"], num_particles=2, progress=False)["figures"]
+    assert [figure["name"] for figure in found] == ["parameters", "nll"] and np.isfinite(found[1]["value"])
+    assert Trainer(**options).test(model, ArrayDataModule(may), verbose=False)
+    for standardise in (True, False):
+        with pytest.raises(ValueError, match="column 'month' is 5 in every row of the training data"):
+            Trainer(max_steps=1, **options).fit(model, ArrayDataModule(may, standardise=standardise))
+
+
+def test_of_a_table_no_more_is_held_than_was_asked_for(tmp_path: Path) -> None:
+    """Nor is what stands in other columns of any matter: notes as long as a book, in which lines end."""
+    rows = "".join(f'{i},"{"line" + chr(10)}{"x" * 200_000}",{i * i}\n' for i in range(40))
+    (tmp_path / "table.csv").write_text("a,note,2024\n" + rows)
+    tracemalloc.start()
+    data = ArrayDataModule(path=str(tmp_path / "table.csv"), columns=["a", "2024"], label=None)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sorted(data.data.x[:, 1].tolist()) == [i * i for i in range(40)] and peak < 3e6
+    with pytest.raises(ValueError, match="row 1 of 'note' has 200,005 characters"):
+        ArrayDataModule(path=str(tmp_path / "table.csv"))
+    assert csv.field_size_limit() == 131_072  # of whoever reads other tables
+
+
+def test_where_a_table_is_no_text_is_said(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_bytes(b"a,b\n1,2\n" + "é,3\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"no text in UTF-8 \(invalid .* in line 3\)"):
+        ArrayDataModule(path=str(tmp_path / "table.csv"))

@@ -1,6 +1,8 @@
 """Sounds from wav files of every format, labels and splits from their names, and the spoken digits."""
 
 import math
+import re
+import sys
 import tarfile
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +17,7 @@ from scipy.io import wavfile
 from torch import Tensor
 
 from genzoo.datamodules import AudioDataModule, FSDDDataModule
+from genzoo.datamodules import audio as module
 from genzoo.datamodules.audio import END, cut, read_sound
 from genzoo.zoo.modality import from_codes, sounding, to_codes
 
@@ -293,6 +296,29 @@ def test_the_splits_and_the_order_are_the_same_every_time(root: Path) -> None:
 def test_what_does_not_fit_is_refused(root: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         audio(root, **options)
+
+
+def test_a_name_that_says_no_class_is_named(root: Path) -> None:
+    """Also where the pattern is found, but without what names the class."""
+    name = next(root.rglob("*.wav")).relative_to(root).as_posix()
+    with pytest.raises(ValueError, match=rf"but not {re.escape(name)}: give a pattern|fits 0 of"):
+        audio(root, label=rf"(?P<label>nobody)|{re.escape(name)}|wav")
+
+
+def test_of_long_sounds_few_are_read_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the memory at hand, by what reading takes of the largest; one in any case."""
+    for name, size in {"a.wav": 1000, "b.wav": 10, "c.mp3": 500}.items():
+        (tmp_path / name).write_bytes(bytes(size))
+    paths = sorted(tmp_path.iterdir())
+    for there, of, most in (
+        (120_000, paths[:2], 10),
+        (120_000, paths, 1),
+        (10, paths, 1),
+        (None, paths, sys.maxsize),
+    ):
+        monkeypatch.setattr(module, "memory_at_hand", lambda _, there=there: there)
+        assert module.at_once(of) == most
+    assert module.at_once([]) >= 1
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:

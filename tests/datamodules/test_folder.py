@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from PIL import Image
+from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from genzoo.datamodules import ImageFolderDataModule
 from genzoo.datamodules import folder as module
-from genzoo.datamodules.folder import image_suffixes, natural, scan, suitable_batch
+from genzoo.datamodules.folder import image_suffixes, natural, scan, suitable_batch, upright_size
 
 
 def decode(path: Path, shape: tuple[int, ...]) -> Tensor:
@@ -159,6 +160,23 @@ def test_what_a_run_has_left_is_nobody_s_data(root: Path) -> None:
         after.prepare_data()
     assert sum(map(len, after.files.values())) == sum(map(len, before.values())) + 1  # the drums
     assert after.class_names == ["cat", "dog"]
+
+
+@pytest.mark.parametrize("name", ["lost+found", "System Volume Information", "#recycle"])
+def test_a_folder_of_pictures_may_be_a_disk(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What systems keep at the root of one, nobody may look into."""
+    before = len(folder(root).files["train"])
+    (root / name).mkdir()
+    scandir = os.scandir
+
+    def closed(path: Any) -> Any:
+        if Path(path).name == name:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    data = folder(root)
+    assert len(data.files["train"]) == before and data.class_names == ["cat", "dog"]
 
 
 def test_links_that_make_a_circle_end(root: Path) -> None:
@@ -496,3 +514,51 @@ def test_folders_that_look_like_splits_are_no_classes(names: tuple[str, ...], tm
 def test_names_of_one_number_have_an_order() -> None:
     assert sorted(["1", "01", "a01", "a1", "10", "2"], key=natural) == ["01", "1", "2", "10", "a01", "a1"]
     assert sorted(["01", "1"], key=natural) == sorted(["1", "01"], key=natural)
+
+
+def test_the_first_of_a_folder_for_validation_are_of_all_classes(tmp_path: Path) -> None:
+    """They are all that a run with `limit_val_batches` looks at, and chooses its best checkpoint by."""
+    for split, num in (("train", 4), ("val", 40)):
+        for kind in ("cat", "dog"):
+            for i in range(num):
+                file = tmp_path / split / kind / f"{i}.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                picture(i, (8, 8)).save(file)
+    data = folder(tmp_path, batch_size=16)
+    labels = [y for _, y in data.val_dataloader()]
+    assert set(labels[0].tolist()) == {0, 1} and 0.2 < float(labels[0].float().mean()) < 0.8
+    assert torch.cat(labels).bincount().tolist() == [40, 40]
+    again = folder(tmp_path, batch_size=16)
+    assert all(map(torch.equal, labels, (y for _, y in again.val_dataloader())))
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA"])
+def test_pictures_are_turned_as_pillow_turns_them(turn: int, mode: str, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    picture(3, (6, 4)).convert(mode).save(tmp_path / "turned.png", exif=exif)
+    size = (6, 4) if turn > 4 else (4, 6)
+    assert upright_size(tmp_path / "turned.png") == size
+    with Image.open(tmp_path / "turned.png") as file:
+        expected = np.asarray(ImageOps.exif_transpose(file).convert("RGB")).transpose(2, 0, 1)
+    assert np.array_equal(decode(tmp_path / "turned.png", (3, size[1], size[0])).numpy(), expected)
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize("note", ["text", "chunk", "jpeg"])
+def test_a_damaged_note_spoils_no_picture(note: str, in_memory: bool, root: Path) -> None:
+    """It turns nothing: some programs write their settings where EXIF says how a picture lies."""
+    extra, suffix = PngInfo(), "jpg" if note == "jpeg" else "png"
+    if note == "text":
+        extra.add_text("exif", "Exif\0\0settings")
+    options: dict[str, Any] = {"pnginfo": extra} if note == "text" else {"exif": b"Exif\0\0settings"}
+    plain, noted = root / "cat" / f"plain.{suffix}", root / "cat" / f"noted.{suffix}"
+    picture(5).save(plain)
+    picture(5).save(noted, dpi=(72, 72), **options)  # of a JPEG without, Pillow looks into the note itself
+    with Image.open(noted) as file, pytest.raises(SyntaxError):
+        ImageOps.exif_transpose(file)
+    data = folder(root, in_memory=in_memory)
+    data.prepare_data()
+    data.setup("fit")
+    assert torch.equal(decode(noted, (3, 8, 8)), decode(plain, (3, 8, 8)))

@@ -277,3 +277,25 @@ def test_a_folder_of_images_is_decoded_once(files: list[Path], tmp_path: Path) -
     assert all(torch.equal(a, b) for a, b in zip(first, batches(), strict=True))
     assert {file: file.stat().st_mtime_ns for file in kept_files()} == before
     assert batches(9)[0].shape == (4, 3, 9, 9) and len(kept_files()) == 4
+
+
+def test_a_cache_that_may_not_be_looked_into_is_none(
+    files: list[Path], make: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As another user's home is, in a container: `pathlib` has an error for it."""
+
+    def forbidden(self: Path, **_: Any) -> Any:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "stat", forbidden)
+    monkeypatch.setattr(os.path, "isdir", lambda path: False)
+    assert np.array_equal(kept(make, files, {}), make.numbers)
+
+
+def test_no_more_processes_than_are_asked_for() -> None:
+    assert len(set(each(who, range(200), "reading", most=1))) == 1
+
+
+def who(number: int) -> int:
+    time.sleep(0.001)
+    return os.getpid()

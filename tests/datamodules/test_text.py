@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import warnings
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -301,6 +302,8 @@ def test_shakespeare_is_downloaded_whole_or_not_at_all(tmp_path: Path, monkeypat
         ({"path": "same.txt"}, ValueError, r"the text is the character 'a' and no other \(same\.txt\)"),
         ({"path": "one.txt", "tokenizer": "byte"}, ValueError, "1 characters long.* leave 0 for training"),
         ({"path": "latin.txt"}, ValueError, r"latin\.txt is no text in UTF-8"),
+        ({"path": "zeros.txt"}, ValueError, r"zeros\.txt is no text in UTF-8 \(it holds NUL"),
+        ({"path": "wide.txt"}, ValueError, r"wide\.txt is no text in UTF-8 \(it holds NUL"),
         ({"path": "short.txt", "tokenizer": "words"}, ValueError, "must be one of character, byte, bpe"),
         ({"path": "short.txt", "tokenizer": "bpe", "vocab_size": 100}, ValueError, "vocab_size 100"),
         ({"path": "short.txt", "val_fraction": 0.95}, ValueError, r"val_fraction is 0\.95 .*test_fraction 0\.05"),
@@ -319,6 +322,8 @@ def test_bad_input(
     Path("same.txt").write_text("a" * 40)
     Path("one.txt").write_text("a")
     Path("latin.txt").write_bytes("café".encode("latin-1") * 20)
+    Path("zeros.txt").write_bytes(b"abcdefghij" * 2 + bytes(512))  # as in an archive
+    Path("wide.txt").write_text("abcdefghij" * 2, encoding="utf-16-le")
     with pytest.raises(error, match=message):
         TextDataModule(**options)
 
@@ -439,3 +444,21 @@ trainer:
     stated = (run / "entry" / "config.yaml").read_text()
     assert "hint: verses.txt" in stated and str(tmp_path) not in stated  # where the text lies is nobody's business
     assert set((run / "entry" / "samples.txt").read_text()) <= set(verses.read_text()) | {"-", "\n"}
+
+
+def test_files_that_say_the_same_are_counted(tmp_path: Path) -> None:
+    """The last of a corpus are for testing: a copy of them among the first has been read in training."""
+    for name, text in {
+        "a.md": "one " * 90,
+        "b (1).md": "two " * 80,
+        "b.md": "two " * 80,
+        "c.md": "",
+        "d.md": "",
+    }.items():
+        (tmp_path / name).write_text(text)
+    with pytest.warns(UserWarning, match=r"1 of 5 files are copies of others \(such as .*b\.md, of .*b \(1\)\.md\)"):
+        TextDataModule(str(tmp_path), context_length=8)
+    (tmp_path / "b.md").unlink()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        TextDataModule(str(tmp_path), context_length=8)

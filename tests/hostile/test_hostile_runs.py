@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 import tempfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from changes import HTML, POINTS, at, edited, text
+from changes import HTML, POINTS, at, both, edited, linear, text
 from watched import watched
 
 import genzoo
@@ -103,6 +104,23 @@ def resaved(change: Callable[[Any], Any]) -> Change:
 
 def checkpoint(*path: Any, be: Any) -> Change:
     return resaved(at(*path, be=be))
+
+
+def packed(run: Path) -> None:
+    """With zeros that compress a thousand times."""
+    file = run / "checkpoints/last.ckpt"
+    with zipfile.ZipFile(file) as before:
+        parts = {part.filename: before.read(part) for part in before.infolist()}
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as after:
+        for name, part in parts.items():
+            after.writestr(name, part if "data/" not in name else bytes(2**20))
+
+
+def in_a_folder(run: Path) -> None:
+    """As a run leaves one whose processes write a file each."""
+    (run / "checkpoints/last.ckpt").unlink()
+    (run / "checkpoints/last.ckpt").mkdir()
+    (run / "checkpoints/last.ckpt/.metadata").write_bytes(b"")
 
 
 HARMLESS: dict[str, Change] = {
@@ -197,6 +215,17 @@ REFUSED: dict[str, tuple[Change, str]] = {
         "no checkpoint",
     ),
     "no checkpoint": (text("checkpoints/last.ckpt", "hello"), "no checkpoint"),
+    "one number for a matrix of them": (
+        both(
+            checkpoint("hyper_parameters", "decoder", be=linear(2, 2**26)),
+            checkpoint("state_dict", "decoder.weight", be=torch.zeros(1).expand(2**26, 2)),
+        ),
+        "far more than it holds",
+    ),
+    "a checkpoint that unfolds": (packed, "what it holds is longer than it is"),
+    "a checkpoint in a folder": (in_a_folder, "consolidate_checkpoint"),
+    "fingerprints in words": (checkpoint("data", be={"split_fingerprints": 5}), "split_fingerprints"),
+    "arguments of the data in a list": (config("data", "init_args", be=[1]), "no mapping"),
 }
 
 

@@ -350,6 +350,7 @@ def test_an_extractor_is_no_part_of_what_it_judges() -> None:
         with pytest.raises(ValueError, match="Sequential is a part of VAE"):
             trainer = Trainer(max_epochs=1, callbacks=[callback], logger=False, enable_checkpointing=False)
             trainer.fit(model, datamodule=DigitsDataModule(limit=60))
+        assert all(parameter.requires_grad for parameter in model.parameters())  # it is to be trained further
 
 
 @pytest.mark.parametrize("many", [False, True])

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
+from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
@@ -124,3 +125,10 @@ def test_inception_s_weights_are_not_passed_over_where_another_extractor_fits(tm
     ):
         run.fit(VAE(COLOUR, 256, latent_dim=2, network="mlp", width=8, depth=1), EmojiDataModule(16, limit=128))
     assert run.global_step == 0
+
+
+def test_data_go_where_the_extractor_is() -> None:
+    """After a first use it is on the GPU of that, and a second begins with a look at data on the CPU."""
+    extractor = FeatureExtractor(nn.Sequential(nn.Flatten(), nn.Linear(4, 2))).to(torch.device("meta"))
+    features = extractor.differentiable(torch.rand(3, 1, 2, 2))
+    assert features.device.type == "meta" and features.shape == (3, 2)

@@ -112,3 +112,12 @@ def test_names_that_are_none_are_refused(names: Any, tmp_path: Path) -> None:
 
 def test_names_of_known_data_fit_their_number() -> None:
     assert len(FashionMNISTDataModule.class_names) == FashionMNISTDataModule.num_classes
+
+
+def test_of_very_many_classes_an_entry_is_made_all_the_same(tmp_path: Path) -> None:
+    """No file states so many names: the classes go by their numbers, which is said before training."""
+    case = Case(Classifier, (1, 8, 8), 17, frozenset(), {"num_classes": 10_001})
+    with pytest.warns(UserWarning, match="classes go by their numbers: no file states the names of more than 10,000"):
+        model, _ = fitted(case, [f"person {i}" for i in range(10_001)])
+    entry = publish(model, "people/classifier", to=tmp_path / "entry")
+    assert model.class_names == () and genzoo.load(entry).num_classes == 10_001

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 import genzoo
 from genzoo.callbacks import EMA
 from genzoo.datamodules import DataModule, InMemory
+from genzoo.metrics.data import to_module
 from genzoo.zoo import DDPM, GAN, MADE, VAE, Autoencoder, DenoisingAutoencoder, FlowMatching, ScoreModel
 from genzoo.zoo.hub import load_checkpoint, publish
 from genzoo.zoo.interface import Completes, HasLatents, HasLogProb, Interpolates, Inverts, Samples, SamplesInSteps
@@ -288,3 +289,29 @@ def test_the_warning_of_columns_far_from_unit_scale_says_how() -> None:
     model.standardise(x.mean(0), x.std(0))
     Trainer(max_epochs=1, enable_checkpointing=False, **QUIET).fit(model, DataLoader(x, batch_size=16))
     assert model.log_prob(x).isfinite().all()
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true"])
+def test_half_precision_is_the_network_s_and_not_the_data_s(precision: Any) -> None:
+    """In bfloat16 the years from 1990 to 2020 are five numbers, and 70,000 is none in float16."""
+    torch.manual_seed(0)
+    x = torch.stack([1990 + torch.arange(64) % 31, 70_000 + torch.arange(64.0)], 1).float()
+    seen: list[torch.Tensor] = []
+
+    class Watching(VAE):
+        def objective(self, x: torch.Tensor, labels: Any) -> Any:
+            seen.append(x)
+            return super().objective(x, labels)
+
+        def evaluation(self, x: torch.Tensor, labels: Any, generator: Any) -> Any:
+            seen.append(x)
+            return super().evaluation(x, labels, generator)
+
+    model = Watching((2,), None, latent_dim=2, width=8, depth=1)
+    model.standardise(x.mean(0), x.std(0))
+    options: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = Trainer(max_steps=1, precision=precision, accelerator="cpu", num_sanity_val_steps=0, **options)
+    trainer.fit(model, DataLoader(x, batch_size=64), DataLoader(x, batch_size=64))
+    assert len(seen) == 2 and all(torch.equal(given, x) for given in seen)
+    assert next(model.parameters()).dtype != torch.float32
+    assert torch.equal(to_module(x, model), x)

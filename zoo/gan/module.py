@@ -20,7 +20,7 @@ from genzoo.zoo.checks import check_networks
 from genzoo.zoo.gan.augmentation import Augment, augmented, check_kinds
 from genzoo.zoo.gan.inversion import InversionMixin
 from genzoo.zoo.gan.losses import AdversarialLoss, Relativistic
-from genzoo.zoo.gan.regularisers import R1, R2, Penalty, Regulariser, packed
+from genzoo.zoo.gan.regularisers import R1, R2, Regulariser, packed
 from genzoo.zoo.learning_rates import schedule_for
 from genzoo.zoo.memory import within_memory
 from genzoo.zoo.mixins import ClassPrior, Conditional, ConditionalMixin, portions
@@ -225,8 +225,9 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
 
     @property
     def differentiated_twice(self) -> tuple[str, ...]:
-        """The networks of whose gradient the gradient is taken: the discriminator, where a penalty is on that."""
-        return ("discriminator",) if any(isinstance(r, Penalty) for r in self.regularisers) else ()
+        """The networks of whose gradient the gradient is taken: the discriminator, where a penalty may be on that."""
+        penalised = any(type(r).penalty is not Regulariser.penalty for r in self.regularisers)
+        return ("discriminator",) if penalised else ()
 
     def to_networks(self, x: Tensor) -> Tensor:
         """Data in the networks' range."""

@@ -6,7 +6,8 @@ opens; the file of a checkpoint; the folder of a run.
 """
 
 import hashlib
-from collections.abc import Collection, Iterator
+import math
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 from genzoo.zoo.files import at_home, cached, staged
 from genzoo.zoo.hub import entries
-from genzoo.zoo.hub.checkpoints import FOLDER, Checkpoint, checkpoint_of, newest_run
+from genzoo.zoo.hub.checkpoints import FOLDER, Checkpoint, checkpoint_of, is_distributed, newest_run
 from genzoo.zoo.hub.entries import (
     CARD,
     CONFIG,
@@ -31,6 +32,7 @@ from genzoo.zoo.hub.schema import CONFIG_BYTES, METRICS_BYTES
 from genzoo.zoo.hub.weights import largest
 from genzoo.zoo.hub.wording import masked, one_line
 
+OTHER_BYTES = 2**28  # of a card, or of samples: the largest of ours is a thousandth of it
 #: schemes of URLs that are there to be read
 READ_ONLY = ("http", "https", "data", "github", "zip", "tar", "libarchive")
 
@@ -51,7 +53,7 @@ def find(source: str | Path, *, revision: str | None = None) -> Entry:
     """
     path = at_home(source)
     if revision is None and "://" not in str(source) and _embedded(source) is None:
-        if path.is_file():
+        if path.is_file() or is_distributed(path):
             return Checkpoint(str(source), path)
         if path.is_dir() and not (path / WEIGHTS).exists() and (found := checkpoint_of(path)):
             return Checkpoint(str(source), found)
@@ -218,10 +220,22 @@ def _fetch_hugging_face(rest: str, revision: str | None) -> Path:
     repository, _, at = rest.partition("@")
     if at and revision:
         raise ValueError(f"hf://{rest} states a revision, and revision={revision!r} was given as well")
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import HfApi, snapshot_download
 
+    which: dict[str, Any] = {"repo_id": repository, "revision": revision or at or None}
+    everything = {**which, "allow_patterns": list(FILES)}
     with _boundary(f"fetch hf://{rest}"):
-        return Path(snapshot_download(repository, revision=revision or at or None, allow_patterns=list(FILES)))
+        try:
+            sizes = {file.path: getattr(file, "size", None) for file in HfApi().list_repo_tree(**which)}
+        except Exception as error:  # of what cannot be reached there may be a copy
+            try:
+                return Path(snapshot_download(**everything, local_files_only=True))
+            except Exception:
+                raise error from None
+        _check_sizes(sizes)
+        if CONFIG in sizes:
+            _check_sizes(sizes, Path(snapshot_download(**which, allow_patterns=[CONFIG])))
+        return Path(snapshot_download(**everything))
 
 
 def _fetch_wandb(rest: str) -> Path:
@@ -235,7 +249,12 @@ def _fetch_wandb(rest: str) -> Path:
             for path, file in artifact.manifest.entries.items():
                 if file.ref is not None or path not in FILES:  # it may only refer to a file, wherever that is
                     raise ValueError(f"{path} in it is no file of an entry's own")
+            sizes = {path: file.size for path, file in artifact.manifest.entries.items()}
+            _check_sizes(sizes)
             with staged(folder) as staging:
+                if CONFIG in sizes:
+                    artifact.download(root=str(staging), path_prefix=CONFIG)
+                    _check_sizes(sizes, staging)
                 artifact.download(root=str(staging))
         return folder
 
@@ -257,18 +276,33 @@ def _fetch_url(address: str) -> Path:
         if {name: path.read_bytes() for name, path in kept.items() if path.is_file()} != stated:
             with staged(folder) as staging:
                 (staging / CONFIG).write_bytes(stated[CONFIG])
-                weights, size = read_config(staging)["weights"], system.size(f"{root}/{WEIGHTS}")
-                number = weights["parameters"]
-                if size is not None and size > largest(number):
-                    raise ValueError(f"its weights are {size:,} bytes, too many for {number:,} parameters")
+                weights = read_config(staging)["weights"]
+                there = [name for name in FILES if name == WEIGHTS or system.exists(f"{root}/{name}")]
+                _check_sizes({name: system.size(f"{root}/{name}") for name in there}, staging)
                 system.get_file(f"{root}/{WEIGHTS}", str(staging / WEIGHTS))
                 with (staging / WEIGHTS).open("rb") as file:
                     if hashlib.file_digest(file, "sha256").hexdigest() != weights["sha256"]:
                         raise ValueError(f"its {WEIGHTS} is not what its {CONFIG} states: damaged, or half there")
-                for optional in set(FILES) - {CONFIG, WEIGHTS}:
-                    if system.exists(f"{root}/{optional}"):
-                        system.get_file(f"{root}/{optional}", str(staging / optional))
+                for optional in set(there) - {CONFIG, WEIGHTS}:
+                    system.get_file(f"{root}/{optional}", str(staging / optional))
         return folder
+
+
+def _check_sizes(sizes: Mapping[str, int | None], folder: Path | None = None) -> None:
+    """Before they are fetched: raises ValueError if files are larger than an entry's can be.
+
+    Args:
+        sizes: by name, in bytes, as far as they are known.
+        folder: where its config.yaml is by now, which says how many weights there are; None: not yet.
+    """
+    most = dict.fromkeys(FILES, OTHER_BYTES) | {CONFIG: CONFIG_BYTES, METRICS: METRICS_BYTES}
+    parameters = None if folder is None else read_config(folder)["weights"]["parameters"]
+    for name, size in sizes.items():
+        if name == WEIGHTS:
+            if size is not None and parameters is not None and size > largest(parameters):
+                raise ValueError(f"its weights are {size:,} bytes, too many for {parameters:,} parameters")
+        elif size is not None and size > most.get(name, math.inf):
+            raise ValueError(f"its {name} is {size:,} bytes, more than an entry's is")
 
 
 def _head(system: Any, path: str, most: int) -> bytes:

@@ -58,7 +58,10 @@ class Checkpoint(Entry):
     def split_fingerprints(self) -> list[str]:
         """As the training's datamodule left them in the file."""
         key, states = "split_fingerprints", read_checkpoint(self.path, mmap=True).values()
-        return next((list(state[key]) for state in states if isinstance(state, dict) and key in state), [])
+        said: Any = next((state[key] for state in states if isinstance(state, dict) and key in state), [])
+        if not isinstance(said, list) or not all(isinstance(one, str) for one in said):
+            raise ValueError(f"{self.path} is damaged: {key} is no list of texts")
+        return said
 
     @property
     def dtype(self) -> schema.StoredAs:
@@ -79,15 +82,28 @@ def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
     """
     import torch
 
+    if is_distributed(path):
+        raise ValueError(
+            f"{path} is a folder with a file of each process: make one file of it by"
+            f" `python -m lightning.pytorch.utilities.consolidate_checkpoint {path}`"
+        )
     if not zipfile.is_zipfile(path):  # raises nothing for a missing file
         path.stat()
         raise ValueError(f"{path} is no checkpoint, or one that was cut short")
+    with zipfile.ZipFile(path) as file:
+        if sum(part.file_size for part in file.infolist()) > path.stat().st_size:  # PyTorch compresses nothing
+            raise ValueError(f"{path} is no checkpoint: what it holds is longer than it is")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
         return {**checkpoint, **{key: dict(checkpoint[key]) for key in ("hyper_parameters", "state_dict")}}
     except Exception as error:  # what is no checkpoint fails in a dozen ways
         said = one_line(f"{path} does not say how its model was built ({type(error).__name__}: {error})")
         raise ValueError(said) from None
+
+
+def is_distributed(path: Path) -> bool:
+    """Whether it is a checkpoint that is a folder, with a file of each process."""
+    return (path / ".metadata").is_file()
 
 
 def checkpoint_of(run: Path) -> Path | None:

@@ -3,6 +3,8 @@
 import io
 import json
 import math
+import os
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -12,7 +14,7 @@ from typing import Any
 
 import torch
 
-from genzoo.zoo.files import at_home, whole
+from genzoo.zoo.files import at_home
 from genzoo.zoo.interface import HasParts
 from genzoo.zoo.parts import Part
 
@@ -30,7 +32,8 @@ def export(model: Any, to: str | Path, part: str | None = None) -> list[Path]:
         part: the only one to write, to that very file; None: all of them.
 
     Returns:
-        The files. `facts_of` is in an ONNX file's `metadata_props`, and in a program's extra files.
+        The files; in ONNX of more than 1.5 GB also those with the weights. `facts_of` is in an ONNX file's
+            `metadata_props`, and in a program's extra files.
 
     Raises:
         ValueError: for another suffix, a part that there is not, or a model of which nothing can be exported; or if a
@@ -48,9 +51,13 @@ def export(model: Any, to: str | Path, part: str | None = None) -> list[Path]:
     written = []
     for name, one in chosen.items():
         path = to if len(chosen) == 1 else to.with_stem(f"{to.stem}-{name}")
-        with whole(path) as half, torch.no_grad():
-            (_write_onnx if to.suffix == ".onnx" else _write_program)(one, half)
-        written.append(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder, torch.no_grad():
+            (_write_onnx if to.suffix == ".onnx" else _write_program)(one, Path(folder) / path.name)
+            # the weights of a large network lie beside it, under a name that it states
+            for file in sorted(Path(folder).iterdir(), key=lambda file: file.name == path.name):
+                os.replace(file, path.with_name(file.name))
+                written.append(path.with_name(file.name))
     return written
 
 

@@ -31,6 +31,7 @@ from genzoo.zoo.hub.entries import (
 )
 from genzoo.zoo.hub.loading import contract, load
 from genzoo.zoo.hub.schema import DTYPES, SECTIONS, StoredAs
+from genzoo.zoo.hub.tasks import name_of_place
 from genzoo.zoo.hub.weights import write_weights
 from genzoo.zoo.hub.wording import masked
 
@@ -127,8 +128,9 @@ def publish(
             return upload(Path(temporary), address, **(sending or {}))
         except OSError as error:
             kept = str(_kept(Path(temporary), name))
-            again = shlex.join(["genzoo", "publish", "--entry", kept, "--name", name, "--to", masked(address)])
-            raise OSError(f"{error}. Nothing is lost: `{again}` sends the entry again") from error
+            again = ["genzoo", "publish", "--entry", kept, "--name", name, "--to", masked(address)]
+            again += ["--private"] if (sending or {}).get("private") else []
+            raise OSError(f"{error}. Nothing is lost: `{shlex.join(again)}` sends the entry again") from error
 
 
 def _kept(entry: Path, name: str) -> Path:
@@ -145,6 +147,7 @@ def republish(
     to: str | Path | None = None,
     metrics: Mapping[str, Any] | None = None,
     allow: tuple[type, ...] = (),
+    sending: Mapping[str, Any] | None = None,
 ) -> Path | str:
     """An entry as it is, under another name or at another address; or in its place, with other figures.
 
@@ -153,7 +156,7 @@ def republish(
         name: the new entry's.
         to: as of `publish`, which also says what is raised.
         metrics: the contents of metrics.json; None keeps the entry's.
-        allow: as of `publish`.
+        allow, sending: as of `publish`.
     """
     config = entry.config
     return publish(
@@ -167,6 +170,7 @@ def republish(
         learning=file_of(entry.path, LEARNING),
         dtype=config["weights"]["dtype"],
         allow=allow,
+        sending=sending,
     )
 
 
@@ -251,8 +255,5 @@ def _without_root(data: dict[str, Any]) -> dict[str, Any]:
     arguments = data.get("init_args") or {}
     kept = {**data, "init_args": {key: value for key, value in arguments.items() if key not in PLACES}}
     # a path is the data's own, where a root may be that of many
-    for place in filter(None, map(arguments.get, reversed(PLACES))):
-        first = place[0] if isinstance(place, list | tuple) else place
-        name = at_home(str(first)).resolve().name
-        return {**kept, "hint": name} if name else kept
-    return kept
+    name = next(filter(None, map(name_of_place, map(arguments.get, reversed(PLACES)))), None)
+    return {**kept, "hint": name} if name else kept

@@ -15,7 +15,7 @@ import yaml
 
 from genzoo.zoo.hub.wording import one_line, shortened
 from genzoo.zoo.lines import is_line
-from genzoo.zoo.naming import MOST_COLUMNS
+from genzoo.zoo.naming import MOST_CLASSES, MOST_COLUMNS
 
 CONFIG_BYTES, METRICS_BYTES = 8 * 2**20, 2**20  # of the whole file; a vocabulary is the longest that either holds
 VALUES, DEPTH = 20_000, 32  # of a file, and how deep they are nested: genzoo's have some hundred, 6 deep
@@ -231,7 +231,7 @@ CONFIG = record(
         "shape": nullable(_shape),
         "levels": nullable(whole(2, 2**31)),
         "num_classes": nullable(whole(1, 2**31)),
-        "class_names": nullable(every(LINE, most=10_000)),
+        "class_names": nullable(every(LINE, most=MOST_CLASSES)),
         "column_names": nullable(every(LINE, most=MOST_COLUMNS)),
         "card": nullable(CARD),
     },

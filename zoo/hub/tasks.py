@@ -6,6 +6,8 @@ different tasks, and so are binary and 8-bit MNIST: no table mixes them. The con
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
 from genzoo.zoo.files import at_home
@@ -23,6 +25,7 @@ ASIDE = {
 #: datamodules of anybody's files, of whose data the name of the entry, or of the run, alone says what they are:
 #: `faces/vae`
 OF_FILES = {"Array", "Audio", "ImageFolder", "Text"}
+WILD = frozenset("*?[")  # in a glob
 
 
 def task_of(config: Mapping[str, Any]) -> str:
@@ -72,9 +75,18 @@ def place_of(block: Any) -> str | None:
     arguments = block.get("init_args") if isinstance(block, Mapping) else None
     if not isinstance(arguments, Mapping) or _kind(block) not in OF_FILES or arguments.get("source"):
         return None
-    place = arguments.get("path") or arguments.get("root")
-    first = place[0] if isinstance(place, list | tuple) else place
-    return at_home(str(first)).resolve().name if first else None
+    return name_of_place(arguments.get("path") or arguments.get("root"))
+
+
+def name_of_place(place: Any) -> str | None:
+    """What a folder or a file is called, the first of several; of a glob the folder that it begins at; or None."""
+    first = place[0] if isinstance(place, list | tuple) and place else place
+    if not first:
+        return None
+    path = at_home(str(first)).resolve()
+    if not path.exists():
+        path = Path(*takewhile(lambda part: WILD.isdisjoint(part), path.parts))
+    return path.name or None
 
 
 def _kind(block: Mapping[str, Any]) -> str:

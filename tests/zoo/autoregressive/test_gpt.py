@@ -2,7 +2,9 @@
 
 import copy
 import itertools
+import json
 import math
+import random
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from genzoo.callbacks import SampleLogger
 from genzoo.zoo import GPT
+from genzoo.zoo import vocabulary as module
 from genzoo.zoo.autoregressive.gpt import truncated
 from genzoo.zoo.networks.attention import rotate, rotations
 from genzoo.zoo.networks.transformer import KeyValueCache, Transformer
@@ -473,6 +476,42 @@ def test_byte_pairs_know_every_text_and_shorten_what_is_frequent():
     assert 256 < len(known) <= 280
     assert known.decode(known.encode(TEXT).tolist()) == TEXT
     assert len(known.encode("the cat")) < len("the cat")
+
+
+@pytest.mark.parametrize("length", [1, 3, 40])
+def test_a_long_text_in_parts_has_the_tokens_of_the_whole(length, monkeypatch):
+    """Of spaces, tabs, empty lines and ends of several systems before and behind words."""
+    rng = random.Random(0)
+    words = [
+        "the",
+        "cat",
+        " ",
+        "  ",
+        "\n",
+        "\n\n",
+        "\r\n",
+        "\t",
+        "\u3000",
+        "\x85",
+        "\x1c",
+        "don't",
+        "12",
+        "…",
+        "é",
+        "\n ",
+    ]
+    text = "".join(rng.choice(words) for _ in range(4000))
+    known = BytePairs.of(text, 300)
+    whole = known.tokenizer.encode(text, add_special_tokens=False).ids
+    parts = module.in_parts(text, length)
+    assert "".join(parts) == text and len(parts) > 20
+    monkeypatch.setattr(module, "in_parts", lambda text: parts)
+    assert known.encode(text).tolist() == whole
+    # another tokenizer, which may cut texts otherwise, has them whole
+    other = json.loads(known.statement)
+    other["pre_tokenizer"]["add_prefix_space"] = True
+    monkeypatch.setattr(module, "in_parts", None)
+    assert len(BytePairs(json.dumps(other)).encode(text))
 
 
 def test_a_tokenizer_may_be_written_in_lines_and_mark_its_texts():

@@ -156,3 +156,21 @@ def test_the_command_names_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureF
     assert written == [str(tmp_path / f"vae-{part}.onnx") for part in ("encoder", "decoder")]
     main(["export", "digits/vae", "--to", str(tmp_path / "decoder.onnx"), "--part", "decoder"])
     assert capsys.readouterr().out.split() == [str(tmp_path / "decoder.onnx")]
+
+
+def test_weights_that_lie_beside_a_large_network_are_put_in_their_place_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyTorch writes them into a file of their own, which the network's names; nothing else is left there."""
+    from torch.onnx._internal.exporter import _onnx_program
+
+    monkeypatch.setattr(_onnx_program, "_LARGE_MODEL_THRESHOLD", 0)
+    model = genzoo.load("digits/gan")
+    written = export(model, tmp_path / "large.onnx")
+    assert sorted(path.name for path in written) == ["large.onnx", "large.onnx.data"]
+    assert sorted(written) == sorted(tmp_path.iterdir())
+    (part,) = model.parts().values()
+    x = part.example(3)
+    (tmp_path / "large.onnx").rename(tmp_path / "moved.onnx")  # the other one stays
+    with torch.no_grad():
+        torch.testing.assert_close(by_onnx(tmp_path / "moved.onnx", *x)[0], part(*x), rtol=1e-4, atol=1e-4)

@@ -697,6 +697,23 @@ def test_an_address_that_is_not_there() -> None:
         genzoo.load("memory://nowhere", revision="main")
 
 
+def test_what_is_interrupted_between_two_folders_leaves_the_first(tmp_path: Path, monkeypatch: Any) -> None:
+    """Ctrl-C comes when it comes, and also when the old one is away and the new one not yet there."""
+    (tmp_path / "entry").mkdir()
+    (tmp_path / "entry/old").touch()
+    rename = Path.rename
+
+    def interrupted(self: Path, target: Path) -> Path:
+        if target == tmp_path / "entry" and not self.name.endswith(".old"):
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt), staged(tmp_path / "entry") as staging:
+        (staging / "new").touch()
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["entry", "entry/old"]
+
+
 def test_no_network_is_one_clear_error(module: VAE, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import huggingface_hub
 
@@ -704,7 +721,7 @@ def test_no_network_is_one_clear_error(module: VAE, monkeypatch: pytest.MonkeyPa
         raise ConnectionError("Name or service not known\nand forty more lines")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
-    for asks in ("repo_exists", "create_repo"):
+    for asks in ("list_repo_tree", "repo_exists", "create_repo"):
         monkeypatch.setattr(huggingface_hub.HfApi, asks, unreachable)
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_ours")
     monkeypatch.chdir(tmp_path)  # where the entry is kept
@@ -725,9 +742,9 @@ def test_wandb_artifacts_are_fetched(module: VAE, entry: Path, monkeypatch: pyte
     class Artifact:
         qualified_name, digest, manifest = "me/zoo/vae:v0", "abc", contents.manifest
 
-        def download(self, root: str) -> None:
-            asked.append(root)
-            for path in entry.iterdir():
+        def download(self, root: str, path_prefix: str = "") -> None:
+            asked.append(path_prefix or root)
+            for path in entry.glob(f"{path_prefix}*"):
                 (Path(root) / path.name).write_bytes(path.read_bytes())
 
     class Api:
@@ -737,9 +754,9 @@ def test_wandb_artifacts_are_fetched(module: VAE, entry: Path, monkeypatch: pyte
 
     monkeypatch.setattr(wandb, "Api", Api)
     assert_same(genzoo.load("wandb://me/zoo/vae"), module)
-    assert asked[0] == "me/zoo/vae:latest"
+    assert asked[:2] == ["me/zoo/vae:latest", "config.yaml"]
     genzoo.load("wandb://me/zoo/vae:v0")
-    assert [path for path in asked if path.startswith("me/")][1:] == ["me/zoo/vae:v0"] and len(asked) == 3
+    assert [path for path in asked if path.startswith("me/")][1:] == ["me/zoo/vae:v0"] and len(asked) == 4
 
     secret = entry.parent / "secret.txt"
     secret.write_text("mine")
@@ -747,7 +764,12 @@ def test_wandb_artifacts_are_fetched(module: VAE, entry: Path, monkeypatch: pyte
     monkeypatch.setattr(Artifact, "digest", "def")
     with pytest.raises(OSError, match=r"samples\.txt in it is no file of an entry's own"):
         genzoo.load("wandb://me/zoo/vae")
-    assert len(asked) == 4  # and nothing was downloaded
+    assert len(asked) == 5  # and nothing was downloaded
+    del contents.manifest.entries["samples.txt"]
+    contents.manifest.entries["model.safetensors"].size = 2**40
+    with pytest.raises(OSError, match=r"its weights are 1,099,511,627,776 bytes, too many for"):
+        genzoo.load("wandb://me/zoo/vae")
+    assert asked[5:] == ["me/zoo/vae:latest", "config.yaml"]
 
 
 def test_publishing_to_a_real_offline_wandb_run(module: VAE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -238,6 +238,57 @@ def test_what_could_not_be_sent_is_kept(tmp_path: Path, monkeypatch: pytest.Monk
     assert densities(genzoo.load("memory://kept/vae")) == densities(made())
 
 
+def test_what_was_to_be_private_is_when_it_is_sent_again(
+    server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who was not logged in logs in, and runs the command that is said."""
+    monkeypatch.chdir(tmp_path)
+    said = on_the_hub(
+        server,
+        tmp_path,
+        """
+try:
+    made().push_to_hub("me/secret", private=True)
+except OSError as error:
+    print(json.dumps(str(error)))
+""",
+        token=None,
+    )
+    command = shlex.split(re.findall("`genzoo (.*?)`", said)[0])
+    assert "--private" in command and not server.repositories
+    on_the_hub(server, tmp_path, f"from genzoo.cli import main\nmain({command!r})\nprint(json.dumps(None))")
+    assert server.repositories["me/secret"]["private"]
+    with pytest.raises(SystemExit):
+        main([*command[:-3], "--to", str(tmp_path / "folder"), "--private"])
+
+
+def test_files_that_no_entry_has_are_not_fetched_from_the_hub(server: HubServer, tmp_path: Path) -> None:
+    """Their sizes are asked for first; of the weights, against what the entry says of them."""
+    folder = Path(genzoo.publish(made(), "me/big", to=tmp_path / "entry"))
+    good = {path.name: path.read_bytes() for path in folder.iterdir()}
+    commits = {"model.safetensors": 2**27, "metrics.json": 2**21, "config.yaml": 2**24}
+    for number, (name, size) in enumerate(commits.items()):
+        files = {**good, name: bytes(size)}
+        server.repositories[f"me/big{number}"] = {"private": False, "commits": {f"{number}" * 40: files}}
+    said = on_the_hub(
+        server,
+        tmp_path,
+        """
+said = []
+for number in range(3):
+    try:
+        genzoo.load(f"hf://me/big{number}")
+    except OSError as error:
+        said.append(str(error))
+print(json.dumps(said))
+""",
+    )
+    assert "its weights are 134,217,728 bytes, too many for" in said[0]
+    assert "its metrics.json is 2,097,152 bytes" in said[1] and "its config.yaml is 16,777,216 bytes" in said[2]
+    fetched = [asked for asked in server.asked if "/resolve/" in asked]
+    assert fetched and all(asked.endswith("/config.yaml") and "big0" in asked for asked in fetched)
+
+
 def test_an_upload_that_breaks_off_is_never_taken_for_an_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     """config.yaml goes last: before, there is nothing to load, or the former configuration with another hash."""
     from fsspec.implementations.memory import MemoryFileSystem

@@ -1,6 +1,7 @@
 """Which entries answer the same question, by what their configurations say."""
 
 import inspect
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +9,7 @@ import genzoo
 import genzoo.datamodules
 from genzoo.datamodules import DataModule
 from genzoo.zoo.hub import by_task
-from genzoo.zoo.hub.tasks import ASIDE, OF_FILES, task_of
+from genzoo.zoo.hub.tasks import ASIDE, OF_FILES, place_of, task_of
 
 SAID = {"name", "source", "binarize", "tokenizer", "pieces", "classes", "noise", "sample_rate", "columns"}
 KINDS = {
@@ -80,3 +81,25 @@ def test_no_task_of_the_zoo_mixes_data() -> None:
     names = {name: {entry.name for entry in members} for name, members in tasks.items()}
     assert "mnist/vae" in names["MNIST, binary (dynamic), 28×28"]
     assert "mnist/ddpm" in names["MNIST, 256 levels, 28×28"]
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("books", "books"),
+        ("books/**/*.txt", "books"),
+        ("books/*/a.txt", "books"),
+        (["books/part [1].txt", "other.txt"], "part [1].txt"),  # which there is
+        ("books/20[01]?.txt", "books"),
+        ("*.txt", "here"),
+        ("nowhere/a.txt", "a.txt"),
+        ([], None),
+    ],
+)
+def test_data_are_called_after_their_file_or_their_folder(
+    path: str | list[str], name: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here/books").mkdir(parents=True)
+    (tmp_path / "here/books/part [1].txt").touch()
+    monkeypatch.chdir(tmp_path / "here")
+    assert place_of({"class_path": "TextDataModule", "init_args": {"path": path}}) == name
