@@ -34,7 +34,7 @@ from genzoo.zoo import hub
 from genzoo.zoo.drawing import seeded
 from genzoo.zoo.hub.card import Card
 from genzoo.zoo.hub.film import Film
-from genzoo.zoo.hub.publishing import checked_target
+from genzoo.zoo.hub.publishing import checked_target, how_sent
 from genzoo.zoo.hub.run_folder import run_folder
 from genzoo.zoo.hub.schema import METRICS, PUBLISHED, StoredAs
 from genzoo.zoo.hub.storage import as_stored
@@ -67,11 +67,12 @@ class Publish(AtValidation):
         num_samples: samples in the entry's picture.
         seed: of the picture.
         measure: False publishes at once, without figures; `genzoo evaluate ENTRY --write` measures them later.
+        private: whether a repository of Hugging Face's that is made for it is; False is as the owner's are.
 
     Raises:
-        ValueError: at construction without name and recipe; before training if there is no datamodule to evaluate on,
-            the module was built in a way that no file can state, so that no entry could rebuild it, or `evaluate` or
-            `genzoo.publish` would refuse their arguments.
+        ValueError: at construction without name and recipe, or if nothing is private where it goes; before training
+            if there is no datamodule to evaluate on, the module was built in a way that no file can state, so that no
+            entry could rebuild it, or `evaluate` or `genzoo.publish` would refuse their arguments.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Publish(AtValidation):
         num_samples: int = 64,
         seed: int = 0,
         measure: bool = True,
+        private: bool = False,
     ) -> None:
         super().__init__()
         try:
@@ -103,6 +105,7 @@ class Publish(AtValidation):
         self.num_samples = num_samples
         self.seed = seed
         self.measure = measure
+        self.sending = how_sent(private, to)
         self._seconds = 0.0  # of earlier runs that this one goes on from
         self._start: float | None = None
         self._hardware: str | None = None
@@ -201,6 +204,7 @@ class Publish(AtValidation):
                 seed=int(os.environ["PL_GLOBAL_SEED"]) if "PL_GLOBAL_SEED" in os.environ else None,
                 device=trainer.strategy.root_device,
                 measure=self.measure,
+                sending=self.sending,
                 split_fingerprints=getattr(trainer.datamodule, "split_fingerprints", ()),  # type: ignore[attr-defined]
             )
         rank_zero_info(f"published {self.name_for(trainer.datamodule)}: {masked(str(place))}")  # type: ignore[attr-defined]

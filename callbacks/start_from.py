@@ -25,13 +25,16 @@ class StartFrom(Callback):
     def __init__(self, source: str) -> None:
         self.source = source
         self._failed: OSError | ValueError | None = None  # why the weights could not be loaded
+        self._begun: LightningModule | None = None  # whose training began with them
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Loads the weights; an average of weights, which begins later, begins there."""
         self._failed = None
-        if stage == TrainerFn.FITTING and trainer.global_step == 0:
+        goes_on = trainer.global_step > 0 and self._begun is pl_module
+        if stage == TrainerFn.FITTING and not goes_on:
             try:
                 self._load(pl_module)
+                self._begun = pl_module
             except (OSError, ValueError) as error:  # a run that is resumed, which nobody knows yet, can do without
                 self._failed = error
 

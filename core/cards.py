@@ -7,7 +7,7 @@ import yaml
 
 from genzoo import datamodules, recipes
 from genzoo.fine_tuning import written
-from genzoo.zoo.hub.tasks import ASIDE
+from genzoo.zoo.hub.tasks import ASIDE, OF_FILES, name_of_place
 
 #: arguments of datamodules that say which data they are, though models of them are compared
 WHICH = {"path", "source"}
@@ -45,7 +45,10 @@ def is_of(block: dict[str, Any], data: Any) -> bool:
     takes = inspect.signature(getattr(datamodules, name(block))).parameters
     asked = {key: argument.default for key, argument in takes.items() if key in WHICH or key not in ASIDE}
     stated = {key: own.get(key, default) for key, default in asked.items()}
-    return all(given.get(key, said) == said for key, said in stated.items())
+    # of files their folder says which they are, wherever that lies
+    of_files = name(block).removesuffix("DataModule") in OF_FILES
+    elsewhere = of_files and name_of_place(own.get("root")) != name_of_place(given.get("root"))
+    return not elsewhere and all(given.get(key, said) == said for key, said in stated.items())
 
 
 def name(block: Any) -> str:

@@ -24,8 +24,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from genzoo.arguments import note
-from genzoo.datamodules.audio import read_sound, sound_suffixes
-from genzoo.datamodules.columns import delimiter_of, is_number, load_npy
+from genzoo.datamodules.audio import at_once, read_sound, sound_suffixes
+from genzoo.datamodules.columns import delimiter_of, is_number, load_npy, long_cells
 from genzoo.datamodules.files import FileSearch
 from genzoo.datamodules.folder import decode, image_suffixes, natural
 from genzoo.datamodules.reading import each, with_bar
@@ -117,7 +117,8 @@ class OwnData:
         """
         tables = [path for path in files if path.suffix.lower() in self.tables]
         alone = [path for path in files if path.suffix.lower() not in self.tables]
-        for path, raw in zip(alone, each(self.attempt, alone, what), strict=True):
+        most = at_once(alone) if self.kind == "waveform" else None
+        for path, raw in zip(alone, each(self.attempt, alone, what, most=most), strict=True):
             yield self.datum(str(path), raw, self.fitted)
         for path in tables:
             try:
@@ -262,7 +263,7 @@ def from_csv(path: Path, columns: Sequence[str] | None, gaps: bool) -> tuple[Row
         first, count = next((line for line in file if line.strip()), ""), sum(1 for _ in file)
     delimiter = delimiter_of(first, path)
     with path.open(newline="", encoding="utf-8-sig") as file:
-        cells = next((cells for cells in lines(csv.reader(file, delimiter=delimiter)) if cells), [])
+        cells = next((cells for cells in lines(csv.reader(file, delimiter=delimiter, strict=True)) if cells), [])
     if isinstance(cells, ValueError):
         raise cells
     names = [name.strip() for name in cells]
@@ -274,7 +275,7 @@ def from_csv(path: Path, columns: Sequence[str] | None, gaps: bool) -> tuple[Row
 
     def rows() -> Rows:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader, following, below = csv.reader(file, delimiter=delimiter), 1, not header
+            reader, following, below = csv.reader(file, delimiter=delimiter, strict=True), 1, not header
             for cells in lines(reader):
                 line, following = following, reader.line_num + 1  # a cell in quotes may go on over several
                 if isinstance(cells, ValueError):
@@ -300,10 +301,12 @@ def from_csv(path: Path, columns: Sequence[str] | None, gaps: bool) -> tuple[Row
 
 
 def lines(reader: Iterator[list[str]]) -> Iterator[list[str] | ValueError]:
-    """The cells of each line, or why it has none: Python's reader takes no cell of more than 128 KiB."""
+    """The cells of each line, of whatever length, or why it has none."""
     while True:
         try:
-            yield next(reader)
+            with long_cells():
+                cells = next(reader)
+            yield cells
         except StopIteration:
             return
         except csv.Error as error:

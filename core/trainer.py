@@ -39,6 +39,10 @@ class AutoTrainer(Trainer):
             sizes = self.strategy._data_parallel_size, self.strategy._tensor_parallel_size
             if sizes == ("auto", 1):  # Lightning's is one for each machine, whatever is in it
                 self.strategy._data_parallel_size = self.world_size
+            # spread weights are put together in what mode they are first used in, and a flow's likelihood takes
+            # gradients through them
+            for loop in (self.validate_loop, self.test_loop, self.predict_loop):
+                loop.inference_mode = False
         atexit.register(leave_group)
 
     def __setstate__(self, state: dict[str, Any]) -> None:  # in a process that a strategy has spawned

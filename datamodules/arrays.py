@@ -175,20 +175,18 @@ class ArrayDataModule(DataModule):
             found = same_rows(self.data.x.numpy(), held_out, trained_on)
             say_copies([(f"row {a + 1}", f"row {b + 1}") for a, b in found], len(held_out), "pictures or sounds")
 
-    def setup(self, stage: str | None = None) -> None:
-        """See `DataModule`; what is to be learned is looked at first, column by column."""
-        if stage in ("fit", None):
-            _ = self._scales
-        super().setup(stage)
-
     @property
     def standardisation(self) -> tuple[Tensor, Tensor] | None:  # type: ignore[override]
-        """The means and the standard deviations of the training rows' columns; None where nobody is to know them."""
-        return self._scales if self._standardises else None
+        """The means and the standard deviations of the training rows' columns, of points; None if nobody is to know.
+
+        A model asks for them when it is to learn, and then a column that does not vary is refused either way: rows
+        that are only measured, or few, may well have one.
+        """
+        scales = self._scales
+        return scales if self._standardises else None
 
     @cached_property
     def _scales(self) -> tuple[Tensor, Tensor] | None:
-        """Of points alone. Rows that are only measured, or few, may well have a column that does not vary."""
         if self.levels is not None or len(self.shape) != 1:
             return None
         source = self.data.select(self.rows["train"])

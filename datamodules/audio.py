@@ -34,6 +34,7 @@ from genzoo.datamodules.reading import each
 from genzoo.zoo.files import at_home
 from genzoo.zoo.memory import memory_at_hand
 from genzoo.zoo.modality import from_codes, to_codes
+from genzoo.zoo.processes import world_size
 
 Pieces = Literal["first", "all"]
 
@@ -102,10 +103,13 @@ def read_pcm(path: Path) -> tuple[int, np.ndarray]:
 
 
 def at_once(paths: Sequence[Path]) -> int:
-    """How many sounds can be read at a time in half of the memory at hand, at least one: of long ones not many."""
+    """How many sounds each process of a run can read at a time, at least one: of long ones not many.
+
+    Together they take half of the memory at hand.
+    """
     largest = max((SIZE.get(path.suffix.lower(), 1) * os.path.getsize(path) for path in paths), default=1)
     there = memory_at_hand(0)
-    return sys.maxsize if there is None else max(1, there // (2 * READING * max(largest, 1)))
+    return sys.maxsize if there is None else max(1, there // (2 * READING * max(largest, 1) * world_size()))
 
 
 def read_compressed(path: Path) -> tuple[int, np.ndarray]:

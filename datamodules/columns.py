@@ -204,7 +204,7 @@ def _read_csv(path: Path, wanted: Wanted) -> dict[str, np.ndarray]:
         try:
             delimiter = delimiter_of(next((line for line in file if line.strip("\r\n")), ""), path)
             file.seek(0)
-            reader = csv.reader(file, delimiter=delimiter)
+            reader = csv.reader(file, delimiter=delimiter, strict=True)  # else an open quote has all that follows
             header = [name.strip() for name in next(filter(None, reader), [])]
             chosen = wanted(header)
             misnamed = f"its first line must name the columns, each once, but is {listed(header)}"
@@ -223,6 +223,8 @@ def _read_csv(path: Path, wanted: Wanted) -> dict[str, np.ndarray]:
                     )
                 for column, place in zip(columns, places, strict=True):
                     column.append(row[place])
+        except csv.Error as error:
+            raise ValueError(f"line {reader.line_num}: {error}") from None
         except UnicodeDecodeError as error:
             with path.open("rb") as raw:
                 line = next(number for number, line in enumerate(raw, start=1) if not is_utf8(line))

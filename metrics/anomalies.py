@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genzoo.metrics.base import Measure, float64_device
+from genzoo.metrics.base import Measure, double, float64_device
 from genzoo.metrics.frechet import FeatureStatistics
 from genzoo.zoo.randomness import PerDatum, uniform
 
@@ -105,7 +105,7 @@ class AnomalyAUROC(Measure):
             scores: (B,), higher = odder.
             odd: whether all of them are odd; or (B,), which ones (True or 1).
         """
-        scores = scores.detach().to(float64_device(scores.device), torch.float64)
+        scores = double(scores.detach())
         which = torch.as_tensor(odd, device=scores.device).bool().expand_as(scores)
         self.usual.append(scores[~which])  # type: ignore[operator, union-attr]
         self.odd.append(scores[which])  # type: ignore[operator, union-attr]

@@ -157,6 +157,11 @@ def gathered(state: Tensor, group: Any = None) -> list[Tensor]:
     return [part.to(state.device) for part in parts]
 
 
+def double(x: Tensor) -> Tensor:
+    """x in float64, where there is one: first moved, then converted, which no device does for another."""
+    return x.to(float64_device(x.device)).double()
+
+
 def float64_device(device: torch.device) -> torch.device:
     """Apple's accelerator has no float64."""
     return torch.device("cpu") if device.type == "mps" else device

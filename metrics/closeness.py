@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from torch import Tensor, nn
 
-from genzoo.metrics.base import TwoSets, check_features
+from genzoo.metrics.base import TwoSets, check_features, float64_device
 from genzoo.metrics.copying import Memorisation, memorisation
 from genzoo.metrics.data import Rows, beside, first_batch
 from genzoo.metrics.extractors import FeatureExtractor
@@ -216,7 +216,8 @@ class Closeness:
         self.frechet.reset()
         if rank() == 0:
             self.frechet.update(statistics, real=False)
-        error = frechet_floor_error(self.real.to(self.device), features.to(self.device), num_a=self.num_real)
+        device = float64_device(self.device)
+        error = frechet_floor_error(self.real.to(device), features.to(device), num_a=self.num_real)
         return Floor(self.frechet.compute().item(), error, data)
 
     def memorisation(self) -> Memorisation | None:

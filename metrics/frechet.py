@@ -108,7 +108,7 @@ class FeatureStatistics:
         """
         self._check_dim(check_features(features).shape[1])
         if len(features):
-            x = features.detach().to(self.moments.device, torch.float64)
+            x = features.detach().to(self.moments.device).double()  # float64 is not on every device
             mean = x.mean(0)
             between = self._grow(len(x), mean)
             rows = torch.cat([x, between[None]])

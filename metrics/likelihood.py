@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from genzoo.metrics.base import Measure, float64_device
+from genzoo.metrics.base import Measure, double
 from genzoo.metrics.data import to_module
 from genzoo.zoo.drawing import supported
 from genzoo.zoo.interface import HasLogProb
@@ -36,7 +36,7 @@ class NegativeLogLikelihood(Measure):
 
     def update(self, log_prob: Tensor) -> None:
         """Adds a batch of log p(x), (B,), in nats, summed over the event."""
-        self.nll.append(-_double(log_prob))  # type: ignore[operator, union-attr]
+        self.nll.append(-double(log_prob.detach()))  # type: ignore[operator, union-attr]
 
     def compute(self) -> Tensor:
         """The mean, float64; infinite if a datum is impossible.
@@ -83,7 +83,7 @@ class BitsPerDim(NegativeLogLikelihood):
         dims = torch.as_tensor(num_dims, device=log_prob.device).expand_as(log_prob)
         if not ((dims >= 1) & dims.isfinite()).all():
             raise ValueError("BitsPerDim: each datum has a finite number of dimensions, at least 1.")
-        self.num_dims.append(_double(dims))  # type: ignore[operator, union-attr]
+        self.num_dims.append(double(dims))  # type: ignore[operator, union-attr]
 
     def compute(self) -> Tensor:
         """Bits per dimension, float64; raises as the nats do."""
@@ -96,10 +96,6 @@ class BitsPerDim(NegativeLogLikelihood):
         rest = nll - dims * (nll.sum() / dims.sum())
         scale = dims.mean().item() * math.log(2) * math.sqrt(len(nll))
         return rest.std().item() / scale if len(nll) > 1 else math.nan
-
-
-def _double(x: Tensor) -> Tensor:
-    return x.detach().to(float64_device(x.device), torch.float64)
 
 
 @dataclass(frozen=True)

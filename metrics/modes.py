@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genzoo.metrics.base import Measure, float64_device
+from genzoo.metrics.base import Measure, double
 
 WITHIN = 3.0  # standard deviations from a centre within which a sample is of high quality
 
@@ -49,7 +49,7 @@ def _counts(samples: Tensor, centres: Tensor, std: float) -> tuple[Tensor, Tenso
         if not x.isfinite().all():  # the nearest centre to NaN would be the first
             bad = int((~x.isfinite()).any(1).sum())
             raise ValueError(f"mode_coverage: {bad} of {len(x)} {what} hold NaN or infinite values.")
-    samples = samples.to(float64_device(samples.device), torch.float64)
+    samples = double(samples)
     centres = centres.to(samples)
     distance, nearest = torch.cdist(samples, centres, compute_mode="donot_use_mm_for_euclid_dist").min(1)
     good = distance <= WITHIN * std

@@ -135,7 +135,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def info(self, body: bytes, name: str, revision: str | None = None) -> None:
         sha, files = self.server.files(name, revision or "main")
-        self.send({"id": name, "sha": sha, "siblings": [{"rfilename": path} for path in files], "tags": []})
+        siblings = [{"rfilename": path, "size": len(data)} for path, data in files.items()]
+        self.send({"id": name, "sha": sha, "siblings": siblings, "tags": []})
 
     def tree(self, body: bytes, name: str, revision: str) -> None:
         _, files = self.server.files(name, revision)

@@ -14,7 +14,7 @@ import pytest
 import torch
 from families import CASES, CODEBOOKS, CONDITIONAL, ONCE, Case
 from thorough import some
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import genzoo.zoo.autoregressive.base
@@ -159,8 +159,11 @@ def test_an_evaluation_does_not_wait(case: Case, looks: Counter) -> None:
     assert all(count <= 3 for count in looks.values())  # of log_prob, with the labels and without
 
 
-def few_steps(case: Case) -> Any:
-    """The model of a case, which takes two steps where it takes many: another is the same once more."""
+def few_steps(case: Case, *, within: bool = False) -> Any:
+    """The model of a case, which takes two steps where it takes many: another is the same once more.
+
+    It is on the device: moved there by itself, or `within` another module.
+    """
     model = case.build()
     for part in model.modules():
         for name, few in (("steps", 2), ("flow_steps", 1)):
@@ -168,7 +171,8 @@ def few_steps(case: Case) -> Any:
                 setattr(part, name, few)
         if isinstance(part, PixelCNN):
             part.layers = part.layers[:1]
-    return model.to(META).eval()
+    (nn.ModuleDict({"part": model}) if within else model).to(META)
+    return model.eval()
 
 
 @claiming(Samples)
@@ -249,3 +253,11 @@ def test_the_noise_of_an_evaluation_is_the_datums_own(case: Case) -> None:
         for a, b in zip(ours.streams, theirs.streams, strict=True):
             assert torch.equal(a.get_state(), b.get_state())
         assert model._streams is None  # used once
+
+
+@claiming(Samples)
+def test_a_model_that_was_moved_as_a_part_of_another_module_draws_where_it_is(case):
+    """Of such a move Lightning's `device` knows nothing."""
+    model = few_steps(case, within=True)
+    assert model.device.type == "cpu"
+    assert model.sample(2, generator=seeded()).device.type == META

@@ -20,6 +20,9 @@ def seeded(seed: int) -> Iterator[torch.Generator]:
     something in it fails.
     """
     failed: BaseException | None = None
+    apple = (
+        torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+    )  # of which Lightning knows nothing
     with isolate_rng():  # which puts nothing back after an exception
         for seed_all in (random.seed, torch.manual_seed, lambda seed: np.random.seed(seed % 2**32)):
             seed_all(seed)
@@ -27,6 +30,8 @@ def seeded(seed: int) -> Iterator[torch.Generator]:
             yield torch.Generator().manual_seed(seed)
         except BaseException as error:
             failed = error
+    if apple is not None:
+        torch.mps.set_rng_state(apple)
     if failed is not None:
         raise failed
 

@@ -89,6 +89,7 @@ def put_in_place(target: Path, staging: Path, old: Path) -> None:
                     raise
             # another process was quicker: what it has put there is the old one now
             shutil.rmtree(old, ignore_errors=True)
-    finally:
-        if old.exists() and not target.exists():  # whatever came between, Ctrl-C too
+    except BaseException:  # whatever came between, Ctrl-C too
+        if old.exists() and not target.exists():
             old.rename(target)
+        raise

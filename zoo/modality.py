@@ -227,7 +227,7 @@ def unusual_scale(x: Tensor, data_scale: float | None = None) -> str | None:
         x: (B, D), (B, C, H, W) or (B, 1, T), at least eight data: of fewer, a standard deviation says little.
         data_scale: of a model that divides its data by such a number.
     """
-    columns = x.detach().transpose(0, 1).flatten(1).double() / (data_scale or 1)
+    columns = x.detach().cpu().transpose(0, 1).flatten(1).double() / (data_scale or 1)  # some devices have no double
     mean, std = columns.mean(1), columns.std(1, correction=0)
     far = (mean.abs() > 10) | (std > 10) | ((std < 0.1) & (std > 1e-6 * mean.abs()))
     if len(x) < 8 or not bool(far.any()):

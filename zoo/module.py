@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from lightning.pytorch.plugins.precision import HalfPrecision
+from lightning.pytorch.plugins.precision import DeepSpeedPrecision, HalfPrecision
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
@@ -33,7 +33,14 @@ from genzoo.zoo.optimizers import fused, state_again
 from genzoo.zoo.plain import make_plain
 from genzoo.zoo.precision import MeasuredBuffers, full_precision
 from genzoo.zoo.processes import gather
-from genzoo.zoo.randomness import Generator, PerDatum, draw_apart, order_together
+from genzoo.zoo.randomness import (
+    Generator,
+    PerDatum,
+    draw_apart,
+    order_together,
+    random_states,
+    restore_random_states,
+)
 from genzoo.zoo.sharding import agree, own, shard
 from genzoo.zoo.sharing import SharingMixin
 from genzoo.zoo.standardising import StandardisingMixin
@@ -434,8 +441,8 @@ class ZooModule(SharingMixin, NamingMixin, StandardisingMixin, MeasuredBuffers, 
         """
         super().setup(stage)
         plugin = getattr(self._trainer, "precision_plugin", None)
-        if self.levels is None and isinstance(plugin, HalfPrecision):  # by which the years 1990 to 1997 are one
-            plugin.convert_input = _as_they_are  # type: ignore[method-assign]
+        if self.levels is None and isinstance(plugin, HalfPrecision | DeepSpeedPrecision):
+            plugin.convert_input = _as_they_are  # type: ignore[method-assign]  # or the years 1990 to 1997 are one
         data = getattr(self._trainer, "datamodule", None)
         self.check_source(data, but=_aside(stage))
         if stage == TrainerFn.FITTING:
@@ -449,6 +456,11 @@ class ZooModule(SharingMixin, NamingMixin, StandardisingMixin, MeasuredBuffers, 
                 self.name_classes(names)
             for name in self.gathered:
                 setattr(self, name, type(getattr(self, name))())
+
+    def teardown(self, stage: str) -> None:
+        """What another model of the same Trainer is given, is converted again."""
+        super().teardown(stage)
+        vars(getattr(self._trainer, "precision_plugin", None) or self).pop("convert_input", None)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what every process has gathered, and its random state. What is in it by now, such as an optimiser's
@@ -464,8 +476,7 @@ class ZooModule(SharingMixin, NamingMixin, StandardisingMixin, MeasuredBuffers, 
             )
         super().on_save_checkpoint(checkpoint)
         make_plain(checkpoint)
-        mine = [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])]
-        checkpoint["random_state"] = gather(mine)
+        checkpoint["random_state"] = gather(random_states())
         # another process's tensors would come back on that one's GPU
         own_part = move_data_to_device({name: getattr(self, name) for name in self.gathered}, "cpu")
         checkpoint["gathered"] = gather(own_part)
@@ -522,10 +533,7 @@ class ZooModule(SharingMixin, NamingMixin, StandardisingMixin, MeasuredBuffers, 
     def _restore_random_state(self) -> None:
         if self._random_states is None or self.global_rank >= len(self._random_states):
             return
-        cpu, *cuda = self._random_states[self.global_rank]
-        torch.set_rng_state(cpu.cpu())
-        if cuda and len(cuda) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all([state.cpu() for state in cuda])
+        restore_random_states(self._random_states[self.global_rank])
 
 
 def _as_they_are(data: Any) -> Any:

@@ -27,6 +27,22 @@ def draw_apart() -> None:
         torch.manual_seed(_hash(str(torch.initial_seed()).encode(), number))
 
 
+def random_states() -> list[Tensor]:
+    """PyTorch's own, of the CPU and of each GPU."""
+    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return [torch.get_rng_state(), *gpus, *([torch.mps.get_rng_state()] if torch.backends.mps.is_available() else [])]
+
+
+def restore_random_states(states: Sequence[Tensor]) -> None:
+    """Puts them back; those of GPUs where there are as many as then."""
+    cpu, *gpus = (state.cpu() for state in states)
+    torch.set_rng_state(cpu)
+    if gpus and len(gpus) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(gpus)
+    elif len(gpus) == 1 and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(gpus[0])
+
+
 ORDERED = "_has_its_generator_from_genzoo"  # a sampler
 
 

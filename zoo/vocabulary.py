@@ -173,8 +173,9 @@ class BytePairs:
     def encode(self, text: str) -> np.ndarray:
         """See `Vocabulary`; a long text in parts, which are many times their size while they are encoded."""
         parts = in_parts(text) if self._cuts_lines else [text]
-        found = [self.tokenizer.encode(part, add_special_tokens=False).ids for part in parts]
-        return np.concatenate([np.array(ids, dtype=np.int32) for ids in found])
+        return np.concatenate(
+            [np.array(self.tokenizer.encode(part, add_special_tokens=False).ids, dtype=np.int32) for part in parts]
+        )
 
     def decode(self, tokens: Sequence[int]) -> str:
         """See `Vocabulary`; bytes that are no UTF-8 become U+FFFD."""

@@ -18,7 +18,7 @@ from genzoo.arguments import (
     stated_protocol,
 )
 from genzoo.zoo import hub
-from genzoo.zoo.hub.entries import CONFIG, EMBEDDED, METRICS
+from genzoo.zoo.hub.entries import EMBEDDED, METRICS, WEIGHTS
 from genzoo.zoo.hub.publishing import checked_target
 from genzoo.zoo.hub.wording import blamed_on, masked
 
@@ -44,11 +44,11 @@ def run(given: Namespace) -> None:
     from genzoo.zoo.hub.card import in_digits
 
     out = ready(given.out, suffixes=[".json"]) if given.out else None
-    entry, module = load(given)
-    if out is not None and out.name == METRICS and out.exists() and (out.parent / CONFIG).exists():
+    if out is not None and out.name == METRICS and out.exists() and (out.parent / WEIGHTS).exists():
         raise ValueError(
             f"--out {given.out}: an entry's file, which also says how it was trained: --write keeps that"
         )
+    entry, module = load(given)
     if given.write:
         home, weights = home_of(entry), entry.config["weights"]["sha256"]
     data, own = data_of(entry, given, module), isinstance(entry, hub.Checkpoint)

@@ -21,7 +21,7 @@ from genzoo.zoo import hub
 from genzoo.zoo.files import at_home
 from genzoo.zoo.hub import schema
 from genzoo.zoo.hub.checkpoints import published, read_checkpoint, read_run, run_config
-from genzoo.zoo.hub.publishing import checked_target
+from genzoo.zoo.hub.publishing import checked_target, how_sent
 from genzoo.zoo.hub.storage import as_stored
 from genzoo.zoo.hub.wording import blamed_on, masked
 
@@ -51,8 +51,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     add(
         "--private",
-        action="store_const",
-        const=True,
+        action="store_true",
         help="a repository of Hugging Face's that is made for it is (default: as the owner's are)",
     )
     add("--config", help="the run's config.yaml (default: the one beside the checkpoints)")
@@ -76,8 +75,7 @@ def run(given: Namespace) -> None:
     if len(named := {how: source for how, source in sources.items() if source is not None}) != 1:
         raise ValueError("genzoo publish takes a checkpoint (MODEL or --ckpt_path) or an entry, one of the two")
     ((how, source),) = named.items()
-    if given.private and not str(given.to).startswith("hf://"):
-        raise ValueError("--private is for a repository of Hugging Face's: give it as --to hf://owner/name")
+    sending = how_sent(given.private, given.to)
     checked_target(given.name, given.to)  # before it is measured
     model = found(source)
     if isinstance(model, hub.Checkpoint):
@@ -89,18 +87,11 @@ def run(given: Namespace) -> None:
         from genzoo.metrics.evaluation import remeasured
 
         metrics = remeasured(model.metrics, measured(given.metrics), given.metrics) if given.metrics else None
-        place = hub.republish(
-            model, given.name, to=given.to, metrics=metrics, allow=allowed(given), sending=sending(given)
-        )
+        place = hub.republish(model, given.name, to=given.to, metrics=metrics, allow=allowed(given), sending=sending)
     shown = masked(str(place))
     if "://" not in shown and not Path(shown).is_absolute():
         shown = f"./{shown}"  # which no entry of the zoo is called
     print(f"published {given.name}: {shown}")
-
-
-def sending(given: Namespace) -> dict[str, Any]:
-    """How an entry is sent, as `hub.publish` takes it."""
-    return {"private": True} if given.private else {}
 
 
 def measured(file: str) -> dict[str, Any]:
@@ -151,7 +142,7 @@ def publish_checkpoint(checkpoint: hub.Checkpoint, given: Namespace) -> Path | s
         measure=given.evaluate,
         split_fingerprints=checkpoint.split_fingerprints,
         allow=allowed(given),
-        sending=sending(given),
+        sending=how_sent(given.private, given.to),
     )
     assert place is not None  # there is one process
     return place

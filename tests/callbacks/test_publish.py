@@ -346,3 +346,25 @@ def test_what_cannot_be_published_is_refused_before_training(
     for nothing in ({"fast_dev_run": True}, {"max_epochs": 0}):
         trainer(Publish("x", str(tmp_path / "x")), **nothing).fit(tiny(), DigitsDataModule())
     assert not (tmp_path / "x").exists()
+
+
+def test_a_repository_that_is_made_may_be_private(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    sent: list[tuple[str, Any]] = []
+    publish = genzoo.zoo.hub.publish
+
+    def recorded(*arguments: Any, to: Any, sending: Any = None, **options: Any) -> Any:
+        sent.append((str(to), sending))
+        return publish(*arguments, to=tmp_path / f"entry{len(sent)}", **options)
+
+    monkeypatch.setattr(genzoo.zoo.hub, "publish", recorded)
+    monkeypatch.setattr("genzoo.callbacks.publish.checked_target", lambda *_: None)
+    quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    for private in (True, False):
+        callback = Publish("digits/vae", to="hf://me/vae", measure=False, private=private)
+        Trainer(max_steps=1, callbacks=[callback], default_root_dir=tmp_path, **quiet).fit(
+            tiny(), DigitsDataModule(limit=200)
+        )
+        assert sent[-1] == ("hf://me/vae", {"private": True} if private else {})
+    for to in (None, str(tmp_path), "wandb://me/zoo/vae"):
+        with pytest.raises(ValueError, match="private is of a repository of Hugging Face's"):
+            Publish("digits/vae", to=to, private=True)

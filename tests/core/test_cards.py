@@ -62,6 +62,9 @@ def test_data_are_a_recipe_s_own_wherever_they_lie_and_however_they_are_batched(
     assert not used("shakespeare/gpt", "genzoo.datamodules.TextDataModule", path="mine.txt", source=None)
     assert not used("shakespeare/gpt", "genzoo.datamodules.TextDataModule", path=None, source="stdlib")
     assert used("images/vae", "genzoo.datamodules.DigitsDataModule")  # whose card is of anybody's data
+    for root in ("data/cifar10", "/elsewhere/cifar10", "photos", "data/cifar10/mine"):
+        own = Path(root).name == "cifar10"
+        assert used("cifar10/gan", "ImageFolderDataModule", root=root, size=32, flip=True) == own
     for binarize in ("dynamic", "none"):
         assert used("mnist/vae", "genzoo.datamodules.MNISTDataModule", binarize=binarize) == (binarize == "dynamic")
     stated = yaml.safe_load(recipes.find("points/ddpm").read_text("utf-8"))["data"]["init_args"]["name"]

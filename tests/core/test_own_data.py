@@ -304,14 +304,21 @@ def test_a_table_without_rows_is_one_line(capsys: Captured) -> None:
     assert "the tables have no rows" in refused(["score", "model", "x.csv"], capsys)
 
 
-def test_a_cell_that_no_reader_takes_is_a_row_without_a_score() -> None:
-    Path("x.csv").write_text("a,b\n1,2\n" + "9" * 200_000 + ",1\n3,4\n")
-    first, bad, last = table(Path("x.csv"))[0]
-    assert "field larger than field limit" in str(bad[1])
+def test_a_cell_that_nobody_asks_for_may_be_as_long_as_a_book() -> None:
+    """As when a model was trained on the other columns."""
+    note = '"' + "a line\n" * 30_000 + '"'
+    Path("x.csv").write_text(f"a,note,b\n1,{note},2\n3,,4\n")
+    first, last = table(Path("x.csv"), columns=["a", "b"])[0]
     assert [first[1].tolist(), last[1].tolist()] == [[1, 2], [3, 4]]  # type: ignore[union-attr]
-    Path("x.csv").write_text("9" * 200_000 + ",1\n3,4\n")
-    with pytest.raises(ValueError, match=r"x\.csv cannot be used: field larger"):
-        table(Path("x.csv"))
+    (bad, _) = table(Path("x.csv"))[0]
+    assert "is no number" in str(bad[1]) and csv.field_size_limit() == 131_072
+
+
+def test_a_quote_without_an_end_is_said() -> None:
+    """And does not take all that follows for its own."""
+    Path("x.csv").write_text('a,b\n1,2\n"3,4\n5,6\n')
+    first, bad = table(Path("x.csv"))[0]
+    assert first[1].tolist() == [1, 2] and "unexpected end of data" in str(bad[1])  # type: ignore[union-attr]
 
 
 def test_what_a_model_gives_no_number_for_has_no_score(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:

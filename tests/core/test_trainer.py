@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import multiprocessing, nn
 
 from genzoo.trainer import AutoTrainer, leave_group
@@ -64,3 +65,12 @@ def test_each_of_its_processes_leaves_the_group_at_its_end(monkeypatch: pytest.M
     assert left == [leave_group]
     pickle.loads(pickle.dumps(trainer))
     assert left == [leave_group] * 2
+
+
+def test_spread_weights_are_measured_without_inference_mode() -> None:
+    """In which they would stay for whatever takes a gradient through them."""
+    strategy = ModelParallelStrategy(tensor_parallel_size=1)
+    for given, inference in ((strategy, False), ("auto", True)):
+        trainer = AutoTrainer(accelerator="cpu", devices=1, strategy=given, logger=False, enable_checkpointing=False)
+        loops = (trainer.validate_loop, trainer.test_loop, trainer.predict_loop)
+        assert [loop.inference_mode for loop in loops] == [inference] * 3

@@ -449,7 +449,7 @@ def test_odd_tables_get_one_clear_line(
 ) -> None:
     options = {"columns": COLUMNS, "label": "animal"} | options
     with pytest.raises(ValueError, match=says) as error:
-        ArrayDataModule(path=write_csv(tmp_path / "table.csv", columns), **options).setup("fit")
+        _ = ArrayDataModule(path=write_csv(tmp_path / "table.csv", columns), **options).standardisation
     assert "\n" not in str(error.value)
 
 
@@ -464,6 +464,7 @@ def test_odd_tables_get_one_clear_line(
         ("table.csv", b"a,a\n3,4\n", "each once"),
         ("table.csv", b"a,\n3,4\n", "must name the columns"),
         ("table.csv", b"a,b\n\xff\xfe,4\n", "no text in UTF-8"),
+        ("table.csv", b'a,b\n1,2\n3,"4\n5,6\n', "line 4: unexpected end of data"),
         ("table.npy", b"nonsense", "cannot be used: it is no file of an array, or not a whole one"),
         ("table.npy", b"\x93NUMPY\x01\x00v\x00{", "cannot be used: it is no file of an array, or not a whole one"),
         ("table.npz", b"PK\x03\x04nonsense", "cannot be used"),
@@ -513,7 +514,8 @@ def test_numbers_that_single_precision_does_not_tell_apart_are_named(
 ) -> None:
     write_csv(tmp_path / "table.csv", {"a": [1.0, 2.0, 3.0, 4.0, 5.0], "b": column})
     with pytest.raises(ValueError, match=says):
-        ArrayDataModule(path=str(tmp_path / "table.csv"), val_fraction=0.2, test_fraction=0.2).setup("fit")
+        data = ArrayDataModule(path=str(tmp_path / "table.csv"), val_fraction=0.2, test_fraction=0.2)
+        _ = data.standardisation
 
 
 def test_objects_in_a_file_are_not_unpickled(tmp_path: Path) -> None:
@@ -686,8 +688,9 @@ def test_a_table_with_a_column_that_does_not_vary_can_be_measured(tmp_path: Path
     options: dict[str, Any] = {"enable_progress_bar": False, "logger": False, "enable_checkpointing": False}
     Trainer(max_steps=2, **options).fit(model, ArrayDataModule(year))
     data = ArrayDataModule(may)
-    found = evaluate(model, data, only=["likelihood"], num_particles=2, progress=False)["figures"]
-    assert [figure["name"] for figure in found] == ["parameters", "nll"] and np.isfinite(found[1]["value"])
+    for split in ("test", "val"):
+        found = evaluate(model, data, split=split, num_particles=2, progress=False)["figures"]
+        assert [figure["name"] for figure in found][:2] == ["parameters", "nll"] and np.isfinite(found[1]["value"])
     assert Trainer(**options).test(model, ArrayDataModule(may), verbose=False)
     for standardise in (True, False):
         with pytest.raises(ValueError, match="column 'month' is 5 in every row of the training data"):

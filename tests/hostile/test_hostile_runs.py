@@ -116,6 +116,15 @@ def packed(run: Path) -> None:
             after.writestr(name, part if "data/" not in name else bytes(2**20))
 
 
+def overwritten(run: Path) -> None:
+    """As a copy that went wrong leaves it: the list of its parts is zeros, its end is there."""
+    file = run / "checkpoints/last.ckpt"
+    data = bytearray(file.read_bytes())
+    place = data.rindex(b"PK\x01\x02")
+    data[place : place + 4] = bytes(4)
+    file.write_bytes(data)
+
+
 def in_a_folder(run: Path) -> None:
     """As a run leaves one whose processes write a file each."""
     (run / "checkpoints/last.ckpt").unlink()
@@ -223,6 +232,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
         "far more than it holds",
     ),
     "a checkpoint that unfolds": (packed, "what it holds is longer than it is"),
+    "a checkpoint with a damaged end": (overwritten, "does not say how"),
     "a checkpoint in a folder": (in_a_folder, "consolidate_checkpoint"),
     "fingerprints in words": (checkpoint("data", be={"split_fingerprints": 5}), "split_fingerprints"),
     "arguments of the data in a list": (config("data", "init_args", be=[1]), "no mapping"),

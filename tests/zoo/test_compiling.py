@@ -8,7 +8,7 @@ from families import FIRST, Case, varied, with_few_layers
 from running import VAE_OF_DIGITS, genzoo, last_run, refused
 from torch import nn
 
-from genzoo.zoo import GAN, VAE, Packing, PixelCNN
+from genzoo.zoo import GAN, VAE, FlowMatching, Packing, PixelCNN, ScoreModel
 from genzoo.zoo.compiling import compile_networks, networks
 from genzoo.zoo.hub import load_checkpoint
 from genzoo.zoo.interface import Samples
@@ -70,6 +70,19 @@ def test_every_family_is_what_it_was(case: Case, monkeypatch: pytest.MonkeyPatch
     if Samples in case.claimed:
         drawn = [model.eval().sample(2, generator=torch.Generator().manual_seed(0)) for model in (ours, theirs)]
         torch.testing.assert_close(*drawn, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", [FlowMatching, ScoreModel])
+def test_a_likelihood_by_derivatives_is_what_it_was(family: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exact divergence takes the gradient of one pass in each dimension."""
+    in_place = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda network: in_place(network, backend="aot_eager"))
+    torch.manual_seed(0)
+    ours, theirs = (family((2,), None, width=8).eval() for _ in range(2))
+    theirs.load_state_dict(ours.state_dict())
+    compile_networks(ours)
+    x = torch.randn(4, 2)
+    torch.testing.assert_close(ours.log_prob(x), theirs.log_prob(x), rtol=1e-4, atol=1e-4)
 
 
 def test_compiled_kernels_say_what_the_network_says() -> None:

@@ -14,7 +14,7 @@ from running import on_two_processes
 from torch.utils.data import DataLoader, SubsetRandomSampler
 
 from genzoo.trainer import AutoTrainer
-from genzoo.zoo import MADE
+from genzoo.zoo import MADE, drawing, randomness
 from genzoo.zoo.drawing import seeded
 from genzoo.zoo.processes import gather
 from genzoo.zoo.randomness import PerDatum, normal, order_together, uniform
@@ -143,3 +143,19 @@ def test_a_sampler_that_draws_has_one_order_for_all_processes(tmp_path):
     model = MADE((1,), None, width=4)
     trainer = AutoTrainer(max_epochs=3, default_root_dir=tmp_path, callbacks=[Parts()], **quiet, **on_two_processes())
     trainer.fit(model, loader)
+
+
+def test_the_random_state_of_apple_s_accelerator_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seeding seeds it, too, and Lightning puts back that of other devices alone."""
+    state, put_back = torch.arange(5, dtype=torch.uint8), []
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: state)
+    monkeypatch.setattr(torch.mps, "set_rng_state", put_back.append)
+    monkeypatch.setattr(torch, "manual_seed", torch.default_generator.manual_seed)
+    with drawing.seeded(3):
+        assert not put_back
+    with pytest.raises(KeyError), drawing.seeded(3):
+        raise KeyError
+    assert len(put_back) == 2 and all(given is state for given in put_back)
+    randomness.restore_random_states(randomness.random_states())
+    assert len(put_back) == 3 and torch.equal(put_back[2], state)

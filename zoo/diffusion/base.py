@@ -123,7 +123,9 @@ class Diffusion(MarginalBoundMixin, CompletionMixin, Denoising):
         if solver is not None and not isinstance(solver, Solver):
             raise TypeError(f"solver={solver!r}: give a Solver, such as Heun(), or None for the model's own.")
         times = self.solver_times(steps, spacing)
-        like = full_precision(torch.zeros((), dtype=self.network_dtype, device=self.device))
+        # not `self.device`, which knows nothing of a move of the module that this one is a part of
+        device = next((p.device for p in self.parameters()), self.device)
+        like = full_precision(torch.zeros((), dtype=self.network_dtype, device=device))
         labels = self.labels_to_sample(labels, num_samples, like, generator)
         x = normal((num_samples, *self.shape), like=like, generator=generator) * self.schedule.prior_std(times[0])
         denoiser = self.denoiser(labels, guidance=guidance, clip=True)

@@ -108,7 +108,7 @@ class FittedVariances(SettlingModule, Diffusion):
         """Of each batch the data, what the model makes of them, and the denoiser given their labels."""
         for batch in batches:
             x, labels = self.unpack(batch)
-            x, given = self.check(x.to(self.device)), None
+            x, given = self.check(x.to(self.like.device)), None
             if self.num_classes is not None:
                 given = self.checked_labels(labels, len(x))
             yield self.standardised(full_precision(x)), self.to_model(x), self.denoiser(given, clip=True)

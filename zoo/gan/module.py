@@ -377,7 +377,9 @@ class GAN(InversionMixin, ConditionalMixin, ZooModule):
         parts = []
         for part in portions(min(self.micro_batches, max(1, len(x) // self.pack_size)), x, labels):
             losses = losses_of(*part)
-            self.manual_backward(torch.stack(list(losses.values())).sum() / len(x))
+            # autocast reaches into a backward pass: a penalty's, of second derivatives, it would round
+            with torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False):
+                self.manual_backward(torch.stack(list(losses.values())).sum() / len(x))
             parts.append({name: values.detach() for name, values in losses.items()})
         return _joined(parts)
 

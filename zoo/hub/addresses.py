@@ -92,11 +92,15 @@ def resolve(source: str | Path, *, revision: str | None = None) -> Path:
     if file_of(folder, CONFIG) is None or file_of(folder, WEIGHTS) is None:
         run = None if separator else newest_run(folder)
         raise FileNotFoundError(
-            f"{masked(address)} is no entry of a zoo, which must hold {CONFIG} and {WEIGHTS}"
+            _no_entry(address)
             + ("" if separator else f", and no run's folder, which has checkpoints in {FOLDER}/")
             + ("" if run is None else f"; the newest run in it is {run}")
         )
     return folder
+
+
+def _no_entry(address: str) -> str:
+    return f"{masked(address)} is no entry of a zoo, which must hold {CONFIG} and {WEIGHTS}"
 
 
 def _embedded(source: str | Path) -> Path | None:
@@ -226,15 +230,18 @@ def _fetch_hugging_face(rest: str, revision: str | None) -> Path:
     everything = {**which, "allow_patterns": list(FILES)}
     with _boundary(f"fetch hf://{rest}"):
         try:
-            sizes = {file.path: getattr(file, "size", None) for file in HfApi().list_repo_tree(**which)}
+            files = HfApi().model_info(**which, files_metadata=True).siblings or []
         except Exception as error:  # of what cannot be reached there may be a copy
             try:
                 return Path(snapshot_download(**everything, local_files_only=True))
             except Exception:
                 raise error from None
-        _check_sizes(sizes)
-        if CONFIG in sizes:
-            _check_sizes(sizes, Path(snapshot_download(**which, allow_patterns=[CONFIG])))
+    sizes = {file.rfilename: file.size for file in files}
+    _check_sizes(f"hf://{rest}", sizes)
+    with _boundary(f"fetch hf://{rest}"):
+        folder = Path(snapshot_download(**which, allow_patterns=[CONFIG]))
+    _check_sizes(f"hf://{rest}", sizes, folder)
+    with _boundary(f"fetch hf://{rest}"):
         return Path(snapshot_download(**everything))
 
 
@@ -245,18 +252,20 @@ def _fetch_wandb(rest: str) -> Path:
         artifact = wandb.Api().artifact(rest if ":" in rest else f"{rest}:latest")
         # an alias moves, a digest does not: what was fetched once is complete and stays right
         folder = _cached(f"wandb://{artifact.qualified_name}#{artifact.digest}")
-        if not folder.is_dir():
-            for path, file in artifact.manifest.entries.items():
-                if file.ref is not None or path not in FILES:  # it may only refer to a file, wherever that is
-                    raise ValueError(f"{path} in it is no file of an entry's own")
-            sizes = {path: file.size for path, file in artifact.manifest.entries.items()}
-            _check_sizes(sizes)
-            with staged(folder) as staging:
-                if CONFIG in sizes:
-                    artifact.download(root=str(staging), path_prefix=CONFIG)
-                    _check_sizes(sizes, staging)
-                artifact.download(root=str(staging))
-        return folder
+        if folder.is_dir():
+            return folder
+        for path, file in artifact.manifest.entries.items():
+            if file.ref is not None or path not in FILES:  # it may only refer to a file, wherever that is
+                raise ValueError(f"{path} in it is no file of an entry's own")
+    sizes = {path: file.size for path, file in artifact.manifest.entries.items()}
+    _check_sizes(f"wandb://{rest}", sizes)
+    with staged(folder) as staging:
+        with _boundary(f"fetch wandb://{rest}"):
+            artifact.download(root=str(staging), path_prefix=CONFIG)
+        _check_sizes(f"wandb://{rest}", sizes, staging)
+        with _boundary(f"fetch wandb://{rest}"):
+            artifact.download(root=str(staging))
+    return folder
 
 
 def _fetch_url(address: str) -> Path:
@@ -278,7 +287,7 @@ def _fetch_url(address: str) -> Path:
                 (staging / CONFIG).write_bytes(stated[CONFIG])
                 weights = read_config(staging)["weights"]
                 there = [name for name in FILES if name == WEIGHTS or system.exists(f"{root}/{name}")]
-                _check_sizes({name: system.size(f"{root}/{name}") for name in there}, staging)
+                _check_sizes(address, {name: system.size(f"{root}/{name}") for name in (CONFIG, *there)}, staging)
                 system.get_file(f"{root}/{WEIGHTS}", str(staging / WEIGHTS))
                 with (staging / WEIGHTS).open("rb") as file:
                     if hashlib.file_digest(file, "sha256").hexdigest() != weights["sha256"]:
@@ -288,21 +297,30 @@ def _fetch_url(address: str) -> Path:
         return folder
 
 
-def _check_sizes(sizes: Mapping[str, int | None], folder: Path | None = None) -> None:
-    """Before they are fetched: raises ValueError if files are larger than an entry's can be.
+def _check_sizes(address: str, sizes: Mapping[str, int | None], folder: Path | None = None) -> None:
+    """Looks at the files of an entry before they are fetched.
 
     Args:
-        sizes: by name, in bytes, as far as they are known.
+        address: of the entry.
+        sizes: of the files that are there, by name, in bytes, as far as they are known.
         folder: where its config.yaml is by now, which says how many weights there are; None: not yet.
+
+    Raises:
+        FileNotFoundError: they are no entry's.
+        ValueError: one of them is larger than an entry's can be; or its config.yaml is damaged.
     """
+    if not {CONFIG, WEIGHTS} <= sizes.keys():
+        raise FileNotFoundError(_no_entry(address))
     most = dict.fromkeys(FILES, OTHER_BYTES) | {CONFIG: CONFIG_BYTES, METRICS: METRICS_BYTES}
     parameters = None if folder is None else read_config(folder)["weights"]["parameters"]
     for name, size in sizes.items():
         if name == WEIGHTS:
             if size is not None and parameters is not None and size > largest(parameters):
-                raise ValueError(f"its weights are {size:,} bytes, too many for {parameters:,} parameters")
+                raise ValueError(
+                    f"{masked(address)}: its weights are {size:,} bytes, too many for {parameters:,} parameters"
+                )
         elif size is not None and size > most.get(name, math.inf):
-            raise ValueError(f"its {name} is {size:,} bytes, more than an entry's is")
+            raise ValueError(f"{masked(address)}: its {name} is {size:,} bytes, more than an entry's is")
 
 
 def _head(system: Any, path: str, most: int) -> bytes:

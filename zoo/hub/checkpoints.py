@@ -90,10 +90,10 @@ def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
     if not zipfile.is_zipfile(path):  # raises nothing for a missing file
         path.stat()
         raise ValueError(f"{path} is no checkpoint, or one that was cut short")
-    with zipfile.ZipFile(path) as file:
-        if sum(part.file_size for part in file.infolist()) > path.stat().st_size:  # PyTorch compresses nothing
-            raise ValueError(f"{path} is no checkpoint: what it holds is longer than it is")
     try:
+        with zipfile.ZipFile(path) as file:
+            if sum(part.file_size for part in file.infolist()) > path.stat().st_size:  # PyTorch compresses nothing
+                raise ValueError("what it holds is longer than it is")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
         return {**checkpoint, **{key: dict(checkpoint[key]) for key in ("hyper_parameters", "state_dict")}}
     except Exception as error:  # what is no checkpoint fails in a dozen ways

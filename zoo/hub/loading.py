@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from lightning.pytorch import LightningModule
 
 
-#: how many times as long as its file the weights of a checkpoint can be, of which some may be the same
-SHARED = 4
+#: how many times as long as its file the weights of a checkpoint can be, where layers share them
+SHARED = 64
 
 
 def load(source: str | Path, *, revision: str | None = None, allow: tuple[type, ...] = ()) -> "LightningModule":
@@ -75,12 +75,14 @@ def load_checkpoint(path: str | Path, *, allow: tuple[type, ...] = ()) -> "Light
     try:
         block = {"class_path": arguments.pop("_class_path"), "init_args": arguments}
         stored = {key: Stored(value.dtype, tuple(value.shape)) for key, value in state.items()}
-        claimed = sum(value.numel() * value.element_size() for value in state.values())
+        claimed = [value.numel() * value.element_size() for value in state.values()]
+        held = [value.untyped_storage().nbytes() for value in state.values()]
     except Exception as error:  # as in `read_checkpoint`
         said = one_line(f"{path} does not say how its model was built ({type(error).__name__}: {error})")
         raise ValueError(said) from None
-    if claimed > SHARED * Path(path).stat().st_size:  # one number may stand for a matrix of them
-        raise ValueError(f"{path} is damaged: its weights would be {claimed:,} bytes, far more than it holds")
+    most = SHARED * Path(path).stat().st_size
+    if sum(claimed) > most or any(a > b for a, b in zip(claimed, held, strict=True)):  # one number for a matrix, say
+        raise ValueError(f"{path} is damaged: its weights would be {sum(claimed):,} bytes, far more than it holds")
     arguments.pop("_instantiator", None)
     model = _build_to_fit(block, stored, allow, str(path))
     _take_names(model, checkpoint, str(path))

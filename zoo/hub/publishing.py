@@ -208,6 +208,13 @@ def check_name(name: str) -> None:
         raise ValueError(f"name={name!r}: give letters, digits, '.', '_' and '-', in parts divided by '/': mnist/vae")
 
 
+def how_sent(private: bool, to: str | Path | None) -> dict[str, Any]:
+    """What `publish` takes as `sending`; ValueError if nothing is private where it goes."""
+    if private and not str(to).startswith("hf://"):
+        raise ValueError(f"private is of a repository of Hugging Face's, hf://owner/name, which {to} is not")
+    return {"private": True} if private else {}
+
+
 def checked_target(name: str, to: str | Path | None) -> Path | None:
     """The folder that becomes the entry; None of an address.
 

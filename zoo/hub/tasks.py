@@ -4,6 +4,7 @@ Likelihoods and distances compare within one task alone. Static, dynamic and thr
 different tasks, and so are binary and 8-bit MNIST: no table mixes them. The configuration decides, without PyTorch.
 """
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
@@ -84,7 +85,7 @@ def name_of_place(place: Any) -> str | None:
     if not first:
         return None
     path = at_home(str(first)).resolve()
-    if not path.exists():
+    if not os.path.exists(path):  # by which what may not be looked at is not there, where pathlib has an error
         path = Path(*takewhile(lambda part: WILD.isdisjoint(part), path.parts))
     return path.name or None
 

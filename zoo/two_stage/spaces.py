@@ -173,10 +173,14 @@ class ContinuousCodes(CodeSpace):
     @torch.no_grad()
     def measure(self, posterior: Tensor) -> None:
         """Each channel's E μ, and the root of Var μ + E σ², over the data and the places."""
-        mean, std = (part.double().transpose(0, 1).flatten(1) for part in posterior.unbind(1))
-        number = total(torch.full_like(mean[:, 0], mean.shape[1]))
-        centre = total(mean.sum(1)) / number
-        spread = total(((mean - centre[:, None]).square() + std.square()).sum(1)) / number
+        means, stds = (part.unbind(1) for part in posterior.unbind(1))  # one at a time in double precision
+        number = total(torch.tensor(float(means[0].numel()), dtype=torch.float64, device=posterior.device))
+        centre = total(torch.stack([mean.double().sum() for mean in means])) / number
+        squares = [
+            (mean.double() - at).square().sum() + std.double().square().sum()
+            for mean, std, at in zip(means, stds, centre, strict=True)
+        ]
+        spread = total(torch.stack(squares)) / number
         self.channel_mean.copy_(centre.view_as(self.channel_mean))
         self.channel_std.copy_(spread.sqrt().view_as(self.channel_std))
 

@@ -207,6 +207,7 @@ class TwoStageMixin(nn.Module):
                     found.append(self.space.posterior(self.autoencoder, seen))
                     classes.append(labels)
         posterior = torch.cat(found)
+        found.clear()  # of a large data set they are as much again
         labels = None if classes[0] is None else torch.cat(classes)
         if getattr(self, "num_classes", None) is not None:
             if measure and labels is not None:  # of all data, however few of them the first stage has seen

@@ -98,6 +98,27 @@ def test_penalties_stand_outside_autocast() -> None:
     assert not torch.equal(half["loss_discriminator"], full["loss_discriminator"])
 
 
+@pytest.mark.parametrize("network", ["mlp", "convolutional"])
+def test_derivatives_of_penalties_stand_outside_autocast(network: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step's backward pass runs within it, and second derivatives are products of their own."""
+    torch.manual_seed(0)
+    shape = (2,) if network == "mlp" else (1, 8, 8)
+    model = GAN(shape, None if network == "mlp" else 17, width=8, regularisers=[R1(1.0)], loss=NonSaturating())
+    x, made = torch.rand(2, 4, *shape)
+    monkeypatch.setattr(model, "manual_backward", lambda loss: loss.backward())
+    gradients = []
+    for half in (False, True):
+        model.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+            losses = model._backward(
+                lambda x, labels: {"r1": model.discriminator_loss(x, labels, step=0, made=made)["r1"]}, x, None
+            )
+        gradients.append(
+            [losses["r1"], *(p.grad.clone() for p in model.discriminator.parameters() if p.grad is not None)]
+        )
+    assert len(gradients[0]) > 2 and all(map(torch.equal, *gradients))
+
+
 def test_spectral_norm_is_the_largest_singular_value() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(2, 5, 3), nn.Flatten(), nn.Linear(5, 7), nn.Linear(7, 1))

@@ -266,24 +266,27 @@ def test_files_that_no_entry_has_are_not_fetched_from_the_hub(server: HubServer,
     """Their sizes are asked for first; of the weights, against what the entry says of them."""
     folder = Path(genzoo.publish(made(), "me/big", to=tmp_path / "entry"))
     good = {path.name: path.read_bytes() for path in folder.iterdir()}
-    commits = {"model.safetensors": 2**27, "metrics.json": 2**21, "config.yaml": 2**24}
-    for number, (name, size) in enumerate(commits.items()):
+    changes = {"model.safetensors": 2**27, "metrics.json": 2**21, "config.yaml": 2**24}
+    for number, (name, size) in enumerate(changes.items()):
         files = {**good, name: bytes(size)}
         server.repositories[f"me/big{number}"] = {"private": False, "commits": {f"{number}" * 40: files}}
+    other = {"model.safetensors": bytes(2**20), "config.json": b"{}"}  # somebody else's model
+    server.repositories["me/big3"] = {"private": False, "commits": {"3" * 40: other}}
     said = on_the_hub(
         server,
         tmp_path,
         """
 said = []
-for number in range(3):
+for number in range(4):
     try:
         genzoo.load(f"hf://me/big{number}")
-    except OSError as error:
+    except (ValueError, FileNotFoundError) as error:
         said.append(str(error))
 print(json.dumps(said))
 """,
     )
     assert "its weights are 134,217,728 bytes, too many for" in said[0]
+    assert said[3].startswith("hf://me/big3 is no entry of a zoo")
     assert "its metrics.json is 2,097,152 bytes" in said[1] and "its config.yaml is 16,777,216 bytes" in said[2]
     fetched = [asked for asked in server.asked if "/resolve/" in asked]
     assert fetched and all(asked.endswith("/config.yaml") and "big0" in asked for asked in fetched)
