@@ -35,6 +35,6 @@ if __name__ == "__main__":
         painted = Image.fromarray(row.contiguous().numpy(), "RGBA")
         picture.paste(painted, (0, top), painted)  # gaps are transparent
         top += row.shape[0] + 6
-    picture.convert("RGB").quantize(96, method=Image.Quantize.MEDIANCUT, kmeans=3).save(
+    picture.convert("RGB").quantize(64, method=Image.Quantize.MEDIANCUT, kmeans=3).save(
         Path(__file__).with_name("front.png"), optimize=True
     )
