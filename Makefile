@@ -47,4 +47,5 @@ bench: .venv/.installed-bench
 	touch $@
 
 .venv:
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("genzoo takes Python 3.11 to 3.13: say PYTHON=python3.12")'
+	$(PYTHON) -m venv $@ || { rm -rf $@; exit 1; }

@@ -45,6 +45,8 @@ from genzoo.zoo.media import samples_of
 from genzoo.zoo.processes import rank, world_size
 from genzoo.zoo.sharding import gathered
 
+LAID_OUT = 2000  # real points, among which those that are drawn are shown
+
 
 class Publish(AtValidation):
     """Measures the trained model and writes it to the zoo at the end: one recipe trains and publishes.
@@ -309,7 +311,7 @@ class Publish(AtValidation):
 
     def _learning(self, datamodule: LightningDataModule, split: str, folder: Path) -> Path | None:
         points = bool(self._film.frames) and self._film.frames[-1].ndim == 2  # which lie where the real ones do
-        real = next(iter(Rows(datamodule, split))) if points else None
+        real = torch.cat(list(Rows(datamodule, split, LAID_OUT))) if points else None
         picture = self._film.picture(real)
         if picture is None:
             return None

@@ -25,7 +25,7 @@ class StartFrom(Callback):
     def __init__(self, source: str) -> None:
         self.source = source
         self._failed: OSError | ValueError | None = None  # why the weights could not be loaded
-        self._begun: LightningModule | None = None  # whose training began with them
+        self._begun: LightningModule | None = None  # whose training began with them, or went on without
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Loads the weights; an average of weights, which begins later, begins there."""
@@ -34,7 +34,6 @@ class StartFrom(Callback):
         if stage == TrainerFn.FITTING and not goes_on:
             try:
                 self._load(pl_module)
-                self._begun = pl_module
             except (OSError, ValueError) as error:  # a run that is resumed, which nobody knows yet, can do without
                 self._failed = error
 
@@ -50,6 +49,7 @@ class StartFrom(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """As `on_sanity_check_start`, where there is none."""
         self.on_sanity_check_start(trainer, pl_module)
+        self._begun = pl_module
 
     def _load(self, pl_module: LightningModule) -> None:
         source = hub.load(self.source)

@@ -46,8 +46,8 @@ def is_of(block: dict[str, Any], data: Any) -> bool:
     asked = {key: argument.default for key, argument in takes.items() if key in WHICH or key not in ASIDE}
     stated = {key: own.get(key, default) for key, default in asked.items()}
     # of files their folder says which they are, wherever that lies
-    of_files = name(block).removesuffix("DataModule") in OF_FILES
-    elsewhere = of_files and name_of_place(own.get("root")) != name_of_place(given.get("root"))
+    of_files = name(block).removesuffix("DataModule") in OF_FILES and "root" in own
+    elsewhere = of_files and name_of_place(own["root"]) != name_of_place(given.get("root"))
     return not elsewhere and all(given.get(key, said) == said for key, said in stated.items())
 
 

@@ -12,7 +12,7 @@ Nothing is held but the datum at hand. What cannot be read is no error: it is ha
 """
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from genzoo.arguments import note
 from genzoo.datamodules.audio import at_once, read_sound, sound_suffixes
-from genzoo.datamodules.columns import delimiter_of, is_number, load_npy, long_cells
+from genzoo.datamodules.columns import delimiter_of, is_number, load_npy, rows_of
 from genzoo.datamodules.files import FileSearch
 from genzoo.datamodules.folder import decode, image_suffixes, natural
 from genzoo.datamodules.reading import each, with_bar
@@ -263,10 +263,7 @@ def from_csv(path: Path, columns: Sequence[str] | None, gaps: bool) -> tuple[Row
         first, count = next((line for line in file if line.strip()), ""), sum(1 for _ in file)
     delimiter = delimiter_of(first, path)
     with path.open(newline="", encoding="utf-8-sig") as file:
-        cells = next((cells for cells in lines(csv.reader(file, delimiter=delimiter, strict=True)) if cells), [])
-    if isinstance(cells, ValueError):
-        raise cells
-    names = [name.strip() for name in cells]
+        names = [name.strip() for name in next(rows_of(file, delimiter), (1, []))[1]]
     known = {name for name in columns or () if not is_number(name)}  # a year may name a column, and be a value
     asked = bool(columns) and set(columns or ()) <= set(names)
     header = any(names) and (not any(map(is_number, names)) or not known.isdisjoint(names) or asked)
@@ -275,13 +272,10 @@ def from_csv(path: Path, columns: Sequence[str] | None, gaps: bool) -> tuple[Row
 
     def rows() -> Rows:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader, following, below = csv.reader(file, delimiter=delimiter, strict=True), 1, not header
-            for cells in lines(reader):
-                line, following = following, reader.line_num + 1  # a cell in quotes may go on over several
+            below = not header
+            for line, cells in lines(file, delimiter):
                 if isinstance(cells, ValueError):
                     yield line, cells
-                    continue
-                if not cells:
                     continue
                 if not below:
                     below = True
@@ -300,17 +294,14 @@ def from_csv(path: Path, columns: Sequence[str] | None, gaps: bool) -> tuple[Row
     return rows(), count + (not header)
 
 
-def lines(reader: Iterator[list[str]]) -> Iterator[list[str] | ValueError]:
-    """The cells of each line, of whatever length, or why it has none."""
-    while True:
-        try:
-            with long_cells():
-                cells = next(reader)
-            yield cells
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield ValueError(str(error))
+def lines(file: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str] | ValueError]]:
+    """The rows of a .csv, by the lines that they begin in; at the end, why there are no more."""
+    line = 0
+    try:
+        for line, cells in rows_of(file, delimiter):
+            yield line, cells
+    except ValueError as error:
+        yield line + 1, error
 
 
 def from_npy(path: Path) -> tuple[Rows, int]:

@@ -8,7 +8,7 @@ import csv
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from torch import Tensor
 SHOWN = 12  # names that a message has room for
 NUMBERS, TEXT = "biuf", "U"  # NumPy's kinds
 UNNAMED = "x"  # what the one column of a bare array is called
+END = "\x03 the end of the table"  # a line of its own, unless a quote is open
 LONGEST = 1000  # characters of a cell: no number has so many, and no class's name
 
 Wanted = Callable[[Sequence[str]], Sequence[str]]  # of the names that there are, those whose columns are read
@@ -200,12 +201,12 @@ def _read_csv(path: Path, wanted: Wanted) -> dict[str, np.ndarray]:
 
     Of a row no more is kept than what is wanted of it.
     """
-    with path.open(encoding="utf-8-sig", newline="") as file, long_cells():
+    with path.open(encoding="utf-8-sig", newline="") as file:
         try:
             delimiter = delimiter_of(next((line for line in file if line.strip("\r\n")), ""), path)
             file.seek(0)
-            reader = csv.reader(file, delimiter=delimiter, strict=True)  # else an open quote has all that follows
-            header = [name.strip() for name in next(filter(None, reader), [])]
+            rows = rows_of(file, delimiter)
+            header = [name.strip() for name in next(rows, (1, []))[1]]
             chosen = wanted(header)
             misnamed = f"its first line must name the columns, each once, but is {listed(header)}"
             doubled = any(header.count(name) > 1 for name in chosen)
@@ -213,22 +214,17 @@ def _read_csv(path: Path, wanted: Wanted) -> dict[str, np.ndarray]:
                 raise ValueError(misnamed)
             places = [header.index(name) for name in chosen]
             columns: list[list[str]] = [[] for _ in chosen]
-            for row in reader:
+            for line, row in rows:
                 if len(row) != len(header):
-                    if not row:
-                        continue
                     raise ValueError(
-                        f"line {reader.line_num} has {len(row)} values, but the first line names {len(header)}"
-                        " columns"
+                        f"line {line} has {len(row)} values, but the first line names {len(header)} columns"
                     )
                 for column, place in zip(columns, places, strict=True):
                     column.append(row[place])
-        except csv.Error as error:
-            raise ValueError(f"line {reader.line_num}: {error}") from None
         except UnicodeDecodeError as error:
             with path.open("rb") as raw:
-                line = next(number for number, line in enumerate(raw, start=1) if not is_utf8(line))
-            raise ValueError(f"it is no text in UTF-8 ({error.reason} in line {line})") from None
+                number = next(number for number, line in enumerate(raw, start=1) if not is_utf8(line))
+            raise ValueError(f"it is no text in UTF-8 ({error.reason} in line {number})") from None
     if not any(columns):
         raise ValueError("there is no row below the names of the columns")
     named = dict(zip(chosen, columns, strict=True))
@@ -242,14 +238,26 @@ def _read_csv(path: Path, wanted: Wanted) -> dict[str, np.ndarray]:
     return {name: _numbers_or_text(cells, name) for name, cells in named.items()}
 
 
-@contextmanager
-def long_cells() -> Iterator[None]:
-    """Within it a cell may be of any length: one that nobody asks for is in nobody's way."""
-    before = csv.field_size_limit(2**31 - 1)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(before)
+def rows_of(file: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a .csv that are not empty: the line that each begins in, and its cells, of whatever length.
+
+    Raises:
+        ValueError: at the end, if a quote is never closed, so that all below it is no row of its own.
+    """
+    reader = csv.reader(chain(file, [END]), delimiter=delimiter)
+    while True:
+        line = reader.line_num + 1
+        before = csv.field_size_limit(2**31 - 1)  # a cell that nobody asks for is in nobody's way
+        try:
+            cells = next(reader)
+        finally:
+            csv.field_size_limit(before)
+        if cells == [END]:
+            return
+        if cells and cells[-1].endswith(END):
+            raise ValueError(f"the quote that opens in line {line} is never closed, and has all that follows in it")
+        if cells:
+            yield line, cells
 
 
 def _numbers_or_text(values: Sequence[str], name: str) -> np.ndarray:

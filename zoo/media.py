@@ -322,7 +322,7 @@ def curves(series: Tensor) -> Tensor:
         tile = Image.new("RGB", (fine * width, fine * height), "white")
         pen = ImageDraw.Draw(tile)
         for channel, line in enumerate(one):
-            ends = [None if y != y else (x, y) for x, y in zip(across.tolist(), line.tolist(), strict=True)]
+            ends = [(x, y) if math.isfinite(y) else None for x, y in zip(across.tolist(), line.tolist(), strict=True)]
             ink = INKS[channel % len(INKS)]
             for x, y in filter(None, ends):  # of which one alone has no line
                 pen.ellipse((x - fine / 2, y - fine / 2, x + fine / 2, y + fine / 2), fill=ink)
@@ -334,16 +334,18 @@ def curves(series: Tensor) -> Tensor:
     return torch.stack(tiles).permute(0, 3, 1, 2) / 255
 
 
-Window = tuple[Tensor, Tensor]  # centre (2,) and half the side of the square that a picture of points shows
+Window = tuple[Tensor, Tensor]  # centre (2,) and half the side of what a picture of points shows, or (2,) halves
+LONG = 4  # times as much that one column spans than the other: they are of other units, and no square shows both
 
 
 def window_of(points: Tensor) -> Window:
-    """The square that holds all finite points, (N, 2)."""
+    """The square that holds all finite points, (N, 2); where their columns are of other units, a rectangle."""
     points = points[points.isfinite().all(1)]
     if len(points) == 0:
         return torch.zeros(2), torch.ones(())
     low, high = points.min(0).values, points.max(0).values
-    return (low + high) / 2, ((high - low).max() / 2).clamp_min(1e-6) * 1.05
+    half = ((high - low) / 2).clamp_min(1e-6) * 1.05
+    return (low + high) / 2, half if half.max() > LONG * half.min() else half.max()
 
 
 def density(points: Tensor, size: int = 384, window: Window | None = None) -> Tensor:

@@ -34,13 +34,15 @@ def random_states() -> list[Tensor]:
 
 
 def restore_random_states(states: Sequence[Tensor]) -> None:
-    """Puts them back; those of GPUs where there are as many as then."""
+    """Puts them back; those of GPUs where there are as many as then, of the same kind."""
     cpu, *gpus = (state.cpu() for state in states)
     torch.set_rng_state(cpu)
-    if gpus and len(gpus) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(gpus)
-    elif len(gpus) == 1 and torch.backends.mps.is_available():
-        torch.mps.set_rng_state(gpus[0])
+    if not gpus or [len(state) for state in gpus] != [len(state) for state in random_states()[1:]]:
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(gpus[: torch.cuda.device_count()])
+    if torch.backends.mps.is_available():
+        torch.mps.set_rng_state(gpus[-1])
 
 
 ORDERED = "_has_its_generator_from_genzoo"  # a sampler

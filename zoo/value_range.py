@@ -43,7 +43,8 @@ def plain_range(x: Tensor) -> ValueRange | None:
     A network without bounds strays a little from the range of its data, and far at first, so [−1, 1] is told by what
     a tanh gives: a twentieth of the values below −¼, some below −½, none outside.
     """
-    found, x = range_of(x), x.detach()
+    x = x.detach().cpu()  # some devices have no double precision
+    found = range_of(x)
     if found == SYMMETRIC:
         return found if float(x.min()) < -0.5 and float((x < -0.25).double().mean()) >= 0.05 else None
     if found == BYTES:

@@ -124,6 +124,7 @@ def publish_checkpoint(checkpoint: hub.Checkpoint, given: Namespace) -> Path | s
     data = build_data(config.get("data"), given, module, own=True)
     note_others(checkpoint, data)
     said = published(config)
+    private = said.pop("private", False) and str(given.to).startswith("hf://")  # as its run would have made it
     options = {**said, "recipe": said.get("recipe") or said.get("name") or given.name, "name": given.name}
     asked = stated_protocol(said.get("evaluation") or {}, given, own=True)
     options["evaluation"] = asked | protocol(given, config["data"], module, own=True)
@@ -142,7 +143,7 @@ def publish_checkpoint(checkpoint: hub.Checkpoint, given: Namespace) -> Path | s
         measure=given.evaluate,
         split_fingerprints=checkpoint.split_fingerprints,
         allow=allowed(given),
-        sending=how_sent(given.private, given.to),
+        sending=how_sent(given.private or private, given.to),
     )
     assert place is not None  # there is one process
     return place

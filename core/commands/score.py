@@ -146,8 +146,8 @@ class Scores:
         said: list[float] = [0.0] * len(x)
         if "likelihood" in self.groups:
             options = {"num_particles": self.num_particles, "generator": PerDatum(x)}
-            said = self.module.log_prob(x, **supported(self.module.log_prob, **options)).double().tolist()
-        odd = self.module.anomaly_score(x).double().tolist() if "anomaly" in self.groups else [-p for p in said]
+            said = self.module.log_prob(x, **supported(self.module.log_prob, **options)).cpu().double().tolist()
+        odd = self.module.anomaly_score(x).cpu().double().tolist() if "anomaly" in self.groups else [-p for p in said]
         odd = [math.nan if math.isnan(p) else score / count for score, p in zip(odd, said, strict=True)]
         for datum, score, p in zip(batch, odd, said, strict=True):
             if math.isnan(score):

@@ -23,7 +23,7 @@ from genzoo.compare.samples import Drawing, class_names, drawings, find_nearest,
 from genzoo.zoo import hub
 from genzoo.zoo.drawing import seeded, supported
 from genzoo.zoo.hub import Entry
-from genzoo.zoo.hub.entries import EMBEDDED, LEARNING, file_of
+from genzoo.zoo.hub.entries import EMBEDDED, LEARNING, NAME, file_of
 from genzoo.zoo.hub.film import frame_size
 from genzoo.zoo.media import GAP
 from genzoo.zoo.mixins import is_conditional, present_classes
@@ -173,7 +173,7 @@ class Exhibition:
     @cached_property
     def banner(self) -> Picture | None:
         """Of images, a row of what one model of each family draws: what the page is about, at a glance."""
-        first = {exhibit.family.key: exhibit.drawn for exhibit in reversed(self.exhibits) if exhibit.drawn}
+        first = {e.family.key: [*map(e.question.shown, e.drawn)] for e in reversed(self.exhibits) if e.drawn}
         if not first:
             return None
         each = max(1, BESIDE // len(first))
@@ -186,9 +186,17 @@ class Exhibition:
 
         Those of one task are told apart, for whose levels differ is known at a glance.
         """
-        pool = [(e.task, e.family.title, self.short(e), image) for e in self.exhibits for image in e.drawn[:ASKED]]
+        pool = [
+            (e.task, e.family.title, self.short(e), e.question.shown(image))
+            for e in self.exhibits
+            for image in e.drawn[:ASKED]
+        ]
         questions = {e.task: e.question for e in self.exhibits if e.drawn}
-        pool += [(task, "real", "real", image) for task, asked in questions.items() for image in asked.real[:QUIZ]]
+        pool += [
+            (task, "real", "real", asked.shown(image))
+            for task, asked in questions.items()
+            for image in asked.real[:QUIZ]
+        ]
         return [
             {
                 "task": task,
@@ -206,7 +214,8 @@ class Exhibition:
 
     def short(self, exhibit: Exhibit) -> str:
         """Its name; without the data's, where that is the same for all."""
-        alike = len({e.name.partition("/")[0] for e in self.exhibits}) == 1
+        names = [e.name for e in self.exhibits]  # or, of models of one name, where they lie
+        alike = all(map(NAME.fullmatch, names)) and len({name.partition("/")[0] for name in names}) == 1
         return exhibit.name.partition("/")[2] or exhibit.name if alike else exhibit.name
 
     def floor(self, column: Column) -> str:
@@ -223,14 +232,15 @@ class Exhibition:
                     find_nearest(exhibit.drawings, question)
                     pairs = exhibit.drawings[0].beside(BESIDE)
                     alt = f"{exhibit.name}: samples, and below each its nearest training image"
-                    exhibit.neighbours = still(sheet(pairs, zoom=zoom(pairs)), alt)
+                    exhibit.neighbours = still(sheet(question.shown(pairs), zoom=zoom(pairs)), alt)
             exhibit.process, exhibit.process_kind = self._process(exhibit)
             if "completes" in exhibit.can:
                 exhibit.completions = [self._completion(exhibit, axis) for axis in (0, 1)]
             if "interpolates" in exhibit.can and self.kind == "image":
                 a, b = (x.to(self.device) for x in question.pairs)
                 path = module.interpolate(a, b, STEPS).cpu().transpose(0, 1)
-                exhibit.interpolation = still(sheet(path, zoom=zoom(path)), f"{exhibit.name}: interpolations")
+                shown = sheet(question.shown(path), zoom=zoom(path))
+                exhibit.interpolation = still(shown, f"{exhibit.name}: interpolations")
         module.to("cpu")
 
     def judge(self, exhibit: Exhibit) -> None:
@@ -274,7 +284,7 @@ class Exhibition:
         captions = [
             exhibit.family.progress.format(percent=round(p), done=round(dims * p / 100), dims=dims) for p in percents
         ]
-        return self._film(path, captions, alt, exhibit.question)
+        return self._film(exhibit.question.shown(path), captions, alt, exhibit.question)
 
     def _walk(self, module: Any, question: Question, alt: str) -> Picture:
         """From each of eight data to the next, until it is back where it began."""
@@ -289,7 +299,7 @@ class Exhibition:
             for leg in legs
             for k in range(len(leg))
         ]
-        return self._film(torch.cat(legs), captions, alt, question)
+        return self._film(question.shown(torch.cat(legs)), captions, alt, question)
 
     def _film(self, frames: Tensor, captions: Sequence[str], alt: str, question: Question) -> Picture:
         if question.window is not None:
@@ -314,7 +324,7 @@ class Exhibition:
             return film([torch.cat([torch.full_like(ink, 255), ink], -1) for ink in rows], captions, alt)
         channels, height, width = exhibit.module.shape
         images = _tiles(pixels[:channels] / 255, len(steps), *frame_size(height, width))
-        return self._film(images, captions, alt, exhibit.question)
+        return self._film(exhibit.question.on_paper(images), captions, alt, exhibit.question)
 
     # ---- the rest
 
@@ -330,7 +340,7 @@ class Exhibition:
         alt = f"{exhibit.name}: completions, {self.halves[half]} known"
         if self.kind == "points":
             return picture(completed[0], exhibit.question, alt), exact
-        return still(sheet(completed, zoom=zoom(x)), alt), exact
+        return still(sheet(exhibit.question.shown(completed), zoom=zoom(x)), alt), exact
 
 
 def open_exhibition(
@@ -366,6 +376,7 @@ def open_exhibition(
 
     asked: dict[str, tuple[Question, str]] = {}  # by the data; with what these say of themselves
     shown: dict[str, Shown] = {}  # by the task
+    first: dict[str, tuple[str, Question]] = {}  # the name of its first model, and what that is asked
     exhibits = []
     for entry, module in loaded:
         block, task = entry.config.get("data"), entry.task
@@ -378,7 +389,12 @@ def open_exhibition(
             asked[str(block)] = ask(data, seed), (inspect.getdoc(type(data)) or "").partition("\n")[0]
         question, about = asked[str(block)]
         if task not in shown:
-            shown[task] = show(question, task, about)
+            shown[task], first[task] = show(question, task, about), (entry.name, question)
+        elif not torch.equal(question.usual, first[task][1].usual):
+            raise ValueError(
+                f"{first[task][0]} and {entry.name} have other test data (by their folder, or their test_fraction):"
+                " a page puts the same questions to all models of a task"
+            )
         figures = {figure["name"]: figure for figure in entry.metrics.get("figures", [])}
         exhibits.append(Exhibit(entry, task, module, family_of(module), question, capabilities_of(module), figures))
     return Exhibition(

@@ -13,6 +13,7 @@ from genzoo.compare.pictures import TILE, Picture, ink, sheet, still
 from genzoo.metrics.anomalies import ODD
 from genzoo.metrics.data import Rows
 from genzoo.zoo.media import Window, window_of
+from genzoo.zoo.value_range import ValueRange, range_of, to_unit
 
 SAMPLES, COLUMNS = 36, 6  # real images, of each model as many samples, and images in a row of them
 COMPLETED = 6  # data that are completed, three times each
@@ -34,6 +35,24 @@ class Question:
     odd: list[tuple[str, Tensor]]  # (how it was made, one image), the usual ones first
     window: Window | None  # where in the plane the points lie
     class_names: Sequence[str]  # what the data say that their classes are called, if they say so
+    value_range: ValueRange | None = None  # of images
+
+    @property
+    def inked(self) -> bool:
+        """Whether they are grey and mostly black, like white ink, which a light page turns round."""
+        return self.real.ndim == 4 and self.real.shape[1] == 1 and float(self.in_unit(self.real).mean()) < 0.5
+
+    def shown(self, x: Tensor) -> Tensor:
+        """Images, (…, C, H, W), as they are drawn: in [0, 1], and `on_paper`; points as they are."""
+        return x if self.window is not None else self.on_paper(self.in_unit(x))
+
+    def in_unit(self, x: Tensor) -> Tensor:
+        """Images in [0, 1]."""
+        return to_unit(x, self.value_range)
+
+    def on_paper(self, x: Tensor) -> Tensor:
+        """Images in [0, 1]; grey ones that are no ink in colour, which no page turns round."""
+        return x if x.shape[-3] != 1 or self.inked else x.expand(*x.shape[:-3], 3, *x.shape[-2:])
 
 
 @dataclass
@@ -70,7 +89,8 @@ def ask(data: LightningDataModule, seed: int) -> Question:
         for place, (name, make) in enumerate(ODD.items()):
             odd += [(name, image) for image in make(shown[3 + 2 * place : 5 + 2 * place], levels)]
     names = tuple(getattr(data, "class_names", None) or ())
-    return Question(levels, real, Rows(data, "train"), begun, (ends[:PAIRS], ends[PAIRS:]), usual, odd, window, names)
+    pairs = ends[:PAIRS], ends[PAIRS:]
+    return Question(levels, real, Rows(data, "train"), begun, pairs, usual, odd, window, names, range_of(x))
 
 
 def show(question: Question, task: str, about: str) -> Shown:
@@ -81,14 +101,13 @@ def show(question: Question, task: str, about: str) -> Shown:
             known = half_known(begun, half)
             rows, mask = torch.stack([begun, begun]), torch.stack([known, torch.ones_like(known)])
             alt = f"{name} of six images, and the whole images"
-            asked.append(still(sheet(rows, mask, zoom=zoom(rows)), alt))
+            asked.append(still(sheet(question.shown(rows), mask, zoom=zoom(rows)), alt))
         else:
             asked.append(picture(begun, question, "the real points"))
-    inked = question.real.shape[1] == 1 and float(question.real.mean()) < 0.5  # with less of it an image is faint
     odd = []
     for made, images in groupby(question.odd, key=itemgetter(0)):
-        word = "dark" if made == "faint" and not inked else made
-        odd.append((word, [still(sheet(x[None, None], zoom=zoom(x)), word) for _, x in images]))
+        word = "dark" if made == "faint" and not question.inked else made  # with less ink an image is faint
+        odd.append((word, [still(sheet(question.shown(x)[None, None], zoom=zoom(x)), word) for _, x in images]))
     return Shown(task, about, picture(question.real, question, "real data"), asked, odd)
 
 
@@ -101,7 +120,7 @@ def picture(x: Tensor, question: Question, alt: str, columns: int = COLUMNS) -> 
     """Images (N, C, H, W) as a sheet; points (N, 2) where they lie in the question's window."""
     if question.window is not None:
         return still(ink(x, question.window, 320), alt)
-    return still(sheet(x.unflatten(0, (-1, columns)), zoom=zoom(x)), alt)
+    return still(sheet(question.shown(x).unflatten(0, (-1, columns)), zoom=zoom(x)), alt)
 
 
 def half_known(x: Tensor, half: int) -> Tensor:

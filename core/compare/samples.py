@@ -109,6 +109,8 @@ def drawings(module: Any, question: Question, name: str, seed: int) -> Iterator[
         one_class = images and choice.label is not None
         num, columns = (EACH, SIDE) if one_class else (len(question.real), COLUMNS)
         x = draw(partial(module.sample, **choice.options(num)), num, seed).cpu()
+        if images and not x.isfinite().all():
+            raise ValueError(f"{name} draws images that hold NaN or infinite values: leave it out")
         label = [] if choice.label is None else [names[choice.label]]
         guidance = [] if choice.guidance in (None, 1) else [f"guidance {choice.guidance:g}"]
         chosen = ", ".join(label + guidance)
@@ -141,7 +143,7 @@ def judge(score: Callable[[Tensor], Tensor], judged: Sequence[Drawing], name: st
     if question.levels is not None:  # a model of anybody's may draw what lies between two levels: it is shown rounded
         samples = [to_grid(x, question.levels) for x in samples]
     x = torch.cat([question.usual, *odd, *samples])
-    scores = torch.cat([score(part).double().cpu() for part in x.split(64)])
+    scores = torch.cat([score(part).cpu().double() for part in x.split(64)])
     usual, of_odd, *of_samples = scores.split([len(question.usual), len(odd), *map(len, samples)])
     for drawing, own in zip(judged, of_samples, strict=True):
         drawing.scores[name], drawing.shares[name] = own, shares(own, usual)

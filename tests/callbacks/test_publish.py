@@ -15,7 +15,7 @@ from torch import nn
 
 import genzoo
 from genzoo.callbacks import EMA, Publish, evaluate
-from genzoo.datamodules import DigitsDataModule, PointsDataModule
+from genzoo.datamodules import ArrayDataModule, DigitsDataModule, PointsDataModule
 from genzoo.zoo import VAE, Classifier, PerDatum, PixelCNN
 
 QUICK = {"num_particles": 3, "num_samples": 100, "num_odd": 40, "progress": False}
@@ -368,3 +368,16 @@ def test_a_repository_that_is_made_may_be_private(monkeypatch: pytest.MonkeyPatc
     for to in (None, str(tmp_path), "wandb://me/zoo/vae"):
         with pytest.raises(ValueError, match="private is of a repository of Hugging Face's"):
             Publish("digits/vae", to=to, private=True)
+
+
+def test_a_film_of_points_shows_where_all_of_them_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of a table in an order, whose first rows are a corner of it."""
+    data = ArrayDataModule({"a": torch.arange(1000.0), "b": torch.arange(1000.0) % 7}, batch_size=8)
+    data.setup("test")
+    callback, seen = Publish("rows/vae"), []
+    callback._film.frames = [torch.zeros(4, 2)]
+    monkeypatch.setattr(callback._film, "picture", seen.append)
+    assert callback._learning(data, "test", tmp_path) is None
+    (real,) = seen
+    test = torch.cat(list(data.test_dataloader()))
+    assert torch.equal(real.amin(0), test.amin(0)) and torch.equal(real.amax(0), test.amax(0))

@@ -1,6 +1,7 @@
 """SampleLogger: pictures, sounds and texts on disk and in the loggers, and that training does not notice."""
 
 import json
+import math
 import wave
 from collections.abc import Callable
 from functools import partial
@@ -23,7 +24,17 @@ from torch.utils.data import DataLoader
 from genzoo.callbacks import EMA, SampleLogger, run_folder
 from genzoo.datamodules import DigitsDataModule
 from genzoo.zoo import VAE
-from genzoo.zoo.media import Picture, Sound, can_render, captions_of, curves, labels_to_show, render
+from genzoo.zoo.media import (
+    Picture,
+    Sound,
+    can_render,
+    captions_of,
+    curves,
+    density,
+    labels_to_show,
+    render,
+    window_of,
+)
 from genzoo.zoo.modality import from_codes, to_codes
 
 
@@ -363,3 +374,18 @@ def test_tensorboard_reads_sound_and_text_back(tmp_path: Path, trainer: Any) -> 
     (text,) = found[1].Tensors("samples/text_summary")
     (markdown,) = text.tensor_proto.string_val
     assert markdown.decode().split("\n")[::2] == ["    aaaaaa", "    bbbbbb", "    cccccc"]
+
+
+def test_columns_of_other_units_are_shown_side_by_side() -> None:
+    """Centimetres and euros: in a square all would lie on one line. Of one unit it stays a square."""
+    people = torch.stack([torch.linspace(150, 200, 99), torch.linspace(1e4, 1e5, 99)], 1)
+    rows, columns = (density(people, 99)[..., 0] < 255).nonzero(as_tuple=True)
+    assert columns.max() - columns.min() > 80 and rows.max() - rows.min() > 80
+    _, radius = window_of(torch.tensor([[0.0, 0.0], [3.0, 1.0]]))
+    assert radius.shape == () and float(radius) == pytest.approx(1.5 * 1.05)
+    assert bool(torch.isfinite(density(torch.tensor([[1.0, 1.0], [2.0, 1.0]]), 9).float()).all())
+
+
+def test_a_curve_is_broken_where_it_is_infinite() -> None:
+    with_gap, without = (curves(torch.tensor([[[0.0, gap, 1.0, 0.5]]])) for gap in (math.nan, -math.inf))
+    assert torch.equal(with_gap, without)

@@ -55,6 +55,11 @@ def test_a_resumed_run_does_without_the_entry(tmp_path: Path, trainer: Callable[
     trainer(gone, max_epochs=2).fit(tiny(), data, ckpt_path=tmp_path / "first.ckpt")
     with pytest.raises(FileNotFoundError):
         trainer(gone, max_epochs=2).fit(tiny(), data)
+    model, again = tiny(), trainer(gone, max_epochs=2)
+    again.fit(model, data, ckpt_path=tmp_path / "first.ckpt")
+    again.fit_loop.max_epochs = 3
+    again.fit(model, data)  # goes on with what it has, too
+    assert again.current_epoch == 3
 
 
 def test_a_trainer_that_has_validated_a_checkpoint_begins_at_the_entry(

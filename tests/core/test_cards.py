@@ -58,7 +58,10 @@ def used(recipe: str, class_path: str, /, **arguments: object) -> bool:
 def test_data_are_a_recipe_s_own_wherever_they_lie_and_however_they_are_batched() -> None:
     assert used("mnist/vae", "genzoo.datamodules.MNISTDataModule", root="elsewhere", batch_size=2, limit=3)
     assert not used("mnist/vae", "genzoo.datamodules.FashionMNISTDataModule", root="elsewhere")
-    assert used("shakespeare/gpt", "genzoo.datamodules.TextDataModule", path=None, source="shakespeare")
+    for root in ("data", "/elsewhere"):  # where it is downloaded to
+        assert used(
+            "shakespeare/gpt", "genzoo.datamodules.TextDataModule", path=None, source="shakespeare", root=root
+        )
     assert not used("shakespeare/gpt", "genzoo.datamodules.TextDataModule", path="mine.txt", source=None)
     assert not used("shakespeare/gpt", "genzoo.datamodules.TextDataModule", path=None, source="stdlib")
     assert used("images/vae", "genzoo.datamodules.DigitsDataModule")  # whose card is of anybody's data

@@ -7,9 +7,11 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jinja2
@@ -25,12 +27,12 @@ import genzoo
 from genzoo.callbacks import Publish
 from genzoo.cli import main
 from genzoo.commands.list import best_of
-from genzoo.compare import entries_to_compare, write_page
-from genzoo.compare.exhibits import _tiles, open_exhibition
+from genzoo.compare import entries_to_compare, samples, write_page
+from genzoo.compare.exhibits import Exhibition, _tiles, open_exhibition
 from genzoo.compare.families import CAPABILITIES, FAMILIES, OTHER, WORDS, capabilities_of, family_of, said, why_not
 from genzoo.compare.figures import COLUMNS, columns_of, floors
 from genzoo.compare.pictures import ink, png, sheet
-from genzoo.compare.questions import SAMPLES, USUAL, ask, half_known, picture
+from genzoo.compare.questions import SAMPLES, USUAL, ask, half_known, picture, show
 from genzoo.compare.samples import EACH, GUIDANCES, Choice, choices
 from genzoo.datamodules import DigitsDataModule, ImageFolderDataModule
 from genzoo.datamodules.base import Source
@@ -214,6 +216,24 @@ def test_runs_on_two_folders_are_of_two_tasks_and_each_is_of_its_entry_s(
     rows = MADE(shape=(2,), levels=None, width=8)
     runs = [a_run(Path("runs/own") / kept, rows, {**table, "init_args": {"path": f"{kept}.csv"}}) for kept in "ab"]
     assert len({run.task for run in runs}) == 2
+
+
+def test_models_of_one_task_are_asked_about_the_same_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    """Or an answer would stand beside a question that its model was not asked."""
+    monkeypatch.chdir(tmp_path)
+    model = VAE((1, 8, 8), 256, latent_dim=2, network="mlp", width=8, depth=1)
+    Path("dogs").mkdir()
+    for i in range(40):
+        Image.new("L", (8, 8), 5 * i).save(Path("dogs") / f"{i}.png")
+    for name, fraction in (("a", 0.2), ("b", 0.4), ("c", 0.2)):
+        arguments = {"root": "dogs", "size": 8, "channels": 1, "test_fraction": fraction, "batch_size": len(name)}
+        block = {"class_path": "genzoo.datamodules.ImageFolderDataModule", "init_args": arguments}
+        a_run(Path("runs/images/vae") / name, model, block, recipe="images/vae")
+    both = [f"runs/images/vae/{name}" for name in "abc"]
+    assert "have other test data" in refused(["compare", *both[:2], "--device", "cpu"], capsys)
+    main(["compare", both[0], both[2], "--out", "page.html", "--device", "cpu"])
 
 
 def test_what_cannot_be_compared_is_refused(zoo: Path, tmp_path: Path, capsys: Captured) -> None:
@@ -496,6 +516,41 @@ def test_the_film_of_a_training_is_cut_into_its_images(shape: tuple[int, ...]) -
     pixels = picture.pixels.permute(2, 0, 1)[: shape[0]] / 255
     tiles = _tiles(pixels, 3, *frame_size(*shape[1:]))
     torch.testing.assert_close(tiles, shown.view(3, 8, *shown.shape[1:]), atol=0.5 / 255 + 1e-6, rtol=0)
+
+
+def test_images_are_drawn_as_they_are() -> None:
+    """In whatever range they come; and what is no white ink on black is turned round by no page."""
+    digits = ask(DigitsDataModule(), 0)
+    assert digits.inked and torch.equal(digits.shown(digits.real), digits.real)
+    tanh = replace(digits, real=2 * digits.real - 1, value_range=(-1.0, 1.0))
+    assert tanh.inked
+    torch.testing.assert_close(tanh.shown(tanh.real), digits.real)
+    scans = replace(digits, real=1 - digits.real)
+    assert not scans.inked and torch.equal(scans.shown(scans.real), scans.real.expand(-1, 3, -1, -1))
+    assert not picture(scans.real, scans, "").grey and picture(digits.real, digits, "").grey
+    word = [word for word, _ in show(scans, "scans", "").odd]
+    assert "dark" in word and "faint" not in word and "faint" in [word for word, _ in show(digits, "", "").odd]
+
+
+def test_a_model_that_draws_no_numbers_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = VAE((1, 8, 8), 17, latent_dim=2, network="mlp", width=8, depth=1)
+    monkeypatch.setattr(
+        VAE, "sample", lambda self, num_samples, *, generator=None: torch.full((num_samples, 1, 8, 8), torch.nan)
+    )
+    with pytest.raises(ValueError, match="runs/mine draws images that hold NaN or infinite values: leave it out"):
+        list(samples.drawings(model, ask(DigitsDataModule(), 0), "runs/mine", 0))
+
+
+def test_a_model_is_called_by_where_it_lies_in_whole() -> None:
+    def short(*names: str) -> list[str]:
+        exhibits: list[Any] = [SimpleNamespace(name=name) for name in names]
+        page = Exhibition("", "image", "cpu", 0, exhibits, [], [])
+        return [page.short(exhibit) for exhibit in exhibits]
+
+    assert short("mnist/vae", "mnist/gan") == ["vae", "gan"]
+    assert short("mnist/vae", "digits/vae") == ["mnist/vae", "digits/vae"]
+    for places in (("/home/u/a/entry", "/home/u/b/entry"), ("hf://a/vae", "hf://b/vae")):
+        assert short(*places) == list(places)
 
 
 def test_the_question_is_the_same_for_the_same_images() -> None:

@@ -464,7 +464,7 @@ def test_odd_tables_get_one_clear_line(
         ("table.csv", b"a,a\n3,4\n", "each once"),
         ("table.csv", b"a,\n3,4\n", "must name the columns"),
         ("table.csv", b"a,b\n\xff\xfe,4\n", "no text in UTF-8"),
-        ("table.csv", b'a,b\n1,2\n3,"4\n5,6\n', "line 4: unexpected end of data"),
+        ("table.csv", b'a,b\n1,2\n3,"4\n5,6\n', "the quote that opens in line 3 is never closed"),
         ("table.npy", b"nonsense", "cannot be used: it is no file of an array, or not a whole one"),
         ("table.npy", b"\x93NUMPY\x01\x00v\x00{", "cannot be used: it is no file of an array, or not a whole one"),
         ("table.npz", b"PK\x03\x04nonsense", "cannot be used"),
@@ -715,3 +715,20 @@ def test_where_a_table_is_no_text_is_said(tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_bytes(b"a,b\n1,2\n" + "é,3\n".encode("latin-1"))
     with pytest.raises(ValueError, match=r"no text in UTF-8 \(invalid .* in line 3\)"):
         ArrayDataModule(path=str(tmp_path / "table.csv"))
+
+
+def test_quotes_are_read_as_they_are_written(tmp_path: Path) -> None:
+    """Also by programs that know no other way to write one, in columns that nobody asks for."""
+    lines = [
+        '"a" ,"note",b',
+        '1,"Weird Al" Yankovic,2',
+        '3,"say \\"hi\\"",4',
+        '"5","two',
+        'lines" ,6',
+        '7, "x",8',
+        "",
+        '9,="001",10',
+    ]
+    (tmp_path / "table.csv").write_text("\n".join(lines))
+    data = ArrayDataModule(path=str(tmp_path / "table.csv"), columns=["a", "b"])
+    assert sorted(data.data.x.tolist()) == [[1, 2], [3, 4], [5, 6], [7, 8], [9, 10]]

@@ -148,6 +148,7 @@ def test_a_sampler_that_draws_has_one_order_for_all_processes(tmp_path):
 def test_the_random_state_of_apple_s_accelerator_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seeding seeds it, too, and Lightning puts back that of other devices alone."""
     state, put_back = torch.arange(5, dtype=torch.uint8), []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch.mps, "get_rng_state", lambda: state)
     monkeypatch.setattr(torch.mps, "set_rng_state", put_back.append)
@@ -159,3 +160,6 @@ def test_the_random_state_of_apple_s_accelerator_is_left_alone(monkeypatch: pyte
     assert len(put_back) == 2 and all(given is state for given in put_back)
     randomness.restore_random_states(randomness.random_states())
     assert len(put_back) == 3 and torch.equal(put_back[2], state)
+    of_another_gpu = [torch.get_rng_state(), torch.zeros(16, dtype=torch.uint8)]  # as a run on CUDA leaves it
+    randomness.restore_random_states(of_another_gpu)
+    assert len(put_back) == 3

@@ -313,5 +313,6 @@ def test_half_precision_is_the_network_s_and_not_the_data_s(precision: Any) -> N
     trainer = Trainer(max_steps=1, precision=precision, accelerator="cpu", num_sanity_val_steps=0, **options)
     trainer.fit(model, DataLoader(x, batch_size=64), DataLoader(x, batch_size=64))
     assert len(seen) == 2 and all(torch.equal(given, x) for given in seen)
+    assert trainer.precision_plugin.convert_input(x).dtype != torch.float32  # for whatever it trains next
     assert next(model.parameters()).dtype != torch.float32
     assert torch.equal(to_module(x, model), x)

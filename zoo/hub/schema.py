@@ -303,6 +303,7 @@ PUBLISHED = {
     "num_samples": whole(1, 10_000),
     "seed": COUNT,
     "evaluation": nullable(record({}, EVALUATION)),
+    "private": a(lambda v: isinstance(v, bool), "true or false"),
 }
 
 
