@@ -460,7 +460,8 @@ class ZooModule(SharingMixin, NamingMixin, StandardisingMixin, MeasuredBuffers, 
     def teardown(self, stage: str) -> None:
         """What another model of the same Trainer is given, is converted again."""
         super().teardown(stage)
-        vars(getattr(self._trainer, "precision_plugin", None) or self).pop("convert_input", None)
+        if (plugin := getattr(self._trainer, "precision_plugin", None)) is not None:
+            vars(plugin).pop("convert_input", None)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what every process has gathered, and its random state. What is in it by now, such as an optimiser's

@@ -177,7 +177,9 @@ class Exhibition:
         if not first:
             return None
         each = max(1, BESIDE // len(first))
-        images = torch.stack([image for drawn in reversed(first.values()) for image in drawn[:each]])[None]
+        images = [image for drawn in reversed(first.values()) for image in drawn[:each]]
+        channels = max(map(len, images))  # ink among scans on paper stays as it is
+        images = torch.stack([image.expand(channels, -1, -1) for image in images])[None]
         return still(sheet(images, zoom=zoom(images)), f"samples of {len(first)} families of models")
 
     @cached_property

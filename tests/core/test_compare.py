@@ -528,6 +528,13 @@ def test_images_are_drawn_as_they_are() -> None:
     scans = replace(digits, real=1 - digits.real)
     assert not scans.inked and torch.equal(scans.shown(scans.real), scans.real.expand(-1, 3, -1, -1))
     assert not picture(scans.real, scans, "").grey and picture(digits.real, digits, "").grey
+    drawn: list[Any] = [
+        SimpleNamespace(family=SimpleNamespace(key=str(key)), question=asked, drawn=list(asked.real[:8]))
+        for key, asked in enumerate((digits, scans))
+    ]
+    for exhibits, grey in ((drawn, False), (drawn[:1], True), (drawn[1:], False)):
+        banner = Exhibition("", "image", "cpu", 0, exhibits, [], []).banner
+        assert banner is not None and banner.grey == grey
     word = [word for word, _ in show(scans, "scans", "").odd]
     assert "dark" in word and "faint" not in word and "faint" in [word for word, _ in show(digits, "", "").odd]
 
