@@ -179,8 +179,8 @@ class Exhibition:
         each = max(1, BESIDE // len(first))
         images = [image for drawn in reversed(first.values()) for image in drawn[:each]]
         channels = max(map(len, images))  # ink among scans on paper stays as it is
-        images = torch.stack([image.expand(channels, -1, -1) for image in images])[None]
-        return still(sheet(images, zoom=zoom(images)), f"samples of {len(first)} families of models")
+        row = torch.stack([image.expand(channels, -1, -1) for image in images])[None]
+        return still(sheet(row, zoom=zoom(row)), f"samples of {len(first)} families of models")
 
     @cached_property
     def quiz(self) -> list[dict[str, str]]:
