@@ -1,4 +1,4 @@
-"""Test data that are copies of training data, of which figures say too much: a model has seen them."""
+"""Data that are copies of others: where a model has seen what it is tested on, figures say too much."""
 
 import hashlib
 import os
@@ -66,4 +66,16 @@ def say_copies(found: Sequence[tuple[object, object]], of: int, what: str) -> No
         rank_zero_warn(
             f"{len(found)} of {of} {what} for testing are copies of some for training (such as {one}, of {other}):"
             " figures of them say too much; keep one of each"
+        )
+
+
+def say_repeated(files: Sequence[Path], texts: Sequence[str]) -> None:
+    """Warns of files that say word for word what another one does: training may have read what is tested on."""
+    first: dict[str, Path] = {}
+    found = [(file, first.setdefault(text, file)) for file, text in zip(files, texts, strict=True) if text.strip()]
+    if copies := [(file, other) for file, other in found if file != other]:
+        file, other = copies[0]
+        rank_zero_warn(
+            f"{len(copies)} of {len(files)} files are copies of others (such as {file}, of {other}): where one is for"
+            " training and one for testing, figures of it say too much; keep one of each"
         )

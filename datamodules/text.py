@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from genzoo.datamodules.base import DataModule
+from genzoo.datamodules.duplicates import say_repeated
 from genzoo.datamodules.files import FileSearch, is_hidden
 from genzoo.zoo.files import at_home, cached, whole
 from genzoo.zoo.vocabulary import BytePairs, Bytes, Characters, Vocabulary
@@ -320,18 +321,6 @@ def read_text(file: Path) -> str:
             " without it"
         )
     return text
-
-
-def say_repeated(files: Sequence[Path], texts: Sequence[str]) -> None:
-    """Warns of files that say word for word what another one does: training may have read what is tested on."""
-    first: dict[str, Path] = {}
-    found = [(file, first.setdefault(text, file)) for file, text in zip(files, texts, strict=True) if text.strip()]
-    if copies := [(file, other) for file, other in found if file != other]:
-        file, other = copies[0]
-        rank_zero_warn(
-            f"{len(copies)} of {len(files)} files are copies of others (such as {file}, of {other}): where one is for"
-            " training and one for testing, figures of it say too much; keep one of each"
-        )
 
 
 def in_words(parts: Sequence[Sized]) -> str:

@@ -20,9 +20,8 @@ def seeded(seed: int) -> Iterator[torch.Generator]:
     something in it fails.
     """
     failed: BaseException | None = None
-    apple = (
-        torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
-    )  # of which Lightning knows nothing
+    # of Apple's accelerator Lightning knows nothing
+    apple = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
     with isolate_rng():  # which puts nothing back after an exception
         for seed_all in (random.seed, torch.manual_seed, lambda seed: np.random.seed(seed % 2**32)):
             seed_all(seed)

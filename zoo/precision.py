@@ -42,15 +42,13 @@ def without_tf32() -> Iterator[None]:
     """
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     told: list[tuple[Any, str, Any]] = [(matmul, "allow_tf32", False), (cudnn, "allow_tf32", False)]
-    precision: str | None = None
     try:
-        precision = torch.get_float32_matmul_precision()
+        # "medium" is bfloat16, on a CPU, too, of which those names say nothing
+        rounds = torch.get_float32_matmul_precision() == "medium"
         before = [getattr(place, name) for place, name, _ in told]
     except RuntimeError:  # somebody has used PyTorch's newer names for the same, with which these do not go
         told = [(matmul, "fp32_precision", "ieee"), (cudnn.conv, "fp32_precision", "ieee")]  # type: ignore[attr-defined]
-        before, precision = [getattr(place, name) for place, name, _ in told], None
-    # "medium", bfloat16, is on a CPU, too, of which those names say nothing
-    rounds = precision == "medium"
+        before, rounds = [getattr(place, name) for place, name, _ in told], False
     try:
         if rounds:
             torch.set_float32_matmul_precision("highest")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from operator import itemgetter
 
@@ -37,7 +38,7 @@ class Question:
     class_names: Sequence[str]  # what the data say that their classes are called, if they say so
     value_range: ValueRange | None = None  # of images
 
-    @property
+    @cached_property
     def inked(self) -> bool:
         """Whether they are grey and mostly black, like white ink, which a light page turns round."""
         return self.real.ndim == 4 and self.real.shape[1] == 1 and float(self.in_unit(self.real).mean()) < 0.5

@@ -226,9 +226,10 @@ def _fetch_hugging_face(rest: str, revision: str | None) -> Path:
         raise ValueError(f"hf://{rest} states a revision, and revision={revision!r} was given as well")
     from huggingface_hub import HfApi, snapshot_download
 
+    address = f"hf://{rest}"
     which: dict[str, Any] = {"repo_id": repository, "revision": revision or at or None}
     everything = {**which, "allow_patterns": list(FILES)}
-    with _boundary(f"fetch hf://{rest}"):
+    with _boundary(f"fetch {address}"):
         try:
             files = HfApi().model_info(**which, files_metadata=True).siblings or []
         except Exception as error:  # of what cannot be reached there may be a copy
@@ -237,18 +238,19 @@ def _fetch_hugging_face(rest: str, revision: str | None) -> Path:
             except Exception:
                 raise error from None
     sizes = {file.rfilename: file.size for file in files}
-    _check_sizes(f"hf://{rest}", sizes)
-    with _boundary(f"fetch hf://{rest}"):
+    _check_sizes(address, sizes)
+    with _boundary(f"fetch {address}"):
         folder = Path(snapshot_download(**which, allow_patterns=[CONFIG]))
-    _check_sizes(f"hf://{rest}", sizes, folder)
-    with _boundary(f"fetch hf://{rest}"):
+    _check_sizes(address, sizes, folder)
+    with _boundary(f"fetch {address}"):
         return Path(snapshot_download(**everything))
 
 
 def _fetch_wandb(rest: str) -> Path:
     import wandb
 
-    with _boundary(f"fetch wandb://{rest}"):
+    address = f"wandb://{rest}"
+    with _boundary(f"fetch {address}"):
         artifact = wandb.Api().artifact(rest if ":" in rest else f"{rest}:latest")
         # an alias moves, a digest does not: what was fetched once is complete and stays right
         folder = _cached(f"wandb://{artifact.qualified_name}#{artifact.digest}")
@@ -258,12 +260,12 @@ def _fetch_wandb(rest: str) -> Path:
             if file.ref is not None or path not in FILES:  # it may only refer to a file, wherever that is
                 raise ValueError(f"{path} in it is no file of an entry's own")
     sizes = {path: file.size for path, file in artifact.manifest.entries.items()}
-    _check_sizes(f"wandb://{rest}", sizes)
+    _check_sizes(address, sizes)
     with staged(folder) as staging:
-        with _boundary(f"fetch wandb://{rest}"):
+        with _boundary(f"fetch {address}"):
             artifact.download(root=str(staging), path_prefix=CONFIG)
-        _check_sizes(f"wandb://{rest}", sizes, staging)
-        with _boundary(f"fetch wandb://{rest}"):
+        _check_sizes(address, sizes, staging)
+        with _boundary(f"fetch {address}"):
             artifact.download(root=str(staging))
     return folder
 
@@ -286,8 +288,8 @@ def _fetch_url(address: str) -> Path:
             with staged(folder) as staging:
                 (staging / CONFIG).write_bytes(stated[CONFIG])
                 weights = read_config(staging)["weights"]
-                there = [name for name in FILES if name == WEIGHTS or system.exists(f"{root}/{name}")]
-                _check_sizes(address, {name: system.size(f"{root}/{name}") for name in (CONFIG, *there)}, staging)
+                there = [name for name in FILES if name in (CONFIG, WEIGHTS) or system.exists(f"{root}/{name}")]
+                _check_sizes(address, {name: system.size(f"{root}/{name}") for name in there}, staging)
                 system.get_file(f"{root}/{WEIGHTS}", str(staging / WEIGHTS))
                 with (staging / WEIGHTS).open("rb") as file:
                     if hashlib.file_digest(file, "sha256").hexdigest() != weights["sha256"]:
